@@ -1,0 +1,57 @@
+"""One wording for bad input: every message names the value, the rule and the way out."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+__all__ = ["check_choice", "check_range", "check_shape", "did_you_mean"]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Suggest the closest known word, or list the known ones.
+
+    Example:
+        >>> did_you_mean("sigma_yx", ["sigma_xy", "sigma_rgb"])
+        "did you mean 'sigma_xy'?"
+        >>> did_you_mean("zzz", ["b", "a"])
+        'known: a, b'
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"
+
+
+def check_choice(name: str, value: str, known: Iterable[str]) -> None:
+    """Raise ValueError unless `value` is one of `known`."""
+    names = list(known)
+    if value not in names:
+        raise ValueError(f"{name} is '{value}'; {did_you_mean(value, names)}")
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise ValueError unless low <= value <= high (NaN never passes).
+
+    Example:
+        >>> check_range("fg_threshold", 1.5, 0, 1)
+        Traceback (most recent call last):
+        ...
+        ValueError: fg_threshold must lie in [0, 1], but is 1.5
+    """
+    if not low <= value <= high:
+        raise ValueError(f"{name} must lie in [{low}, {high}], but is {value}")
+
+
+def check_shape(name: str, shape: Sequence[int], rule: Sequence[int | str]) -> None:
+    """Raise ValueError unless `shape` fits `rule`, in which a string stands for any size.
+
+    Example:
+        >>> check_shape("image", (4, 4), ("H", "W", 3))
+        Traceback (most recent call last):
+        ...
+        ValueError: image must have shape (H, W, 3), but has (4, 4)
+    """
+    fits = len(shape) == len(rule) and all(
+        isinstance(want, str) or have == want for have, want in zip(shape, rule, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join(str(want) for want in rule)
+        raise ValueError(f"{name} must have shape ({wanted}), but has {tuple(shape)}")

@@ -1,0 +1,154 @@
+"""Imports only point down, so that a package can be read and tested with what is above it."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src" / "wsss"
+
+LAYERS = [
+    {"checks", "progress"},
+    {"seeding"},
+    {"registry"},
+    {"config"},
+    {"artifacts"},
+    {"densecrf"},
+    {"data"},
+    {"models"},
+    {"methods"},
+    {"clustering"},
+    {"cam", "refine", "segment", "evaluate"},
+    {"training"},
+    {"tracking"},
+    {"report"},
+    {"export"},
+    {"stages"},
+    {"launch"},
+    {"tuning"},
+    {"cli"},
+]
+"""Foundations first. Packages of one layer do not import one another."""
+
+RANK = {package: rank for rank, layer in enumerate(LAYERS) for package in layer}
+
+ONLY = {
+    "tracking": {"tracking", "stages", "tuning", "cli"},
+    "stages": {"stages", "launch", "tuning", "cli"},
+    "tuning": {"tuning", "cli"},
+}
+"""Who may import a package, itself included."""
+
+
+def package_of(module: str) -> str:
+    """The package of a module: "artifacts" of "wsss.artifacts.files"; "" of wsss itself."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+def imports(tree: ast.AST, module: str) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything of wsss that a module imports, also within functions.
+
+    Imports for type checkers alone count too, except in `registry`, whose entries have
+    settings: they are not run, but a reader has to follow them all the same.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join([*module.split(".")[: -node.level], *filter(None, [base])])
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def violations(module: str, source: str) -> list[str]:
+    """What a module imports that it should not."""
+    importer = package_of(module)
+    found = []
+    for line, name in imports(ast.parse(source), module):
+        imported = package_of(name)
+        if name.partition(".")[0] != "wsss" or imported in ("", "__version__", importer):
+            continue
+        if (importer, imported) == ("registry", "config"):
+            continue
+        if RANK[imported] >= RANK[importer]:
+            found.append(f"{module}:{line} imports {name}, which is not above it")
+        if importer not in ONLY.get(imported, {importer}):
+            found.append(f"{module}:{line} imports {name}, kept for {sorted(ONLY[imported])}")
+    return found
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name; packages as wsss.x.__init__."""
+    return {
+        ".".join(("wsss", *path.relative_to(SRC).with_suffix("").parts)): path
+        for path in sorted(SRC.rglob("*.py"))
+    }
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name != "wsss.__init__"])
+def test_imports_point_down(module: str) -> None:
+    assert package_of(module) in RANK, "a new package needs its place in LAYERS and in STYLE.md"
+    assert violations(module, modules()[module].read_text(encoding="utf-8")) == []
+
+
+def test_wsss_itself_imports_nothing() -> None:
+    assert list(imports(ast.parse((SRC / "__init__.py").read_text()), "wsss.__init__")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "wrong"),
+    [
+        ("wsss.artifacts.files", "from wsss.checks import check_shape", 0),
+        ("wsss.artifacts.files", "from wsss.artifacts import manifest", 0),
+        ("wsss.artifacts.files", "import numpy", 0),
+        ("wsss.artifacts.files", "import wsss.data.folder", 1),
+        ("wsss.artifacts.files", "from wsss import stages", 2),
+        ("wsss.artifacts.files", "def f():\n    from wsss.cam import x", 1),
+        ("wsss.cam.cam", "from wsss.refine import refine", 1),
+        ("wsss.cam.cam", "from ..evaluate import metrics", 1),
+        ("wsss.cam.cam", "from . import multiscale", 0),
+        ("wsss.report.panels", "from wsss.tracking import Tracker", 1),
+        ("wsss.stages.refine_cams", "from wsss.tracking import Tracker", 0),
+        ("wsss.stages.refine_cams", "from wsss.tuning import study", 2),
+        ("wsss.registry", "from wsss.config.settings import Settings", 0),
+    ],
+)
+def test_the_rules_find_what_they_should(module: str, source: str, wrong: int) -> None:
+    assert len(violations(module, source)) == wrong
+
+
+READ_MASKS = {"wsss.stages.prepare_data", "wsss.stages.evaluate", "wsss.report.panels"}
+"""Outside `evaluate`, who opens masks of annotators: one checks and stores them, one scores with
+them, one draws them beside the results."""
+
+
+def ground_truth_uses(source: str) -> list[str]:
+    """Where a module takes masks of annotators: paths.masks, a sample's mask, or their reader."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            full = f"{node.value.id}.{node.attr}"
+            if full == "paths.masks" or (node.attr == "mask" and node.value.id != "self"):
+                found.append(f"{node.lineno}: {full}")
+        elif isinstance(node, ast.ImportFrom) and node.module == "wsss.evaluate.ground_truth":
+            found.append(f"{node.lineno}: {node.module}")
+    return found
+
+
+PIPELINE = ("models", "methods", "cam", "refine", "segment", "training", "report", "stages")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [name for name in modules() if package_of(name) in PIPELINE and name not in READ_MASKS],
+)
+def test_evaluation_alone_reads_ground_truth(module: str) -> None:
+    """Masks of annotators reach neither training nor refinement: that is the whole point."""
+    assert ground_truth_uses(modules()[module].read_text(encoding="utf-8")) == []
+
+
+def test_the_readers_of_ground_truth_are_seen() -> None:
+    for module in READ_MASKS & set(modules()):
+        assert ground_truth_uses(modules()[module].read_text(encoding="utf-8")), module
