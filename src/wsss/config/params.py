@@ -1,0 +1,303 @@
+"""The tree of params.yaml: `base`, `machine` and one section per stage."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from wsss.checks import did_you_mean
+from wsss.config.settings import ConfigError, Settings, explain
+from wsss.config.yaml_text import load_yaml, read_text
+from wsss.registry import CAM_METHODS, DATASETS, METHODS, REFINERS
+
+__all__ = [
+    "BackboneSettings",
+    "BaseSettings",
+    "EvaluateSettings",
+    "GenerateCamsSettings",
+    "MachineSettings",
+    "OptimizerSettings",
+    "Params",
+    "PredictMasksSettings",
+    "PrepareDataSettings",
+    "PseudoMaskSettings",
+    "RefineSettings",
+    "SegmenterSettings",
+    "TrainClassifierSettings",
+    "TrainSegmenterSettings",
+    "load_params",
+    "parse_params",
+]
+
+if TYPE_CHECKING:
+    DatasetChoice: TypeAlias = Settings
+    MethodChoice: TypeAlias = Settings
+    CamMethodChoice: TypeAlias = Settings
+    RefinerChoice: TypeAlias = Settings
+else:
+    DatasetChoice = DATASETS.choice()
+    MethodChoice = METHODS.choice()
+    CamMethodChoice = CAM_METHODS.choice()
+    RefinerChoice = REFINERS.choice()
+
+
+class BaseSettings(Settings):
+    rng_seed: NonNegativeInt = 2024
+    """The one source of randomness."""
+    recipe: str = "synthetic_cam"
+    """The recipe these values came from; a tag of every run, without effect on results."""
+
+
+class MachineSettings(Settings):
+    """Where and how fast things run. No stage's result depends on it, so DVC does not track it."""
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: PositiveInt = 1
+    num_workers: NonNegativeInt | Literal["auto"] = "auto"
+    """Processes that load images; auto is one per core, at most 8."""
+    experiment: str = "wsss"
+    """The MLflow experiment."""
+
+
+class PrepareDataSettings(Settings):
+    dataset: DatasetChoice = Field(default_factory=lambda: DATASETS.settings("synthetic")())
+    selection_share: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training images held out for choosing thresholds and checkpoints, where
+    the data set names no selection split of its own."""
+    selection_max: PositiveInt = 1000
+    """At most this many images are held out."""
+    on_bad_image: Literal["skip", "error"] = "skip"
+    """An unreadable image, or one whose tags or mask do not fit: leave out and list it, or stop."""
+    max_skipped_share: float = Field(default=0.05, ge=0, le=1)
+    """More skipped images than this share is an error all the same."""
+
+
+class BackboneSettings(Settings):
+    model_name: str = "resnet18"
+    """Any timm model with a feature map."""
+    output_stride: Literal[8, 16, 32] = 16
+    """Image pixels per cell of the last feature map."""
+    weights: str = "none"
+    """'none' (random), 'hub' (timm's), or a file (.safetensors, .pth), $VARS expanded."""
+    timm_kwargs: dict[str, Any] = Field(default={})
+    """Further arguments of timm.create_model, such as pad_type: same."""
+    mean: tuple[float, float, float] | None = None
+    """Per channel, of an image in [0, 1]; none is what the timm model was trained with."""
+    std: tuple[float, float, float] | None = None
+    """Per channel, as `mean`."""
+    frozen_stages: NonNegativeInt = 0
+    """The stem and first stages that keep their weights: 0 none, 1 the stem, 2 also the next."""
+    freeze_batchnorm: bool = False
+    """Batch norm keeps its running statistics and affine values."""
+
+
+class OptimizerSettings(Settings):
+    algorithm: Literal["sgd", "adamw"] = "sgd"
+    lr: PositiveFloat = 0.01
+    """Of pretrained weights."""
+    head_lr_factor: PositiveFloat = 10
+    """New layers learn at lr times this."""
+    bias_lr_factor: PositiveFloat = 1
+    """Biases learn at this times their group's rate; 2 in the PSA family."""
+    weight_decay: NonNegativeFloat = 1e-4
+    """Not applied to biases and normalisation layers."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    poly_power: PositiveFloat = 0.9
+    warmup_share: float = Field(default=0, ge=0, lt=1)
+    """Share of all steps in which the rate rises linearly from zero."""
+    gradient_clip: NonNegativeFloat = 0
+    """Largest norm of the gradient; 0 is no limit."""
+
+
+class AugmentSettings(Settings):
+    crop_size: PositiveInt = 256
+    """Height and width of a training crop, in pixels."""
+    long_side: tuple[PositiveInt, PositiveInt] = (256, 512)
+    """An image's longer side is resized to a length drawn from this range, in pixels."""
+    flip: bool = True
+    jitter: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (
+        0,
+        0,
+        0,
+        0,
+    )
+    """Brightness, contrast, saturation, hue, as in torchvision's ColorJitter."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.long_side[0] > self.long_side[1]:
+            raise ValueError("long_side is (smallest, largest); swap the two")
+        return self
+
+
+class TrainSettings(Settings):
+    """What training a classifier and training a segmenter share."""
+
+    optimizer: OptimizerSettings = OptimizerSettings()
+    augment: AugmentSettings = AugmentSettings()
+    batch_size: PositiveInt = 16
+    """Per device."""
+    epochs: PositiveInt = 5
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    channels_last: bool = True
+
+
+class TrainClassifierSettings(TrainSettings):
+    backbone: BackboneSettings = BackboneSettings()
+    method: MethodChoice = Field(default_factory=lambda: METHODS.settings("cam")())
+    loss: Literal["multi_label", "single_label"] = "multi_label"
+    """Sigmoid and binary cross-entropy per class, or softmax over exclusive classes."""
+    eval_long_side: PositiveInt = 320
+    """Longer side of selection images when scored, in pixels."""
+
+
+class GenerateCamsSettings(Settings):
+    method: CamMethodChoice = Field(default_factory=lambda: CAM_METHODS.settings("cam")())
+    scales: tuple[PositiveFloat, ...] = Field(default=(0.5, 1.0, 1.5, 2.0), min_length=1)
+    flip: bool = True
+    align_corners: bool = False
+    """How maps are resized: False as IRN and SC-CAM, True as SEAM."""
+    batch_size: PositiveInt = 16
+    """Images of one size that run together."""
+    grid_stride: PositiveInt = 4
+    """Image pixels per stored cell of a map."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+
+
+class RefineSettings(Settings):
+    chains: dict[str, tuple[RefinerChoice, ...]] = Field(
+        default_factory=lambda: {
+            "none": (),
+            "crf": (REFINERS.settings("dense_crf")(),),
+        },
+        min_length=1,
+    )
+    """Each chain's refiners, in order; an empty chain passes the CAMs through."""
+
+    @field_validator("chains")
+    @classmethod
+    def _names(cls, chains: dict[str, Any]) -> dict[str, Any]:
+        for name in chains:
+            if not name.isidentifier():
+                raise ValueError(f"chain '{name}' names files; use letters, digits and underscores")
+        return chains
+
+
+class PseudoMaskSettings(Settings):
+    chain: str = "crf"
+    """The refine chain that masks are made from."""
+    background: Literal["constant", "power"] = "constant"
+    """Background score: the threshold itself, or (1 - max)^alpha of the scores."""
+    threshold: float | Literal["selected"] = "selected"
+    """Of the constant background, in [0, 1]; 'selected' is the best on the selection split."""
+    alpha: PositiveFloat = 4.0
+    """Of the power background: a larger one means less background."""
+    ignore_margin: float = Field(default=0.05, ge=0, lt=1)
+    """A pixel whose winner leads the runner-up by less, background included, is ignored (255)."""
+    min_area_share: float = Field(default=0, ge=0, lt=1)
+    """A class that covers less of its image than this share is ignored there."""
+
+    @field_validator("threshold")
+    @classmethod
+    def _range(cls, value: float | str) -> float | str:
+        if not isinstance(value, str) and not 0 <= value <= 1:
+            raise ValueError("a threshold lies in [0, 1], or is 'selected'")
+        return value
+
+
+class SegmenterSettings(Settings):
+    arch: str = "deeplabv3plus"
+    """Any architecture of segmentation-models-pytorch."""
+    encoder: str = "classifier"
+    """'classifier' for the classifier's backbone, or a name of segmentation-models-pytorch."""
+    encoder_weights: str = "classifier"
+    """'classifier' (what train_classifier learned), 'backbone' (the file or hub weights the
+    classifier started from), 'none', a pretrained name such as 'imagenet', or a file."""
+    arch_kwargs: dict[str, Any] = Field(default={})
+    """Further arguments of segmentation_models_pytorch.create_model."""
+    freeze_batchnorm: bool = False
+    """Batch norm of the encoder keeps its running statistics and affine values."""
+
+
+class TrainSegmenterSettings(TrainSettings):
+    model: SegmenterSettings = SegmenterSettings()
+    eval_long_side: PositiveInt = 320
+    """Longer side of selection images when scored, in pixels."""
+
+
+class PredictMasksSettings(Settings):
+    splits: tuple[Literal["train", "selection", "val"], ...] = Field(default=("val",), min_length=1)
+    scales: tuple[PositiveFloat, ...] = Field(default=(0.75, 1.0, 1.25), min_length=1)
+    flip: bool = True
+    batch_size: PositiveInt = 16
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+
+
+class EvaluateSettings(Settings):
+    class_groups: dict[str, tuple[str, ...]] = Field(default={})
+    """Named lists of classes; each adds mean_iou_<name> over them and the background."""
+    select_by: str = "mean_iou"
+    """The metric that chooses a threshold on the selection split."""
+    threshold_step: float = Field(default=0.01, gt=0, le=0.5)
+
+    @model_validator(mode="after")
+    def _known_metric(self) -> Self:
+        known = ["mean_iou", *(f"mean_iou_{group}" for group in self.class_groups)]
+        if self.select_by not in known:
+            raise ValueError(f"select_by '{self.select_by}': {did_you_mean(self.select_by, known)}")
+        return self
+
+
+class Params(Settings):
+    base: BaseSettings = BaseSettings()
+    machine: MachineSettings = MachineSettings()
+    prepare_data: PrepareDataSettings = Field(default_factory=PrepareDataSettings)
+    train_classifier: TrainClassifierSettings = Field(default_factory=TrainClassifierSettings)
+    generate_cams: GenerateCamsSettings = Field(default_factory=GenerateCamsSettings)
+    refine: RefineSettings = Field(default_factory=RefineSettings)
+    make_pseudo_masks: PseudoMaskSettings = PseudoMaskSettings()
+    train_segmenter: TrainSegmenterSettings = TrainSegmenterSettings()
+    predict_masks: PredictMasksSettings = PredictMasksSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+    @model_validator(mode="after")
+    def _chain_exists(self) -> Self:
+        chain = self.make_pseudo_masks.chain
+        if chain not in self.refine.chains:
+            raise ValueError(
+                f"make_pseudo_masks.chain is '{chain}', which refine.chains does not have; "
+                + did_you_mean(chain, self.refine.chains)
+            )
+        return self
+
+
+def parse_params(values: Any, source: str = "params.yaml") -> Params:
+    """Validate a tree of plain values. Raises ConfigError with one line per mistake."""
+    if not isinstance(values, dict):
+        what = "empty" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(f"{source}: the top level must be sections, but is {what}")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, source, Params, values) from None
+
+
+def load_params(path: Path | str = "params.yaml") -> Params:
+    """Read and validate params.yaml.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or does not fit; the text names every
+            key at fault and the way out.
+    """
+    path = Path(path)
+    return parse_params(load_yaml(read_text(path), path.name), path.name)

@@ -1,0 +1,248 @@
+"""Recipes: small overlays of params.yaml, one per published method or table row.
+
+Mappings merge key by key. Replaced as a whole are lists, mappings whose keys are the user's
+own (refine.chains, evaluate.class_groups, keyword arguments), and a choice whose `name`
+changes, since its other settings belonged to what is no longer there.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+
+from wsss.checks import did_you_mean
+from wsss.config.params import Params, parse_params
+from wsss.config.settings import ConfigError, models_in
+from wsss.config.yaml_text import Fragment, fragment_at, load_yaml, read_text, set_value
+
+__all__ = [
+    "BASE_RECIPE",
+    "Change",
+    "Recipe",
+    "apply_recipe",
+    "list_recipes",
+    "parse_setting",
+    "set_values",
+]
+
+BASE_RECIPE = "synthetic_cam"
+"""Names every value that any recipe changes, and so is laid under each of them: what a recipe
+gives does not depend on the recipe before it."""
+
+KeyPath = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A value of params.yaml before and after; None where there was or is no such key."""
+
+    key: str
+    old: Any
+    new: Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An overlay and the text it was read from.
+
+    Attributes:
+        name: its file's name without .yaml.
+        text: the file.
+        values: what it sets.
+    """
+
+    name: str
+    text: str
+    values: dict[str, Any]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the header comment."""
+        return self.text.partition("\n")[0].lstrip("# ").rstrip()
+
+    @classmethod
+    def read(cls, folder: Path, name: str) -> "Recipe":
+        """Read one recipe. Raises ConfigError for an unknown name or a file that does not fit."""
+        known = [path.stem for path in folder.glob("*.yaml")]
+        if name not in known:
+            if not known:
+                raise ConfigError(f"{folder}/ holds no recipes; run from the project's root")
+            raise ConfigError(f"no recipe is named '{name}'; {did_you_mean(name, known)}")
+        path = folder / f"{name}.yaml"
+        text = read_text(path)
+        values = load_yaml(text, str(path))
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} must hold sections of params.yaml")
+        return cls(name, text, values)
+
+
+def list_recipes(folder: Path) -> list[Recipe]:
+    """Every recipe, by name."""
+    return [Recipe.read(folder, path.stem) for path in sorted(folder.glob("*.yaml"))]
+
+
+def apply_recipe(
+    text: str, recipe: Recipe, base: Recipe, settings: Mapping[str, Any] | None = None
+) -> tuple[str, list[Change]]:
+    """Lay `base`, then `recipe`, then single settings over params.yaml.
+
+    Args:
+        text: params.yaml.
+        recipe: what to apply.
+        base: the recipe under all others.
+        settings: dotted keys with list indices, such as "refine.chains.crf.0.sigma_xy".
+
+    Returns:
+        The new text, which is valid, and what differs.
+
+    Raises:
+        ConfigError: a key or value does not fit; nothing is half done.
+    """
+    edit = _Edit(text, f"params.yaml with recipe '{recipe.name}'")
+    for layer in [base, recipe] if recipe.name != base.name else [recipe]:
+        for path, value in list(_differences(edit.values, layer.values, [Params])):
+            edit.set(path, value, fragment_at(layer.text, path))
+    edit.set_all({"base.recipe": recipe.name, **(settings or {})})
+    return edit.finish()
+
+
+def set_values(text: str, settings: Mapping[str, Any]) -> tuple[str, list[Change]]:
+    """Change single settings of params.yaml; arguments, returns and errors as `apply_recipe`."""
+    edit = _Edit(text, "params.yaml with these changes")
+    edit.set_all(settings)
+    return edit.finish()
+
+
+def parse_setting(argument: str) -> tuple[str, Any]:
+    """Split "key=value", the value read as YAML.
+
+    Example:
+        >>> parse_setting("train_classifier.optimizer.lr=1e-3")
+        ('train_classifier.optimizer.lr', 0.001)
+    """
+    key, equals, value = argument.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(
+            f"--set '{argument}' must be key=value, such as train_classifier.epochs=10"
+        )
+    return key.strip(), load_yaml(value, f"--set {key.strip()}")
+
+
+class _Edit:
+    """params.yaml as text and as values, changed side by side."""
+
+    def __init__(self, text: str, source: str) -> None:
+        self.old = self.text = text
+        self.values = load_yaml(text, "params.yaml")
+        self.source = source
+        if not isinstance(self.values, dict) or not self.values:
+            raise ConfigError("params.yaml: the top level must be sections")
+
+    def set(self, path: KeyPath, value: Any, as_written: Fragment | None = None) -> None:
+        self.text = set_value(self.text, path, value, as_written)
+        self.values = _with(self.values, path, value)
+
+    def set_all(self, settings: Mapping[str, Any]) -> None:
+        for key, value in settings.items():
+            self.set(*_resolve(self.values, key, value))
+
+    def finish(self) -> tuple[str, list[Change]]:
+        """The new text and what changed, once it is known to say what it should."""
+        parse_params(self.values, self.source)
+        if load_yaml(self.text, self.source) != self.values:
+            raise ConfigError(
+                "params.yaml can not be changed in place, as when it uses anchors (&, *); "
+                "write the values out and try again"
+            )
+        return self.text, _changes(load_yaml(self.old, "params.yaml"), self.values)
+
+
+def _with(values: Any, path: KeyPath, new: Any) -> Any:
+    """A copy of the tree with one value changed."""
+    if not path:
+        return new
+    if isinstance(values, list):
+        return [_with(one, path[1:], new) if i == path[0] else one for i, one in enumerate(values)]
+    section = values if isinstance(values, dict) else {}
+    return section | {path[0]: _with(section.get(path[0]), path[1:], new)}
+
+
+def _differences(
+    values: Any,
+    overlay: Mapping[str, Any],
+    models: Sequence[type[BaseModel]],
+    path: KeyPath = (),
+) -> Iterator[tuple[KeyPath, Any]]:
+    """The values of an overlay that differ, each the largest that is replaced as a whole."""
+    for key, new in overlay.items():
+        old = values.get(key)
+        sections = [
+            model
+            for one in models
+            if key in one.model_fields
+            for model in _sections(one.model_fields[key].annotation)
+        ]
+        same_choice = (
+            isinstance(old, dict)
+            and isinstance(new, dict)
+            and (new.get("name", old.get("name")) == old.get("name"))
+        )
+        if same_choice and sections:
+            yield from _differences(old, new, sections, (*path, key))
+        elif key not in values or old != new:
+            yield (*path, key), new
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """The settings models of a section; none for lists and mappings with keys of the user's own."""
+    if get_origin(annotation) in (dict, list, tuple):
+        return []
+    parts = get_args(annotation)
+    return [one for part in parts for one in _sections(part)] if parts else models_in(annotation)
+
+
+def _resolve(values: Any, key: str, new: Any) -> tuple[KeyPath, Any]:
+    """The path that a dotted key means, and what to put there."""
+    path: KeyPath = ()
+    at = values
+    for part in key.split("."):
+        where = ".".join(map(str, path))
+        if isinstance(at, list):
+            if not (part.isdecimal() and int(part) < len(at)):
+                raise ConfigError(
+                    f"--set {key}: {where} is a list of {len(at)}; '{part}' must be an index "
+                    + (f"in 0..{len(at) - 1}" if at else "of an entry; set the whole list")
+                )
+            path, at = (*path, int(part)), at[int(part)]
+        elif isinstance(at, dict) or at is None:
+            if part == "name" and at and at.get("name") != new and key.endswith(".name"):
+                return path, {"name": new}  # another choice: the settings of the old one go
+            path, at = (*path, part), (at or {}).get(part)
+        else:
+            raise ConfigError(f"--set {key}: {where} is {at!r}, which has no keys of its own")
+    return path, new
+
+
+def _changes(old: Any, new: Any) -> list[Change]:
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    keys = dict.fromkeys([*after, *before])
+    return [
+        Change(key, before.get(key), after.get(key))
+        for key in keys
+        if (key in before, before.get(key)) != (key in after, after.get(key))
+    ]
+
+
+def _leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values; lists of plain values count as one, empty mappings as none."""
+    if isinstance(values, dict):
+        items = list(values.items())
+    elif isinstance(values, list) and any(isinstance(one, dict) for one in values):
+        items = list(enumerate(values))
+    else:
+        yield path, values
+        return
+    for key, value in items:
+        yield from _leaves(value, f"{path}.{key}" if path else str(key))

@@ -1,0 +1,181 @@
+"""The base of every settings model, and the wording of what is wrong with a value."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from wsss.checks import did_you_mean
+
+__all__ = ["ConfigError", "Settings", "expand_path", "explain", "models_in"]
+
+
+class ConfigError(ValueError):
+    """A settings file or an override that does not fit; the text is meant for the user."""
+
+
+class Settings(BaseModel):
+    """A frozen section of params.yaml; unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+def expand_path(value: str, key: str) -> Path:
+    """Expand ~ and $VARIABLES in a path that a user wrote.
+
+    Args:
+        value: the text, such as "$WSSS_SHARED/data/voc_animals".
+        key: where it stands in params.yaml, such as "prepare_data.dataset.root".
+
+    Raises:
+        ConfigError: a variable is not set, or is empty.
+
+    Example:
+        >>> expand_path("$NOWHERE/images", "prepare_data.dataset.root")
+        Traceback (most recent call last):
+        ...
+        wsss.config.settings.ConfigError: prepare_data.dataset.root is '$NOWHERE/images', but the \
+environment variable NOWHERE is not set; export NOWHERE=/a/folder, or write the path itself: \
+wsss recipe apply <name> --set prepare_data.dataset.root=/a/path
+    """
+
+    def lookup(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if not os.environ.get(name):
+            raise ConfigError(
+                f"{key} is '{value}', but the environment variable {name} is not set; "
+                f"export {name}=/a/folder, or write the path itself: "
+                f"wsss recipe apply <name> --set {key}=/a/path"
+            )
+        return os.environ[name]
+
+    return Path(re.sub(r"\$(?:(\w+)|\{(\w+)\})", lookup, value)).expanduser()
+
+
+def explain(
+    error: ValidationError, source: str, model: type[BaseModel], values: Any
+) -> ConfigError:
+    """Turn pydantic's report into one line per mistake, each naming the key and the way out.
+
+    Args:
+        error: what validation raised.
+        source: where the values came from, such as "params.yaml".
+        model: the model that refused them; its fields feed the suggestions.
+        values: what was validated.
+    """
+    mistakes: dict[str, list[ErrorDetails]] = {}
+    known: dict[str, list[str]] = {}
+    for item in error.errors(include_url=False):
+        path, keys = _locate(model, values, item)
+        mistakes.setdefault(path, []).append(item)
+        known[path] = keys
+    return ConfigError(
+        "\n".join(
+            f"{source}: {_word(path, items, known[path])}" for path, items in mistakes.items()
+        )
+    )
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that may stand at a place, through unions, lists and mappings."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in models_in(part)]
+
+
+def _locate(model: type[BaseModel], values: Any, item: ErrorDetails) -> tuple[str, list[str]]:
+    """The path of a mistake as users know it, and the keys that may stand where it ends.
+
+    Parts of pydantic's path that are not in the values name members of unions; they drop out.
+    """
+    path: list[str] = []
+    models, siblings = [model], [model]
+    for part in item["loc"]:
+        if isinstance(values, dict) and "name" in values:
+            models = [one for one in models if _name(one) == values["name"]] or models
+        if _holds(values, part):
+            values = values[part]
+        elif item["type"] == "missing" and part == item["loc"][-1]:
+            values = None
+        else:
+            continue
+        path.append(str(part))
+        siblings = models
+        if isinstance(part, str):
+            fields = [one.model_fields[part] for one in models if part in one.model_fields]
+            models = [found for field in fields for found in models_in(field.annotation)] or models
+    return ".".join(path), [key for one in siblings for key in one.model_fields]
+
+
+def _holds(values: Any, part: int | str) -> bool:
+    if isinstance(values, list | tuple):
+        return isinstance(part, int) and part < len(values)
+    return isinstance(values, dict) and part in values
+
+
+def _name(model: type[BaseModel]) -> Any:
+    field = model.model_fields.get("name")
+    return field and field.default
+
+
+def _word(path: str, items: Sequence[ErrorDetails], known: list[str]) -> str:
+    """One line about one key; several items are the members of a union that it failed to be."""
+    item = items[0]
+    parent, _, key = path.rpartition(".")
+    context = item.get("ctx", {})
+    if item["type"] == "extra_forbidden":
+        return f"{parent or 'the top level'} has no key '{key}'; {did_you_mean(key, known)}"
+    if item["type"] == "union_tag_invalid":
+        names = re.findall(r"'([^']*)'", context["expected_tags"])
+        return f"{path}.name is '{context['tag']}'; {did_you_mean(context['tag'], names)}"
+    if item["type"] == "union_tag_not_found":
+        return f"{path} needs a 'name' that says which one is meant"
+    if item["type"] == "literal_error" and key == "name":
+        names = re.findall(r"'([^']*)'", context["expected"])
+        return f"{path} is {_short(item['input'])}; {did_you_mean(str(item['input']), names)}"
+    if item["type"] == "missing":
+        return f"{path} is missing; add it"
+    rules = [_RULES.get(one["type"]) or one["msg"] for one in items]
+    if item["type"] in _RULES or rules[0].startswith("Input should be "):
+        # "Input should be a valid number, unable to parse string as a number"
+        rules = [rule.removeprefix("Input should be ").split(", unable to")[0] for rule in rules]
+        return f"{path} must be {' or '.join(rules)}, but is {_short(item['input'])}"
+    size = re.fullmatch(r"\w+ should have (.+) after validation, not (\d+)", rules[0])
+    if size:
+        return f"{path} must have {size[1]}, but has {size[2]}"
+    message = rules[0].removeprefix("Value error, ")
+    if not path:
+        return message
+    if isinstance(item["input"], dict | list | tuple):
+        return f"{path}: {message}"
+    return f"{path} is {_short(item['input'])}; {message}"
+
+
+_RULES = {
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "dict_type": "a mapping",
+    "tuple_type": "a list",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+}
+"""What pydantic's types of mistakes ask for, in words."""
+
+
+def _short(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "empty (null)", True: "true", False: "false"}[value]
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

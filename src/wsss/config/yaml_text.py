@@ -1,0 +1,210 @@
+"""YAML as text: read strictly, and changed in place so that comments and layout stay.
+
+YAML 1.2 is read, so 1e-4 is a number, `no` and `on` are words, and 010 is ten.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML, MappingNode, ScalarNode, SequenceNode
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from wsss.config.settings import ConfigError
+
+__all__ = ["Fragment", "flow_text", "fragment_at", "load_yaml", "read_text", "set_value"]
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text file. Raises ConfigError when it is absent or not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is not here; run from the project's root") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not UTF-8 text (byte {error.start} is {error.object[error.start]:#x}); "
+            "save it as UTF-8"
+        ) from None
+
+
+def load_yaml(text: str, source: str) -> Any:
+    """Parse one YAML document into plain values.
+
+    Args:
+        text: the document.
+        source: what messages call it, such as "params.yaml".
+
+    Raises:
+        ConfigError: it is not YAML, or has a key twice; the text names the line.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except DuplicateKeyError as error:
+        line = error.problem_mark.line + 1
+        key = text.splitlines()[error.problem_mark.line][error.problem_mark.column :].split(":")[0]
+        first = error.context_mark.line + 1
+        raise ConfigError(
+            f"{source}, line {line}: the key '{key}' stands twice in the section that begins "
+            f"on line {first}; delete one"
+        ) from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = " ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigError(f"{source}, line {mark.line + 1}: not valid YAML: {what}") from None
+    except YAMLError as error:
+        raise ConfigError(f"{source} is not valid YAML: {error}") from None
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A value as YAML text.
+
+    Attributes:
+        text: without the indentation of its place; lines after the first are relative to it.
+        block: whether it spreads over lines below its key.
+    """
+
+    text: str
+    block: bool
+
+    @classmethod
+    def of(cls, value: Any) -> "Fragment":
+        """A plain value on one line."""
+        return cls(flow_text(value), False)
+
+    def indented(self, column: int) -> str:
+        """The text with every line after the first moved to `column`."""
+        return self.text.replace("\n", "\n" + " " * column)
+
+
+def flow_text(value: Any) -> str:
+    """A plain value as YAML on one line, which 1.1 and 1.2 read alike.
+
+    Example:
+        >>> flow_text({"sigma": 1e-5, "names": ["a b", "no", "1"], "weights": None})
+        '{sigma: 1.0e-05, names: [a b, "no", "1"], weights: null}'
+    """
+    if isinstance(value, dict):
+        items = (f"{flow_text(key)}: {flow_text(one)}" for key, one in value.items())
+        return "{" + ", ".join(items) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(flow_text, value)) + "]"
+    if isinstance(value, str):
+        plain = re.fullmatch(r"[\w$/~.]+(?:[ +-]?[\w$/~.])*", value, re.ASCII)
+        word = value.lower() in ("y", "n", "yes", "no", "on", "off")
+        if plain and not word and load_yaml(value, "") == value:
+            return value
+        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + "".join(c if c.isprintable() else rf"\U{ord(c):08x}" for c in quoted) + '"'
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float) and math.isfinite(value):
+        text = repr(value)
+        return text if "." in text else text.replace("e", ".0e")
+    return f".{value}".replace(".-", "-.") if isinstance(value, float) else str(value)
+
+
+def fragment_at(text: str, path: tuple[str | int, ...]) -> Fragment:
+    """Cut a value out of a document as it is written there, comments included."""
+    node = _find(_compose(text), path)
+    body = text[node.start_mark.index : _end(text, node)]
+    return Fragment(body.replace("\n" + " " * node.start_mark.column, "\n"), _is_block(node))
+
+
+def set_value(
+    text: str,
+    path: tuple[str | int, ...],
+    value: Any,
+    as_written: Fragment | None = None,
+) -> str:
+    """Change or add one value; every other byte of the document stays.
+
+    Args:
+        text: a YAML document whose top level is a mapping.
+        path: keys and list indices; missing mappings on the way are made.
+        value: the new value.
+        as_written: how to write it, where a block may stand.
+
+    Returns:
+        The new text. Comments within a replaced mapping or list go with it.
+
+    Example:
+        >>> set_value("crf:  # fast\\n  sigma: 50  # pixels\\n", ("crf", "sigma"), 30)
+        'crf:  # fast\\n  sigma: 30  # pixels\\n'
+    """
+    parent = _find(_compose(text), path[:-1])
+    key = path[-1]
+    if not isinstance(parent, MappingNode | SequenceNode) or not parent.value:
+        return set_value(text, path[:-1], {key: value})
+    new = as_written if as_written and not parent.flow_style else Fragment.of(value)
+    if isinstance(parent, SequenceNode):
+        node = parent.value[int(key)]
+        body = new.indented(node.start_mark.column)
+        return text[: node.start_mark.index] + body + text[_end(text, node) :]
+    column = parent.start_mark.column
+    for key_node, node in parent.value:
+        if key_node.value == key:
+            start, end = int(node.start_mark.index), _end(text, node)
+            colon = text.index(":", int(key_node.end_mark.index)) + 1
+            if isinstance(node, ScalarNode) and not node.value and not node.style:  # `key:` alone
+                start = end = colon
+            if _is_block(node) and new.block:
+                return text[:start] + new.indented(node.start_mark.column) + text[end:]
+            if _is_block(node):  # to one line; a comment behind the key stays there
+                return (
+                    f"{text[:colon]} {new.text}{text[colon : _line_end(text, colon)]}{text[end:]}"
+                )
+            if new.block:
+                line = _line_end(text, end)
+                return text[:colon] + text[end:line] + _after_colon(new, column) + text[line:]
+            return text[:start] + " " * (start == colon) + new.text + text[end:]
+    if parent.flow_style:
+        place = _end(text, parent.value[-1][1])
+        return f"{text[:place]}, {Fragment.of({key: value}).text[1:-1]}{text[place:]}"
+    place = _end(text, parent)
+    entry = flow_text(key) + ":" + _after_colon(new, column)
+    return f"{text[:place]}\n{' ' * column}{entry}{text[place:]}"
+
+
+def _after_colon(new: Fragment, column: int) -> str:
+    return f"\n{' ' * (column + 2)}{new.indented(column + 2)}" if new.block else " " + new.text
+
+
+@lru_cache(maxsize=4)
+def _compose(text: str) -> Any:
+    return YAML(pure=True).compose(text)
+
+
+def _find(node: Any, path: tuple[str | int, ...]) -> Any:
+    """The node at `path`, or None."""
+    for part in path:
+        if isinstance(node, SequenceNode):
+            node = node.value[int(part)]
+        elif isinstance(node, MappingNode):
+            node = next((value for key, value in node.value if key.value == part), None)
+        else:
+            return None
+    return node
+
+
+def _is_block(node: Any) -> bool:
+    return not isinstance(node, ScalarNode) and not node.flow_style
+
+
+def _end(text: str, node: Any) -> int:
+    """Where a node's own text ends: a block with its last line, without what follows it."""
+    if _is_block(node) and node.value:
+        last = node.value[-1]
+        return _line_end(text, _end(text, last[1] if isinstance(last, tuple) else last))
+    end = int(node.end_mark.index)
+    return end - 1 if isinstance(node, ScalarNode) and node.style in ("|", ">") else end
+
+
+def _line_end(text: str, place: int) -> int:
+    end = text.find("\n", place)
+    return len(text) if end < 0 else end
