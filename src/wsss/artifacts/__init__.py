@@ -1,0 +1,27 @@
+"""Files between stages: manifests, score maps, index PNGs; checked on read, atomic on write."""
+
+from wsss.artifacts.files import atomic_path, read_json, write_json
+from wsss.artifacts.label_png import IGNORE_INDEX, palette, read_label_png, write_label_png
+from wsss.artifacts.manifest import SPLITS, Manifest, Sample, read_image
+from wsss.artifacts.score_map import ScoreMap, read_score_map, write_score_map
+from wsss.artifacts.staging import Staging, fingerprint, source_fingerprint
+
+__all__ = [
+    "IGNORE_INDEX",
+    "SPLITS",
+    "Manifest",
+    "Sample",
+    "ScoreMap",
+    "Staging",
+    "atomic_path",
+    "fingerprint",
+    "palette",
+    "read_image",
+    "read_json",
+    "read_label_png",
+    "read_score_map",
+    "source_fingerprint",
+    "write_json",
+    "write_label_png",
+    "write_score_map",
+]

@@ -1,0 +1,70 @@
+"""Masks as 8-bit palette PNGs: 0 background, 1..K classes, 255 ignored."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from wsss.artifacts.files import atomic_path
+from wsss.checks import check_shape
+
+__all__ = ["IGNORE_INDEX", "palette", "read_label_png", "write_label_png"]
+
+IGNORE_INDEX = 255
+
+
+def palette() -> np.ndarray:
+    """The PASCAL VOC colours.
+
+    Returns:
+        (256, 3) uint8 RGB; entry 0 is black and entry 255 nearly white.
+
+    Example:
+        >>> palette()[1].tolist()
+        [128, 0, 0]
+    """
+    ids = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (((ids >> (3 * bit + channel)) & 1) << (7 - bit)).astype(
+                np.uint8
+            )
+    return colours
+
+
+def write_label_png(path: Path, mask: np.ndarray) -> None:
+    """Write a mask with the VOC palette, atomically.
+
+    Args:
+        path: the file to write; its folder is made.
+        mask: (H, W) uint8.
+    """
+    check_shape("mask", mask.shape, ("H", "W"))
+    if mask.dtype != np.uint8:
+        raise ValueError(f"mask must be uint8, but is {mask.dtype}")
+    image = Image.fromarray(mask)
+    image.putpalette(palette().tobytes())
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG", compress_level=3)
+
+
+def read_label_png(path: Path) -> np.ndarray:
+    """Read the indices of a palette or grey PNG.
+
+    Returns:
+        (H, W) uint8, the stored indices and not their colours.
+
+    Raises:
+        ValueError: the file is not an image, or has colours instead of indices.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L", "1"):
+                raise ValueError(
+                    f"{path} has mode {image.mode}; a mask holds class ids, so save it as palette "
+                    "or grey PNG"
+                )
+            return np.asarray(image, dtype=np.uint8)
+    except OSError as error:
+        raise ValueError(f"{path} can not be read as an image: {error}") from None

@@ -1,0 +1,114 @@
+"""What a stage knows of the data: the classes, and per split the images with their tags."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from PIL import Image
+
+from wsss.artifacts.files import atomic_path, read_json, write_json
+
+__all__ = ["SPLITS", "Manifest", "Sample", "read_image"]
+
+SPLITS = ("train", "selection", "val")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prepared image.
+
+    Attributes:
+        name: unique over all splits; may hold '/', and names the files made from the image.
+        image: file name within data/images: 8-bit RGB, upright.
+        size: (height, width) in pixels.
+        class_ids: the tags, ascending, values in 1..K; empty when nothing is there.
+        mask: file name within data/masks, or None.
+    """
+
+    name: str
+    image: str
+    size: tuple[int, int]
+    class_ids: tuple[int, ...]
+    mask: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The classes and splits in data/splits.
+
+    Attributes:
+        class_names: K names; class id c has name class_names[c - 1].
+        splits: the samples of train, selection and val, sorted by name.
+    """
+
+    class_names: tuple[str, ...]
+    splits: dict[str, tuple[Sample, ...]]
+
+    @property
+    def num_fg_classes(self) -> int:
+        """K, without the background."""
+        return len(self.class_names)
+
+    def labels(self, samples: Sequence[Sample]) -> np.ndarray:
+        """(N, K) float32 multi-hot tags."""
+        labels = np.zeros((len(samples), self.num_fg_classes), np.float32)
+        for row, sample in enumerate(samples):
+            labels[row, np.asarray(sample.class_ids, int) - 1] = 1
+        return labels
+
+    def all_samples(self) -> list[Sample]:
+        """Every sample of every split."""
+        return [sample for split in SPLITS for sample in self.splits[split]]
+
+    def write(self, folder: Path) -> None:
+        """Write classes.json and one <split>.jsonl per split."""
+        write_json(folder / "classes.json", list(self.class_names))
+        for split in SPLITS:
+            lines = [json.dumps(asdict(one), ensure_ascii=False) for one in self.splits[split]]
+            with atomic_path(folder / f"{split}.jsonl") as temporary:
+                temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read what `write` wrote. Raises ValueError naming the file and line at fault."""
+        names = tuple(read_json(folder / "classes.json"))
+        splits = {}
+        for split in SPLITS:
+            path = folder / f"{split}.jsonl"
+            samples = []
+            text = path.read_text(encoding="utf-8").removesuffix("\n")
+            # not splitlines(): names may hold other line separators, such as U+2028
+            for number, line in enumerate(text.split("\n") if text else [], 1):
+                try:
+                    row = json.loads(line)
+                    sample = Sample(
+                        row["name"],
+                        row["image"],
+                        tuple(row["size"]),
+                        tuple(row["class_ids"]),
+                        row["mask"],
+                    )
+                except (json.JSONDecodeError, KeyError, TypeError) as error:
+                    raise ValueError(f"{path}, line {number}: not a sample ({error!r})") from None
+                if any(not 1 <= one <= len(names) for one in sample.class_ids):
+                    raise ValueError(
+                        f"{path}, line {number}: class_ids {list(sample.class_ids)} must lie in "
+                        f"1..{len(names)}"
+                    )
+                samples.append(sample)
+            splits[split] = tuple(samples)
+        return cls(names, splits)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read a prepared image as (H, W, 3) uint8 RGB. Raises ValueError naming a bad file."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise ValueError(
+            f"{path} can not be read as an image: {error}; rerun prepare_data"
+        ) from None

@@ -1,0 +1,139 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wsss.artifacts import Staging, fingerprint
+
+
+class Killed(Exception):
+    pass
+
+
+def interrupted(out: Path, key: str, name: str) -> None:
+    with pytest.raises(Killed), Staging(out, key) as staging:
+        (staging.path / name).write_text("done")
+        raise Killed
+
+
+def test_completion_puts_the_folder_in_place_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "data" / "cams"
+    with Staging(out, "k") as staging:
+        assert not staging.resumed
+        (staging.path / "sub").mkdir()
+        (staging.path / "sub" / "a.npz").write_text("a")
+        (staging.path / "sub" / ".b.npz.7.tmp").write_text("half")
+        (staging.path / ".work.last.pt").write_text("w")
+        (staging.path / ".work.parts").mkdir()
+        assert not out.exists()
+    assert [one.relative_to(tmp_path).as_posix() for one in sorted(tmp_path.rglob("*"))] == [
+        "data",
+        "data/cams",
+        "data/cams/sub",
+        "data/cams/sub/a.npz",
+    ]
+
+
+def test_failure_keeps_the_work_and_the_old_result(tmp_path: Path) -> None:
+    out = tmp_path / "cams"
+    out.mkdir()
+    (out / "old").write_text("old")
+    interrupted(out, "k", "a")
+    assert [one.name for one in out.iterdir()] == ["old"]
+    with Staging(out, "k") as staging:
+        assert staging.resumed
+        assert (staging.path / "a").read_text() == "done"
+        (staging.path / "b").write_text("b")
+    assert sorted(one.name for one in out.iterdir()) == ["a", "b"]
+    assert [one.name for one in tmp_path.iterdir()] == ["cams"]
+
+
+def test_work_under_another_key_is_deleted(tmp_path: Path) -> None:
+    interrupted(tmp_path / "cams", "k", "a")
+    with Staging(tmp_path / "cams", "other") as staging:
+        assert not staging.resumed
+        assert not (staging.path / "a").exists()
+
+
+@pytest.mark.parametrize("marker", [None, "", "{", '{"other": 1}', "[]"])
+def test_work_without_a_readable_key_is_deleted(tmp_path: Path, marker: str | None) -> None:
+    interrupted(tmp_path / "cams", "k", "a")
+    path = tmp_path / ".cams.partial" / ".fingerprint.json"
+    path.unlink()
+    if marker is not None:
+        path.write_text(marker)
+    with Staging(tmp_path / "cams", "k") as staging:
+        assert not staging.resumed
+        assert not (staging.path / "a").exists()
+
+
+def test_a_completed_result_is_not_resumed(tmp_path: Path) -> None:
+    with Staging(tmp_path / "cams", "k") as staging:
+        (staging.path / "a").write_text("1")
+    with Staging(tmp_path / "cams", "k") as staging:
+        assert not staging.resumed
+    assert not list((tmp_path / "cams").iterdir())
+
+
+def test_a_link_into_a_cache_is_replaced_not_emptied(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "a").write_text("cached")
+    (tmp_path / "cams").symlink_to(cache)
+    with Staging(tmp_path / "cams", "k") as staging:
+        (staging.path / "a").write_text("new")
+    assert (cache / "a").read_text() == "cached"
+    assert (tmp_path / "cams" / "a").read_text() == "new"
+    assert not (tmp_path / "cams").is_symlink()
+
+
+def test_what_a_kill_in_the_last_moment_leaves_is_cleared(tmp_path: Path) -> None:
+    (tmp_path / ".cams.old").mkdir()
+    (tmp_path / ".cams.old" / "a").write_text("older")
+    (tmp_path / "cams").mkdir()
+    with Staging(tmp_path / "cams", "k") as staging:
+        (staging.path / "a").write_text("new")
+    assert (tmp_path / "cams" / "a").read_text() == "new"
+    assert [one.name for one in tmp_path.iterdir()] == ["cams"]
+
+
+def test_kill_9_then_resume(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from wsss.artifacts import Staging, atomic_path\n"
+        "with Staging(Path(sys.argv[1]), 'k') as staging:\n"
+        "    (staging.path / 'a').write_text('whole')\n"
+        "    with atomic_path(staging.path / 'b') as temporary:\n"
+        "        temporary.write_text('half')\n"
+        f"        os.kill(os.getpid(), {int(signal.SIGKILL)})\n"
+    )
+    out = tmp_path / "cams"
+    killed = subprocess.run([sys.executable, "-c", code, str(out)], env=os.environ, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not out.exists()
+    with Staging(out, "k") as staging:
+        assert staging.resumed
+        assert not (staging.path / "b").exists()
+    assert [one.name for one in out.iterdir()] == ["a"]
+
+
+def test_fingerprint_follows_values_names_and_contents(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_text("1")
+
+    def key(value: object = 1) -> str:
+        return fingerprint(value, {"b": 2, "a": 1}, files=[tmp_path / "in"])
+
+    first = key()
+    assert first == key()
+    assert first == fingerprint(1, {"a": 1, "b": 2}, files=[tmp_path / "in"])
+    assert first != key(2)
+    (tmp_path / "in" / "a").write_text("2")
+    assert first != key()
+    (tmp_path / "in" / "a").write_text("1")
+    (tmp_path / "in" / "a").rename(tmp_path / "in" / "b")
+    assert first != key()
