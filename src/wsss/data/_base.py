@@ -1,0 +1,91 @@
+"""What a data set is: images, tags and perhaps masks where they lie, split by split."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+from typing import Protocol
+
+from wsss.config.settings import ConfigError
+
+__all__ = ["Dataset", "Problem", "RawDataset", "RawSample", "source_folder"]
+
+
+@dataclass(frozen=True)
+class RawSample:
+    """One image before preparation.
+
+    Attributes:
+        name: unique over all splits; may hold '/', spaces and any letters.
+        image: the image file.
+        class_ids: the tags, ascending, values in 1..K; empty when no class is there.
+        mask: the ground truth file (0 background, 1..K, 255 ignored), or None. A data set
+            never opens it, and never takes tags from it.
+    """
+
+    name: str
+    image: Path
+    class_ids: tuple[int, ...]
+    mask: Path | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An image, or a line about one, that can not be used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """What `Dataset.collect` finds.
+
+    Attributes:
+        class_names: K names; class id c has name class_names[c - 1].
+        splits: samples of "train" and "val", and of "selection" where the set names one.
+        problems: what had to be left out.
+        mask_values: what values in the masks mean, such as {255: 1}; others keep theirs.
+    """
+
+    class_names: tuple[str, ...]
+    splits: dict[str, list[RawSample]]
+    problems: list[Problem]
+    mask_values: dict[int, int] = field(default_factory=dict)
+
+
+class Dataset(Protocol):
+    """Built from its settings; registered with `DATASETS`."""
+
+    def collect(self, scratch: Path, rng_seed: int) -> RawDataset:
+        """Find every sample, without decoding images.
+
+        Args:
+            scratch: an empty folder for files the data set makes itself; the folder that
+                the data comes from is never written to.
+            rng_seed: for sets that draw their images or splits.
+
+        Raises:
+            ValueError: lists or labels are missing or contradict one another.
+        """
+
+
+def source_folder(root: str) -> Path:
+    """The folder a data set's `root` names, with $VARS and ~ expanded.
+
+    Raises:
+        ConfigError: a variable is not set, or the folder does not exist.
+    """
+    for variable in Template(root).get_identifiers():
+        if variable not in os.environ:
+            raise ConfigError(
+                f"prepare_data.dataset.root is '{root}', but the environment has no {variable}; "
+                f"run 'export {variable}=/path/to/data', or write the path into params.yaml"
+            )
+    folder = Path(os.path.expandvars(root)).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(
+            f"prepare_data.dataset.root is '{root}', but {folder} is not a folder; "
+            "set it to where the data lies"
+        )
+    return folder

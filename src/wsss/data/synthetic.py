@@ -1,0 +1,171 @@
+"""Painted scenes of boats, sheep and balloons with exact masks: the set that needs no download."""
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import Field, PositiveInt
+
+from wsss.artifacts import write_label_png
+from wsss.config.settings import Settings
+from wsss.data._base import RawDataset, RawSample
+from wsss.data._scenery import Canvas, balloon, boat, scenery, sheep, tree
+from wsss.progress import track
+from wsss.registry import DATASETS
+from wsss.seeding import generator
+
+__all__ = ["CLASS_NAMES", "Synthetic", "SyntheticSettings", "paint_scene"]
+
+CLASS_NAMES = ("boat", "sheep", "balloon")
+_BOAT, _SHEEP, _BALLOON = 1, 2, 3
+_MIN_VISIBLE = 0.025  # share of the image that each tagged class shows at least
+_MIN_JOBS = 100  # fewer are not worth starting processes for
+
+
+class SyntheticSettings(Settings):
+    name: Literal["synthetic"] = "synthetic"
+    num_train: PositiveInt = 500
+    """Training images, of which the selection split is held out."""
+    num_val: PositiveInt = 120
+    image_size: tuple[int, int] = (128, 128)
+    """Height and width in pixels, each in 48..1024."""
+    water_with_boat: float = Field(default=0.95, ge=0, le=1)
+    """How often a boat is on water and not ashore."""
+    water_without_boat: float = Field(default=0.12, ge=0, le=1)
+    """How often there is water but no boat. The nearer to zero, the more a classifier takes
+    water for a part of boats, as it takes rails for a part of trains."""
+    empty_share: float = Field(default=0.05, ge=0, lt=1)
+    """Share of scenes without any object."""
+    grain: float = Field(default=2.5, ge=0, le=50)
+    """Standard deviation of the sensor noise in intensity levels."""
+
+
+@DATASETS.register(SyntheticSettings)
+class Synthetic:
+    """Scenes drawn from `rng_seed`; the same seed gives the same bytes."""
+
+    def __init__(self, settings: SyntheticSettings) -> None:
+        for side in settings.image_size:
+            if not 48 <= side <= 1024:
+                raise ValueError(f"image_size must lie in 48..1024 pixels, but has {side}")
+        self.settings = settings
+
+    def collect(self, scratch: Path, rng_seed: int) -> RawDataset:
+        """Paint all scenes into `scratch`; see `Dataset.collect`."""
+        counts = {"train": self.settings.num_train, "val": self.settings.num_val}
+        jobs = [(split, index) for split, count in counts.items() for index in range(count)]
+        work = partial(_write_scene, self.settings, scratch, rng_seed)
+        splits: dict[str, list[RawSample]] = {split: [] for split in counts}
+        samples = track(_spread(work, jobs), "synthetic scenes", len(jobs))
+        for (split, _), sample in zip(jobs, samples, strict=True):
+            splits[split].append(sample)
+        return RawDataset(CLASS_NAMES, splits, [])
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _spread(work: "partial[RawSample]", jobs: list[tuple[str, int]]) -> Iterator[RawSample]:
+    """Do the jobs in order, in processes where that pays for starting them."""
+    cores = _usable_cores()
+    if cores == 1 or len(jobs) < _MIN_JOBS:
+        yield from map(work, jobs)
+        return
+    with ProcessPoolExecutor(min(cores, 8), get_context("spawn")) as pool:
+        yield from pool.map(work, jobs, chunksize=16)
+
+
+def _write_scene(
+    settings: SyntheticSettings, scratch: Path, rng_seed: int, job: tuple[str, int]
+) -> RawSample:
+    split, index = job
+    image, mask = paint_scene(settings, generator(rng_seed, "synthetic", split, index))
+    name = f"{split}_{index:05d}"
+    image_path, mask_path = (scratch / "images" / f"{name}.png", scratch / "masks" / f"{name}.png")
+    image_path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(image_path, compress_level=1)
+    write_label_png(mask_path, mask)
+    class_ids = tuple(int(one) for one in np.unique(mask) if one)
+    return RawSample(name, image_path, class_ids, mask_path)
+
+
+def paint_scene(
+    settings: SyntheticSettings, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Paint one scene.
+
+    Returns:
+        The image, (H, W, 3) uint8, and its mask, (H, W) uint8 in 0..3. Every class in the
+        mask covers at least 2.5 % of it.
+    """
+    classes = _draw_classes(settings, rng)
+    on_water = settings.water_with_boat if _BOAT in classes else settings.water_without_boat
+    water = bool(rng.random() < on_water)
+    for _ in itertools.count():  # until nobody is hidden; nearly always the first
+        canvas = Canvas(settings.image_size, len(CLASS_NAMES), rng)
+        _compose(canvas, classes, water=water)
+        mask = canvas.mask()
+        if all((mask == one).mean() >= _MIN_VISIBLE for one in classes):
+            return canvas.image(settings.grain), mask
+    raise AssertionError("unreachable")
+
+
+def _draw_classes(settings: SyntheticSettings, rng: np.random.Generator) -> list[int]:
+    if rng.random() < settings.empty_share:
+        return []
+    count = int(rng.choice([1, 2, 3], p=[0.5, 0.38, 0.12]))
+    return sorted(int(one) for one in rng.permutation([_BOAT, _SHEEP, _BALLOON])[:count])
+
+
+def _compose(canvas: Canvas, classes: Iterable[int], *, water: bool) -> None:
+    rng, (height, width) = canvas.rng, canvas.size
+    unit = min(height, width)
+    horizon = rng.uniform(0.40, 0.55) * height
+    shore = None
+    if water:
+        ashore = _SHEEP in classes or rng.random() < 0.3
+        shore = rng.uniform(0.78, 0.88) * height if ashore else float(height)
+    scenery(canvas, horizon, shore)
+    for _ in range(int(rng.integers(0, 4))):
+        lift = 0 if water else rng.uniform(0, 0.06) * height
+        tree(canvas, rng.uniform(0, width), horizon + lift + 1, rng.uniform(0.12, 0.32) * unit)
+
+    placed = []  # (y of the foot, class, x, extent): painted from far to near
+    for class_id in classes:
+        count = int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))
+        shrink = (1.0, 0.82, 0.7)[count - 1]
+        for slot in rng.permutation(count):
+            x = (slot + rng.uniform(0.25, 0.75)) / count * width
+            if class_id == _BALLOON:
+                size = rng.uniform(0.14, 0.23) * unit * shrink
+                y = rng.uniform(
+                    0.04 * height + size, max(0.06 * height + size, horizon - 0.9 * size)
+                )
+                placed.append((0.0, class_id, x, size, y))
+            elif class_id == _BOAT:
+                size = rng.uniform(0.42, 0.66) * unit * shrink
+                last = (shore if shore is not None else height) - 0.05 * height
+                y = rng.uniform(min(horizon + 0.10 * height, last), last)
+                placed.append((y, class_id, x, size, y))
+            else:
+                size = rng.uniform(0.34, 0.54) * unit * shrink
+                first = shore if shore is not None else horizon + 0.1 * height
+                y = rng.uniform(min(first + 0.08 * height, 0.97 * height), 0.98 * height)
+                placed.append((y, class_id, x, size, y))
+    for _, class_id, x, size, y in sorted(placed):
+        if class_id == _BALLOON:
+            balloon(canvas, x, y, size, class_id)
+        elif class_id == _BOAT:
+            boat(canvas, x, y, size, class_id, afloat=water)
+        else:
+            sheep(canvas, x, y, size, class_id)

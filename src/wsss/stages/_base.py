@@ -1,0 +1,108 @@
+"""What every stage has: its place for files, its settings, its tracker, its last words."""
+
+import csv
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from wsss.artifacts import atomic_path
+from wsss.config.params import Params, load_params
+from wsss.tracking import Tracker, open_tracker
+
+__all__ = ["Paths", "Run", "execute", "write_history"]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where the stages keep their files, below one root (the repository, or a trial's folder)."""
+
+    root: Path
+
+    @property
+    def images(self) -> Path:
+        return self.root / "data/images"
+
+    @property
+    def masks(self) -> Path:
+        """Ground truth. Evaluation alone reads it."""
+        return self.root / "data/masks"
+
+    @property
+    def splits(self) -> Path:
+        return self.root / "data/splits"
+
+    @property
+    def classifier(self) -> Path:
+        return self.root / "models/classifier"
+
+    @property
+    def cams(self) -> Path:
+        return self.root / "data/cams"
+
+    def refined(self, chain: str) -> Path:
+        return self.root / "data/refined" / chain
+
+    @property
+    def pseudo_masks(self) -> Path:
+        return self.root / "data/pseudo_masks"
+
+    @property
+    def segmenter(self) -> Path:
+        return self.root / "models/segmenter"
+
+    @property
+    def predictions(self) -> Path:
+        return self.root / "data/predictions"
+
+    def report(self, name: str, suffix: str = ".json") -> Path:
+        return self.root / "reports" / f"{name}{suffix}"
+
+
+Run = Callable[[Params, Paths, Tracker], None]
+
+
+def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
+    """Write one CSV row per epoch, for DVC's plots."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["epoch", *sorted(set(history[0]) - {"epoch"})])
+        writer.writeheader()
+        for row in history:
+            writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
+
+
+def execute(name: str, run: Run, upstream: tuple[str, ...] = ()) -> None:
+    """Run a stage from the command line: settings in, tracker around, errors in plain words.
+
+    Args:
+        name: the stage, as in dvc.yaml and MLflow, such as "refine_cams@crf".
+        run: the stage's own function.
+        upstream: paths below the root that this stage reads; their hashes become tags.
+
+    What a user can mend (ValueError, OSError) is printed as one message with exit code 1;
+    anything else is a bug and keeps its traceback.
+    """
+    console = Console(stderr=True)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(message)s",
+        handlers=[RichHandler(console=console, show_path=False, show_time=False, show_level=False)],
+    )
+    for noisy in ("alembic", "mlflow", "timm", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    paths = Paths(Path())  # not DVC_ROOT: in a queued experiment that is another folder
+    try:
+        params = load_params(paths.root / "params.yaml")
+        with open_tracker(name, params, paths.root, upstream) as tracker:
+            run(params, paths, tracker)
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("WSSS_TRACEBACK"):
+            raise
+        console.print(f"[bold red]{name} stopped[/]")
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)

@@ -1,0 +1,148 @@
+"""A tiny VOC tree: lists, SBD lines, tags from XML and JSON, masks from either folder."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from wsss.config import ConfigError
+from wsss.data.pascal_voc import VOC_CLASSES, PascalVoc, PascalVocSettings
+
+
+@pytest.fixture
+def voc(tmp_path):
+    root = tmp_path / "VOCdevkit/VOC2012"
+    for folder in (
+        "JPEGImages",
+        "Annotations",
+        "ImageSets/Segmentation",
+        "SegmentationClass",
+        "SegmentationClassAug",
+    ):
+        (root / folder).mkdir(parents=True)
+    for name in ("a", "b", "c", "d"):
+        Image.new("RGB", (4, 3)).save(root / f"JPEGImages/{name}.jpg")
+    (root / "ImageSets/Segmentation/train_aug.txt").write_text(
+        "/JPEGImages/a.jpg /SegmentationClassAug/a.png\n"
+        "/JPEGImages/b.jpg /SegmentationClassAug/b.png\n\n"
+    )
+    (root / "ImageSets/Segmentation/val.txt").write_text("c\nd\n")
+    _annotate(root, "a", [("person", 0), ("aeroplane", 0), ("person", 0), ("dog", 1)])
+    _annotate(root, "c", [("tvmonitor", 0)])
+    (root / "image_labels.json").write_text(json.dumps({"a": [3], "b": [20, 1], "d": []}))
+    (root / "SegmentationClass/a.png").write_bytes(b"never opened")
+    (root / "SegmentationClass/c.png").write_bytes(b"never opened")
+    (root / "SegmentationClassAug/a.png").write_bytes(b"never opened")
+    return root
+
+
+def _annotate(root, name, objects):
+    body = "".join(
+        f"<object><name>{one}</name><difficult>{flag}</difficult><part><name>head</name></part></object>"
+        for one, flag in objects
+    )
+    (root / f"Annotations/{name}.xml").write_text(f"<annotation>{body}</annotation>")
+
+
+def _collect(root, tmp_path, **settings):
+    return PascalVoc(PascalVocSettings(root=str(root), **settings)).collect(tmp_path / "scratch", 0)
+
+
+def test_the_twenty_classes():
+    assert len(set(VOC_CLASSES)) == 20
+    assert [VOC_CLASSES.index(one) + 1 for one in ("cat", "dog", "person", "tvmonitor")] == [
+        8,
+        12,
+        15,
+        20,
+    ]
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_tags_and_masks(voc, tmp_path, depth):
+    raw = _collect([voc, voc.parent, tmp_path][depth], tmp_path)
+    found = {
+        split: {one.name: one.class_ids for one in samples} for split, samples in raw.splits.items()
+    }
+    assert found == {
+        "train": {"a": (1, 12, 15), "b": (1, 20)},  # XML before JSON; parts are no objects
+        "val": {"c": (20,), "d": ()},
+    }
+    masks = {
+        one.name: one.mask and one.mask.parent.name
+        for samples in raw.splits.values()
+        for one in samples
+    }
+    assert masks == {"a": "SegmentationClassAug", "b": None, "c": "SegmentationClass", "d": None}
+    assert not raw.problems
+
+
+def test_difficult_objects_can_be_dropped(voc, tmp_path):
+    raw = _collect(voc, tmp_path, drop_difficult=True)
+    assert raw.splits["train"][0].class_ids == (1, 15)
+
+
+def test_selection_list_and_max_train(voc, tmp_path):
+    (voc / "ImageSets/Segmentation/sel.txt").write_text("d\n")
+    (voc / "ImageSets/Segmentation/val.txt").write_text("c\n")
+    raw = _collect(voc, tmp_path, selection_list="sel", max_train=1)
+    assert {split: len(samples) for split, samples in raw.splits.items()} == {
+        "train": 1,
+        "val": 1,
+        "selection": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ({}, "no tags"),
+        ({"b": [21]}, "1..20"),
+        ({"b": [0]}, "1..20"),
+        ({"b": "cat"}, "1..20"),
+        ({"b": [True]}, "1..20"),
+    ],
+)
+def test_missing_or_unknown_tags_are_listed(voc, tmp_path, labels, reason):
+    (voc / "image_labels.json").write_text(json.dumps({"d": [], **labels}))
+    raw = _collect(voc, tmp_path)
+    assert [one.name for one in raw.splits["train"]] == ["a"]
+    assert [one.name for one in raw.problems] == ["b"]
+    assert reason in raw.problems[0].reason
+
+
+def test_unknown_class_in_xml_is_listed_with_a_suggestion(voc, tmp_path):
+    _annotate(voc, "a", [("persn", 0)])
+    assert "did you mean 'person'?" in _collect(voc, tmp_path).problems[0].reason
+
+
+def test_broken_xml_and_missing_image_are_listed(voc, tmp_path):
+    (voc / "Annotations/a.xml").write_text("<annotation>")
+    (voc / "JPEGImages/c.jpg").unlink()
+    problems = {one.name: one.reason for one in _collect(voc, tmp_path).problems}
+    assert problems.keys() == {"a", "c"}
+    assert "not valid XML" in problems["a"]
+    assert "does not exist" in problems["c"]
+
+
+def test_wrong_list_name(voc, tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'train_aug'"):
+        _collect(voc, tmp_path, train_list="train_agu")
+
+
+def test_a_name_twice_in_a_list(voc, tmp_path):
+    (voc / "ImageSets/Segmentation/val.txt").write_text("c\nd\nc\n")
+    with pytest.raises(ValueError, match="'c' twice"):
+        _collect(voc, tmp_path)
+
+
+def test_root(tmp_path, voc, monkeypatch):
+    monkeypatch.delenv("WSSS_TEST_ROOT", raising=False)
+    with pytest.raises(ConfigError, match="export WSSS_TEST_ROOT="):
+        _collect("$WSSS_TEST_ROOT/x", tmp_path)
+    monkeypatch.setenv("WSSS_TEST_ROOT", str(tmp_path))
+    assert _collect("${WSSS_TEST_ROOT}/VOCdevkit", tmp_path).splits["val"]
+    with pytest.raises(ConfigError, match="is not a folder"):
+        _collect("$WSSS_TEST_ROOT/x", tmp_path)
+    with pytest.raises(ConfigError, match="holds no VOC2012"):
+        _collect(voc / "JPEGImages", tmp_path)

@@ -1,0 +1,71 @@
+"""Holding out: disjoint, complete, stratified, and steady when the data grows."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsss.data import RawSample
+from wsss.data.splits import hold_out, subset
+
+tags = st.lists(st.sets(st.integers(1, 4), max_size=3), min_size=2, max_size=60)
+
+
+def _samples(tag_sets, masks=()):
+    return [
+        RawSample(
+            f"n{i:03d}", Path(f"{i}.png"), tuple(sorted(one)), Path("m") if i in masks else None
+        )
+        for i, one in enumerate(tag_sets)
+    ]
+
+
+@given(tags, st.floats(0.01, 0.9), st.integers(1, 50), st.integers(0, 5))
+def test_parts_are_disjoint_complete_and_keep_a_training_image_of_each_class(
+    tag_sets, share, maximum, rng_seed
+):
+    samples = _samples(tag_sets)
+    left, held = hold_out(samples, share, maximum, rng_seed)
+    assert sorted(left + held, key=lambda one: one.name) == samples
+    assert 1 <= len(held) <= max(1, min(maximum, round(share * len(samples))))
+    assert left
+    if len(held) > 1:
+        assert {c for one in left for c in one.class_ids} == {
+            c for one in samples for c in one.class_ids
+        }
+    assert (left, held) == hold_out(samples[::-1], share, maximum, rng_seed)
+
+
+def test_each_class_gets_its_share():
+    samples = _samples([{1}] * 300 + [{2}] * 60 + [{1, 3}] * 20 + [set()] * 20)
+    _, held = hold_out(samples, 0.1, 1000, 7)
+    counts = Counter(one.class_ids for one in held)
+    assert counts == {(1,): 30, (2,): 6, (1, 3): 2, (): 2}
+
+
+def test_masks_come_first():
+    """Thresholds are chosen on the held-out masks: without any, nothing can be chosen."""
+    samples = _samples([{1}] * 50, masks=range(5, 12))
+    _, held = hold_out(samples, 0.1, 1000, 0)
+    assert len(held) == 5
+    assert all(one.mask for one in held)
+
+
+def test_another_seed_holds_out_others():
+    samples = _samples([{1}] * 100)
+    assert hold_out(samples, 0.2, 100, 1) != hold_out(samples, 0.2, 100, 2)
+
+
+def test_one_image_can_not_be_split():
+    with pytest.raises(ValueError, match="at least 2 training images"):
+        hold_out(_samples([{1}]), 0.1, 10, 0)
+
+
+def test_subsets_are_nested():
+    samples = _samples([{1}] * 50)
+    small, large = subset(samples, 10, 3), subset(samples, 20, 3)
+    assert len(small) == 10
+    assert set(small) < set(large)
+    assert small != samples[:10]

@@ -1,0 +1,379 @@
+"""prepare_data on generated folders: what it keeps, converts, skips and refuses."""
+
+import csv
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wsss.artifacts import Manifest, read_image, read_json, write_label_png
+from wsss.config.params import parse_params
+from wsss.stages import prepare_data
+from wsss.stages._base import Paths
+from wsss.tracking import NullTracker
+
+
+class Project:
+    """A project folder, and beside it a source folder of images with CSV tags and masks."""
+
+    def __init__(self, root: Path) -> None:
+        self.paths = Paths(root / "project")
+        self.source = root / "my söurce"
+        self.tags: dict[str, str] = {}
+        self.paths.root.mkdir()
+        self.source.mkdir()
+
+    def add(
+        self, name: str, tag: str = "cat", *, mask: np.ndarray | None = None, **changes: object
+    ) -> Path:
+        """Save a 6 x 8 image, seeded by its name, under name.png unless `name` has a suffix."""
+        path = self.source / "images" / (name if "." in name else f"{name}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(list(name.encode()))
+        Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).save(path, **changes)
+        self.tags[path.relative_to(self.source / "images").as_posix()] = tag
+        if mask is not None:
+            write_label_png(self.source / "masks" / f"{Path(name).with_suffix('')}.png", mask)
+        return path
+
+    def run(
+        self, *, params: dict | None = None, prepare: dict | None = None, **dataset: object
+    ) -> dict:
+        with (self.source / "tags.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("image", "tags"), *self.tags.items()])
+        settings = {
+            "name": "folder",
+            "root": str(self.source),
+            "images": "images",
+            "tags": "tags.csv",
+        }
+        tree = {
+            "prepare_data": {"dataset": settings | {"masks": "masks"} | dataset, **(prepare or {})},
+            "make_pseudo_masks": {"chain": "none", "threshold": 0.3},
+            **(params or {}),
+        }
+        prepare_data.run(parse_params(tree), self.paths, NullTracker())
+        return read_json(self.paths.report("prepare_data"))
+
+    def manifest(self) -> Manifest:
+        return Manifest.read(self.paths.splits)
+
+    def untouched(self) -> bool:
+        """No out and no scratch."""
+        outs = (self.paths.images, self.paths.masks, self.paths.splits)
+        return (
+            not any(one.exists() for one in outs)
+            and not (self.paths.root / "data/.prepare_data.scratch").exists()
+        )
+
+
+MASK = np.zeros((6, 8), np.uint8)
+
+
+@pytest.fixture
+def project(tmp_path):
+    made = Project(tmp_path)
+    for index in range(10):
+        made.add(f"pic {index}", "cat" if index % 2 else "dog;cat", mask=MASK + index % 3)
+    return made
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {
+        one.relative_to(folder).as_posix(): one.read_bytes()
+        for one in folder.rglob("*")
+        if one.is_file()
+    }
+
+
+def test_images_masks_and_manifest_agree(project):
+    before = _files(project.source)
+    report = project.run()
+    manifest = project.manifest()
+    samples = manifest.all_samples()
+    assert manifest.class_names == ("cat", "dog")
+    assert sorted(one.name for one in samples) == [f"pic {index}" for index in range(10)]
+    assert {split: len(one) for split, one in manifest.splits.items()} == {
+        "train": 7,
+        "selection": 1,
+        "val": 2,
+    }
+    for one in samples:
+        assert one.class_ids == ((1,) if int(one.name[-1]) % 2 else (1, 2))
+        assert read_image(project.paths.images / one.image).shape == (*one.size, 3) == (6, 8, 3)
+        assert (project.paths.images / one.image).read_bytes() == before[f"images/{one.image}"]
+        assert (project.paths.masks / one.mask).read_bytes() == before[f"masks/{one.mask}"]
+    assert _files(project.paths.images).keys() == {one.image for one in samples}
+    assert _files(project.paths.masks).keys() == {one.mask for one in samples}
+    assert report["splits"]["train"]["images"] == 7
+    assert report["splits"]["train"]["images_per_class"]["cat"] == 7
+    assert report["num_skipped"] == 0
+    after = _files(project.source)
+    assert {one: after[one] for one in before} == before
+    assert after.keys() - before.keys() == {"tags.csv"}  # by this test
+    assert {one.name for one in (project.paths.root / "data").iterdir()} == {
+        "images",
+        "masks",
+        "splits",
+    }
+
+
+def test_two_runs_give_the_same_bytes(project):
+    project.run()
+    first = _files(project.paths.root)
+    project.run()
+    assert _files(project.paths.root) == first
+
+
+def test_names_with_spaces_letters_and_folders(project):
+    project.add("süb folder/größe 日本.jpg", mask=MASK)
+    project.run()
+    one = next(one for one in project.manifest().all_samples() if "/" in one.name)
+    assert one.name == "süb folder/größe 日本"
+    assert (project.paths.images / one.image).is_file()
+    assert (project.paths.masks / one.mask).is_file()
+
+
+def test_conversions_are_counted(project):
+    Image.new("L", (8, 6)).save(project.add("grey"))
+    Image.new("RGBA", (8, 6)).save(project.add("alpha"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = project.add("turned.jpg", exif=exif)
+    with Image.open(turned) as image:
+        assert image.size == (8, 6)
+    write_label_png(project.source / "masks/turned.png", np.zeros((8, 6), np.uint8))
+    report = project.run()
+    assert report["conversions"] == {"alpha": 1, "grey": 1, "rotated": 1}
+    sizes = {one.name: one.size for one in project.manifest().all_samples()}
+    assert sizes["turned"] == (8, 6)
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def _spoil(project: Project, how: str) -> str:
+    path = project.add("bad", mask=MASK)
+    mask = project.source / "masks/bad.png"
+    if how == "unreadable":
+        path.write_bytes(b"no image")
+    elif how == "truncated":
+        _truncate(path)
+    elif how == "mask of another size":
+        write_label_png(mask, np.zeros((5, 8), np.uint8))
+    elif how == "mask with unknown values":
+        write_label_png(mask, MASK + 7)
+    elif how == "mask in colour":
+        Image.new("RGB", (8, 6)).save(mask)
+    elif how == "mask unreadable":
+        mask.write_bytes(b"")
+    elif how == "no tags":
+        del project.tags["bad.png"]
+    elif how == "blank tags":
+        project.tags["bad.png"] = ""
+    elif how == "no image":
+        path.unlink()
+        return "bad.png"
+    return "bad"
+
+
+HOW = [
+    *(
+        "unreadable",
+        "truncated",
+        "mask of another size",
+        "mask with unknown values",
+        "mask in colour",
+    ),
+    *("mask unreadable", "no tags", "blank tags", "no image"),
+]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_bad_ones_are_skipped_and_listed(project, how):
+    name = _spoil(project, how)
+    report = project.run(prepare={"max_skipped_share": 0.2})
+    assert report["num_skipped"] == 1
+    assert report["skipped"][0]["name"] == name
+    assert report["skipped"][0]["reason"]
+    assert len(project.manifest().all_samples()) == 10
+    assert not [one for one in _files(project.paths.root / "data") if "bad" in one]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_bad_ones_can_be_errors(project, how):
+    name = _spoil(project, how)
+    with pytest.raises(ValueError, match=f"(?s)unusable images: 1:.*{name}.*on_bad_image"):
+        project.run(prepare={"on_bad_image": "error"})
+    assert project.untouched()
+
+
+def test_too_many_skipped(project):
+    _spoil(project, "truncated")
+    with pytest.raises(ValueError, match=r"(?s)1 of 11 images.*max_skipped_share = 0.05.*bad"):
+        project.run(prepare={"max_skipped_share": 0.05})
+    assert project.untouched()
+
+
+def test_no_usable_image_in_a_split(project):
+    _truncate(project.source / "images/pic 3.png")
+    (project.source / "val.txt").write_text("pic 3\n")
+    with pytest.raises(ValueError, match="no usable image is left for the val split"):
+        project.run(prepare={"max_skipped_share": 1}, val="val.txt")
+
+
+def test_zero_images(project):
+    shutil.rmtree(project.source / "images")
+    (project.source / "images").mkdir()
+    with pytest.raises(ValueError, match="holds no image"):
+        project.run()
+    assert project.untouched()
+
+
+def test_one_class_with_and_without(project):
+    for index, name in enumerate(project.tags):
+        project.tags[name] = "none" if index % 3 else "smoke"
+    for path in (project.source / "masks").iterdir():
+        write_label_png(path, MASK + 1)
+    report = project.run(classes=["smoke"])
+    counts = report["splits"].values()
+    assert sum(one["images_per_class"]["smoke"] for one in counts) == 4
+    assert sum(one["without_tag"] for one in counts) == 6
+
+
+def test_black_and_white_masks_are_mapped(project):
+    """255 would mean ignored: all foreground would silently drop out of the scores."""
+    for name in project.tags:
+        project.tags[name] = "smoke"
+    for path in (project.source / "masks").iterdir():
+        Image.fromarray(MASK + np.where(np.arange(8) < 3, 255, 0).astype(np.uint8)).save(path)
+    project.run(mask_values={"255": 1})
+    for one in project.manifest().all_samples():
+        mask = np.asarray(Image.open(project.paths.masks / one.mask))
+        np.testing.assert_array_equal(mask, MASK + (np.arange(8) < 3))
+    with pytest.raises(ValueError, match=r"(?s)holds the value 2"):
+        project.run(mask_values={"255": 2})
+
+
+def test_a_class_without_training_image_is_named(project, caplog):
+    project.run(classes=["cat", "dog", "yak"])
+    assert any("'yak' has no training image" in one.message for one in caplog.records)
+
+
+def test_single_label_needs_one_tag_each(project):
+    with pytest.raises(ValueError, match=r"single_label.*5 of 10 images.*'pic 0' with 2"):
+        project.run(params={"train_classifier": {"loss": "single_label"}})
+    assert project.untouched()
+
+
+def test_selecting_a_threshold_needs_masks(project):
+    pseudo = {"make_pseudo_masks": {"chain": "none", "threshold": "selected"}}
+    project.run(params=pseudo)
+    shutil.rmtree(project.source / "masks")
+    with pytest.raises(ValueError, match=r"no selection image has a mask.*such as 0.3"):
+        project.run(params=pseudo)
+    project.run(params={"make_pseudo_masks": {"chain": "none", "threshold": 0.3}})
+    assert {one.mask for one in project.manifest().all_samples()} == {None}
+
+
+def test_full_disk_is_told_before_copying(project, monkeypatch):
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**30, 2**30 - 5, 5)
+    )
+    with pytest.raises(ValueError, match=r"0 MiB free, but .* takes about"):
+        project.run()
+    assert project.untouched()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_no_write_permission_by_mode(project):
+    (project.paths.root / "data").mkdir()
+    (project.paths.root / "data").chmod(0o555)
+    with pytest.raises(ValueError, match="can not be written to"):
+        project.run()
+
+
+def test_no_write_permission(project):
+    """A file where a folder should be fails for root too."""
+    (project.paths.root / "data").write_text("")
+    with pytest.raises(ValueError, match="data can not be written to"):
+        project.run()
+
+
+@pytest.mark.parametrize("kill_at", [0, 4])
+def test_a_killed_run_is_continued(project, monkeypatch, kill_at):
+    """Nothing half-done is taken over, and what was done is not done again."""
+    project.run()
+    expected = _files(project.paths.root)
+    shutil.rmtree(project.paths.root / "data")
+    calls: list[str] = []
+    prepare_image = prepare_data.prepare_image
+
+    def dying(source, folder, name):
+        if len(calls) == kill_at:
+            raise KeyboardInterrupt
+        calls.append(name)
+        return prepare_image(source, folder, name)
+
+    monkeypatch.setattr(prepare_data, "prepare_image", dying)
+    monkeypatch.setattr(prepare_data, "_threads", lambda: 1)
+    with pytest.raises(KeyboardInterrupt):
+        project.run()
+    assert project.untouched()
+    first, calls[:] = set(calls), []
+    monkeypatch.setattr(
+        prepare_data, "prepare_image", lambda *a: (calls.append(a[2]), prepare_image(*a))[1]
+    )
+    project.run()
+    assert _files(project.paths.root) == expected
+    assert len(first | set(calls)) == 10
+    assert len(calls) <= 10 - max(0, kill_at - 1)
+
+
+def test_a_source_that_changed_after_a_kill_is_read_again(project, monkeypatch):
+    monkeypatch.setattr(Manifest, "write", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        project.run()
+    monkeypatch.undo()
+    Image.new("RGB", (8, 6), "red").save(project.source / "images/pic 5.png")
+    project.run()
+    assert (read_image(project.paths.images / "pic 5.png") == [255, 0, 0]).all()
+
+
+def test_a_name_in_two_splits(tmp_path):
+    voc = tmp_path / "VOC2012"
+    for folder in ("JPEGImages", "ImageSets/Segmentation"):
+        (voc / folder).mkdir(parents=True)
+    for name in "abc":
+        Image.new("RGB", (4, 4)).save(voc / f"JPEGImages/{name}.jpg")
+    (voc / "image_labels.json").write_text('{"a": [1], "b": [2], "c": [2]}')
+    (voc / "ImageSets/Segmentation/train_aug.txt").write_text("a\nb\nc\n")
+    (voc / "ImageSets/Segmentation/val.txt").write_text("c\n")
+    tree = {
+        "prepare_data": {"dataset": {"name": "pascal_voc", "root": str(voc)}},
+        "make_pseudo_masks": {"chain": "none", "threshold": 0.3},
+    }
+    (tmp_path / "project").mkdir()
+    with pytest.raises(ValueError, match="'c' occurs twice"):
+        prepare_data.run(parse_params(tree), Paths(tmp_path / "project"), NullTracker())
+
+
+def test_synthetic_set(tmp_path):
+    tree = {
+        "prepare_data": {
+            "dataset": {"name": "synthetic", "num_train": 20, "num_val": 5, "image_size": [48, 48]}
+        },
+        "make_pseudo_masks": {"chain": "none"},
+    }
+    prepare_data.run(parse_params(tree), Paths(tmp_path), NullTracker())
+    manifest = Manifest.read(tmp_path / "data/splits")
+    assert {split: len(one) for split, one in manifest.splits.items()} == {
+        "train": 18,
+        "selection": 2,
+        "val": 5,
+    }
+    assert {one.name for one in (tmp_path / "data").iterdir()} == {"images", "masks", "splits"}
