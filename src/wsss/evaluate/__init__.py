@@ -1,0 +1,34 @@
+"""Evaluation: the one place that opens ground-truth masks, and where metrics are defined, once."""
+
+from wsss.evaluate.confusion import confusion_matrix
+from wsss.evaluate.curves import ThresholdCurve, score_histogram, threshold_grid
+from wsss.evaluate.ground_truth import check_mask, read_ground_truth
+from wsss.evaluate.metrics import Counts, group_ids, summary
+from wsss.evaluate.protocol import (
+    best_threshold,
+    curve_columns,
+    label_report,
+    score_map_report,
+    write_curve,
+)
+from wsss.evaluate.splits import LabelScores, evaluate_labels, evaluate_score_maps
+
+__all__ = [
+    "Counts",
+    "LabelScores",
+    "ThresholdCurve",
+    "best_threshold",
+    "check_mask",
+    "confusion_matrix",
+    "curve_columns",
+    "evaluate_labels",
+    "evaluate_score_maps",
+    "group_ids",
+    "label_report",
+    "read_ground_truth",
+    "score_histogram",
+    "score_map_report",
+    "summary",
+    "threshold_grid",
+    "write_curve",
+]

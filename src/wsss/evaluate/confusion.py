@@ -1,0 +1,50 @@
+"""Pixel counts of ground truth against prediction; those of several images simply add up."""
+
+import numpy as np
+
+from wsss.artifacts import IGNORE_INDEX
+from wsss.checks import check_shape
+
+__all__ = ["confusion_matrix"]
+
+
+def confusion_matrix(gt_mask: np.ndarray, mask: np.ndarray, num_classes: int) -> np.ndarray:
+    """Count the pixels of each pair of classes.
+
+    Pixels the ground truth ignores are dropped. Pixels only the prediction ignores are
+    counted in a last column of their own, so that both readings stay open:
+
+    - *on labelled pixels*, `matrix[:, :num_classes]`: they are left out;
+    - *strict*, the whole matrix: they count as missed by every class, so that
+      ignoring more can never raise the score.
+
+    Args:
+        gt_mask: (H, W) uint8, 0..num_classes - 1 or 255.
+        mask: (H, W) uint8, as `gt_mask`.
+        num_classes: K + 1, with the background.
+
+    Returns:
+        (num_classes, num_classes + 1) int64: rows ground truth, columns prediction.
+
+    Raises:
+        ValueError: the shapes differ, or a value is neither a class nor 255.
+
+    Example:
+        >>> gt, mask = np.array([[0, 1, 1, 255]], np.uint8), np.array([[0, 0, 255, 1]], np.uint8)
+        >>> confusion_matrix(gt, mask, 2)
+        array([[1, 0, 0],
+               [1, 0, 1]])
+    """
+    check_shape("gt_mask", gt_mask.shape, ("H", "W"))
+    check_shape("mask", mask.shape, gt_mask.shape)
+    pairs = np.bincount((gt_mask.astype(np.intp) * 256 + mask).ravel(), minlength=256 * 256)
+    pairs = pairs.reshape(256, 256)
+    for name, used in (("gt_mask", pairs.sum(axis=1)), ("mask", pairs.sum(axis=0))):
+        wrong = np.flatnonzero(used[num_classes:IGNORE_INDEX]) + num_classes
+        if wrong.size:
+            raise ValueError(
+                f"{name} holds {wrong.tolist()}, but its values are 0..{num_classes - 1} and "
+                f"{IGNORE_INDEX}; was it made with other classes?"
+            )
+    columns = [*range(num_classes), IGNORE_INDEX]
+    return pairs[:num_classes, columns].astype(np.int64)

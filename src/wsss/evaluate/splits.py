@@ -1,0 +1,131 @@
+"""Scoring the files of one split: images in parallel, counts added up in order."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from wsss.artifacts import Sample, read_label_png, read_score_map
+from wsss.evaluate.confusion import confusion_matrix
+from wsss.evaluate.curves import ThresholdCurve, score_histogram
+from wsss.evaluate.ground_truth import read_ground_truth
+from wsss.evaluate.metrics import Counts, foreground_iou
+from wsss.progress import track
+
+__all__ = ["LabelScores", "evaluate_labels", "evaluate_score_maps"]
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """Pooled counts of a split's label maps.
+
+    Attributes:
+        matrix: (C, C + 1) int64, see `confusion_matrix`.
+        images: how many were scored.
+        image_iou: `foreground_iou` averaged over images (on labelled pixels), NaN without any.
+    """
+
+    matrix: np.ndarray
+    images: int
+    image_iou: float
+
+    @property
+    def labelled(self) -> Counts:
+        """Counts in which pixels that the prediction ignores are left out."""
+        return Counts.of(self.matrix[:, : len(self.matrix)])
+
+    @property
+    def strict(self) -> Counts:
+        """Counts in which pixels that the prediction ignores are missed."""
+        return Counts.of(self.matrix)
+
+    @property
+    def coverage(self) -> float:
+        """The share of ground-truth pixels whose prediction is a class; NaN without pixels."""
+        pixels = self.matrix.sum()
+        return float(1 - self.matrix[:, -1].sum() / pixels) if pixels else float("nan")
+
+
+def evaluate_score_maps(
+    samples: Sequence[Sample], score_maps: Path, masks: Path, num_fg_classes: int, step: float
+) -> ThresholdCurve:
+    """Score the score maps of one split at every threshold.
+
+    Args:
+        samples: those with a mask are scored, the others passed over.
+        score_maps: the folder of <name>.npz.
+        masks: the folder of ground-truth masks.
+        num_fg_classes: K.
+        step: distance of the thresholds.
+
+    Raises:
+        ValueError: a file is missing, broken, or does not fit its image.
+    """
+    curve = ThresholdCurve(num_fg_classes + 1, step)
+
+    def score(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+        path = score_maps / f"{sample.name}.npz"
+        score_map = read_score_map(path)
+        if score_map.size != sample.size or (score_map.class_ids > num_fg_classes).any():
+            raise ValueError(
+                f"{path} was made from other images or classes; rerun the stage that writes it"
+            )
+        gt_mask = read_ground_truth(masks / str(sample.mask), sample.size, num_fg_classes)
+        histogram = score_histogram(gt_mask, score_map, num_fg_classes + 1, curve.thresholds)
+        return histogram, score_map.class_ids
+
+    for histogram, class_ids in _in_parallel(score, samples):
+        curve.add(histogram, class_ids)
+    return curve
+
+
+def evaluate_labels(
+    samples: Sequence[Sample], labels: Path, masks: Path, num_fg_classes: int
+) -> LabelScores:
+    """Score the label maps (pseudo masks or predictions) of one split.
+
+    Args:
+        samples: those with a mask are scored, the others passed over.
+        labels: the folder of <name>.png.
+        masks: the folder of ground-truth masks.
+        num_fg_classes: K.
+
+    Raises:
+        ValueError: a file is missing, broken, or does not fit its image.
+    """
+
+    def score(sample: Sample) -> np.ndarray:
+        path = labels / f"{sample.name}.png"
+        mask = read_label_png(path)
+        gt_mask = read_ground_truth(masks / str(sample.mask), sample.size, num_fg_classes)
+        try:
+            return confusion_matrix(gt_mask, mask, num_fg_classes + 1)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; rerun the stage that writes it") from None
+
+    matrix = np.zeros((num_fg_classes + 1, num_fg_classes + 2), np.int64)
+    images, ious = 0, []
+    for of_image in _in_parallel(score, samples):
+        matrix += of_image
+        images += 1
+        value = float(foreground_iou(Counts.of(of_image[:, :-1])))
+        if not np.isnan(value):
+            ious.append(value)
+    return LabelScores(matrix, images, float(np.mean(ious)) if ious else float("nan"))
+
+
+def _in_parallel(score: Callable[[Sample], Result], samples: Sequence[Sample]) -> Iterator[Result]:
+    """Results in the order of the samples that have masks, a bounded number under way."""
+    todo = [sample for sample in samples if sample.mask is not None]
+    upcoming = iter(track(todo, "scoring"))
+    threads = min(os.cpu_count() or 1, 16)
+    with ThreadPoolExecutor(threads) as pool:
+        while chunk := list(islice(upcoming, 16 * threads)):
+            yield from pool.map(score, chunk)

@@ -1,0 +1,112 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wsss.artifacts import ScoreMap
+from wsss.evaluate import (
+    LabelScores,
+    ThresholdCurve,
+    best_threshold,
+    curve_columns,
+    label_report,
+    score_histogram,
+    score_map_report,
+    write_curve,
+)
+
+
+def curve(gt: list[int], scores: list[float]) -> ThresholdCurve:
+    """Thresholds 0, .1, ..., 1 over one row of pixels of class 1 of 2."""
+    found = ThresholdCurve(3, 0.1)
+    score_map = ScoreMap(
+        np.array([1], np.uint8),
+        np.array([[scores]], np.float32),
+        (1, len(gt)),
+        np.ones(1, np.float32),
+    )
+    histogram = score_histogram(np.array([gt], np.uint8), score_map, 3, found.thresholds)
+    found.add(histogram, score_map.class_ids)
+    return found
+
+
+# 0.7 parts the classes on selection; val would like 0.3
+SELECTION = curve([1, 1, 0, 0], [0.9, 0.75, 0.65, 0.1])
+VAL = curve([1, 1, 0, 0], [0.9, 0.35, 0.25, 0.1])
+
+
+def test_threshold_comes_from_selection_and_the_best_of_val_is_marked_oracle() -> None:
+    report = score_map_report({"selection": SELECTION, "val": VAL}, ["a", "b"], {}, "mean_iou")
+    assert report["threshold"] == 0.7
+    assert report["oracle"]["val"]["threshold"] == 0.3
+    # at the selected threshold one of val's two foreground pixels is missed
+    assert report["val"]["iou"] == {"background": pytest.approx(2 / 3), "a": 0.5}
+    assert report["val"]["mean_iou"] == pytest.approx((2 / 3 + 0.5) / 2)
+    assert report["oracle"]["val"]["mean_iou"] > report["val"]["mean_iou"]
+    assert report["oracle"]["selection"]["mean_iou"] == report["selection"]["mean_iou"]
+    assert "selection split" in report["protocol"]["threshold"]
+    assert "tags" in report["protocol"]["tags"]
+    assert report["val"]["images"] == 1
+
+
+def test_without_masks_on_selection_only_the_oracle_is_given() -> None:
+    report = score_map_report({"val": VAL}, ["a", "b"], {}, "mean_iou")
+    assert set(report) == {"protocol", "oracle"}
+    assert report["protocol"]["threshold"].startswith("none")
+
+
+def test_without_any_masks_the_report_says_so() -> None:
+    for report in (
+        score_map_report({}, ["a", "b"], {}, "mean_iou"),
+        label_report({}, ["a", "b"], {}, from_tags=False),
+    ):
+        assert report["protocol"]["ground_truth"].startswith("none")
+        assert not report.get("oracle")
+
+
+def test_select_by_a_group_ignores_other_classes() -> None:
+    """Class b is only ever missed, so a group with it halves the value but not the choice."""
+    both = curve([1, 2, 0, 0], [0.9, 0.0, 0.8, 0.1])
+    index, value = best_threshold(both, ["a", "b"], {"first": ["a"]}, "mean_iou_first") or (0, 0)
+    assert both.thresholds[index] == pytest.approx(0.8)
+    assert value == pytest.approx((2 / 3 + 1) / 2)
+    same_index, of_all = best_threshold(both, ["a", "b"], {}, "mean_iou") or (0, 0)
+    assert same_index == index
+    assert of_all == pytest.approx((2 / 3 + 1) / 3)
+
+
+def test_nothing_to_choose_on() -> None:
+    assert best_threshold(curve([255], [0.5]), ["a", "b"], {}, "mean_iou") is None
+
+
+def test_pseudo_masks_show_coverage_and_the_stricter_number() -> None:
+    matrix = np.array([[6, 0, 0, 2], [1, 3, 0, 0], [0, 0, 0, 0]])
+    scores = {"val": LabelScores(matrix, 1, 0.75)}
+    val = label_report(scores, ["a", "b"], {"all": ["a", "b"]}, from_tags=True)["val"]
+    assert val["coverage"] == pytest.approx(10 / 12)
+    assert val["mean_iou"] == pytest.approx((6 / 7 + 3 / 4) / 2)
+    assert val["strict"] == {
+        "mean_iou": pytest.approx((6 / 9 + 3 / 4) / 2),
+        "mean_iou_all": pytest.approx((6 / 9 + 3 / 4) / 2),
+    }
+    predicted = label_report(scores, ["a", "b"], {}, from_tags=False)
+    assert predicted["protocol"]["tags"] == "none"
+    assert "coverage" not in predicted["val"]
+
+
+def test_curve_file_has_a_row_per_threshold(tmp_path: Path) -> None:
+    curves = {"val": VAL, "train": curve([0, 255], [0.5, 0.5])}
+    columns = curve_columns(curves, ["a", "b"], {"one": ["a"]})
+    write_curve(tmp_path / "curve.csv", VAL.thresholds, columns)
+    with (tmp_path / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["threshold"]) for row in rows] == pytest.approx(np.arange(11) / 10)
+    fn = [float(row["val_fn"]) for row in rows]
+    fp = [float(row["val_fp"]) for row in rows]
+    assert fn == sorted(fn)  # a higher threshold activates less
+    assert fp == sorted(fp, reverse=True)
+    assert (fn[-1], fp[-1]) == (1, 0)
+    assert float(rows[5]["val_mean_iou"]) == pytest.approx((2 / 3 + 0.5) / 2, abs=1e-6)
+    assert float(rows[5]["val_mean_iou_one"]) == pytest.approx((2 / 3 + 0.5) / 2, abs=1e-6)
+    assert {row["train_recall"] for row in rows} == {""}  # no foreground: nothing to find

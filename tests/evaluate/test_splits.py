@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wsss.artifacts import Sample, ScoreMap, write_label_png, write_score_map
+from wsss.evaluate import Counts, evaluate_labels, evaluate_score_maps, score_histogram
+from wsss.evaluate.curves import ThresholdCurve
+
+SIZE = (6, 8)
+
+
+def make_split(root: Path, number: int) -> list[Sample]:
+    """Random masks, score maps and label maps; every third sample has no mask."""
+    rng = np.random.default_rng(0)
+    samples = []
+    for index in range(number):
+        name = f"ä {index % 2}/image {index:02d}"
+        mask = None if index % 3 == 2 else f"gt/{index}.png"
+        if mask:
+            write_label_png(
+                root / "masks" / mask, rng.choice([0, 1, 2, 255], SIZE).astype(np.uint8)
+            )
+        scores = rng.random((2, 3, 4)).astype(np.float32)
+        score_map = ScoreMap(np.array([1, 2], np.uint8), scores, SIZE, np.ones(2, np.float32))
+        write_score_map(root / "cams" / f"{name}.npz", score_map)
+        labels = rng.choice([0, 1, 2, 255], SIZE).astype(np.uint8)
+        write_label_png(root / "labels" / f"{name}.png", labels)
+        samples.append(Sample(name, f"{name}.png", SIZE, (1, 2), mask))
+    return samples
+
+
+def test_counts_are_summed_over_samples_with_masks(tmp_path: Path) -> None:
+    samples = make_split(tmp_path, 40)
+    whole = evaluate_labels(samples, tmp_path / "labels", tmp_path / "masks", 2)
+    single = [
+        evaluate_labels([sample], tmp_path / "labels", tmp_path / "masks", 2) for sample in samples
+    ]
+    assert whole.images == sum(one.images for one in single) == 27
+    assert (whole.matrix == sum(one.matrix for one in single)).all()
+    assert whole.image_iou == pytest.approx(
+        np.mean([one.image_iou for one in single if one.images])
+    )
+    for one in single:
+        if one.images:  # a single image: the pooled foreground, on labelled pixels
+            right = one.matrix[[1, 2], [1, 2]].sum()
+            union = one.matrix[:, :3].sum() - one.matrix[0, 0]
+            assert one.image_iou == pytest.approx(right / union)
+    assert 0 < whole.coverage < 1
+    assert whole.coverage == pytest.approx(whole.matrix[:, :3].sum() / whole.matrix.sum())
+    assert (whole.labelled.gt == whole.matrix[:, :3].sum(axis=1)).all()
+    assert (whole.strict.gt == whole.matrix.sum(axis=1)).all()
+    assert isinstance(whole.strict, Counts)
+
+
+def test_score_maps_are_scored_like_one_by_one(tmp_path: Path) -> None:
+    samples = make_split(tmp_path, 7)
+    whole = evaluate_score_maps(samples, tmp_path / "cams", tmp_path / "masks", 2, 0.1)
+    again = evaluate_score_maps(samples[::-1], tmp_path / "cams", tmp_path / "masks", 2, 0.1)
+    assert whole.images == 5
+    assert (whole.histogram == again.histogram).all()
+    singles = [
+        evaluate_score_maps([one], tmp_path / "cams", tmp_path / "masks", 2, 0.1) for one in samples
+    ]
+    assert (whole.histogram == sum(one.histogram for one in singles)).all()
+    assert whole.histogram.sum() > 0
+
+
+def test_no_masks_is_no_score(tmp_path: Path) -> None:
+    samples = [one for one in make_split(tmp_path, 6) if one.mask is None]
+    assert evaluate_score_maps(samples, tmp_path / "cams", tmp_path / "masks", 2, 0.1).images == 0
+    scores = evaluate_labels(samples, tmp_path / "labels", tmp_path / "masks", 2)
+    assert scores.images == 0
+    assert np.isnan([scores.image_iou, scores.coverage]).all()
+
+
+def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    samples = make_split(tmp_path, 1)
+    cams, labels, masks = tmp_path / "cams", tmp_path / "labels", tmp_path / "masks"
+    name = samples[0].name
+    write_label_png(labels / f"{name}.png", np.full(SIZE, 9, np.uint8))
+    with pytest.raises(ValueError, match=r"image 00\.png: mask holds \[9\].*rerun"):
+        evaluate_labels(samples, labels, masks, 2)
+    write_label_png(labels / f"{name}.png", np.zeros((1, 1), np.uint8))
+    with pytest.raises(ValueError, match=r"image 00\.png: mask must have shape \(6, 8\).*rerun"):
+        evaluate_labels(samples, labels, masks, 2)
+    other = ScoreMap(np.array([3], np.uint8), np.ones((1, 2, 2), np.float32), SIZE, np.ones(1))
+    write_score_map(cams / f"{name}.npz", other)
+    with pytest.raises(ValueError, match=r"image 00\.npz was made from other images or classes"):
+        evaluate_score_maps(samples, cams, masks, 2, 0.1)
+    (cams / f"{name}.npz").unlink()
+    with pytest.raises(ValueError, match=r"image 00\.npz is not a score map.*rerun"):
+        evaluate_score_maps(samples, cams, masks, 2, 0.1)
+
+
+def test_a_score_map_without_classes_is_background(tmp_path: Path) -> None:
+    curve = ThresholdCurve(3, 0.5)
+    empty = ScoreMap(
+        np.zeros(0, np.uint8), np.zeros((0, 2, 2), np.float32), (2, 2), np.zeros(0, np.float32)
+    )
+    gt_mask = np.array([[0, 1], [2, 255]], np.uint8)
+    curve.add(score_histogram(gt_mask, empty, 3, curve.thresholds), empty.class_ids)
+    assert (curve.counts().predicted == [[3, 0, 0]] * 3).all()
