@@ -1,0 +1,49 @@
+"""What a stage may tell its tracker."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+__all__ = ["NullTracker", "RunTracker", "Tracker"]
+
+
+class Tracker(Protocol):
+    """Records one run of one stage. Values are buffered; nothing here may slow a training step."""
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Remember values of one step (an epoch or an iteration); sent in batches."""
+
+    def artifact(self, path: Path) -> None:
+        """Store a file at the root of the run's artifacts, under its own name.
+
+        It must stay in place until the stage ends.
+        """
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags of the run, such as weights or protocol."""
+
+    def flush(self) -> None:
+        """Send what is buffered."""
+
+
+class RunTracker(Tracker, Protocol):
+    """A tracker whose run has to be ended."""
+
+    def end(self, status: str, error: str = "") -> None:
+        """Send all that is left and end the run as FINISHED, FAILED or KILLED."""
+
+
+class NullTracker:
+    """Records nothing."""
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        pass
+
+    def artifact(self, path: Path) -> None:
+        pass
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass

@@ -1,0 +1,239 @@
+"""Runs in MLflow: flat, tagged, sent in batches; a lost server never stops a stage."""
+
+import logging
+import math
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from mlflow.utils.validation import (
+    MAX_ENTITY_KEY_LENGTH,
+    MAX_METRICS_PER_BATCH,
+    MAX_PARAM_VAL_LENGTH,
+    MAX_PARAMS_TAGS_PER_BATCH,
+    MAX_TAG_VAL_LENGTH,
+)
+
+from wsss.artifacts import read_json, write_json
+from wsss.tracking.provenance import RunStart
+
+__all__ = ["MlflowTracker"]
+
+_logger = logging.getLogger(__name__)
+_RETRY_SECONDS = 60.0
+
+
+class MlflowTracker:
+    """Starts a run, or resumes the one that was interrupted, and sends what it is told.
+
+    Values are buffered and sent in batches. An error while sending is logged once; what is
+    buffered is kept and tried again at the next flush that is at least a minute later, and
+    at the end.
+
+    Args:
+        start: the run.
+
+    Raises:
+        ConnectionError: MLflow can not record; the text names where it was looked for.
+    """
+
+    def __init__(self, start: RunStart) -> None:
+        self._start = start
+        self._metrics: list[Metric] = []
+        self._tags = dict(start.tags)
+        self._artifacts: list[Path] = []
+        self._failed_at = -math.inf
+        self._warned = False
+        try:
+            self._client, experiment_id = _connect(start.uri, start.experiment)
+            resumed = _resume(self._client, start)
+            self.run_id = resumed or _create(self._client, experiment_id, start)
+            self._send()
+        except Exception as error:  # an MLflow store may raise anything; no work is lost yet
+            raise ConnectionError(_unusable(start.uri, error)) from error
+        self._remember("running")
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Remember values of one step. Infinite ones become NaN: databases can not hold them."""
+        now = time.time_ns() // 1_000_000
+        for key, value in values.items():
+            number = float(value) if math.isfinite(value) else math.nan
+            self._metrics.append(Metric(_key(key), number, now, step))
+        if len(self._metrics) >= MAX_METRICS_PER_BATCH:
+            self.flush()
+
+    def artifact(self, path: Path) -> None:
+        """Store a file at the root of the run's artifacts, under its own name."""
+        if path not in self._artifacts:
+            self._artifacts.append(path)
+        self.flush()
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        self._tags.update(values)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what is buffered, unless sending failed within the last minute."""
+        if time.monotonic() - self._failed_at >= _RETRY_SECONDS:
+            self._try_send()
+
+    def end(self, status: str, error: str = "") -> None:
+        """Send all that is left and end the run as FINISHED, FAILED or KILLED."""
+        if error:
+            self._tags["error"] = error
+        if not self._try_send(status):
+            _logger.warning(
+                "MLflow lacks %d values and %d files of run %s, which it shows as unfinished",
+                *(len(self._metrics), len(self._artifacts), self.run_id),
+            )
+        self._remember(status.lower())
+
+    def _remember(self, status: str) -> None:
+        known = {"run_id": self.run_id, "params_sha": self._start.params_sha}
+        write_json(Path(self._start.record), {**known, "key": self._start.key, "status": status})
+
+    def _try_send(self, status: str | None = None) -> bool:
+        try:
+            self._send()
+            if status:
+                self._client.set_terminated(self.run_id, status)
+        except Exception as error:  # whatever it is, the stage's work goes on
+            self._failed_at = time.monotonic()
+            if not self._warned:
+                _logger.warning("MLflow can not be reached; will try again. %s", _reason(error))
+                self._warned = True
+            return False
+        if self._warned:
+            _logger.info("MLflow is back; nothing was lost")
+        self._warned, self._failed_at = False, -math.inf
+        return True
+
+    def _send(self) -> None:
+        while self._metrics or self._tags:
+            metrics = self._metrics[: MAX_METRICS_PER_BATCH - MAX_PARAMS_TAGS_PER_BATCH]
+            tags = dict(list(self._tags.items())[:MAX_PARAMS_TAGS_PER_BATCH])
+            rows = [
+                RunTag(_key(key), _cut(value, MAX_TAG_VAL_LENGTH)) for key, value in tags.items()
+            ]
+            self._client.log_batch(self.run_id, metrics=metrics, tags=rows)
+            del self._metrics[: len(metrics)]
+            for key in tags:
+                del self._tags[key]
+        while self._artifacts:
+            path = self._artifacts[0]
+            if path.is_file():
+                self._client.log_artifact(self.run_id, str(path))
+            else:
+                _logger.warning("%s is gone and was not sent to MLflow", path)
+            del self._artifacts[0]
+
+
+def _connect(uri: str, experiment: str) -> tuple[MlflowClient, str]:
+    """A client and the experiment's id; database and experiment are made where missing."""
+    database = _sqlite_file(uri)
+    if database is None:
+        client = MlflowClient(uri)
+        return client, _experiment_id(client, experiment, None)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    # processes that make MLflow's tables at the same time break one another
+    with FileLock(f"{database}.lock"):
+        client = MlflowClient(uri)
+        artifacts = (database.parent / "mlartifacts").as_uri()
+        return client, _experiment_id(client, experiment, artifacts)
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    scheme, _, file = uri.partition(":///")
+    return Path(file.partition("?")[0]).absolute() if scheme.startswith("sqlite") else None
+
+
+def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=artifacts))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)  # another process was faster
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise ValueError(
+            f"the experiment '{name}' was deleted; restore it "
+            f"(mlflow experiments restore -x {found.experiment_id}) or set machine.experiment"
+        )
+    return str(found.experiment_id)
+
+
+def _resume(client: MlflowClient, start: RunStart) -> str | None:
+    """The id of the interrupted run that `start` continues, set running again.
+
+    An interrupted run of other settings, inputs or code is marked KILLED.
+    """
+    try:
+        last: dict[str, Any] = read_json(Path(start.record))
+        if last["status"] not in ("running", "killed"):
+            return None
+        info = client.get_run(last["run_id"]).info
+    except (OSError, ValueError, KeyError, TypeError):  # no record, or none of ours
+        return None
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    if info.lifecycle_stage == "deleted":
+        return None
+    if last.get("key") != start.key:
+        client.set_terminated(info.run_id, "KILLED")
+        return None
+    client.update_run(info.run_id, status="RUNNING")
+    return str(info.run_id)
+
+
+def _create(client: MlflowClient, experiment_id: str, start: RunStart) -> str:
+    run_id = str(client.create_run(experiment_id, run_name=start.stage).info.run_id)
+    rows = [
+        Param(_key(key), _cut(value, MAX_PARAM_VAL_LENGTH)) for key, value in start.settings.items()
+    ]
+    for first in range(0, len(rows), MAX_PARAMS_TAGS_PER_BATCH):
+        client.log_batch(run_id, params=rows[first : first + MAX_PARAMS_TAGS_PER_BATCH])
+    return run_id
+
+
+def _key(name: str) -> str:
+    """A name MLflow takes: letters, digits and _-. :/ only, no empty or dotted path parts.
+
+    Example:
+        >>> _key("val/iou/c++//../große Katze")
+        'val/iou/c__/große Katze'
+    """
+    parts = re.sub(r"[^/\w.\- :]", "_", name).split("/")
+    clean = "/".join(part for part in parts if part not in ("", ".", ".."))
+    return clean[:MAX_ENTITY_KEY_LENGTH].rstrip("/") or "_"
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def _reason(error: Exception) -> str:
+    return _cut(_hidden(str(error).strip().partition("\n")[0]) or repr(error), 300)
+
+
+def _hidden(text: str) -> str:
+    """The text with the login of every address in it blotted out."""
+    return re.sub(r"://[^/@\s]*@", "://***@", text)
+
+
+def _unusable(uri: str, error: Exception) -> str:
+    return (
+        f"MLflow can not record at {_hidden(uri)}: {_reason(error)}\n"
+        "Start that server, or set MLFLOW_TRACKING_URI to another one; "
+        "without it, runs go to mlflow.db in the project."
+    )
