@@ -1,0 +1,112 @@
+"""`wsss recipe`: list, show and apply ready-made settings."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from wsss.config.recipes import Change
+
+__all__ = ["app", "print_changes"]
+
+RECIPES = Path("recipes")
+PARAMS = Path("params.yaml")
+
+app = typer.Typer(no_args_is_help=True, help="Ready-made settings: list, show, apply.")
+
+
+@app.command("list")
+def list_() -> None:
+    """List the recipes; the one that params.yaml came from is marked."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from wsss.config.recipes import list_recipes
+    from wsss.config.settings import ConfigError
+    from wsss.config.yaml_text import load_yaml, read_text
+
+    recipes = list_recipes(RECIPES)
+    if not recipes:
+        raise ConfigError(f"{RECIPES}/ holds no recipes; run from the project's root")
+    values = load_yaml(read_text(PARAMS), str(PARAMS)) if PARAMS.exists() else None
+    base = values.get("base") if isinstance(values, dict) else None
+    current = base.get("recipe") if isinstance(base, dict) else None
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for one in recipes:
+        table.add_row("*" if one.name == current else " ", one.name, one.summary)
+    Console().print(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A name from `wsss recipe list`.")],
+) -> None:
+    """Print a recipe: what it is, and every value it sets."""
+    from wsss.config.recipes import Recipe
+
+    typer.echo(Recipe.read(RECIPES, name).text, nl=False)
+
+
+@app.command()
+def apply(
+    name: Annotated[str, typer.Argument(help="A name from `wsss recipe list`.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change one more value, such as refine.chains.crf.0.sigma_xy=50. Repeatable.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what would change and write nothing."),
+    ] = False,
+) -> None:
+    """Lay a recipe over params.yaml, whose comments and layout stay as they are.
+
+    The base recipe, synthetic_cam, goes under it, so that the result does not depend on the
+    recipe before; values that no recipe names stay yours.
+    """
+    from wsss.artifacts import atomic_path
+    from wsss.config.recipes import BASE_RECIPE, Recipe, apply_recipe, parse_setting
+    from wsss.config.yaml_text import read_text
+
+    recipe = Recipe.read(RECIPES, name)
+    base = Recipe.read(RECIPES, BASE_RECIPE)
+    settings = dict(parse_setting(argument) for argument in set_ or ())
+    before = read_text(PARAMS)
+    text, changes = apply_recipe(before, recipe, base, settings)
+    print_changes(changes)
+    if text != before and not dry_run:
+        with atomic_path(PARAMS.resolve()) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        typer.echo(f"wrote {PARAMS}; `dvc repro` runs what changed")
+
+
+def print_changes(changes: "list[Change]") -> None:
+    """Print keys of params.yaml with their old and new values."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not changes:
+        typer.echo("params.yaml already has these values")
+        return
+    table = Table("key", "old", "new", box=None, pad_edge=False, header_style="bold")
+    for change in changes:
+        table.add_row(
+            Text(change.key), Text(_cell(change.old)), Text(_cell(change.new), style="green")
+        )
+    # a file or a pipe has no width to keep to
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    from wsss.config.yaml_text import flow_text
+
+    return "–" if value is None else flow_text(value)

@@ -1,0 +1,158 @@
+"""`wsss compare` on a small repository."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from wsss.cli.compare import best_columns, compare
+
+SCORES = {"crf": (0.41, 0.47), "tuned": (0.41, 0.52)}  # CAMs, refined
+
+
+def git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def write(root: Path, cams: float, refined: float) -> None:
+    (root / "reports").mkdir(exist_ok=True)
+    for name, value in (("cams", cams), ("refined_crf", refined)):
+        report = {
+            "protocol": {"tags": "ground truth"},
+            "threshold": 0.3,
+            "val": {
+                "mean_iou": value,
+                "iou": {"große Katze": value / 2},
+                "mean_fp_share": 1 - value,
+            },
+            "oracle": {"val": {"mean_iou": 0.9, "threshold": 0.5}},
+        }
+        (root / f"reports/evaluate_{name}.json").write_text(json.dumps(report), "utf-8")
+    (root / "reports/train_classifier.json").write_text('{"selection_map": 0.8, "epoch": 3}')
+    (root / "reports/evaluate_cams.run.json").write_text('{"run_id": "a", "x": 1}')
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """HEAD, the DVC experiment puny-bait and the workspace, in a sub-folder of a repository."""
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    root = tmp_path / "sub folder"
+    root.mkdir()
+    git(tmp_path, "init", "-b", "main")
+    write(root, *SCORES["crf"])
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "one")
+    base = git(tmp_path, "rev-parse", "HEAD")
+    write(root, *SCORES["tuned"])
+    git(tmp_path, "commit", "-am", "two")
+    experiment = git(tmp_path, "rev-parse", "HEAD")
+    git(tmp_path, "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/puny-bait", experiment)
+    git(tmp_path, "reset", "--hard", base)
+    write(root, 0.3, 0.6)
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture
+def run() -> Callable[..., Any]:
+    app = typer.Typer()
+    app.command()(compare)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+def test_commits_experiments_and_the_workspace_side_by_side(project: Path, run: Any) -> None:
+    result = json.loads(run("HEAD", "puny-bait", "workspace", "--json").stdout)
+    assert result["columns"] == ["HEAD", "puny-bait", "workspace"]
+    assert result["metrics"] == {
+        "evaluate_cams/threshold": [0.3, 0.3, 0.3],
+        "evaluate_cams/val/mean_iou": [0.41, 0.41, 0.3],
+        "evaluate_refined_crf/threshold": [0.3, 0.3, 0.3],
+        "evaluate_refined_crf/val/mean_iou": [0.47, 0.52, 0.6],
+    }
+    assert json.loads(run("--json").stdout)["columns"] == ["HEAD", "workspace"]
+
+
+def test_metrics_are_chosen_by_their_beginning(project: Path, run: Any) -> None:
+    def shown(*arguments: str) -> list[str]:
+        return list(json.loads(run("HEAD", "--json", *arguments).stdout)["metrics"])
+
+    both = ["evaluate_cams/oracle/val/threshold", "evaluate_refined_crf/oracle/val/threshold"]
+    assert shown("--metric", "oracle/val/thr") == both
+    assert shown("--metric", "train_") == [
+        "train_classifier/epoch",
+        "train_classifier/selection_map",
+    ]
+    everything = shown("--all")
+    assert "evaluate_cams/val/iou/große Katze" in everything
+    assert not any(".run" in key or "protocol" in key for key in everything)
+    nothing = run("HEAD", "--metric", "evaluate_cmas/val/mean_iou")
+    assert "did you mean 'evaluate_cams/val/mean_iou'?" in str(nothing.exception)
+
+
+def test_the_best_is_bold_where_an_order_is_known(project: Path, run: Any) -> None:
+    lines = run("HEAD", "puny-bait", "--markdown").stdout.splitlines()
+    assert lines[0] == "| metric | HEAD | puny-bait |"
+    assert "| evaluate_refined_crf/val/mean_iou | 0.4700 | **0.5200** |" in lines
+    assert "| evaluate_cams/val/mean_iou | 0.4100 | 0.4100 |" in lines
+    table = run("HEAD", "puny-bait").stdout
+    assert "0.5200" in table
+    assert best_columns("evaluate_cams/val/mean_fp_share", [0.2, 0.1, None]) == {1}
+    assert best_columns("train_classifier/epoch", [1, 2]) == set()
+    assert best_columns("evaluate_cams/val/mean_iou", [0.2, 0.3, 0.3]) == {1, 2}
+
+
+def test_an_unknown_revision_says_what_was_tried(project: Path, run: Any) -> None:
+    message = str(run("puny-biat").exception)
+    assert "no git revision and no DVC experiment" in message
+    assert "did you mean 'puny-bait'?" in message
+    assert "main" in message
+    assert "mlflow:" in message
+    git(project, "rm", "-r", "--cached", "reports")
+    git(project, "commit", "-m", "none")
+    assert "HEAD has no metrics" in str(run("HEAD").exception)
+    assert json.loads(run("--json").stdout)["columns"] == ["workspace"]
+
+
+def test_without_a_repository_the_workspace_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    write(tmp_path, 0.3, 0.6)
+    assert json.loads(run("--json").stdout)["columns"] == ["workspace"]
+    assert "no git repository" in str(run("main").exception)
+    assert "no MLflow database" in str(run("mlflow:evaluate").exception)
+
+
+def test_mlflow_runs_by_id_name_and_filter(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
+) -> None:
+    from wsss.config.params import Params
+    from wsss.tracking import open_tracker, prepare_mlflow
+
+    prepare_mlflow()
+    import mlflow  # noqa: F401 - so that runs are recorded here
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    for stage, value in (("evaluate_refined@none", 0.4), ("evaluate_refined@crf", 0.5)):
+        with open_tracker(stage, Params(), tmp_path / "trials") as tracker:
+            tracker.metrics({"val/mean_iou": value, "val/iou/x": float("nan")})
+    record = json.loads((tmp_path / "trials/reports/evaluate_refined_crf.run.json").read_text())
+    run_id = record["run_id"]
+
+    runs = json.loads(run("mlflow:evaluate_refined", "--all", "--json").stdout)
+    assert sorted(runs["metrics"]["val/mean_iou"]) == [0.4, 0.5]  # two stages, one row
+    assert "val/iou/x" not in runs["metrics"]
+    alone = json.loads(run('mlflow:metrics."val/mean_iou" > 0.45', "--json").stdout)
+    assert alone["columns"] == [f"evaluate_refined@crf {run_id[:8]}"]
+    beside = json.loads(run("HEAD", run_id, "--json").stdout)
+    assert beside["metrics"]["evaluate_refined_crf/val/mean_iou"] == [0.47, 0.5]
+    assert "evaluate_refined@crf" in str(run("mlflow:evaluate_unknown").exception)
+    assert "f" * 32 in str(run("f" * 32).exception)

@@ -1,0 +1,246 @@
+"""`wsss recipe` and `wsss schema`, and what every committed recipe must do."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+from typer.testing import CliRunner
+
+from wsss.cli import app
+from wsss.cli.schema import schema_text
+from wsss.config.params import Params, load_params
+from wsss.config.yaml_text import load_yaml
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the committed params.yaml and recipes, which is the current one."""
+    (tmp_path / "params.yaml").write_text(DEFAULT, encoding="utf-8")
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def wsss(*arguments: str, code: int = 0) -> str:
+    """Run the command; return what it printed, with spaces and line breaks run together."""
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == code, result.output
+    return " ".join(result.output.split())
+
+
+def test_the_committed_params_are_those_of_the_base_recipe(project: Path) -> None:
+    assert "already has these values" in wsss("recipe", "apply", "synthetic_cam")
+    assert (project / "params.yaml").read_text() == DEFAULT
+
+
+def test_the_committed_params_name_every_setting(project: Path) -> None:
+    """A key that is missing is one that users can not find, and that DVC can not track."""
+    dumped = load_params(project / "params.yaml").model_dump(mode="json")
+    assert load_yaml(DEFAULT, "x") == dumped
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_applies_and_the_base_recipe_takes_it_back(project: Path, name: str) -> None:
+    wsss("recipe", "apply", name)
+    params = load_params()
+    assert params.base.recipe == name
+    wsss("recipe", "apply", "synthetic_cam")
+    assert load_yaml(Path("params.yaml").read_text(), "x") == load_yaml(DEFAULT, "x")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_does_not_depend_on_the_one_before(project: Path, name: str) -> None:
+    wsss("recipe", "apply", name)
+    alone = load_params()
+    wsss("recipe", "apply", RECIPES[RECIPES.index(name) - 1])
+    wsss("recipe", "apply", name)
+    assert load_params() == alone
+
+
+def test_comments_and_layout_survive_two_recipes(project: Path) -> None:
+    wsss("recipe", "apply", "voc_animals_cam")
+    between = Path("params.yaml").read_text()
+    assert "  # of pretrained weights" in between
+    assert "# Each chain is a list of refiners" in between
+    wsss("recipe", "apply", "synthetic_cam")
+    assert Path("params.yaml").read_text() == DEFAULT
+
+
+def test_voc_animals_says_where_its_files_are(project: Path) -> None:
+    wsss("recipe", "apply", "voc_animals_cam", "--set", "prepare_data.dataset.root=/data/voc")
+    params = load_params()
+    assert params.prepare_data.dataset.model_dump()["root"] == "/data/voc"
+    assert params.train_classifier.backbone.weights.startswith("$WSSS_SHARED/weights/")
+    assert params.evaluate.select_by == "mean_iou_frequent"
+    assert "num_train" not in params.prepare_data.dataset.model_dump()
+
+
+def test_what_a_user_changed_elsewhere_is_kept(project: Path) -> None:
+    Path("params.yaml").write_text(DEFAULT.replace("devices: 1", "devices: 2"), encoding="utf-8")
+    wsss("recipe", "apply", "voc_animals_cam")
+    assert load_params().machine.devices == 2
+
+
+def test_single_settings(project: Path) -> None:
+    output = wsss(
+        "recipe", "apply", "synthetic_cam",
+        "--set", "refine.chains.crf.0.sigma_xy=30",
+        "--set", "train_classifier.optimizer.lr=1e-3",
+        "--set", "generate_cams.scales=[1, 2]",
+        "--set", "evaluate.class_groups={boats: [boat, car]}",
+    )  # fmt: skip
+    assert "refine.chains.crf.0.sigma_xy 50 30" in output
+    assert "generate_cams.scales [0.5, 1.0, 1.5, 2.0] [1, 2]" in output
+    params = load_params()
+    assert params.refine.chains["crf"][0].model_dump()["sigma_xy"] == 30
+    assert params.train_classifier.optimizer.lr == 0.001
+    assert params.evaluate.class_groups == {"boats": ("boat", "car")}
+    assert "sigma_xy: 30  # pixels" in Path("params.yaml").read_text()
+
+
+def test_another_choice_drops_the_settings_of_the_old_one(project: Path) -> None:
+    wsss(
+        "recipe", "apply", "synthetic_cam",
+        "--set", "prepare_data.dataset.name=pascal_voc",
+        "--set", "prepare_data.dataset.root=/data",
+    )  # fmt: skip
+    values = load_yaml(Path("params.yaml").read_text(), "x")
+    assert values["prepare_data"]["dataset"] == {"name": "pascal_voc", "root": "/data"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "refine.chains.crf.0.sigma_yx=50",
+            "refine.chains.crf.0 has no key 'sigma_yx'; did you mean 'sigma_xy'?",
+        ),
+        ("refin.chains=3", "the top level has no key 'refin'; did you mean 'refine'?"),
+        ("refine.chains.crf.1.sigma_xy=50", "a list of 1; '1' must be an index in 0..0"),
+        ("base.rng_seed.x=1", "base.rng_seed is 2024, which has no keys of its own"),
+        ("train_classifier.epochs", "must be key=value"),
+        ("train_classifier.epochs=[1", "--set train_classifier.epochs, line 1: not valid YAML"),
+        ("train_classifier.epochs=0", "train_classifier.epochs must be greater than 0, but is 0"),
+        ("make_pseudo_masks.chain=crff", "did you mean 'crf'?"),
+    ],
+)
+def test_a_refused_setting_leaves_the_file_alone(project: Path, setting: str, message: str) -> None:
+    assert message in wsss("recipe", "apply", "voc_animals_cam", "--set", setting, code=1)
+    assert Path("params.yaml").read_text() == DEFAULT
+
+
+def test_an_unknown_recipe(project: Path) -> None:
+    assert "did you mean 'synthetic_cam'?" in wsss("recipe", "apply", "syntetic_cam", code=1)
+    assert "did you mean 'voc_animals_cam'?" in wsss("recipe", "show", "voc_animals", code=1)
+
+
+def test_outside_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["list"], ["show", "synthetic_cam"], ["apply", "synthetic_cam"]):
+        assert "run from the project's root" in wsss("recipe", *arguments, code=1)
+
+
+def test_anchors_are_refused_and_not_changed_in_two_places(project: Path) -> None:
+    shared = "scales: &s [0.5, 1.0, 1.5, 2.0]"
+    text = DEFAULT.replace("scales: [0.5, 1.0, 1.5, 2.0]", shared)
+    text = text.replace("scales: [0.75, 1.0, 1.25]", "scales: *s")
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    output = wsss("recipe", "apply", "synthetic_cam", "--set", "predict_masks.scales.0=3", code=1)
+    assert "anchors" in output
+    assert Path("params.yaml").read_text() == text
+
+
+def test_a_dry_run_writes_nothing(project: Path) -> None:
+    assert "pascal_voc" in wsss("recipe", "apply", "voc_animals_cam", "--dry-run")
+    assert Path("params.yaml").read_text() == DEFAULT
+    assert sorted(path.name for path in project.iterdir()) == ["params.yaml", "recipes"]
+
+
+def test_list_marks_the_current_recipe(project: Path) -> None:
+    wsss("recipe", "apply", "voc_animals_cam")
+    output = wsss("recipe", "list")
+    assert re.findall(r"\* (\w+)", output) == ["voc_animals_cam"]
+    assert all(name in output for name in RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_show_prints_the_recipe(project: Path, name: str) -> None:
+    text = (ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    assert CliRunner().invoke(app, ["recipe", "show", name]).output == text
+    assert re.match(r"# \S.{20,}\n", text), "a recipe starts with a comment that says what it is"
+
+
+def test_the_committed_schema_is_current() -> None:
+    committed = (ROOT / "params.schema.json").read_text(encoding="utf-8")
+    assert committed == schema_text(), "run `wsss schema` and commit params.schema.json"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_schema_takes_what_we_take_and_refuses_what_we_refuse(project: Path, name: str) -> None:
+    wsss("recipe", "apply", name)
+    values = load_yaml(Path("params.yaml").read_text(), "x")
+    checker = jsonschema.Draft202012Validator(json.loads(schema_text()))
+    checker.validate(values)
+    values["refine"]["chains"]["crf"][0]["sigma_yx"] = 1
+    assert not checker.is_valid(values)
+
+
+def test_the_schema_explains_keys_to_editors() -> None:
+    schema = json.loads(schema_text())
+    crf = schema["$defs"]["DenseCrfSettings"]["properties"]
+    assert "pixels" in crf["sigma_xy"]["description"]
+    assert set(schema["properties"]) == set(Params.model_fields)
+
+
+def test_schema_is_written_where_editors_look(project: Path) -> None:
+    wsss("schema")
+    assert Path("params.schema.json").read_text(encoding="utf-8") == schema_text()
+    assert "$schema=params.schema.json" in DEFAULT.partition("\n")[0]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = """if True:
+        import sys
+        from wsss.cli import app
+        sys.argv = ["wsss", "--help"]
+        try:
+            app()
+        finally:
+            heavy = "torch torchvision timm mlflow optuna matplotlib pydantic numpy dvc".split()
+            print("HEAVY", [name for name in heavy if name in sys.modules])
+    """
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "HEAVY []" in run.stdout
+    for command in ("recipe", "schema", "compare", "tune"):
+        assert command in run.stdout
+
+
+def test_help_is_quick() -> None:
+    """Processor time, so that a busy machine does not fail it."""
+    code = (
+        "import sys, time; from wsss.cli import app; sys.argv = ['wsss', '--help']\n"
+        "try: app()\n"
+        "finally: print('SECONDS', time.process_time())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(run.stdout.split()[-1]) < 0.6
+
+
+def test_a_mistake_has_no_traceback_and_a_bug_has(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("params.yaml").write_bytes(b"\xff")
+    output = wsss("recipe", "apply", "synthetic_cam", code=1)
+    assert "not UTF-8" in output
+    assert "Traceback" not in output
+    monkeypatch.setenv("WSSS_TRACEBACK", "1")
+    result = CliRunner().invoke(app, ["recipe", "apply", "synthetic_cam"])
+    assert isinstance(result.exception, ValueError)

@@ -1,0 +1,128 @@
+"""`wsss tune`: what it prints, and what it writes into params.yaml."""
+
+import difflib
+import importlib.util
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from typer.testing import CliRunner
+
+from wsss.cli import app
+from wsss.config.params import load_params
+from wsss.stages._base import Paths
+from wsss.tuning._base import holds
+from wsss.tuning.search import Outcome, prepare
+from wsss.tuning.storage import complete_trials, find_study
+from wsss.tuning.worker import run_trials
+
+
+def _tiny() -> ModuleType:
+    path = Path(__file__).parents[1] / "tuning" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("tiny_project", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small project of tests/tuning as the current folder; `run` has one worker, here."""
+    _tiny().make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RANK", "1")  # records nothing
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///unused.db")
+
+    def search(settings, params, paths, *, trials, workers, storage, timeout):  # type: ignore[no-untyped-def]
+        _, job = prepare(settings, params, paths, workers, storage, timeout)
+        run_trials(job, 0, threading.Semaphore(trials))
+        return Outcome(trials, trials, 0)
+
+    monkeypatch.setattr("wsss.tuning.search.search", search)
+    return tmp_path
+
+
+def wsss(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, ["tune", *arguments])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_run_show_apply(project: Path) -> None:
+    before = Path("params.yaml").read_text()
+    printed = wsss("run", "crf", "--trials", "12", "--set", "max_images=4")
+    assert "12 trials of refine_cams@crf; * what params.yaml has" in printed
+    assert "wsss tune apply crf" in printed
+
+    params, paths = load_params(), Paths(Path())
+    _, study = find_study("crf", params, paths, None)
+    trials = complete_trials(study)
+    best = trials[0]
+    start = next(one for one in trials if one.number == 0)
+    assert best.value > start.value
+    shown = wsss("show", "crf", "--top", "3")
+    assert f"{best.value:.4f}" in shown.splitlines()[1]
+    assert any(line.startswith("*") and f"{start.value:.4f}" in line for line in shown.splitlines())
+    assert "among the best: " in shown
+
+    assert "wrote" not in wsss("apply", "crf", "--dry-run")
+    assert Path("params.yaml").read_text() == before
+    printed = wsss("apply", "crf")
+    assert f"mean_iou_pets on the selection split: {start.value:.4f} -> {best.value:.4f}" in printed
+    assert "dvc repro" in printed
+    after = Path("params.yaml").read_text()
+    assert holds(load_params(), best.user_attrs["settings"])
+    tuned = {key.rpartition(".")[2] for key in best.user_attrs["settings"]}
+    for line in difflib.ndiff(before.splitlines(), after.splitlines()):
+        if line[:2] in ("- ", "+ "):
+            assert line[2:].strip().partition(":")[0] in tuned
+    for comment in ("# what the project says", "# of everything", "# the one that", "# pixels"):
+        assert comment in after
+    assert "already has these values" in wsss("apply", "crf")
+    assert Path("params.yaml").read_text() == after
+    assert wsss("show", "crf", "--top", "1").splitlines()[1].startswith("*")
+
+
+def test_values_that_were_not_tried(project: Path) -> None:
+    wsss("run", "crf", "--trials", "1")
+    text = Path("params.yaml").read_text().replace("sigma_xy: 12 ", "sigma_xy: 99 ")
+    Path("params.yaml").write_text(text)
+    assert "values that were not tried" in wsss("show", "crf")
+    printed = " ".join(wsss("apply", "crf").split())
+    assert "refine.chains.crf.0.sigma_xy 99 12" in printed
+    assert "not tried as params.yaml had it" in printed
+    assert "sigma_xy: 12.0  # pixels" in Path("params.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "crv"], "no study is named 'crv'; did you mean 'crf'?"),
+        (["show", "crf"], "run `wsss tune run crf`"),
+        (["apply", "crf"], "run `wsss tune run crf`"),
+        (["show", "crf", "--storage", "none.journal"], "none.journal: there is no such file"),
+        (["run", "crf", "--set", "max_imags=3"], "did you mean 'max_images'?"),
+        (["run", "crf", "--set", "chain=none"], "has no dense_crf"),
+        (["run", "crf", "--storage", "nodriver://me:secret@host/x"], "nodriver://***@host/x"),
+    ],
+)
+def test_mistakes(project: Path, arguments: list[str], message: str) -> None:
+    printed = wsss(*arguments, code=1)
+    assert message in printed
+    assert "secret" not in printed
+    assert "Traceback" not in printed
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from wsss.cli import app\n"
+        "found = CliRunner().invoke(app, ['tune', 'run', '--help'])\n"
+        "assert found.exit_code == 0 and '--workers' in found.output, found.output\n"
+        "print([one for one in ('torch', 'mlflow', 'optuna', 'timm') if one in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
