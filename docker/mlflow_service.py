@@ -1,0 +1,86 @@
+"""Prepare the databases, and start the MLflow server, of compose.yaml.
+
+    python mlflow_service.py init     databases, tables, users; may be repeated
+    python mlflow_service.py serve
+
+Passwords come from the environment and are never arguments, which other processes can read.
+"""
+
+import configparser
+import os
+import sys
+from urllib.parse import quote
+
+DATABASES = ("mlflow", "mlflow_auth", "optuna")
+AUTH_CONFIG = "/tmp/mlflow_auth.ini"
+ALLOWED_HOSTS = "mlflow,mlflow:*,localhost,localhost:*,127.0.0.1,127.0.0.1:*"
+
+
+def database_url(name: str, driver: str = "+psycopg") -> str:
+    """The URL of one database, whatever characters the password has."""
+    host = os.environ.get("PG_HOST", "postgres")
+    return f"postgresql{driver}://wsss:{quote(os.environ['PG_PASSWORD'], safe='')}@{host}/{name}"
+
+
+def init() -> None:
+    """Make what is missing, upgrade what is old, and set the passwords of both users."""
+    import psycopg
+
+    with psycopg.connect(database_url("postgres", driver=""), autocommit=True) as connection:
+        there = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
+        for name in DATABASES:
+            if name not in there:
+                connection.execute(f'CREATE DATABASE "{name}"')
+
+    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore as UserStore
+    from mlflow.store.db.utils import _safe_initialize_tables as initialize
+    from mlflow.store.db.utils import _upgrade_db, create_sqlalchemy_engine
+
+    engine = create_sqlalchemy_engine(database_url("mlflow"))
+    initialize(engine)
+    _upgrade_db(engine)
+
+    users = UserStore()
+    users.init_db(database_url("mlflow_auth"))
+    for name, variable in (
+        ("admin", "MLFLOW_ADMIN_PASSWORD"),
+        ("worker", "MLFLOW_WORKER_PASSWORD"),
+    ):
+        password = os.environ[variable]
+        if users.has_user(name):
+            users.update_user(name, password=password)
+        else:
+            users.create_user(name, password, is_admin=name == "admin")
+    print("databases, tables and users are ready")
+
+
+def serve() -> None:
+    """Replace this process by the server."""
+    config = configparser.RawConfigParser()
+    config["mlflow"] = {
+        "default_permission": "NO_PERMISSIONS",
+        "database_uri": database_url("mlflow_auth").replace("%", "%%"),  # the file's escape
+        "admin_username": "admin",
+        "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
+        "auth_cache_ttl_seconds": "60",
+    }
+    with os.fdopen(os.open(AUTH_CONFIG, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+        config.write(file)
+    os.environ |= {
+        "MLFLOW_AUTH_CONFIG_PATH": AUTH_CONFIG,
+        "MLFLOW_BACKEND_STORE_URI": database_url("mlflow"),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    options = {
+        "--host": "0.0.0.0",
+        "--port": "5000",
+        "--workers": os.environ.get("MLFLOW_WORKERS", "2"),
+        "--app-name": "basic-auth",
+        "--artifacts-destination": os.environ.get("MLFLOW_ARTIFACTS", "/mlartifacts"),
+        "--allowed-hosts": ALLOWED_HOSTS,
+    }
+    os.execvp("mlflow", ["mlflow", "server", *(part for pair in options.items() for part in pair)])
+
+
+if __name__ == "__main__":
+    {"init": init, "serve": serve}[sys.argv[1]]()
