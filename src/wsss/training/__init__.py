@@ -1,0 +1,1 @@
+"""What all networks share: optimisers and schedules, the loop, checkpoints, loading."""

@@ -1,0 +1,301 @@
+"""Images to training batches: augmented crops, with tags and perhaps masks.
+
+What a sample becomes is decided by (rng_seed, epoch, index) alone. The sampler hands the
+epoch to the workers with every index, so neither their number nor their age matters.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2
+
+from wsss.artifacts import IGNORE_INDEX, Sample, read_label_png
+from wsss.config.params import AugmentSettings, MachineSettings
+from wsss.seeding import derive_seed, generator
+from wsss.training.same_size import resized
+
+__all__ = [
+    "TrainDataset",
+    "TrainLoader",
+    "Window",
+    "cut",
+    "draw_window",
+    "num_workers",
+    "training_batches",
+]
+
+
+def num_workers(machine: MachineSettings) -> int:
+    """Processes that load images: as set, or one per usable core and at most 8."""
+    if machine.num_workers != "auto":
+        return machine.num_workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, 8)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square crop of a resized image; what lies outside the image is padding.
+
+    Attributes:
+        size: (height, width) of the image after resizing, in pixels.
+        top, left: the crop's corner on the resized image; negative is padding.
+        side: height and width of the crop.
+        flip: whether the crop is mirrored at the end.
+    """
+
+    size: tuple[int, int]
+    top: int
+    left: int
+    side: int
+    flip: bool
+
+
+def draw_window(
+    size: tuple[int, int], settings: AugmentSettings, rng: np.random.Generator
+) -> Window:
+    """Draw a crop of an image of `size` (height, width)."""
+    low, high = settings.long_side
+    target = resized(size, int(rng.integers(low, high + 1)))
+    slack = [length - settings.crop_size for length in target]
+    top, left = (int(rng.integers(min(0, one), max(0, one) + 1)) for one in slack)
+    flip = settings.flip and bool(rng.random() < 0.5)
+    return Window(target, top, left, settings.crop_size, flip)
+
+
+def cut(
+    image: Image.Image, window: Window, resample: Image.Resampling
+) -> tuple[np.ndarray, tuple[slice, slice]]:
+    """Resize and crop in one step, reading only the pixels that are needed.
+
+    Returns:
+        The visible part, (h, w) or (h, w, 3) uint8, mirrored if the window says so; and where
+        it lies within the crop.
+    """
+    (height, width), side = window.size, window.side
+    top, bottom = max(0, window.top), min(height, window.top + side)
+    left, right = max(0, window.left), min(width, window.left + side)
+    scale_x, scale_y = image.width / width, image.height / height
+    box = (left * scale_x, top * scale_y, right * scale_x, bottom * scale_y)
+    part = np.asarray(image.resize((right - left, bottom - top), resample, box))
+    first = left - window.left
+    columns = slice(first, first + right - left)
+    if window.flip:
+        part = part[:, ::-1]
+        columns = slice(side - columns.stop, side - columns.start)
+    rows = slice(top - window.top, bottom - window.top)
+    return part, (rows, columns)
+
+
+def normalize(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """(H, W, 3) uint8 to float32: (pixels / 255 - mean) / std per channel."""
+    factor: np.ndarray = (1 / (255 * np.asarray(std))).astype(np.float32)
+    offset: np.ndarray = (np.asarray(mean) / np.asarray(std)).astype(np.float32)
+    result = pixels.astype(np.float32)
+    result *= factor
+    result -= offset
+    return result
+
+
+def _open_rgb(path: Path, size: tuple[int, int]) -> Image.Image:
+    """Decode an image that will be reduced to about `size`; JPEGs skip detail not needed."""
+    image = Image.open(path)
+    try:
+        image.draft("RGB", (size[1], size[0]))
+        return image.convert("RGB")
+    except OSError as error:
+        raise ValueError(
+            f"{path} can not be read as an image: {error}; rerun prepare_data"
+        ) from None
+    finally:
+        image.close()
+
+
+class TrainDataset(Dataset[dict[str, Any]]):
+    """Augmented crops. Items are asked for as (epoch, index).
+
+    Args:
+        samples: N samples.
+        images: the folder they lie in.
+        augment: sizes, flip and colour jitter.
+        mean, std: per channel, of an image in [0, 1].
+        num_fg_classes: K.
+        rng_seed: of the augmentation.
+        masks: a folder of training masks <name>.png, (H, W) uint8 of the image's size; None
+            for training on tags.
+
+    An item holds name (str), image ((3, S, S) float32, 0 where padded), labels ((K,) float32,
+    multi-hot) and, with `masks`, mask ((S, S) int64, 255 where padded).
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        images: Path,
+        augment: AugmentSettings,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        num_fg_classes: int,
+        rng_seed: int,
+        masks: Path | None = None,
+    ) -> None:
+        self.samples, self.images, self.augment = samples, images, augment
+        self.mean, self.std, self.num_fg_classes = (tuple(mean), tuple(std), num_fg_classes)
+        self.rng_seed, self.masks = rng_seed, masks
+        brightness, contrast, saturation, hue = augment.jitter
+        self.jitter = (
+            v2.ColorJitter(brightness, contrast, saturation, hue) if any(augment.jitter) else None
+        )
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        epoch, index = key
+        sample = self.samples[index]
+        rng = generator(self.rng_seed, "augment", epoch, index)
+        window = draw_window(sample.size, self.augment, rng)
+        image = _open_rgb(self.images / sample.image, window.size)
+        part, (rows, columns) = cut(image, window, Image.Resampling.BILINEAR)
+        if self.jitter is not None:
+            part = self._jittered(part, derive_seed(self.rng_seed, "jitter", epoch, index))
+        crop = np.zeros((window.side, window.side, 3), np.float32)
+        crop[rows, columns] = normalize(part, self.mean, self.std)
+        labels = torch.zeros(self.num_fg_classes)
+        labels[torch.tensor(sample.class_ids, dtype=torch.long) - 1] = 1
+        item = {
+            "name": sample.name,
+            "image": torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))),
+            "labels": labels,
+        }
+        if self.masks is not None:
+            item["mask"] = self._cut_mask(self.masks / f"{sample.name}.png", sample.size, window)
+        return item
+
+    def _cut_mask(self, path: Path, size: tuple[int, int], window: Window) -> Tensor:
+        mask = read_label_png(path)
+        if mask.shape != tuple(size):
+            raise ValueError(
+                f"{path} has shape {mask.shape}, but its image has {tuple(size)}; rerun the stage "
+                "that writes it"
+            )
+        part, (rows, columns) = cut(Image.fromarray(mask), window, Image.Resampling.NEAREST)
+        crop = np.full((window.side, window.side), IGNORE_INDEX, np.int64)
+        crop[rows, columns] = part
+        return torch.from_numpy(crop)
+
+    def _jittered(self, pixels: np.ndarray, seed: int) -> np.ndarray:
+        assert self.jitter is not None
+        channels = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        with torch.random.fork_rng(devices=[]):  # ColorJitter draws from the global generator
+            torch.manual_seed(seed)
+            return self.jitter(channels).numpy().transpose(1, 2, 0)  # type: ignore[no-any-return]
+
+
+class _EpochSampler(Sampler[tuple[int, int]]):
+    """(epoch, index) pairs of one process, shuffled by (rng_seed, epoch).
+
+    The attribute is set, and there is no set_epoch: Fabric would call that with a count of
+    its own, which starts at 0 again in a resumed run.
+    """
+
+    def __init__(self, count: int, rng_seed: int, rank: int, world_size: int) -> None:
+        self.count, self.rng_seed = count, rng_seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return math.ceil(self.count / self.world_size)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = generator(self.rng_seed, "order", self.epoch).permutation(self.count)
+        for position in range(len(self)):  # the first ones fill up uneven processes
+            index = order[(position * self.world_size + self.rank) % self.count]
+            yield self.epoch, int(index)
+
+
+class TrainLoader:
+    """Shuffled batches of a `TrainDataset`; the same for any number of workers.
+
+    Args:
+        dataset: what to load.
+        batch_size: per process. A last, smaller batch is left out, unless it is the only one.
+        workers: processes that load; 0 loads in this one.
+        rank, world_size: which part of each epoch this training process sees.
+
+    Raises:
+        ValueError: there are no samples.
+    """
+
+    def __init__(
+        self,
+        dataset: TrainDataset,
+        batch_size: int,
+        workers: int = 0,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if not len(dataset):
+            raise ValueError("there is no image to train on; look at reports/prepare_data.json")
+        self._sampler = _EpochSampler(len(dataset), dataset.rng_seed, rank, world_size)
+        self._loader: DataLoader[dict[str, Any]] = DataLoader(
+            dataset,
+            batch_size,
+            sampler=self._sampler,
+            num_workers=workers,
+            drop_last=len(self._sampler) >= batch_size,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            # a generator of its own, so that loading does not draw from the global one
+            generator=torch.Generator().manual_seed(dataset.rng_seed),
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order and augmentation of the next pass."""
+        self._sampler.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._loader)
+
+
+def training_batches(
+    samples: Sequence[Sample],
+    images: Path,
+    augment: AugmentSettings,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    num_fg_classes: int,
+    batch_size: int,
+    rng_seed: int,
+    workers: int = 0,
+    masks: Path | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> TrainLoader:
+    """Shuffled, augmented batches; see `TrainDataset` and `TrainLoader`."""
+    dataset = TrainDataset(
+        samples,
+        images,
+        augment,
+        mean=mean,
+        std=std,
+        num_fg_classes=num_fg_classes,
+        rng_seed=rng_seed,
+        masks=masks,
+    )
+    return TrainLoader(dataset, batch_size, workers, rank=rank, world_size=world_size)

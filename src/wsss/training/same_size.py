@@ -1,0 +1,103 @@
+"""Whole images in batches of equal size: for scoring, CAMs and prediction, without padding."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from wsss.artifacts import Sample, read_image
+from wsss.progress import track
+
+__all__ = ["normalise", "resized", "same_size_batches", "size_groups"]
+
+
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(B, 3, H, W) uint8 to float32, channels last, with `mean` and `std` of an image in [0, 1]."""
+    shift = torch.tensor(mean, device=images.device).view(1, 3, 1, 1) * 255
+    scale = torch.tensor(std, device=images.device).view(1, 3, 1, 1) * 255
+    floats = images.float().contiguous(memory_format=torch.channels_last)
+    return floats.sub_(shift).div_(scale)
+
+
+def resized(size: tuple[int, int], long_side: int) -> tuple[int, int]:
+    """The size of the same shape whose longer side is `long_side`."""
+    factor = long_side / max(size)
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def size_groups(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
+    """Indices in batches of equal size, largest images first so that memory peaks early.
+
+    Example:
+        >>> size_groups([(2, 2), (4, 4), (2, 2), (2, 2)], 2)
+        [[1], [0, 2], [3]]
+    """
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for index, size in enumerate(sizes):
+        by_size.setdefault(size, []).append(index)
+    return [
+        members[start : start + batch_size]
+        for _, members in sorted(by_size.items(), key=lambda item: (-item[0][0] * item[0][1], item))
+        for start in range(0, len(members), batch_size)
+    ]
+
+
+class _Images(Dataset[tuple[Tensor, int]]):
+    def __init__(
+        self, samples: Sequence[Sample], images: Path, sizes: Sequence[tuple[int, int]]
+    ) -> None:
+        self.samples, self.images, self.sizes = samples, images, sizes
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        sample = self.samples[index]
+        image = read_image(self.images / sample.image)
+        size = self.sizes[index]
+        if size != image.shape[:2]:
+            scaled = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
+            image = np.asarray(scaled)
+        return torch.from_numpy(image.copy()).permute(2, 0, 1), index
+
+
+def same_size_batches(
+    samples: Sequence[Sample],
+    images: Path,
+    *,
+    batch_size: int,
+    num_workers: int,
+    size_for: Callable[[tuple[int, int]], tuple[int, int]] = lambda size: size,
+    done: Callable[[Sample], bool] = lambda sample: False,
+    description: str = "",
+) -> Iterator[tuple[list[Sample], Tensor]]:
+    """Yield (samples, (B, 3, H, W) uint8) with a progress bar, decoding in the background.
+
+    Args:
+        samples: in any order; batches go by size.
+        images: the folder of prepared images.
+        batch_size: at most so many images together.
+        num_workers: decoding processes; 0 decodes here.
+        size_for: an image's (height, width) to the one it is resized to; as it is by default.
+        done: a batch whose samples are all done is left out. One that is done in part runs
+            whole, as rounding may depend on what else is in a batch.
+        description: beside the progress bar; empty for none.
+    """
+    sizes = [size_for(one.size) for one in samples]
+    groups = [
+        group
+        for group in size_groups(sizes, batch_size)
+        if not all(done(samples[index]) for index in group)
+    ]
+    loader: Any = DataLoader(
+        _Images(samples, images, sizes),
+        batch_sampler=groups,
+        num_workers=num_workers,
+        prefetch_factor=4 if num_workers else None,
+    )
+    total = sum(len(group) for group in groups)
+    batches: Any = track(loader, description, total, batch_size) if description else loader
+    for pixels, indices in batches:
+        yield [samples[index] for index in indices.tolist()], pixels
