@@ -1,0 +1,1 @@
+"""Networks: a timm backbone with a linear CAM head, its weights and its files."""

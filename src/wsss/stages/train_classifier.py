@@ -1,0 +1,146 @@
+"""Train a classifier on image tags: the only supervision the pipeline has."""
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from sklearn.metrics import average_precision_score
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wsss.artifacts import Manifest, Staging, fingerprint, source_fingerprint, write_json
+from wsss.config.params import MachineSettings, Params, TrainClassifierSettings
+from wsss.models.classifier import Classifier, save_classifier
+from wsss.models.timm_backbone import TimmBackbone
+from wsss.registry import METHODS
+from wsss.stages._base import Paths, execute, write_history
+from wsss.tracking import Tracker
+from wsss.training.loading import num_workers, training_batches
+from wsss.training.loop import fit, make_fabric
+from wsss.training.same_size import normalise, resized, same_size_batches
+
+log = logging.getLogger(__name__)
+
+
+def run(params: Params, paths: Paths, tracker: Tracker) -> None:
+    """Read data/images and data/splits; write models/classifier and the report."""
+    settings, machine = params.train_classifier, params.machine
+    manifest = Manifest.read(paths.splits)
+    torch.manual_seed(params.base.rng_seed)
+    backbone = TimmBackbone(settings.backbone)
+    model = Classifier(backbone, manifest.class_names)
+    tracker.tags({"weights": backbone.weights_source})
+    fabric = make_fabric(machine, settings.precision)
+    batches = training_batches(
+        manifest.splits["train"],
+        paths.images,
+        settings.augment,
+        mean=backbone.mean,
+        std=backbone.std,
+        num_fg_classes=manifest.num_fg_classes,
+        batch_size=settings.batch_size,
+        rng_seed=params.base.rng_seed,
+        workers=num_workers(machine),
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+    method = METHODS.build(settings.method)
+    loss_fn = partial(_losses, method, settings.loss)
+    score_fn = partial(_scores, manifest, paths, settings, machine)
+    key = fingerprint(
+        settings.model_dump(mode="json"),
+        params.base.rng_seed,
+        source_fingerprint(),
+        files=[paths.splits],
+    )
+    with Staging(paths.classifier, key) as staging:
+        fitted = fit(
+            fabric,
+            model,
+            [model.head] + ([backbone] if backbone.weights_source == "none" else []),
+            batches,
+            loss_fn,
+            score_fn,
+            metric="selection_map",
+            settings=settings,
+            rng_seed=params.base.rng_seed,
+            checkpoint=staging.path / ".work.last.pt",
+            tracker=tracker,
+        )
+        save_classifier(model, settings.backbone, settings.loss, staging.path)
+    write_history(paths.report("train_classifier_curve", ".csv"), fitted.history)
+    best = fitted.history[fitted.epoch]
+    write_json(
+        paths.report("train_classifier"),
+        {
+            "best_epoch": fitted.epoch + 1,
+            "selection_map": round(best["selection_map"], 6),
+            "selection_loss": round(best["selection_loss"], 6),
+            "train_loss": round(best["train_loss"], 6),
+        },
+    )
+    tracker.metrics({"best_selection_map": fitted.score}, step=settings.epochs)
+    if fitted.images_per_second:
+        tracker.metrics({"images_per_second": fitted.images_per_second}, step=settings.epochs)
+        log.info("trained at %.1f images/s", fitted.images_per_second)
+
+
+def classification_loss(kind: str, logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean binary cross-entropy over classes, or cross-entropy over exclusive classes.
+
+    Args:
+        kind: "multi_label" or "single_label".
+        logits: (B, K).
+        labels: (B, K) multi-hot; exactly one 1 per row for single_label.
+    """
+    if kind == "multi_label":
+        return functional.binary_cross_entropy_with_logits(logits, labels)
+    return functional.cross_entropy(logits, labels.argmax(dim=1))
+
+
+def _losses(
+    method: Any, kind: str, model: nn.Module, batch: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    losses: dict[str, Tensor] = method(
+        model, batch["image"], batch["labels"], partial(classification_loss, kind)
+    )
+    return losses
+
+
+def _scores(
+    manifest: Manifest,
+    paths: Paths,
+    settings: TrainClassifierSettings,
+    machine: MachineSettings,
+    model: Any,
+) -> dict[str, float]:
+    """Loss and mean average precision on the selection split, over classes it has."""
+    logits, labels = [], []
+    device = next(model.parameters()).device
+    for samples, pixels in same_size_batches(
+        manifest.splits["selection"],
+        paths.images,
+        batch_size=settings.batch_size,
+        num_workers=num_workers(machine),
+        size_for=partial(resized, long_side=settings.eval_long_side),
+    ):
+        backbone = model.backbone
+        logits.append(
+            model(normalise(pixels.to(device), backbone.mean, backbone.std)).logits.float()
+        )
+        labels.append(torch.from_numpy(manifest.labels(samples)))
+    scores, targets = torch.cat(logits).cpu(), torch.cat(labels)
+    present = targets.any(dim=0)
+    if not present.any():
+        raise ValueError("no selection image has a tag; raise prepare_data.selection_share")
+    average_precision = average_precision_score(targets[:, present], scores[:, present])
+    return {
+        "selection_map": float(average_precision),
+        "selection_loss": float(classification_loss(settings.loss, scores, targets)),
+    }
+
+
+if __name__ == "__main__":
+    execute("train_classifier", run, upstream=("data/images", "data/splits"))

@@ -1,0 +1,109 @@
+"""Backbones: stride, frozen parts, feature grids, and errors for what does not fit."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from wsss.config.params import BackboneSettings
+from wsss.models.timm_backbone import TimmBackbone
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_output_stride(stride: int) -> None:
+    backbone = TimmBackbone(BackboneSettings(model_name="resnet10t", output_stride=stride))
+    assert backbone(torch.zeros(1, 3, 64, 96)).shape[2:] == (64 // stride, 96 // stride)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_050", "vit_tiny_patch16_224", "convnext_atto"])
+def test_families_share_one_interface(name: str) -> None:
+    backbone = TimmBackbone(
+        BackboneSettings(
+            model_name=name,
+            output_stride=16,
+            timm_kwargs={"dynamic_img_size": True} if "vit" in name else {},
+        )
+    )
+    assert backbone(torch.zeros(2, 3, 96, 64)).shape == (2, backbone.num_features, 6, 4)
+
+
+def test_patch_tokens_become_a_grid_in_reading_order() -> None:
+    settings = BackboneSettings(
+        model_name="vit_tiny_patch16_224", timm_kwargs={"dynamic_img_size": True}
+    )
+    backbone = TimmBackbone(settings).eval()
+    image = torch.randn(1, 3, 32, 48)
+    tokens = backbone.net.forward_features(image)[0, 1:]  # one class token
+    grid = backbone(image)[0]
+    torch.testing.assert_close(grid[:, 1, 2], tokens[1 * 3 + 2])
+
+
+def test_transformer_stride_must_be_its_patch() -> None:
+    with pytest.raises(ValueError, match="gives stride 16; set it to 16"):
+        TimmBackbone(
+            BackboneSettings(
+                model_name="vit_tiny_patch16_224",
+                output_stride=8,
+                timm_kwargs={"dynamic_img_size": True},
+            )
+        )
+
+
+def test_unknown_model_is_named() -> None:
+    with pytest.raises(ValueError, match=r"resnet1O.*did you mean 'resnet1"):
+        TimmBackbone(BackboneSettings(model_name="resnet1O"))
+
+
+def test_frozen_batchnorm_keeps_its_statistics() -> None:
+    settings = BackboneSettings(model_name="resnet10t", freeze_batchnorm=True)
+    backbone = TimmBackbone(settings).train()
+    before = {name: value.clone() for name, value in backbone.named_buffers()}
+    backbone(torch.randn(4, 3, 64, 64)).sum().backward()
+    for name, value in backbone.named_buffers():
+        assert torch.equal(value, before[name]), name
+    assert backbone.net.bn1.weight.grad is None
+
+
+def test_frozen_stages_get_no_gradient_and_the_rest_does() -> None:
+    backbone = TimmBackbone(BackboneSettings(model_name="resnet10t", frozen_stages=2)).train()
+    before = backbone.net.bn1.running_mean.clone()
+    backbone(torch.randn(4, 3, 64, 64)).square().mean().backward()
+    assert all(one.grad is None for one in backbone.net.conv1.parameters())
+    assert all(one.grad is None for one in backbone.net.layer1.parameters())
+    assert all(one.grad is not None for one in backbone.net.layer2.parameters())
+    assert torch.equal(backbone.net.bn1.running_mean, before)
+
+
+class TestWeightsFile:
+    def test_is_loaded_and_a_head_is_passed_over(self, tmp_path: Path) -> None:
+        torch.manual_seed(1)
+        published = timm.create_model("resnet10t", num_classes=7)
+        save_file(published.state_dict(), tmp_path / "w.safetensors")
+        backbone = TimmBackbone(
+            BackboneSettings(model_name="resnet10t", weights=str(tmp_path / "w.safetensors"))
+        )
+        for name, value in backbone.net.state_dict().items():
+            assert torch.equal(value, published.state_dict()[name]), name
+        assert backbone.weights_source == "file:w.safetensors"
+
+    def test_of_another_model_is_refused(self, tmp_path: Path) -> None:
+        torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "w.pth")
+        settings = BackboneSettings(model_name="resnet18", weights=str(tmp_path / "w.pth"))
+        with pytest.raises(ValueError, match=r"w\.pth does not fit ResNet.*(missing|shape)"):
+            TimmBackbone(settings)
+
+    def test_missing_file(self) -> None:
+        with pytest.raises(ValueError, match="does not exist"):
+            TimmBackbone(BackboneSettings(weights="/nowhere/w.safetensors"))
+
+    def test_pickled_code_does_not_run(self, tmp_path: Path) -> None:
+        class Evil:
+            def __reduce__(self) -> tuple[object, tuple[str]]:
+                return (open, (str(tmp_path / "ran"), "w"))  # type: ignore[return-value]
+
+        torch.save({"model": Evil()}, tmp_path / "w.pth")
+        with pytest.raises(ValueError, match="can not be read as plain tensors"):
+            TimmBackbone(BackboneSettings(weights=str(tmp_path / "w.pth")))
+        assert not (tmp_path / "ran").exists()
