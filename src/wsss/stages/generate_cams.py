@@ -1,0 +1,84 @@
+"""Class activation maps of every image, for the classes it is tagged with."""
+
+import logging
+import time
+
+import torch
+
+from wsss.artifacts import (
+    Manifest,
+    ScoreMap,
+    Staging,
+    fingerprint,
+    source_fingerprint,
+    write_json,
+    write_score_map,
+)
+from wsss.cam.multiscale import multiscale_cams, whole_cells
+from wsss.config.params import Params
+from wsss.models.classifier import load_classifier
+from wsss.registry import CAM_METHODS
+from wsss.report import write_panel
+from wsss.stages._base import Paths, execute
+from wsss.tracking import Tracker
+from wsss.training.loading import num_workers
+from wsss.training.loop import make_fabric
+from wsss.training.same_size import normalise, same_size_batches
+
+log = logging.getLogger(__name__)
+
+
+def run(params: Params, paths: Paths, tracker: Tracker) -> None:
+    """Read the classifier and the images; write data/cams/<name>.npz for every image."""
+    settings = params.generate_cams
+    manifest = Manifest.read(paths.splits)
+    model, loss = load_classifier(paths.classifier)
+    fabric = make_fabric(params.machine, settings.precision)
+    model = fabric.to_device(model)
+    method = CAM_METHODS.build(settings.method)
+    stride = model.backbone.output_stride
+    key = fingerprint(
+        settings.model_dump(mode="json"),
+        source_fingerprint(),
+        files=[paths.classifier, paths.splits],
+    )
+    with Staging(paths.cams, key) as staging:
+        count, started = 0, time.perf_counter()
+        for batch, pixels in same_size_batches(
+            manifest.all_samples(),
+            paths.images,
+            batch_size=settings.batch_size,
+            num_workers=num_workers(params.machine),
+            size_for=lambda size: whole_cells(size, 1, stride, settings.align_corners),
+            done=lambda one: (staging.path / f"{one.name}.npz").exists(),
+            description="CAMs",
+        ):
+            height, width = pixels.shape[2:]
+            images = normalise(fabric.to_device(pixels), model.backbone.mean, model.backbone.std)
+            with torch.inference_mode(), fabric.autocast():
+                cams, logits = multiscale_cams(
+                    model,
+                    method,
+                    images,
+                    [one.class_ids for one in batch],
+                    grid=(-(-height // settings.grid_stride), -(-width // settings.grid_stride)),
+                    scales=settings.scales,
+                    flip=settings.flip,
+                    align_corners=settings.align_corners,
+                )
+            probs = logits.sigmoid() if loss == "multi_label" else logits.softmax(dim=1)
+            for sample, cam, prob in zip(batch, cams, probs.cpu().numpy(), strict=True):
+                ids = torch.tensor(sample.class_ids, dtype=torch.uint8).numpy()
+                score_map = ScoreMap(ids, cam.cpu().numpy(), sample.size, prob[ids.astype(int) - 1])
+                write_score_map(staging.path / f"{sample.name}.npz", score_map)
+            count += len(batch)
+        seconds = time.perf_counter() - started
+    write_json(paths.report("generate_cams"), {"num_images": len(manifest.all_samples())})
+    if count:
+        log.info("%d CAMs at %.1f images/s", count, count / seconds)
+        tracker.metrics({"images_per_second": count / seconds})
+    tracker.artifact(write_panel(paths, manifest, "generate_cams"))
+
+
+if __name__ == "__main__":
+    execute("generate_cams", run, upstream=("data/images", "data/splits", "models/classifier"))

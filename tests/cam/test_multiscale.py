@@ -1,0 +1,112 @@
+"""Multi-scale CAMs against a plain loop, and against the symmetries they must have."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from wsss.cam.cam import LinearHeadCam, LinearHeadCamSettings
+from wsss.cam.multiscale import multiscale_cams, whole_cells
+from wsss.config.params import BackboneSettings
+from wsss.models.classifier import Classifier
+from wsss.models.timm_backbone import TimmBackbone
+
+METHOD = LinearHeadCam(LinearHeadCamSettings())
+SCALES = (0.5, 1.0, 1.5)
+
+
+@pytest.fixture(scope="module")
+def model() -> Classifier:
+    torch.manual_seed(0)
+    backbone = TimmBackbone(BackboneSettings(model_name="resnet10t", output_stride=16))
+    model = Classifier(backbone, ("a", "b", "c", "d")).eval()
+    nn.init.normal_(model.head.weight)  # strong maps, so that differences show
+    return model
+
+
+def cams_of(
+    model: Classifier, images: torch.Tensor, class_ids: list[tuple[int, ...]], **changes: object
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    settings = {"scales": SCALES, "flip": True, "align_corners": False, "grid": (16, 24)} | changes
+    with torch.inference_mode():
+        return multiscale_cams(model, METHOD, images, class_ids, **settings)
+
+
+def plain_loop(
+    model: Classifier, image: torch.Tensor, ids: tuple[int, ...], corners: bool
+) -> torch.Tensor:
+    """One image, one scale and one mirror image at a time; all classes, then the present ones."""
+    total = torch.zeros(1, 4, 16, 24)
+    for scale in SCALES:
+        size = whole_cells(tuple(image.shape[2:]), scale, 16, corners)
+        scaled = functional.interpolate(
+            image, size, mode="bilinear", align_corners=corners, antialias=scale < 1
+        )
+        for mirrored in (False, True):
+            view = scaled.flip(-1) if mirrored else scaled
+            features = model.backbone(view)
+            maps = torch.einsum("kd,bdhw->bkhw", model.head.weight[:, :, 0, 0], features).relu()
+            maps = maps.flip(-1) if mirrored else maps
+            total += functional.interpolate(maps, (16, 24), mode="bilinear", align_corners=corners)
+    kept = total[0, [one - 1 for one in ids]]
+    return kept / (kept.amax(dim=(1, 2), keepdim=True) + 1e-5)
+
+
+@pytest.mark.parametrize("corners", [False, True])
+def test_batches_equal_a_plain_loop(model: Classifier, corners: bool) -> None:
+    images = torch.randn(3, 3, 64, 96)
+    ids = [(1, 3), (2,), (1, 2, 4)]
+    cams, _ = cams_of(model, images, ids, align_corners=corners)
+    for index, cam in enumerate(cams):
+        with torch.inference_mode():
+            wanted = plain_loop(model, images[index : index + 1], ids[index], corners)
+        torch.testing.assert_close(cam, wanted, atol=1e-4, rtol=0)
+
+
+def test_mirrored_image_gives_mirrored_cam(model: Classifier) -> None:
+    images = torch.randn(2, 3, 64, 96)
+    ids = [(1, 2), (4,)]
+    plain, logits = cams_of(model, images, ids)
+    mirrored, mirrored_logits = cams_of(model, images.flip(-1), ids)
+    for one, other in zip(plain, mirrored, strict=True):
+        torch.testing.assert_close(one, other.flip(-1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits, mirrored_logits, atol=1e-4, rtol=1e-4)
+
+
+def test_range_and_present_classes(model: Classifier) -> None:
+    cams, logits = cams_of(model, torch.randn(3, 3, 64, 96), [(2,), (), (1, 2, 3, 4)])
+    assert [tuple(cam.shape) for cam in cams] == [(1, 16, 24), (0, 16, 24), (4, 16, 24)]
+    assert logits.shape == (3, 4)
+    for cam in cams:
+        assert cam.min() >= 0 if cam.numel() else True
+        assert cam.max() <= 1 if cam.numel() else True
+
+
+def test_no_tags_at_all(model: Classifier) -> None:
+    cams, logits = cams_of(model, torch.randn(1, 3, 64, 96), [()])
+    assert cams[0].shape == (0, 16, 24)
+    assert torch.isfinite(logits).all()
+
+
+def test_one_hot_feature_gives_one_hot_map() -> None:
+    """F = one patch of channel c, W = e_c: the map of c has that one hot cell (METHODS 1.1)."""
+
+    class OneHot(nn.Module):
+        output_stride = 16
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            features = torch.zeros(len(images), 2, images.shape[2] // 16, images.shape[3] // 16)
+            features[:, 1, 1, 2] = 5
+            return features
+
+    backbone = OneHot()
+    backbone.num_features = 2  # type: ignore[assignment]
+    model = Classifier(backbone, ("a", "b"))  # type: ignore[arg-type]
+    model.head.weight.data = torch.eye(2)[:, :, None, None]
+    cams, logits = cams_of(
+        model, torch.zeros(1, 3, 64, 96), [(1, 2)], scales=(1.0,), flip=False, grid=(4, 6)
+    )
+    wanted = torch.zeros(2, 4, 6)
+    wanted[1, 1, 2] = 1
+    torch.testing.assert_close(cams[0], wanted, atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits, torch.tensor([[0, 5 / 24]]))
