@@ -1,0 +1,1 @@
+"""Segmentation networks: made by name, trained on pseudo masks, run at several scales."""

@@ -1,0 +1,163 @@
+"""A segmentation network of segmentation-models-pytorch, and its files."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from wsss.artifacts import read_json, write_json
+from wsss.checks import did_you_mean
+from wsss.config.params import BackboneSettings, SegmenterSettings
+from wsss.config.settings import expand_path
+from wsss.models.weights import load_matching, read_weights
+
+__all__ = ["Segmenter", "load_segmenter", "make_segmenter", "save_segmenter"]
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """What it takes to make the network again, without its weights."""
+
+    arch: str
+    encoder: str
+    kwargs: dict[str, Any]
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Segmenter(nn.Module):
+    """(B, 3, H, W) normalised images, sides multiples of 32, to (B, K + 1, H, W) logits.
+
+    Attributes:
+        spec: how the network was made.
+        weights_source: for the run's tags, where the encoder's weights came from.
+    """
+
+    def __init__(self, spec: _Spec, pretrained: str | None = None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.weights_source = "none"
+        self.net: Any = _create(spec, pretrained)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net(images)
+        return logits
+
+    def train(self, mode: bool = True) -> "Segmenter":
+        """As nn.Module.train, but an encoder's frozen batch norm keeps its statistics."""
+        super().train(mode)
+        for module in self.net.encoder.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                frozen = module.weight is not None and not module.weight.requires_grad
+                module.train(mode and not frozen)
+        return self
+
+
+def make_segmenter(settings: SegmenterSettings, classifier: Path) -> Segmenter:
+    """Make a network for training, its encoder filled as `settings` says.
+
+    Args:
+        settings: architecture, encoder and weights by name.
+        classifier: the folder of the trained classifier: class names, normalisation and,
+            when asked for, encoder and weights.
+
+    Raises:
+        ValueError: an unknown architecture or encoder, or weights that do not fit.
+    """
+    trained = read_json(classifier / "model.json")
+    backbone = BackboneSettings.model_validate(trained["backbone"])
+    encoder, kwargs = settings.encoder, dict(settings.arch_kwargs)
+    if encoder == "classifier":
+        encoder = f"tu-{backbone.model_name}"
+        kwargs = dict(backbone.timm_kwargs) | kwargs
+    spec = _Spec(
+        settings.arch,
+        encoder,
+        kwargs,
+        tuple(trained["class_names"]),
+        tuple(trained["backbone"]["mean"]),
+        tuple(trained["backbone"]["std"]),
+    )
+    source = settings.encoder_weights
+    if source == "backbone":
+        source = backbone.weights
+    names_a_file = Path(source).suffix in {".safetensors", ".pth", ".pt", ".bin"}
+    if source == "classifier":
+        segmenter = Segmenter(spec)
+        weights = read_weights(classifier / "weights.safetensors")
+        prefix = "backbone.net."
+        weights = {
+            key.removeprefix(prefix): one for key, one in weights.items() if key.startswith(prefix)
+        }
+        _load_encoder(segmenter.net.encoder, weights, f"the classifier in {classifier}")
+    elif names_a_file:
+        segmenter = Segmenter(spec)
+        path = Path(expand_path(source, "train_segmenter.model.encoder_weights"))
+        _load_encoder(segmenter.net.encoder, read_weights(path), f"weights file {path}")
+        source = f"file:{path.name}"
+    else:
+        pretrained = "imagenet" if source == "hub" else source
+        segmenter = Segmenter(spec, None if source == "none" else pretrained)
+    segmenter.weights_source = source
+    if settings.freeze_batchnorm:
+        for module in segmenter.net.encoder.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                for parameter in module.parameters():
+                    parameter.requires_grad_(False)
+    return segmenter
+
+
+def save_segmenter(model: Segmenter, folder: Path) -> None:
+    """Write weights.safetensors and model.json, all that `load_segmenter` needs."""
+    weights = {name: tensor.contiguous().cpu() for name, tensor in model.net.state_dict().items()}
+    save_file(weights, folder / "weights.safetensors")
+    write_json(folder / "model.json", vars(model.spec))
+
+
+def load_segmenter(folder: Path) -> Segmenter:
+    """Read what `save_segmenter` wrote: in eval mode, on the CPU."""
+    spec = read_json(folder / "model.json")
+    lists = {name: tuple(spec[name]) for name in ("class_names", "mean", "std")}
+    model = Segmenter(_Spec(**(spec | lists)))
+    load_matching(model.net, read_weights(folder / "weights.safetensors"), str(folder))
+    return model.eval().to(memory_format=torch.channels_last)
+
+
+def _create(spec: _Spec, pretrained: str | None) -> Any:
+    try:
+        return smp.create_model(
+            spec.arch,
+            encoder_name=spec.encoder,
+            encoder_weights=pretrained,
+            classes=len(spec.class_names) + 1,
+            **spec.kwargs,
+        )
+    except KeyError as error:
+        message = str(error.args[0])
+        if "rchitecture" in message:
+            message = f"train_segmenter.model.arch is '{spec.arch}'; " + did_you_mean(
+                spec.arch, smp.MODEL_ARCHITECTURES_MAPPING
+            )
+        raise ValueError(message) from None
+    except (TypeError, RuntimeError, ValueError, NotImplementedError) as error:
+        raise ValueError(
+            f"segmentation-models-pytorch can not make {spec.arch} with encoder "
+            f"{spec.encoder} and {spec.kwargs}: {error}"
+        ) from None
+
+
+def _load_encoder(encoder: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+    """Load a plain timm state dict into a timm encoder, which flattens some module names."""
+    module: Any = encoder.model if hasattr(encoder, "model") else encoder
+    known = dict(weights)
+    for name in module.state_dict():
+        plain = re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", name)
+        if name not in known and plain in known:
+            known[name] = known[plain]
+    load_matching(module, known, source)

@@ -1,0 +1,115 @@
+"""Turn the chosen chain's score maps into masks to train a segmenter on."""
+
+import logging
+
+import numpy as np
+
+from wsss.artifacts import (
+    IGNORE_INDEX,
+    Manifest,
+    ScoreMap,
+    Staging,
+    fingerprint,
+    read_json,
+    read_score_map,
+    source_fingerprint,
+    write_json,
+    write_label_png,
+)
+from wsss.config.params import Params, PseudoMaskSettings
+from wsss.progress import track
+from wsss.report import write_panel
+from wsss.stages._base import Paths, execute
+from wsss.tracking import Tracker
+
+__all__ = ["pseudo_mask", "run"]
+
+log = logging.getLogger(__name__)
+
+
+def pseudo_mask(score_map: ScoreMap, settings: PseudoMaskSettings, threshold: float) -> np.ndarray:
+    """The winning class per pixel, with doubtful pixels ignored.
+
+    Args:
+        score_map: of the classes present.
+        settings: background form, margin and smallest area.
+        threshold: of the constant background, in [0, 1].
+
+    Returns:
+        (H, W) uint8: 0, a value of score_map.class_ids, or 255.
+
+    Example:
+        >>> ids = np.array([3], np.uint8)
+        >>> scores = np.array([[[0.9, 0.31, 0.0]]], np.float32)
+        >>> one = ScoreMap(ids, scores, (1, 3), np.ones(1, np.float32))
+        >>> pseudo_mask(one, PseudoMaskSettings(ignore_margin=0.1), 0.3)
+        array([[  3, 255,   0]], dtype=uint8)
+    """
+    scores = score_map.full_scores()
+    if not len(scores):
+        return np.zeros(score_map.size, np.uint8)
+    best = scores.max(axis=0)
+    if settings.background == "constant":
+        background = np.full_like(best, threshold)
+    else:
+        background = (1 - best) ** np.float32(settings.alpha)
+    stack = np.concatenate([background[None], scores])
+    ids = np.concatenate([[0], score_map.class_ids]).astype(np.uint8)
+    mask: np.ndarray = ids[stack.argmax(axis=0)]
+    if settings.ignore_margin:
+        runner_up, winner = np.partition(stack, -2, axis=0)[-2:]
+        mask[winner - runner_up < settings.ignore_margin] = IGNORE_INDEX
+    if settings.min_area_share:
+        for class_id in score_map.class_ids:
+            pixels = mask == class_id
+            if pixels.mean() < settings.min_area_share:
+                mask[pixels] = IGNORE_INDEX
+    return mask
+
+
+def run(params: Params, paths: Paths, tracker: Tracker) -> None:
+    """Read data/refined/<chain>; write data/pseudo_masks/<name>.png for every image."""
+    settings = params.make_pseudo_masks
+    manifest = Manifest.read(paths.splits)
+    threshold = _threshold(settings, paths)
+    folder = paths.refined(settings.chain)
+    samples = manifest.all_samples()
+    key = fingerprint(
+        settings.model_dump(mode="json"),
+        threshold,
+        source_fingerprint(),
+        files=[paths.splits, folder],
+    )
+    with Staging(paths.pseudo_masks, key) as staging:
+        for sample in track(samples, "pseudo masks"):
+            path = staging.path / f"{sample.name}.png"
+            if not path.exists():
+                score_map = read_score_map(folder / f"{sample.name}.npz")
+                write_label_png(path, pseudo_mask(score_map, settings, threshold))
+    write_json(
+        paths.report("make_pseudo_masks"),
+        {"chain": settings.chain, "threshold": threshold, "num_images": len(samples)},
+    )
+    tracker.tags({"chain": settings.chain})
+    tracker.metrics({"threshold": threshold})
+    tracker.artifact(write_panel(paths, manifest, "make_pseudo_masks", chain=settings.chain))
+
+
+def _threshold(settings: PseudoMaskSettings, paths: Paths) -> float:
+    """The number in params.yaml, or the one evaluation found best on the selection split."""
+    if settings.background == "power":
+        return 0.0
+    if not isinstance(settings.threshold, str):
+        return settings.threshold
+    report = paths.report(f"evaluate_refined_{settings.chain}")
+    selected = read_json(report).get("threshold")
+    if selected is None:
+        raise ValueError(
+            f"make_pseudo_masks.threshold is 'selected', but {report} chose none, as the selection "
+            "split has no masks; set a number such as 0.3"
+        )
+    return float(selected)
+
+
+if __name__ == "__main__":
+    execute("make_pseudo_masks", run, upstream=("data/splits", "data/refined"))

@@ -1,0 +1,64 @@
+"""Segmentation networks: encoders filled from the classifier or a file, files, errors."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from wsss.config.params import BackboneSettings, SegmenterSettings
+from wsss.models.classifier import Classifier, load_classifier, save_classifier
+from wsss.models.timm_backbone import TimmBackbone
+from wsss.segment.network import load_segmenter, make_segmenter, save_segmenter
+
+
+@pytest.fixture(scope="module", params=["resnet10t", "mobilenetv2_050", "convnext_atto"])
+def classifier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("classifier")
+    settings = BackboneSettings(model_name=request.param)
+    save_classifier(Classifier(TimmBackbone(settings), ("a", "b")), settings, "multi_label", folder)
+    return folder
+
+
+def test_encoder_holds_the_classifiers_weights(classifier: Path) -> None:
+    """Every tensor of the encoder, module names flattened or not, comes from the classifier."""
+    segmenter = make_segmenter(SegmenterSettings(arch="unet"), classifier)
+    model, _ = load_classifier(classifier)
+    trained = model.backbone.net.state_dict()
+    for name, tensor in segmenter.net.encoder.model.state_dict().items():
+        plain = re.sub(r"^(stem|stages)_(\d)", r"\1.\2", name)
+        assert torch.equal(tensor, trained[plain]), name
+
+
+def test_round_trip(classifier: Path, tmp_path: Path) -> None:
+    arch = "unet" if "convnext" in (classifier / "model.json").read_text() else "deeplabv3plus"
+    segmenter = make_segmenter(SegmenterSettings(arch=arch), classifier).eval()
+    save_segmenter(segmenter, tmp_path)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        logits = load_segmenter(tmp_path)(images)
+        torch.testing.assert_close(logits, segmenter(images), atol=1e-5, rtol=1e-4)
+    assert logits.shape == (1, 3, 64, 64)
+
+
+def test_unknown_architecture(classifier: Path) -> None:
+    with pytest.raises(ValueError, match=r"deeplabv4plus.*did you mean 'deeplabv3plus'"):
+        make_segmenter(SegmenterSettings(arch="deeplabv4plus"), classifier)
+
+
+def test_weights_of_another_encoder(classifier: Path, tmp_path: Path) -> None:
+    other = BackboneSettings(model_name="resnet14t")
+    torch.save(TimmBackbone(other).net.state_dict(), tmp_path / "other.pth")
+    settings = SegmenterSettings(arch="unet", encoder_weights=str(tmp_path / "other.pth"))
+    with pytest.raises(ValueError, match=r"other\.pth does not fit"):
+        make_segmenter(settings, classifier)
+
+
+def test_frozen_batchnorm_keeps_its_statistics(classifier: Path) -> None:
+    settings = SegmenterSettings(arch="unet", freeze_batchnorm=True)
+    segmenter = make_segmenter(settings, classifier).train()
+    before = {name: value.clone() for name, value in segmenter.net.encoder.named_buffers()}
+    segmenter(torch.randn(2, 3, 64, 64))
+    for name, value in segmenter.net.encoder.named_buffers():
+        assert torch.equal(value, before[name]), name

@@ -1,0 +1,71 @@
+"""Pseudo masks against a pixel loop, and the promises they make."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsss.artifacts import ScoreMap
+from wsss.config.params import PseudoMaskSettings
+from wsss.stages.make_pseudo_masks import pseudo_mask
+
+
+def score_map(scores: np.ndarray, class_ids: list[int]) -> ScoreMap:
+    ids = np.array(class_ids, np.uint8)
+    return ScoreMap(ids, scores.astype(np.float32), scores.shape[1:], np.ones(len(ids), np.float32))
+
+
+def by_hand(one: ScoreMap, settings: PseudoMaskSettings, threshold: float) -> np.ndarray:
+    mask = np.zeros(one.size, np.uint8)
+    for y, x in np.ndindex(one.size):
+        values = {int(c): float(one.scores[i, y, x]) for i, c in enumerate(one.class_ids)}
+        best = max(values.values())
+        values[0] = threshold if settings.background == "constant" else (1 - best) ** settings.alpha
+        # the background wins ties, then the lower class
+        ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))
+        doubtful = ranked[0][1] - ranked[1][1] < settings.ignore_margin
+        mask[y, x] = 255 if doubtful else ranked[0][0]
+    return mask
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    classes=st.integers(1, 4),
+    background=st.sampled_from(["constant", "power"]),
+    margin=st.sampled_from([0.0, 0.1]),
+)
+def test_equals_a_pixel_loop(seed: int, classes: int, background: str, margin: float) -> None:
+    rng = np.random.default_rng(seed)
+    # float32 sums of quarters are exact, so no tie is decided by rounding
+    scores = rng.integers(0, 5, (classes, 3, 4)) / 4
+    one = score_map(scores, sorted(rng.choice(np.arange(1, 21), classes, replace=False).tolist()))
+    settings = PseudoMaskSettings(background=background, alpha=2, ignore_margin=margin)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(pseudo_mask(one, settings, 0.25), by_hand(one, settings, 0.25))
+
+
+@pytest.mark.parametrize(("alpha", "background"), [(4, 0.2401), (16, 0.00332), (32, 1.10e-5)])
+def test_power_background_at_the_published_points(alpha: float, background: float) -> None:
+    """(1 - .3)^alpha; a second class just above or below it decides the pixel's fate."""
+    settings = PseudoMaskSettings(background="power", alpha=alpha, ignore_margin=0.0)
+    one = score_map(np.array([[[0.3]]]), [1])
+    assert (1 - 0.3) ** alpha == pytest.approx(background, rel=5e-3)
+    assert pseudo_mask(one, settings, 0)[0, 0] == 1
+    low = score_map(np.array([[[0.05]]]), [1])
+    assert pseudo_mask(low, settings, 0)[0, 0] == (0 if 0.95**alpha > 0.05 else 1)
+
+
+def test_untagged_image_is_background() -> None:
+    empty = ScoreMap(
+        np.zeros(0, np.uint8), np.zeros((0, 2, 2), np.float32), (4, 6), np.zeros(0, np.float32)
+    )
+    mask = pseudo_mask(empty, PseudoMaskSettings(), 0.3)
+    assert mask.shape == (4, 6) and not mask.any()
+
+
+def test_small_class_is_ignored_where_it_stood() -> None:
+    scores = np.zeros((2, 4, 5))
+    scores[0, 0, 0] = 1
+    scores[1, 2:] = 1
+    mask = pseudo_mask(score_map(scores, [3, 7]), PseudoMaskSettings(min_area_share=0.1), 0.3)
+    assert mask[0, 0] == 255
+    assert (mask[2:] == 7).all()
