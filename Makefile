@@ -37,7 +37,7 @@ lint: setup  ## what CI checks besides the tests
 	ruff check .
 	ruff format --check .
 	mypy
-	clang-format --dry-run --Werror csrc/*.cpp csrc/wsss/*.h
+	clang-format --dry-run --Werror csrc/*.cpp csrc/*.h csrc/wsss/*.h
 
 bench: setup  ## ours beside the peers, as ratios
 	python benchmarks/densecrf.py

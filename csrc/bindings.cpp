@@ -1,0 +1,235 @@
+// Python bindings: shapes and dtypes are checked, the GIL is released, no arithmetic is done.
+//
+// Arrays are taken as they are (`noconvert`): the Python layer makes them contiguous and of the
+// right dtype, and has the users' error messages. std::invalid_argument becomes ValueError.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "wsss/dense_crf.h"
+#include "wsss/kernels.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+template <typename T, typename... Shape>
+using Array = nb::ndarray<nb::numpy, T, nb::c_contig, nb::device::cpu, Shape...>;
+using Planes = Array<const float, nb::ndim<2>>;                 // (n_labels, n_points)
+using OutPlanes = Array<float, nb::ndim<2>>;                    // (n_labels, n_points)
+using Image = Array<const std::uint8_t, nb::shape<-1, -1, 3>>;  // (height, width, 3)
+using Volume = Array<const float, nb::ndim<3>>;                 // (n_labels, height, width)
+using OutVolume = Array<float, nb::ndim<3>>;
+using CompatArray = nb::ndarray<nb::numpy, const float, nb::c_contig, nb::device::cpu>;
+
+wsss::Compat to_compat(const CompatArray& array) {
+    if (array.ndim() != 1 && array.ndim() != 2) {
+        throw std::invalid_argument("compat must have 1 or 2 dimensions but has " +
+                                    std::to_string(array.ndim()));
+    }
+    return {std::vector<float>(array.data(), array.data() + array.size()), array.ndim() == 2};
+}
+
+void check_planes(const wsss::DenseCrf& crf, std::size_t labels, std::size_t points,
+                  const char* name) {
+    if (labels == crf.n_labels() && points == crf.n_points()) return;
+    throw std::invalid_argument(std::string(name) + " must have shape (n_labels, n_points) = (" +
+                                std::to_string(crf.n_labels()) + ", " +
+                                std::to_string(crf.n_points()) + ") but has (" +
+                                std::to_string(labels) + ", " + std::to_string(points) + ")");
+}
+
+void check_points(const wsss::DenseCrf& crf, std::size_t points, const char* name) {
+    if (points == crf.n_points()) return;
+    throw std::invalid_argument(std::string(name) +
+                                " must cover n_points = " + std::to_string(crf.n_points()) +
+                                " points but covers " + std::to_string(points));
+}
+
+// Runs `work` on this thread's workspace, without the GIL.
+template <typename Work>
+auto without_gil(Work&& work) {
+    const nb::gil_scoped_release release;
+    struct Trim {
+        ~Trim() { wsss::trim_thread_workspace(); }
+    } trim;
+    return work(wsss::thread_workspace());
+}
+
+void bind_dense_crf(nb::module_& m) {
+    nb::class_<wsss::DenseCrf>(m, "DenseCrf")
+        .def(nb::init<std::size_t, std::size_t>(), "n_points"_a, "n_labels"_a)
+        .def_prop_ro("n_points", &wsss::DenseCrf::n_points)
+        .def_prop_ro("n_labels", &wsss::DenseCrf::n_labels)
+        .def(
+            "set_unary_energy",
+            [](wsss::DenseCrf& crf, const Planes& energy) {
+                check_planes(crf, energy.shape(0), energy.shape(1), "the unary");
+                const nb::gil_scoped_release release;
+                crf.set_unary_energy(energy.data());
+            },
+            "energy"_a.noconvert())
+        .def(
+            "add_pairwise",
+            [](wsss::DenseCrf& crf, const Planes& features, const CompatArray& compat,
+               wsss::Normalization normalization, bool phantom_points) {
+                check_points(crf, features.shape(1), "features");
+                const wsss::Compat weights = to_compat(compat);
+                without_gil([&](wsss::CrfWorkspace& workspace) {
+                    const auto dim = static_cast<int>(features.shape(0));
+                    crf.add_pairwise(features.data(), dim, weights, normalization, phantom_points,
+                                     workspace);
+                });
+            },
+            "features"_a.noconvert(), "compat"_a.noconvert(), "normalization"_a, "phantom_points"_a)
+        .def(
+            "add_pairwise_gaussian",
+            [](wsss::DenseCrf& crf, std::size_t height, std::size_t width, float sigma_x,
+               float sigma_y, const CompatArray& compat, wsss::Normalization normalization,
+               bool phantom_points) {
+                check_points(crf, height * width, "height * width");
+                const wsss::Compat weights = to_compat(compat);
+                const float sigma_xy[2] = {sigma_x, sigma_y};
+                without_gil([&](wsss::CrfWorkspace& workspace) {
+                    crf.add_pairwise_gaussian(height, width, sigma_xy, weights, normalization,
+                                              phantom_points, workspace);
+                });
+            },
+            "height"_a, "width"_a, "sigma_x"_a, "sigma_y"_a, "compat"_a.noconvert(),
+            "normalization"_a, "phantom_points"_a)
+        .def(
+            "add_pairwise_bilateral",
+            [](wsss::DenseCrf& crf, const Image& image, float sigma_x, float sigma_y,
+               const std::vector<float>& sigma_rgb, const CompatArray& compat,
+               wsss::Normalization normalization, bool phantom_points) {
+                check_points(crf, image.shape(0) * image.shape(1), "image");
+                if (sigma_rgb.size() != 3) {
+                    throw std::invalid_argument("sigma_rgb must have 3 elements but has " +
+                                                std::to_string(sigma_rgb.size()));
+                }
+                const wsss::Compat weights = to_compat(compat);
+                const float sigma_xy[2] = {sigma_x, sigma_y};
+                without_gil([&](wsss::CrfWorkspace& workspace) {
+                    crf.add_pairwise_bilateral(image.data(), image.shape(0), image.shape(1),
+                                               sigma_xy, sigma_rgb.data(), weights, normalization,
+                                               phantom_points, workspace);
+                });
+            },
+            "image"_a.noconvert(), "sigma_x"_a, "sigma_y"_a, "sigma_rgb"_a, "compat"_a.noconvert(),
+            "normalization"_a, "phantom_points"_a)
+        .def(
+            "inference",
+            [](const wsss::DenseCrf& crf, int n_iters, const OutPlanes& out) {
+                check_planes(crf, out.shape(0), out.shape(1), "out");
+                without_gil([&](wsss::CrfWorkspace& workspace) {
+                    crf.inference(n_iters, out.data(), workspace);
+                });
+            },
+            "n_iters"_a, "out"_a.noconvert())
+        .def(
+            "step",
+            [](const wsss::DenseCrf& crf, const OutPlanes& q) {
+                check_planes(crf, q.shape(0), q.shape(1), "q");
+                without_gil([&](wsss::CrfWorkspace& workspace) { crf.step(q.data(), workspace); });
+            },
+            "q"_a.noconvert(), "One mean-field update, in place.")
+        .def(
+            "kl_divergence",
+            [](const wsss::DenseCrf& crf, const Planes& q) {
+                check_planes(crf, q.shape(0), q.shape(1), "q");
+                return without_gil([&](wsss::CrfWorkspace& workspace) {
+                    return crf.kl_divergence(q.data(), workspace);
+                });
+            },
+            "q"_a.noconvert());
+}
+
+void refine_images(const std::vector<Image>& images, const std::vector<Volume>& probs,
+                   const std::vector<OutVolume>& refined, float sigma_xy, float sigma_rgb,
+                   float compat_bilateral, float sigma_gaussian, float compat_gaussian, int n_iters,
+                   float min_prob, bool phantom_points, std::size_t num_threads) {
+    if (probs.size() != images.size() || refined.size() != images.size()) {
+        throw std::invalid_argument("images, probs and refined must be of one length");
+    }
+    std::vector<wsss::ImageProbs> work;
+    for (std::size_t i = 0; i < images.size(); ++i) {
+        const std::size_t height = images[i].shape(0), width = images[i].shape(1);
+        for (std::size_t axis = 0; axis < 3; ++axis) {
+            const std::size_t size = axis == 0 ? probs[i].shape(0) : images[i].shape(axis - 1);
+            if (probs[i].shape(axis) != size || refined[i].shape(axis) != size) {
+                throw std::invalid_argument(
+                    "probs and refined must be (n_labels, height, width) "
+                    "with the image's height and width");
+            }
+        }
+        work.push_back({images[i].data(), probs[i].data(), refined[i].data(), height, width,
+                        probs[i].shape(0)});
+    }
+    wsss::DenseCrfSettings settings;
+    settings.sigma_xy = sigma_xy;
+    settings.sigma_rgb = sigma_rgb;
+    settings.compat_bilateral = compat_bilateral;
+    settings.sigma_gaussian = sigma_gaussian;
+    settings.compat_gaussian = compat_gaussian;
+    settings.n_iters = n_iters;
+    settings.min_prob = min_prob;
+    settings.phantom_points = phantom_points;
+    const nb::gil_scoped_release release;
+    wsss::refine_images(work, settings, num_threads);
+}
+
+void lattice_filter(const Planes& features, const Planes& values, const OutPlanes& out,
+                    bool phantom_points) {
+    if (values.shape(1) != features.shape(1) || out.shape(1) != features.shape(1) ||
+        out.shape(0) != values.shape(0)) {
+        throw std::invalid_argument(
+            "features (dim, n_points), values (channels, n_points) and "
+            "out (channels, n_points) disagree");
+    }
+    without_gil([&](wsss::CrfWorkspace& workspace) {
+        wsss::lattice_filter(features.data(), features.shape(1),
+                             static_cast<int>(features.shape(0)), values.data(), values.shape(0),
+                             phantom_points, out.data(), workspace);
+    });
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+    m.doc() = "Compiled core of wsss.densecrf. Arrays are C-contiguous and of the exact dtype.";
+    nb::enum_<wsss::Normalization>(m, "Normalization", nb::is_arithmetic())
+        .value("NONE", wsss::Normalization::none)
+        .value("BEFORE", wsss::Normalization::before)
+        .value("AFTER", wsss::Normalization::after)
+        .value("SYMMETRIC", wsss::Normalization::symmetric);
+    bind_dense_crf(m);
+    m.def("refine_images", &refine_images, "images"_a.noconvert(), "probs"_a.noconvert(),
+          "refined"_a.noconvert(), "sigma_xy"_a, "sigma_rgb"_a, "compat_bilateral"_a,
+          "sigma_gaussian"_a, "compat_gaussian"_a, "n_iters"_a, "min_prob"_a, "phantom_points"_a,
+          "num_threads"_a);
+    m.def("lattice_filter", &lattice_filter, "features"_a.noconvert(), "values"_a.noconvert(),
+          "out"_a.noconvert(), "phantom_points"_a);
+    m.def(
+        "instruction_sets",
+        [] {
+            const char* names[8];
+            const std::size_t n = wsss::instruction_sets(names, 8);
+            return std::vector<std::string>(names, names + n);
+        },
+        "Instruction sets built in and supported here, best first.");
+    m.def(
+        "set_instruction_set",
+        [](const std::string& name) {
+            if (!wsss::set_instruction_set(name.c_str())) {
+                throw std::invalid_argument("no instruction set '" + name +
+                                            "' here; see instruction_sets()");
+            }
+        },
+        "name"_a, "Choose one for the whole process; all give the same bits.");
+}

@@ -1,0 +1,118 @@
+// The arithmetic loops, compiled once per instruction set, and the table that picks one.
+//
+// Rows. Per-point and per-vertex values are rows of `width` floats, one per label or channel, with
+// the padding lanes at the end. A width is 4 or a multiple of 8 (`row_width`), a row starts on a
+// 16-byte boundary. Padding lanes hold 0, and -infinity in the negated unary, so that they leave
+// the softmax as exact zeros.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace wsss {
+
+constexpr int kMaxDim = 15;         // feature components of a lattice
+constexpr std::size_t kBlock = 64;  // points handled together; a multiple of 8
+constexpr std::size_t kLanes = 8;
+
+constexpr std::size_t row_width(std::size_t channels) {
+    return channels <= 4 ? 4 : (channels + 7) / 8 * 8;
+}
+
+// One block of at most kBlock points, embedded (Adams 2010, section 3.1).
+// Vertex r of a point's simplex has coordinates (d+1) * quotient[i] + r, less d+1 where the
+// coordinate's rank exceeds d - r; weight[r] is its barycentric weight.
+struct EmbeddedBlock {
+    alignas(32) std::int32_t quotient[kMaxDim + 1][kBlock];
+    alignas(32) std::int32_t coordinate_of_rank[kMaxDim + 1][kBlock];
+    alignas(32) float weight[kMaxDim + 1][kBlock];
+};
+
+// Chains of neighbouring vertices along one axis of the lattice, end to end. A chain starts at a
+// complemented index (~v < 0); vertices without a neighbour on this axis are left out.
+struct ChainList {
+    const std::int32_t* order;
+    std::size_t length;
+};
+
+enum class CompatKind { diagonal, matrix };
+
+// One pairwise term as the pass sees it. P points, M vertices.
+struct TermView {
+    const std::int32_t* vertex;  // (P, corners) index of each corner of a point's simplex
+    const float* weight;         // (P, corners) its barycentric weight
+    std::size_t corners;         // d + 1
+    const float* scale_in;       // (P) factor before splatting
+    const float* scale_out;      // (P) factor after slicing
+    CompatKind compat_kind;
+    const float* compat;  // diagonal: (width) factors; matrix: (labels, width), row l for label l
+    const float* values_in;  // (M, width) blurred values to slice, or null
+    float* values_out;       // (M, width) zeroed accumulator to splat into, or null
+};
+
+// One sweep over the points [begin, end): make rows, then hand them on.
+//   rows = q_in                                       if q_in is given, else
+//   rows = neg_unary + sum over terms of compat (scale_out * slice), and their softmax if asked
+//   q_out = rows;  values_out += scale_in * rows      where given
+// `scratch` holds kBlock * width + width floats.
+struct SweepArgs {
+    std::size_t begin;
+    std::size_t end;
+    std::size_t labels;
+    std::size_t width;
+    const float* neg_unary;  // (P, width), or null for zero
+    const float* q_in;       // (labels, row_stride), or null
+    float* q_out;            // (labels, row_stride), or null
+    std::size_t row_stride;  // distance between two labels of q_in and q_out, P for a whole image
+    bool softmax;
+    const TermView* terms;
+    std::size_t n_terms;
+    float* scratch;
+};
+
+struct Kernels {
+    const char* name;
+
+    // `count` points; features[j * stride + i], j < d, already divided by sigma.
+    // Reads features in whole groups of kLanes only where they exist.
+    void (*embed)(const float* features, std::size_t stride, std::size_t count, int d,
+                  const float* scale, EmbeddedBlock* out);
+
+    // values[v] += (values[v - 1] + values[v + 1]) / 2 along each chain, in place, from old values.
+    void (*blur)(float* values, std::size_t width, ChainList chains);
+
+    void (*sweep)(const SweepArgs& args);
+
+    // neg_unary rows of `count` points from unary energies, or from probabilities: the log of
+    // max(p, min_prob). source[l * stride + i].
+    void (*load_energy)(const float* source, std::size_t stride, std::size_t labels,
+                        std::size_t width, std::size_t count, float* rows);
+    void (*load_probs)(const float* source, std::size_t stride, std::size_t labels,
+                       std::size_t width, std::size_t count, float min_prob, float* rows);
+
+    // Index of the first element outside [low, high], NaN included, or `count`.
+    std::size_t (*first_outside)(const float* values, std::size_t count, float low, float high);
+};
+
+// The table in use: the best this processor supports, unless set.
+const Kernels& kernels();
+
+// Names accepted by set_instruction_set: those built in and supported here, best first.
+// All of them give the same bits; the choice exists so that a test can say so.
+std::size_t instruction_sets(const char* names[], std::size_t room);
+bool set_instruction_set(const char* name);  // false: unknown or unsupported
+
+// Flush denormals to zero on this thread while in scope, then restore. They appear when tiny
+// probabilities meet tiny weights and cost ~100 cycles each.
+class FlushDenormals {
+  public:
+    FlushDenormals() noexcept;
+    ~FlushDenormals();
+    FlushDenormals(const FlushDenormals&) = delete;
+    FlushDenormals& operator=(const FlushDenormals&) = delete;
+
+  private:
+    std::uint64_t saved_;
+};
+
+}  // namespace wsss

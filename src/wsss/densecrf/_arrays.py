@@ -1,0 +1,131 @@
+"""Bring what a caller passes into the shape, dtype and memory order the compiled core takes."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Float32Array = npt.NDArray[np.float32]
+
+
+def as_array(name: str, value: object) -> npt.NDArray[Any]:
+    """`value` as a numeric NumPy array, without a copy where possible.
+
+    Raises:
+        ValueError: it is not an array of numbers (complex, objects, a tensor that needs detaching).
+    """
+    try:
+        array = np.asarray(value)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} cannot be read as a NumPy array ({error}); "
+            f"pass an array, or tensor.detach().cpu().numpy()"
+        ) from error
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"{name} must hold real numbers but has dtype {array.dtype}")
+    return array
+
+
+def as_float32(name: str, value: object) -> Float32Array:
+    """`value` as C-contiguous float32, copied only if it is not so already.
+
+    Values that float32 cannot hold become infinite, and are refused where they matter.
+    """
+    array = as_array(name, value)
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, dtype=np.float32).reshape(array.shape)
+
+
+def as_rgb_image(name: str, value: object) -> npt.NDArray[np.uint8]:
+    """`value` as a C-contiguous (H, W, 3) uint8 image, at least 1 x 1.
+
+    Raises:
+        ValueError: another dtype (a normalised float image would wrap around silently if cast)
+            or shape.
+    """
+    array = as_array(name, value)
+    if array.dtype != np.uint8:
+        raise ValueError(
+            f"{name} must be uint8 RGB in 0..255 but has dtype {array.dtype}; undo any "
+            f"normalisation, then np.clip(image, 0, 255).astype(np.uint8)"
+        )
+    if array.ndim != 3 or array.shape[2] != 3:
+        hint = "; move the channels last" if array.ndim == 3 and array.shape[0] == 3 else ""
+        raise ValueError(f"{name} must have shape (height, width, 3) but has {array.shape}{hint}")
+    if 0 in array.shape:
+        raise ValueError(f"{name} must have at least one pixel but has shape {array.shape}")
+    return np.ascontiguousarray(array, dtype=np.uint8)
+
+
+def swapped_hint(found: tuple[int, ...], height: int, width: int) -> str:
+    """What to add to a size error when height and width look exchanged."""
+    if height != width and tuple(found) == (width, height):
+        return "; height and width are swapped: arrays are (height, width), DenseCRF2D is (w, h)"
+    return ""
+
+
+def check_sigma(name: str, value: float) -> float:
+    """`value` as a float.
+
+    Raises:
+        ValueError: it is not a finite number above 0, in float32 as in float64.
+    """
+    sigma = _as_number(name, value)
+    with np.errstate(over="ignore", under="ignore"):
+        narrowed = float(np.float32(sigma))
+    if not (math.isfinite(narrowed) and narrowed > 0):
+        raise ValueError(
+            f"{name} must be finite and above 0 but is {value!r}; "
+            f"to switch a term off, leave it out or set its compat to 0"
+        )
+    return sigma
+
+
+def check_sigmas(name: str, value: float | Sequence[float], count: int) -> tuple[float, ...]:
+    """`count` sigmas from one number for all, or from one number each.
+
+    Raises:
+        ValueError: another number of elements, or one that is not finite and above 0.
+    """
+    array = as_array(name, value)
+    if array.ndim == 0:
+        return (check_sigma(name, float(array)),) * count
+    if array.shape != (count,):
+        raise ValueError(
+            f"{name} must be one number or {count} numbers but has shape {array.shape}"
+        )
+    return tuple(check_sigma(f"{name}[{i}]", float(array[i])) for i in range(count))
+
+
+def check_finite(name: str, value: float) -> float:
+    """`value` as a float.
+
+    Raises:
+        ValueError: it is not a finite number.
+    """
+    number = _as_number(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite but is {value!r}")
+    return number
+
+
+def check_count(name: str, value: int, least: int) -> int:
+    """`value` as an int.
+
+    Raises:
+        ValueError: it is not a whole number of at least `least` that fits 32 bits.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{name} must be an integer but is {value!r}")
+    if not least <= value < 2**31:
+        raise ValueError(f"{name} must be at least {least} and below 2^31 but is {value}")
+    return int(value)
+
+
+def _as_number(name: str, value: float) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be a number but is {value!r}") from error

@@ -1,0 +1,309 @@
+"""`DenseCRF` and `DenseCRF2D` as pydensecrf spells them, on our core.
+
+Differences from pydensecrf, all on the side of saying more: arrays of another real dtype, not
+contiguous or read-only are accepted by copy; results are NumPy arrays; what would crash, wrap
+around or turn into NaN raises `ValueError`.
+
+By default the numbers are pydensecrf's too (`parity=True`): where the number of points is not a
+multiple of 4 it blurs through a few lattice vertices around the origin that belong to no point,
+and code that changes one import should not see its results change. `parity=False` is the model as
+published.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import numpy as np
+
+from wsss.densecrf import _native
+from wsss.densecrf._arrays import (
+    Float32Array,
+    as_array,
+    as_float32,
+    as_rgb_image,
+    check_count,
+    check_sigmas,
+    swapped_hint,
+)
+
+
+class KernelType(IntEnum):
+    """Parametrisation of a kernel. It matters to learning only; inference is the same for all."""
+
+    CONST_KERNEL = 0
+    DIAG_KERNEL = 1
+    FULL_KERNEL = 2
+
+
+class NormalizationType(IntEnum):
+    """On which side of the filter to divide by the kernel's mass K 1."""
+
+    NO_NORMALIZATION = 0
+    NORMALIZE_BEFORE = 1
+    NORMALIZE_AFTER = 2
+    NORMALIZE_SYMMETRIC = 3
+
+
+CONST_KERNEL = KernelType.CONST_KERNEL
+DIAG_KERNEL = KernelType.DIAG_KERNEL
+FULL_KERNEL = KernelType.FULL_KERNEL
+NO_NORMALIZATION = NormalizationType.NO_NORMALIZATION
+NORMALIZE_BEFORE = NormalizationType.NORMALIZE_BEFORE
+NORMALIZE_AFTER = NormalizationType.NORMALIZE_AFTER
+NORMALIZE_SYMMETRIC = NormalizationType.NORMALIZE_SYMMETRIC
+
+
+class DenseCRF:
+    """A fully connected CRF over points with any features.
+
+    Args:
+        nvar: number of points N, at least 1.
+        nlabels: number of labels L, at least 1.
+        parity: answer as pydensecrf does for every N; see the module.
+
+    Raises:
+        ValueError: a number is below 1.
+
+    References:
+        Krähenbühl & Koltun, NIPS 2011 and ICML 2013.
+
+    Example:
+        >>> crf = DenseCRF(3, 2)
+        >>> crf.setUnaryEnergy(-np.log([[0.9, 0.6, 0.2], [0.1, 0.4, 0.8]]))
+        >>> crf.addPairwiseEnergy(np.array([[0.0, 0.1, 9.0]]), compat=3)
+        >>> crf.inference(5).argmax(0)
+        array([0, 0, 1])
+    """
+
+    def __init__(self, nvar: int, nlabels: int, *, parity: bool = True) -> None:
+        self._nvar = check_count("nvar", nvar, least=1)
+        self._nlabels = check_count("nlabels", nlabels, least=1)
+        self._parity = bool(parity)
+        self._core = _native.DenseCrf(self._nvar, self._nlabels)
+
+    def setUnaryEnergy(self, u: np.ndarray) -> None:
+        """Set the unary energies, -log of probabilities.
+
+        Args:
+            u: (L, N) float, finite.
+
+        Raises:
+            ValueError: another shape, or a value that is not finite (its position is named).
+        """
+        energy = as_float32("unary energy", u)
+        if energy.shape != (self._nlabels, self._nvar):
+            raise ValueError(
+                f"unary energy must have shape (n_labels, n_points) = "
+                f"({self._nlabels}, {self._nvar}) but has {energy.shape}; "
+                f"flatten (n_labels, height, width) with u.reshape(n_labels, -1)"
+            )
+        self._core.set_unary_energy(energy)
+
+    def addPairwiseEnergy(
+        self,
+        features: np.ndarray,
+        compat: float | np.ndarray,
+        kernel: int = DIAG_KERNEL,
+        normalization: int = NORMALIZE_SYMMETRIC,
+    ) -> None:
+        """Add a term that makes points with near features agree.
+
+        Args:
+            features: (d, N) float, finite, d in 1..15, each divided by its sigma.
+            compat: a number, the Potts weight, larger for smoother; or an (L, L) matrix of
+                penalties for pairs of labels, of which the symmetric part counts; or (L,), its
+                diagonal. The signs are pydensecrf's: Potts weight w is the matrix -w * identity
+                and the vector full of -w.
+            kernel: a `KernelType`, without influence on inference.
+            normalization: a `NormalizationType`.
+
+        Raises:
+            ValueError: a shape is wrong, a value is not finite, a constant is unknown, or the
+                features span more lattice cells than can be numbered.
+        """
+        array = as_float32("features", features)
+        if array.ndim != 2 or array.shape[1] != self._nvar:
+            raise ValueError(
+                f"features must have shape (d, n_points) = (d, {self._nvar}) but has {array.shape}"
+            )
+        self._core.add_pairwise(
+            array,
+            self._as_compat(compat),
+            _as_normalization(kernel, normalization),
+            self._parity,
+        )
+
+    def inference(self, niter: int) -> Float32Array:
+        """(L, N) probabilities after `niter` >= 0 mean-field updates.
+
+        Raises:
+            ValueError: no unary has been set, or `niter` is negative.
+        """
+        q = np.empty((self._nlabels, self._nvar), np.float32)
+        self._core.inference(check_count("niter", niter, least=0), q)
+        return q
+
+    def startInference(self) -> tuple[Float32Array, Float32Array, Float32Array]:
+        """Begin step-by-step inference.
+
+        Returns:
+            Q, (L, N) probabilities before any update, and two arrays of its shape that
+            `stepInference` takes because pydensecrf's does; they are not used.
+
+        Raises:
+            ValueError: no unary has been set.
+        """
+        q = self.inference(0)
+        return q, np.zeros_like(q), np.zeros_like(q)
+
+    def stepInference(
+        self, Q: Float32Array, tmp1: np.ndarray | None = None, tmp2: np.ndarray | None = None
+    ) -> None:
+        """Update `Q`, as returned by `startInference`, in place by one mean-field step.
+
+        Raises:
+            ValueError: `Q` is not a writable C-contiguous (L, N) float32 array.
+        """
+        wanted = (self._nlabels, self._nvar)
+        if (
+            not isinstance(Q, np.ndarray)
+            or Q.dtype != np.float32
+            or Q.shape != wanted
+            or not (Q.flags.c_contiguous and Q.flags.writeable)
+        ):
+            raise ValueError(
+                f"Q is updated in place, so it must be a writable C-contiguous float32 array of "
+                f"shape {wanted}; take it from startInference()"
+            )
+        self._core.step(Q)
+
+    def klDivergence(self, Q: np.ndarray) -> float:
+        """KL divergence from the CRF's distribution to `Q`, (L, N), up to a constant.
+
+        Raises:
+            ValueError: `Q` has another shape, or no unary has been set.
+        """
+        q = as_float32("Q", Q)
+        if q.shape != (self._nlabels, self._nvar):
+            raise ValueError(
+                f"Q must have shape (n_labels, n_points) = ({self._nlabels}, {self._nvar}) "
+                f"but has {q.shape}"
+            )
+        return self._core.kl_divergence(q)
+
+    def _as_compat(self, compat: float | np.ndarray) -> Float32Array:
+        array = as_float32("compat", compat)
+        n = self._nlabels
+        if array.ndim == 0:
+            array = np.full(n, -array, np.float32)
+        if array.shape not in ((n,), (n, n)):
+            raise ValueError(
+                f"compat must be a number, a ({n},) vector or an ({n}, {n}) matrix for "
+                f"{n} labels but has shape {array.shape}"
+            )
+        return -array if array.ndim == 1 else array  # the core takes a diagonal as weights
+
+
+class DenseCRF2D(DenseCRF):
+    """A `DenseCRF` over the pixels of an image.
+
+    Args:
+        w: the image's width in pixels. Note the order: arrays are (height, width).
+        h: its height.
+        nlabels: number of labels.
+        parity: see `DenseCRF`.
+
+    Raises:
+        ValueError: a number is below 1.
+    """
+
+    def __init__(self, w: int, h: int, nlabels: int, *, parity: bool = True) -> None:
+        self._width = check_count("w", w, least=1)
+        self._height = check_count("h", h, least=1)
+        super().__init__(self._width * self._height, nlabels, parity=parity)
+
+    def addPairwiseGaussian(
+        self,
+        sxy: float | Sequence[float],
+        compat: float | np.ndarray,
+        kernel: int = DIAG_KERNEL,
+        normalization: int = NORMALIZE_SYMMETRIC,
+    ) -> None:
+        """Add a smoothness term: near pixels agree.
+
+        Args:
+            sxy: sigma in pixels, or (sigma of x, sigma of y).
+            compat: as `addPairwiseEnergy`.
+            kernel: as `addPairwiseEnergy`.
+            normalization: as `addPairwiseEnergy`.
+
+        Raises:
+            ValueError: a sigma is not finite and above 0; otherwise as `addPairwiseEnergy`.
+        """
+        sigma_x, sigma_y = check_sigmas("sxy", sxy, 2)
+        self._core.add_pairwise_gaussian(
+            self._height,
+            self._width,
+            sigma_x,
+            sigma_y,
+            self._as_compat(compat),
+            _as_normalization(kernel, normalization),
+            self._parity,
+        )
+
+    def addPairwiseBilateral(
+        self,
+        sxy: float | Sequence[float],
+        srgb: float | Sequence[float],
+        rgbim: np.ndarray,
+        compat: float | np.ndarray,
+        kernel: int = DIAG_KERNEL,
+        normalization: int = NORMALIZE_SYMMETRIC,
+    ) -> None:
+        """Add an appearance term: near pixels of like colour agree.
+
+        Args:
+            sxy: sigma in pixels, or (sigma of x, sigma of y).
+            srgb: sigma in intensity levels, or one per channel.
+            rgbim: (h, w, 3) uint8 image.
+            compat: as `addPairwiseEnergy`.
+            kernel: as `addPairwiseEnergy`.
+            normalization: as `addPairwiseEnergy`.
+
+        Raises:
+            ValueError: a sigma is not finite and above 0; the image has another size or dtype;
+                otherwise as `addPairwiseEnergy`.
+        """
+        sigma_x, sigma_y = check_sigmas("sxy", sxy, 2)
+        sigma_rgb = check_sigmas("srgb", srgb, 3)
+        found = as_array("rgbim", rgbim).shape[:2]
+        image = as_rgb_image("rgbim", rgbim)
+        if found != (self._height, self._width):
+            raise ValueError(
+                f"rgbim must have (height, width) = ({self._height}, {self._width}) "
+                f"but has {found}{swapped_hint(found, self._height, self._width)}"
+            )
+        self._core.add_pairwise_bilateral(
+            image,
+            sigma_x,
+            sigma_y,
+            sigma_rgb,
+            self._as_compat(compat),
+            _as_normalization(kernel, normalization),
+            self._parity,
+        )
+
+
+def _as_normalization(kernel: int, normalization: int) -> _native.Normalization:
+    """The core's constant for `normalization`.
+
+    Raises:
+        ValueError: either constant is unknown.
+    """
+    if kernel not in list(KernelType):
+        names = ", ".join(k.name for k in KernelType)
+        raise ValueError(f"kernel must be one of {names} but is {kernel!r}")
+    if normalization not in list(NormalizationType):
+        names = ", ".join(n.name for n in NormalizationType)
+        raise ValueError(f"normalization must be one of {names} but is {normalization!r}")
+    return _native.Normalization(int(normalization))

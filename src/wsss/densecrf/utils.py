@@ -1,0 +1,138 @@
+"""Unaries and features for the CRF: pydensecrf's `utils`, whose name this module keeps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from wsss.densecrf._arrays import Float32Array, as_array, check_count, check_sigmas
+
+
+def unary_from_labels(
+    labels: np.ndarray, n_labels: int, gt_prob: float, zero_unsure: bool = True
+) -> Float32Array:
+    """Unary energy of a hard label map trusted with probability `gt_prob`.
+
+    Args:
+        labels: integers of any shape, N in all. With `zero_unsure`: 0 for "could be anything" and
+            1..n_labels; without: 0..n_labels - 1. There is no other ignore value.
+        n_labels: number of labels, at least 2; with `zero_unsure` 0 is not one of them.
+        gt_prob: in (0, 1), the probability of the given label; the others share the rest.
+        zero_unsure: see `labels`.
+
+    Returns:
+        (n_labels, N) float32 energies, -log of the probabilities.
+
+    Raises:
+        ValueError: a label or a setting is out of its range.
+    """
+    n_labels = check_count("n_labels", n_labels, least=2)
+    if not 0 < gt_prob < 1:
+        raise ValueError(
+            f"gt_prob must be strictly between 0 and 1 but is {gt_prob!r}; 0.7 is usual, and 1 "
+            f"would leave the CRF nothing to decide"
+        )
+    array = as_array("labels", labels)
+    if array.dtype.kind not in "bui":
+        raise ValueError(f"labels must be integers but have dtype {array.dtype}")
+    flat = array.ravel().astype(np.int64)
+    highest = n_labels if zero_unsure else n_labels - 1
+    outside = (flat < 0) | (flat > highest)
+    if outside.any():
+        raise ValueError(
+            f"labels must be in 0..{highest} with {n_labels=} and {zero_unsure=} but one is "
+            f"{flat[outside][0]}; map ignored pixels to 0 with zero_unsure=True"
+        )
+    energy = np.full((n_labels, flat.size), -np.log((1.0 - gt_prob) / (n_labels - 1)), np.float32)
+    points = np.arange(flat.size)
+    if zero_unsure:
+        known = flat > 0
+        energy[flat[known] - 1, points[known]] = -np.log(gt_prob)
+        energy[:, ~known] = -np.log(1.0 / n_labels)
+    else:
+        energy[flat, points] = -np.log(gt_prob)
+    return energy
+
+
+def unary_from_softmax(
+    sm: np.ndarray, scale: float | None = None, clip: float | None = 1e-5
+) -> Float32Array:
+    """Unary energy -log(p) of a probability map.
+
+    Args:
+        sm: (L, ...) probabilities, N points in all.
+        scale: in (0, 1], how far to trust `sm`; the rest goes to the uniform distribution. None
+            trusts it wholly.
+        clip: least probability; None clips nothing, and then a probability of 0 has infinite
+            energy, which the CRF refuses.
+
+    Returns:
+        (L, N) float32 energies.
+
+    Raises:
+        ValueError: a setting is out of its range, or `sm` has no labels.
+    """
+    probs = as_array("sm", sm)
+    if probs.dtype.kind != "f":
+        probs = probs.astype(np.float32)
+    if probs.ndim < 1 or probs.shape[0] == 0:
+        raise ValueError(f"sm must have shape (n_labels, ...) but has {probs.shape}")
+    n_labels = probs.shape[0]
+    if scale is not None:
+        if not 0 < scale <= 1:
+            raise ValueError(f"scale must be above 0 and at most 1 but is {scale!r}")
+        probs = scale * probs + (1 - scale) / n_labels
+    if clip is not None:
+        if not 0 < clip < 1:
+            raise ValueError(f"clip must be strictly between 0 and 1, or None, but is {clip!r}")
+        probs = np.clip(probs, clip, 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.ascontiguousarray(-np.log(probs).reshape(n_labels, -1), dtype=np.float32)
+
+
+def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> Float32Array:
+    """Position features of a grid of any dimension.
+
+    Args:
+        sdims: sigma per axis of `shape`, in cells.
+        shape: the grid's size, e.g. (height, width): the order of `sdims` is that of the axes.
+
+    Returns:
+        (len(shape), N) float32 for `addPairwiseEnergy`, points in C order.
+
+    Raises:
+        ValueError: `sdims` is not one sigma per axis, or not finite and above 0.
+    """
+    sizes = tuple(check_count(f"shape[{i}]", size, least=1) for i, size in enumerate(shape))
+    sigmas = check_sigmas("sdims", sdims, len(sizes))
+    grid = np.indices(sizes, dtype=np.float32).reshape(len(sizes), -1)
+    return grid / np.asarray(sigmas, np.float32)[:, None]
+
+
+def create_pairwise_bilateral(
+    sdims: Sequence[float], schan: float | Sequence[float], img: np.ndarray, chdim: int = -1
+) -> Float32Array:
+    """Position and intensity features of an image of any dimension.
+
+    Args:
+        sdims: sigma per spatial axis of `img`, in cells and in the order of the axes.
+        schan: sigma of the intensities: one number, or one per channel.
+        img: image of any real dtype.
+        chdim: its channel axis, or -1 if it has none: a grey image (H, W). An (H, W, 3) image
+            takes chdim=2.
+
+    Returns:
+        (spatial axes + channels, N) float32 for `addPairwiseEnergy`, positions first.
+
+    Raises:
+        ValueError: the number of sigmas does not fit the image, or one is not finite and above 0.
+    """
+    image = as_array("img", img)
+    if chdim != -1 and not 0 <= chdim < image.ndim:
+        raise ValueError(
+            f"chdim must be an axis of img, 0..{image.ndim - 1}, or -1 for none, but is {chdim}"
+        )
+    channels = image[np.newaxis] if chdim == -1 else np.moveaxis(image, chdim, 0)
+    sigmas = check_sigmas("schan", schan, channels.shape[0])
+    intensity = channels.astype(np.float32).reshape(channels.shape[0], -1)
+    intensity = intensity / np.asarray(sigmas, np.float32)[:, None]
+    return np.concatenate([create_pairwise_gaussian(sdims, channels.shape[1:]), intensity])

@@ -1,0 +1,238 @@
+"""`dense_crf`: against the exact CRF, its invariants, its errors."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsss.densecrf import DenseCRF2D, dense_crf, reference
+
+SETTINGS = {
+    "A": {"sigma_xy": 80, "sigma_rgb": 13, "compat_bilateral": 10},
+    "B": {"sigma_xy": 50, "sigma_rgb": 5, "compat_bilateral": 10},
+    "near": {"sigma_xy": 10, "sigma_rgb": 20, "compat_bilateral": 4},
+}
+GAUSSIAN = {"sigma_gaussian": 3, "compat_gaussian": 3}
+
+
+@st.composite
+def problems(draw, max_labels: int = 9):
+    """Images of any small size, labels from one up, scores from certain to undecided."""
+    height, width = draw(st.integers(1, 17)), draw(st.integers(1, 17))
+    n_labels = draw(st.integers(1, max_labels))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    levels = draw(st.sampled_from([1, 4, 256]))
+    image = (rng.integers(0, levels, (height, width, 3)) * (255 // levels)).astype(np.uint8)
+    scores = rng.normal(size=(n_labels, height, width)) * draw(st.sampled_from([0.0, 1.0, 20.0]))
+    probs = np.exp(scores - scores.max(axis=0))
+    return image, (probs / probs.sum(axis=0)).astype(np.float32)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("size", [(24, 31), (30, 26)])
+@pytest.mark.parametrize("n_labels", [2, 5])
+def test_agrees_with_the_exact_crf(make_problem, setting, size, n_labels) -> None:
+    # Catches: a wrong sign or weight of a term, a missing normalisation, an update too few. The CRF
+    # changes a fifth to a half of these labels, so agreement is not for free.
+    image, probs = make_problem(*size, n_labels)
+    ours = dense_crf(image, probs, **SETTINGS[setting], **GAUSSIAN, n_iters=5)
+    exact = reference.dense_crf(image, probs, **SETTINGS[setting], **GAUSSIAN, n_iters=5)
+    assert (exact.argmax(0) != probs.argmax(0)).mean() > 0.1
+    assert (ours.argmax(0) == exact.argmax(0)).mean() > 0.99
+    assert np.abs(ours - exact).mean() < 0.01
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(), st.integers(0, 6))
+def test_returns_probabilities(problem, n_iters) -> None:
+    # Catches padding lanes that take part in the softmax, and NaN at 1x1, one label or certainty.
+    image, probs = problem
+    refined = dense_crf(image, probs, n_iters=n_iters)
+    assert refined.shape == probs.shape
+    assert refined.dtype == np.float32
+    assert (refined >= 0).all()
+    np.testing.assert_allclose(refined.sum(axis=0), 1, atol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(problems(), st.sampled_from([0, 4]))
+def test_without_iterations_or_weights_returns_the_probabilities(problem, n_iters) -> None:
+    image, probs = problem
+    floored = np.maximum(probs.astype(np.float64), 1e-5)
+    weight = 0.0 if n_iters else 3.0
+    refined = dense_crf(
+        image, probs, n_iters=n_iters, compat_bilateral=weight, compat_gaussian=weight
+    )
+    np.testing.assert_allclose(refined, floored / floored.sum(axis=0), rtol=2e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(problems(), st.integers(0, 5), st.randoms(use_true_random=False))
+def test_permuting_labels_permutes_the_result(problem, n_iters, random) -> None:
+    # Catches a label that is treated specially, such as the last before the padding.
+    image, probs = problem
+    order = list(range(len(probs)))
+    random.shuffle(order)
+    refined = dense_crf(image, probs, n_iters=n_iters)
+    permuted = dense_crf(image, probs[order], n_iters=n_iters)
+    np.testing.assert_allclose(permuted, refined[order], atol=2e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(problems(), st.integers(1, 20))
+def test_an_absent_label_changes_nothing(problem, extra) -> None:
+    # From 1..9 labels to 2..29: every row width must give what the others give.
+    image, probs = problem
+    padded = np.concatenate([probs, np.zeros((extra, *probs.shape[1:]), np.float32)])
+    fewer = dense_crf(image, probs, n_iters=3, min_prob=1e-30)
+    more = dense_crf(image, padded, n_iters=3, min_prob=1e-30)
+    np.testing.assert_allclose(more[: len(probs)], fewer, atol=2e-4)
+    assert more[len(probs) :].max() < 1e-6
+
+
+@pytest.mark.parametrize("n_labels", [1, 2, 4, 5, 8, 9, 17, 25, 33, 41, 200])
+def test_every_row_width_agrees_with_the_exact_crf(make_problem, n_labels) -> None:
+    image, probs = make_problem(11, 13, n_labels)
+    ours = dense_crf(image, probs, **SETTINGS["near"], **GAUSSIAN, n_iters=2)
+    exact = reference.dense_crf(image, probs, **SETTINGS["near"], **GAUSSIAN, n_iters=2)
+    assert np.abs(ours - exact).max() < 0.1
+    assert np.abs(ours - exact).sum(axis=0).mean() < 0.03
+
+
+def test_a_constant_image_takes_the_majority_label() -> None:
+    # Catches colour features read from the wrong place, and scores that are not smoothed.
+    image = np.full((20, 23, 3), 117, np.uint8)
+    rng = np.random.default_rng(0)
+    mostly_first = np.where(rng.uniform(size=(20, 23)) < 0.7, 0.8, 0.3).astype(np.float32)
+    refined = dense_crf(image, np.stack([mostly_first, 1 - mostly_first]))
+    assert (refined.argmax(0) == 0).all()
+
+
+def test_mirroring_the_image_nearly_mirrors_the_result(make_problem) -> None:
+    # Catches x and y exchanged. Only nearly: the lattice is not symmetric.
+    image, probs = make_problem(21, 34, 3)
+    refined = dense_crf(image, probs, n_iters=3)
+    mirrored = dense_crf(image[:, ::-1], probs[:, :, ::-1], n_iters=3)[:, :, ::-1]
+    transposed = dense_crf(image.transpose(1, 0, 2), probs.transpose(0, 2, 1), n_iters=3)
+    assert (mirrored.argmax(0) == refined.argmax(0)).mean() > 0.98
+    assert (transposed.transpose(0, 2, 1).argmax(0) == refined.argmax(0)).mean() > 0.98
+
+
+def test_edges_stop_the_smoothing() -> None:
+    # A lone wrong pixel is overruled by its own colour's side only.
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[:, 8:] = 200
+    first = np.where(np.arange(16) < 8, 0.8, 0.2) * np.ones((16, 1))
+    first[5, 3], first[5, 12] = 0.2, 0.8
+    probs = np.stack([first, 1 - first]).astype(np.float32)
+    refined = dense_crf(image, probs).argmax(0)
+    np.testing.assert_array_equal(refined, np.arange(16) >= 8 + np.zeros((16, 1)))
+
+
+def test_a_list_equals_its_images_one_by_one(make_problem) -> None:
+    # Sizes and label counts shrink and grow: catches a workspace that keeps another image's values.
+    problems_ = [
+        make_problem(*size, n, i)
+        for i, (size, n) in enumerate(
+            [((9, 31), 21), ((1, 1), 2), ((40, 33), 3), ((7, 5), 30), ((33, 40), 21), ((3, 2), 1)]
+        )
+    ]
+    images, probs = [p[0] for p in problems_], [p[1] for p in problems_]
+    together = dense_crf(images, probs, n_iters=3, num_threads=1)
+    for image, one, refined in zip(images, probs, together, strict=True):
+        np.testing.assert_array_equal(dense_crf(image, one, n_iters=3), refined)
+    assert dense_crf([], []) == []
+
+
+def test_a_kept_position_lattice_is_that_of_its_sigma_and_size(make_problem) -> None:
+    # Images of one size share it. Catches one kept from another sigma, shape or mode, or from the
+    # appearance term of a call without smoothness. Each line follows one it could be taken for.
+    for height, width, sigma, parity, compat in [
+        (9, 15, 2.0, False, 3.0),
+        (9, 15, 5.0, False, 3.0),
+        (15, 9, 5.0, False, 3.0),
+        (15, 9, 5.0, True, 3.0),
+        (15, 9, 5.0, True, 7.0),
+        (15, 9, 5.0, True, 0.0),
+        (15, 9, 5.0, True, 3.0),
+    ]:
+        image, probs = make_problem(height, width, 3)
+        refined = dense_crf(
+            image, probs, sigma_gaussian=sigma, compat_gaussian=compat, parity=parity, n_iters=3
+        )
+        crf = DenseCRF2D(width, height, 3, parity=parity)
+        crf.setUnaryEnergy(-np.log(np.clip(probs, 1e-5, 1)).reshape(3, -1))
+        crf.addPairwiseGaussian(sigma, compat)
+        crf.addPairwiseBilateral(80, 13, image, 10)
+        np.testing.assert_allclose(refined.reshape(3, -1), crf.inference(3), atol=1e-5)
+
+
+def test_copies_what_is_not_contiguous_float32(make_problem) -> None:
+    image, probs = make_problem(10, 12, 3)
+    expected = dense_crf(image, probs)
+    image.setflags(write=False)
+    probs.setflags(write=False)
+    before = probs.copy()
+    np.testing.assert_array_equal(dense_crf(image, probs), expected)
+    np.testing.assert_array_equal(dense_crf(image, probs.astype(np.float64)), expected)
+    np.testing.assert_array_equal(dense_crf(np.asfortranarray(image), probs), expected)
+    doubled = np.repeat(probs, 2, axis=2)[:, :, ::2]
+    np.testing.assert_array_equal(dense_crf(image, doubled), expected)
+    np.testing.assert_array_equal(probs, before)
+
+
+IMAGE = np.zeros((3, 4, 3), np.uint8)
+PROBS = np.full((2, 3, 4), 0.5, np.float32)
+
+
+def _with(value: float) -> np.ndarray:
+    probs = PROBS.copy()
+    probs[1, 2, 3] = value
+    return probs
+
+
+@pytest.mark.parametrize(
+    "image, probs, options, message",
+    [
+        (IMAGE.astype(np.float32), PROBS, {}, "images must be uint8 RGB.*undo any"),
+        (IMAGE[..., 0], PROBS, {}, r"\(height, width, 3\) but has \(3, 4\)"),
+        (IMAGE.transpose(2, 0, 1), PROBS, {}, "move the channels last"),
+        (IMAGE[:0], PROBS[:, :0], {}, "at least one pixel"),
+        (IMAGE, PROBS[:0], {}, "at least 1, 3, 4"),
+        (IMAGE, PROBS.transpose(0, 2, 1), {}, "height and width are swapped"),
+        (IMAGE, PROBS.transpose(1, 2, 0), {}, "move the labels first"),
+        (IMAGE, PROBS[0], {}, r"probs must have shape \(n_labels, height, width\)"),
+        (IMAGE, _with(np.nan), {}, "nan at label 1, row 2, column 3"),
+        (IMAGE, _with(np.inf), {}, "inf at label 1, row 2, column 3"),
+        (IMAGE, _with(-0.1), {}, "label 1, row 2, column 3; apply a softmax"),
+        (IMAGE, _with(7.0), {}, r"probabilities in \[0, 1\] but is 7"),
+        (IMAGE, PROBS.astype(np.complex64), {}, "real numbers"),
+        (IMAGE, PROBS, {"sigma_xy": 0}, "sigma_xy must be finite and above 0 but is 0"),
+        (IMAGE, PROBS, {"sigma_rgb": -3}, "sigma_rgb must be finite and above 0 but is -3"),
+        (IMAGE, PROBS, {"sigma_gaussian": np.nan}, "sigma_gaussian must be finite"),
+        (IMAGE, PROBS, {"sigma_xy": 1e-60}, "sigma_xy must be finite and above 0"),
+        (IMAGE, PROBS, {"compat_bilateral": np.inf}, "compat_bilateral must be finite"),
+        (IMAGE, PROBS, {"n_iters": -1}, "n_iters must be at least 0"),
+        (IMAGE, PROBS, {"n_iters": 2.5}, "n_iters must be an integer"),
+        (IMAGE, PROBS, {"min_prob": 0}, "min_prob must be in"),
+        (IMAGE, PROBS, {"num_threads": 0}, "num_threads must be an integer of at least 1"),
+    ],
+)
+def test_refuses_with_the_way_out(image, probs, options, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        dense_crf(image, probs, **options)
+
+
+def test_a_colour_sigma_out_of_key_range_is_refused() -> None:
+    image = np.full((3, 4, 3), 255, np.uint8)
+    with pytest.raises(ValueError, match=r"lattice cells.*larger sigma"):
+        dense_crf(image, PROBS, sigma_rgb=1e-5)
+
+
+def test_errors_name_the_image_of_a_list() -> None:
+    with pytest.raises(ValueError, match=r"probs\[1\] must be probabilities.*label 1, row 2"):
+        dense_crf([IMAGE, IMAGE], [PROBS, _with(np.nan)], num_threads=2)
+    with pytest.raises(ValueError, match=r"images\[1\] must be uint8"):
+        dense_crf([IMAGE, IMAGE.astype(float)], [PROBS, PROBS])
+    with pytest.raises(ValueError, match="2 and 1 elements"):
+        dense_crf([IMAGE, IMAGE], [PROBS])
