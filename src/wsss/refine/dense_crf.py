@@ -1,0 +1,108 @@
+"""Fully connected CRF over position and colour (Krähenbühl and Koltun, NeurIPS 2011)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+
+from wsss.artifacts import ScoreMap
+from wsss.config.settings import Settings
+from wsss.registry import REFINERS
+
+__all__ = ["DenseCrf", "DenseCrfSettings", "unary_probs"]
+
+
+class DenseCrfSettings(Settings):
+    """Kernels, weights and what the field starts from."""
+
+    name: Literal["dense_crf"] = "dense_crf"
+    n_iters: NonNegativeInt = 10
+    """Mean-field updates."""
+    sigma_xy: PositiveFloat = 50
+    """Of the bilateral kernel, in pixels."""
+    sigma_rgb: PositiveFloat = 5
+    """Of the bilateral kernel, in intensity levels of an image in 0..255."""
+    compat_bilateral: NonNegativeFloat = 10
+    """Weight of the bilateral kernel."""
+    sigma_gaussian: PositiveFloat = 3
+    """Of the position-only kernel, in pixels."""
+    compat_gaussian: NonNegativeFloat = 3
+    """Weight of the position-only kernel."""
+    unary: Literal["soft", "labels"] = "soft"
+    """'soft': scores and background as probabilities; 'labels': their winner with `gt_prob`."""
+    gt_prob: float = Field(default=0.7, gt=0, lt=1)
+    """Of 'labels': how sure the winner is."""
+    background: Literal["constant", "power"] = "constant"
+    """Background score that enters: `threshold`, or (1 - max)^alpha."""
+    threshold: float = Field(default=0.3, gt=0, lt=1)
+    """Of the constant background."""
+    alpha: PositiveFloat = 4
+    """Of the power background: a larger one means less background."""
+
+
+def unary_probs(scores: np.ndarray, settings: DenseCrfSettings) -> np.ndarray:
+    """Background and class probabilities that the field starts from.
+
+    Args:
+        scores: (P, H, W) float32 in [0, 1].
+        settings: how the background and the probabilities are made.
+
+    Returns:
+        (P + 1, H, W) float32, positive, summing to 1 over the first axis; 0 is background.
+
+    Example:
+        >>> unary_probs(np.full((1, 1, 1), 0.9, np.float32), DenseCrfSettings()).ravel()
+        array([0.25, 0.75], dtype=float32)
+    """
+    if settings.background == "constant":
+        background = np.full((1, *scores.shape[1:]), settings.threshold, np.float32)
+    else:
+        background = (1 - scores.max(axis=0, keepdims=True)) ** np.float32(settings.alpha)
+    stack: np.ndarray = np.concatenate([background, scores])
+    if settings.unary == "labels":
+        winner = stack.argmax(axis=0)
+        rest = (1 - settings.gt_prob) / (len(stack) - 1)
+        stack = np.full_like(stack, rest)
+        np.put_along_axis(stack, winner[None], settings.gt_prob, axis=0)
+        return stack
+    np.maximum(stack, 1e-5, out=stack)  # -log stays finite
+    stack /= stack.sum(axis=0)
+    return stack
+
+
+@REFINERS.register(DenseCrfSettings)
+class DenseCrf:
+    """Mean-field marginals of the present classes and the background.
+
+    The background is folded away as s / (max s + background), so the marginals' own winner
+    is what a threshold of 0.5 gives.
+    """
+
+    def __init__(self, settings: DenseCrfSettings) -> None:
+        self.settings = settings
+
+    def __call__(
+        self, images: Sequence[np.ndarray], score_maps: Sequence[ScoreMap]
+    ) -> list[ScoreMap]:
+        from wsss.densecrf import dense_crf  # compiled; not needed to read settings
+
+        settings = self.settings
+        tagged = [index for index, one in enumerate(score_maps) if len(one.class_ids)]
+        marginals = dense_crf(
+            [images[index] for index in tagged],
+            [unary_probs(score_maps[index].full_scores(), settings) for index in tagged],
+            sigma_xy=settings.sigma_xy,
+            sigma_rgb=settings.sigma_rgb,
+            compat_bilateral=settings.compat_bilateral,
+            sigma_gaussian=settings.sigma_gaussian,
+            compat_gaussian=settings.compat_gaussian,
+            n_iters=settings.n_iters,
+        )
+        refined = [replace(one, scores=one.full_scores()) for one in score_maps]
+        for index, probs in zip(tagged, marginals, strict=True):
+            best = probs[1:].max(axis=0)
+            scores = probs[1:] / np.maximum(best + probs[0], 1e-12)
+            refined[index] = replace(refined[index], scores=np.clip(scores, 0, 1))
+        return refined
