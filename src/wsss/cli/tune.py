@@ -1,0 +1,190 @@
+"""`wsss tune`: search for better settings, look at the trials, take the best over."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["app"]
+
+PARAMS = Path("params.yaml")
+
+app = typer.Typer(no_args_is_help=True, help="Search for better settings with Optuna.")
+
+Name = Annotated[str, typer.Argument(metavar="STUDY", help="What to tune, such as crf.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|URL",
+        help="Where trials are kept: a journal file for one machine (default: "
+        ".tuning/STUDY.journal), or a database for several, such as "
+        "postgresql+psycopg://user:password@host/name.",
+    ),
+]
+
+
+@app.command()
+def run(
+    name: Name,
+    trials: Annotated[int, typer.Option(min=1, help="How many to add.")] = 40,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes. [default: half the cores]")
+    ] = None,
+    storage: Storage = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="Start no trial after this.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of the study, such as max_images=100 or sigma_xy=[20,80]. Repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Add trials to a study, the values of params.yaml first; each is a run in MLflow.
+
+    A setting is scored by evaluate.select_by on the selection split. Run it again to go on.
+    """
+    from wsss.config.params import load_params
+    from wsss.config.recipes import parse_setting
+    from wsss.densecrf import get_num_threads
+    from wsss.stages._base import Paths
+    from wsss.tuning.search import search
+    from wsss.tuning.storage import find_study, study_settings
+
+    params, paths = load_params(PARAMS), Paths(Path())
+    settings = study_settings(name, dict(parse_setting(argument) for argument in set_ or ()))
+    outcome = search(
+        settings,
+        params,
+        paths,
+        trials=trials,
+        workers=workers or max(get_num_threads() // 2, 1),
+        storage=storage,
+        timeout=timeout,
+    )
+    if outcome.complete:
+        _print_trials(*find_study(name, params, paths, storage), params, 5)
+    if outcome.complete < outcome.wanted:
+        why = f"{outcome.lost} workers died" if outcome.lost else "the time was up"
+        typer.echo(f"{outcome.complete} of {outcome.wanted} trials: {why}; run it again to go on")
+    if outcome.complete:
+        typer.echo(f"`wsss tune apply {name}` writes the best values into {PARAMS}")
+
+
+@app.command()
+def show(
+    name: Name,
+    storage: Storage = None,
+    top: Annotated[int, typer.Option(min=1, help="How many trials to list.")] = 10,
+) -> None:
+    """Print the best trials, where params.yaml stands, and which settings matter."""
+    from wsss.config.params import load_params
+    from wsss.stages._base import Paths
+    from wsss.tuning.storage import find_study
+
+    params = load_params(PARAMS)
+    _print_trials(*find_study(name, params, Paths(Path()), storage), params, top)
+
+
+@app.command()
+def apply(
+    name: Name,
+    storage: Storage = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would change and write nothing.")
+    ] = False,
+) -> None:
+    """Write the best trial's values into params.yaml, whose comments and layout stay."""
+    from wsss.artifacts import atomic_path
+    from wsss.cli.recipe import print_changes
+    from wsss.config.params import load_params
+    from wsss.config.recipes import set_values
+    from wsss.config.yaml_text import read_text
+    from wsss.stages._base import Paths
+    from wsss.tuning._base import holds
+    from wsss.tuning.storage import complete_trials, find_study
+
+    params = load_params(PARAMS)
+    _, found = find_study(name, params, Paths(Path()), storage)
+    trials = complete_trials(found)
+    best, now = trials[0], _now(trials, params)
+    before = read_text(PARAMS)
+    settings = {
+        key: value
+        for key, value in best.user_attrs["settings"].items()
+        if not holds(params, {key: value})
+    }
+    text, changes = set_values(before, settings)
+    print_changes(changes)
+    was = f"{now.value:.4f} -> " if now else "not tried as params.yaml had it; now "
+    typer.echo(
+        f"{found.user_attrs['metric']} on the selection split: {was}{best.value:.4f} "
+        f"(trial {best.number}, threshold {best.user_attrs['threshold']:g})"
+    )
+    if text != before and not dry_run:
+        with atomic_path(PARAMS.resolve()) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        typer.echo(f"wrote {PARAMS}; `dvc repro` runs what changed")
+
+
+def _print_trials(study: Any, found: Any, params: Any, top: int) -> None:
+    """A table of the best trials and of params.yaml's own, and what the settings weigh."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from wsss.tuning.storage import complete_trials
+
+    trials = complete_trials(found)
+    now = _now(trials, params)
+    shown = trials[:top] + ([now] if now and now not in trials[:top] else [])
+    keys = list(dict.fromkeys(key for one in trials for key in one.user_attrs["settings"]))
+    metric = found.user_attrs["metric"]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("", "trial", metric, "θ", *(key.rpartition(".")[2] for key in keys)):
+        table.add_column(title, justify="right", no_wrap=True)
+    for one in shown:
+        values = one.user_attrs["settings"]
+        table.add_row(
+            "*" if one is now else "",
+            str(one.number),
+            f"{one.value:.4f}",
+            f"{one.user_attrs['threshold']:.2f}",
+            *(_cell(values.get(key)) for key in keys),
+        )
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width to keep to
+        console.width = 200
+    console.print(table)
+    mark = "* what params.yaml has" if now else "params.yaml has values that were not tried"
+    console.print(f"{len(trials)} trials of {study.stage}; {mark}", highlight=False)
+    weights = _importances(found) if len(trials) >= 10 else {}
+    if weights:
+        parts = ", ".join(f"{key} {weight:.0%}" for key, weight in weights.items())
+        console.print(f"what decides whether a trial is among the best: {parts}", highlight=False)
+
+
+def _now(trials: list[Any], params: Any) -> Any:
+    """The trial that has the values of params.yaml, or None."""
+    from wsss.tuning._base import holds
+
+    return next((one for one in trials if holds(params, one.user_attrs["settings"])), None)
+
+
+def _importances(found: Any) -> dict[str, float]:
+    """How much the settings that every trial has decide about being among the best."""
+    import warnings
+
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        found_weights = optuna.importance.get_param_importances(found, evaluator=evaluator)
+    return {key: float(weight) for key, weight in found_weights.items()}
+
+
+def _cell(value: Any) -> str:
+    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

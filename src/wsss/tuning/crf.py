@@ -1,0 +1,215 @@
+"""Settings of the dense CRF in a refine chain, scored on the selection split."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, PositiveInt, model_validator
+
+from wsss.artifacts import Manifest, Sample, ScoreMap, fingerprint, read_image, read_score_map
+from wsss.checks import did_you_mean
+from wsss.config.params import Params
+from wsss.config.settings import Settings
+from wsss.evaluate import ThresholdCurve, best_threshold, read_ground_truth, score_histogram
+from wsss.refine import refine
+from wsss.refine.dense_crf import DenseCrfSettings
+from wsss.registry import STUDIES
+from wsss.seeding import generator
+from wsss.stages._base import Paths
+from wsss.tuning._base import Score
+
+__all__ = ["CrfStudy", "CrfStudySettings"]
+
+Range = tuple[float, float]
+
+_SCALES = ("sigma_xy", "sigma_rgb", "sigma_gaussian", "alpha")  # drawn by ratio
+_KERNELS = ("sigma_xy", "sigma_rgb", "compat_bilateral", "sigma_gaussian", "compat_gaussian")
+_CHOICES = ("unary", "background")
+_SEARCHED = (*_KERNELS, *_CHOICES, "gt_prob", "threshold", "alpha")
+_BATCH_SIZE = 16  # images whose full-resolution scores are in memory together
+
+
+class CrfStudySettings(Settings):
+    """Where to search: smallest and largest value, or the choices, of each setting of the CRF."""
+
+    name: Literal["crf"] = "crf"
+    chain: str = "crf"
+    """The refine chain whose first dense_crf is tuned; its other refiners stay as they are."""
+    max_images: PositiveInt = 200
+    """Selection images that score a trial, drawn from rng_seed where there are more. Each worker
+    keeps them in memory: 4 bytes a pixel, and 4 more per class where a refiner stands before."""
+    sigma_xy: Range = (10, 150)
+    sigma_rgb: Range = (2, 40)
+    compat_bilateral: Range = (1, 20)
+    sigma_gaussian: Range = (1, 10)
+    compat_gaussian: Range = (0, 20)
+    unary: tuple[Literal["soft", "labels"], ...] = Field(default=("soft", "labels"), min_length=1)
+    gt_prob: Range = (0.5, 0.95)
+    background: tuple[Literal["constant", "power"], ...] = Field(
+        default=("constant", "power"), min_length=1
+    )
+    threshold: Range = (0.05, 0.6)
+    alpha: Range = (0.5, 16)
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        for name in _SEARCHED:
+            if name in _CHOICES:
+                continue
+            low, high = getattr(self, name)
+            if not low < high:
+                raise ValueError(f"{name} is [smallest, largest], but is [{low:g}, {high:g}]")
+            for end in (low, high):
+                try:
+                    DenseCrfSettings.model_validate({name: end})
+                except ValueError:
+                    raise ValueError(f"{name}: {end:g} is no {name} of a dense_crf") from None
+        return self
+
+
+@STUDIES.register(CrfStudySettings)
+class CrfStudy:
+    """Refines cached CAMs in memory; the score is that of refine_cams and evaluate_refined.
+
+    The threshold of the refined maps is no parameter: each trial takes the best of its curve.
+    """
+
+    upstream = ("data/cams", "data/images", "data/masks", "data/splits")
+
+    def __init__(self, settings: CrfStudySettings) -> None:
+        self.settings = settings
+        self.stage = f"refine_cams@{settings.chain}"
+
+    def check(self, params: Params, paths: Paths) -> None:
+        """Raise ValueError unless chain, CAMs and masks are there."""
+        self._place(params)
+        self._samples(params, paths)
+
+    def key(self, params: Params, paths: Paths) -> str:
+        """A hash of CAMs, masks, the metric, the ranges, and of the chain but what is searched."""
+        chain = [one.model_dump(mode="json") for one in params.refine.chains[self.settings.chain]]
+        for name in _SEARCHED:
+            del chain[self._place(params)][name]
+        _, samples = self._samples(params, paths)
+        files = [paths.cams / f"{one.name}.npz" for one in samples]
+        files += [paths.masks / str(one.mask) for one in samples]
+        evaluate = params.evaluate.model_dump(mode="json")
+        return fingerprint(self.settings.model_dump(mode="json"), chain, evaluate, files=files)
+
+    def current(self, params: Params) -> dict[str, Any]:
+        """The CRF of the chain, but for choices that are not searched."""
+        crf = params.refine.chains[self.settings.chain][self._place(params)]
+        values = {name: getattr(crf, name) for name in _SEARCHED}
+        for name in _CHOICES:
+            if values[name] not in getattr(self.settings, name):
+                del values[name]
+        return values
+
+    def suggest(self, trial: Any, params: Params) -> dict[str, Any]:
+        """Draw the kernels, the unary and the background, and what goes with the latter two."""
+        place = self._place(params)
+        crf = params.refine.chains[self.settings.chain][place]
+
+        def number(name: str) -> float:
+            low, high = getattr(self.settings, name)
+            raw = float(trial.suggest_float(name, low, high, log=name in _SCALES))
+            # four digits are enough, and fit into params.yaml; what stands there stays exact
+            return raw if raw == getattr(crf, name) else min(max(float(f"{raw:.4g}"), low), high)
+
+        values: dict[str, Any] = {name: number(name) for name in _KERNELS}
+        for name in _CHOICES:
+            values[name] = trial.suggest_categorical(name, getattr(self.settings, name))
+        if values["unary"] == "labels":
+            values["gt_prob"] = number("gt_prob")
+        background = "threshold" if values["background"] == "constant" else "alpha"
+        values[background] = number(background)
+        prefix = f"refine.chains.{self.settings.chain}.{place}"
+        return {f"{prefix}.{name}": value for name, value in values.items()}
+
+    def scorer(self, params: Params, paths: Paths) -> Callable[[Params], Score]:
+        """Read images, CAMs and masks, and run the refiners that stand before the CRF."""
+        chain, place = self.settings.chain, self._place(params)
+        manifest, samples = self._samples(params, paths)
+        num_classes = manifest.num_fg_classes + 1
+        before = params.refine.chains[chain][:place]
+        batches = []
+        for at in range(0, len(samples), _BATCH_SIZE):
+            batch = samples[at : at + _BATCH_SIZE]
+            images = [read_image(paths.images / one.image) for one in batch]
+            cams = [read_score_map(paths.cams / f"{one.name}.npz") for one in batch]
+            masks = [
+                read_ground_truth(paths.masks / str(one.mask), one.size, num_classes - 1)
+                for one in batch
+            ]
+            batches.append((images, refine(before, images, cams), masks))
+
+        def score(trial_params: Params) -> Score:
+            rest = trial_params.refine.chains[chain][place:]
+            evaluate = trial_params.evaluate
+            curve = ThresholdCurve(num_classes, evaluate.threshold_step)
+            for images, cams, masks in batches:
+                for mask, refined in zip(masks, refine(rest, images, cams), strict=True):
+                    stored = _as_stored(refined)
+                    found = score_histogram(mask, stored, num_classes, curve.thresholds)
+                    curve.add(found, stored.class_ids)
+            best = best_threshold(
+                curve, manifest.class_names, evaluate.class_groups, evaluate.select_by
+            )
+            if best is None:
+                raise ValueError(
+                    f"{evaluate.select_by} can not be computed on the selection split: its masks "
+                    "hold none of the classes; set evaluate.select_by to another metric"
+                )
+            return Score(best[1], float(curve.thresholds[best[0]]))
+
+        return score
+
+    def _place(self, params: Params) -> int:
+        """The index of the chain's first dense_crf."""
+        chain, chains = self.settings.chain, params.refine.chains
+        if chain not in chains:
+            raise ValueError(f"refine.chains has no chain '{chain}'; {did_you_mean(chain, chains)}")
+        for index, one in enumerate(chains[chain]):
+            if isinstance(one, DenseCrfSettings):
+                return index
+        having = [
+            name
+            for name, refiners in chains.items()
+            if any(isinstance(one, DenseCrfSettings) for one in refiners)
+        ]
+        raise ValueError(
+            f"refine.chains.{chain} has no dense_crf to tune; add one to it, or name another "
+            f"chain: --set chain=NAME ({', '.join(having) or 'none has one'})"
+        )
+
+    def _samples(self, params: Params, paths: Paths) -> tuple[Manifest, list[Sample]]:
+        """The images that score: of the selection split, with a mask, at most max_images."""
+        if not paths.splits.is_dir():
+            raise ValueError(f"{paths.splits} is not there; run `dvc repro generate_cams` first")
+        manifest = Manifest.read(paths.splits)
+        samples = [one for one in manifest.splits["selection"] if one.mask is not None]
+        if not samples:
+            raise ValueError(
+                "no image of the selection split has a mask, so settings can not be scored; give "
+                "the data set masks for some of them (masks of train images are never used)"
+            )
+        limit = self.settings.max_images
+        if len(samples) > limit:
+            rng = generator(params.base.rng_seed, "tune", "crf")
+            drawn = np.sort(rng.choice(len(samples), limit, replace=False))
+            samples = [samples[index] for index in drawn.tolist()]
+        missing = [one.name for one in samples if not (paths.cams / f"{one.name}.npz").exists()]
+        if missing:
+            raise ValueError(
+                f"{paths.cams} lacks the CAMs of {len(missing)} of {len(samples)} images "
+                f"('{missing[0]}'); run `dvc repro generate_cams` first"
+            )
+        return manifest, samples
+
+
+def _as_stored(score_map: ScoreMap) -> ScoreMap:
+    """The scores as data/refined would give them back, in 255 steps up to each class's peak."""
+    peaks = score_map.scores.max(axis=(1, 2), initial=0)
+    steps = (np.where(peaks > 1e-30, peaks, 1).astype(np.float32) / 255)[:, None, None]
+    return replace(score_map, scores=np.minimum(np.rint(score_map.scores / steps) * steps, 1))

@@ -1,0 +1,176 @@
+"""Where trials are kept, and which of them belong to the present data and settings."""
+
+import os
+import re
+import socket
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from wsss.config.params import Params
+from wsss.config.settings import ConfigError, Settings, explain
+from wsss.registry import STUDIES
+from wsss.stages._base import Paths
+from wsss.tuning._base import Study
+
+__all__ = [
+    "complete_trials",
+    "create_study",
+    "fail_dead_trials",
+    "find_study",
+    "open_storage",
+    "study_settings",
+    "worker_id",
+]
+
+FOLDER = ".tuning"
+_HEARTBEAT, _GRACE = 60, 180  # seconds
+
+
+def study_settings(name: str, values: dict[str, Any] | None = None) -> Settings:
+    """The settings of the study `name`. Raises ValueError for an unknown name, key or value."""
+    model = STUDIES.settings(name)
+    tree = {"name": name, **(values or {})}
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise explain(error, f"study '{name}'", model, tree) from None
+
+
+def open_storage(name: str, paths: Paths, storage: str | None) -> Any:
+    """Open an Optuna storage.
+
+    Args:
+        name: the study, such as "crf".
+        paths: the project.
+        storage: a journal file (for processes of one machine), a database's URL (for several),
+            or None for the journal .tuning/<name>.journal.
+
+    Raises:
+        ConnectionError: it can not be used; the text names it, without its password.
+    """
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    try:
+        if storage and "://" in storage:
+            with warnings.catch_warnings():  # heartbeats are called experimental
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                return RDBStorage(
+                    storage,
+                    engine_kwargs={"pool_pre_ping": True},
+                    heartbeat_interval=_HEARTBEAT,
+                    grace_period=_GRACE,
+                )
+        journal = Path(storage) if storage else paths.root / FOLDER / f"{name}.journal"
+        if journal.exists() and journal.read_bytes()[:1] not in (b"", b"{"):
+            raise ValueError("it exists and is no journal")
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(journal)))
+    except Exception as error:  # drivers and dialects raise anything
+        shown = re.sub(r"://[^/@\s]*@", "://***@", storage or f"{FOLDER}/{name}.journal")
+        reason = re.sub(r"://[^/@\s]*@", "://***@", str(error).strip().partition("\n")[0])
+        raise ConnectionError(
+            f"trials can not be kept in {shown}: {reason}\n"
+            "--storage is a file that may be written, or a database's URL with its driver, such "
+            "as postgresql+psycopg://user:password@host/name"
+        ) from None
+
+
+def create_study(settings: Settings, params: Params, paths: Paths, storage: Any) -> Any:
+    """Make or reopen the Optuna study of these settings on the present data.
+
+    Its name holds `Study.key`, so trials on other CAMs or of other ranges never mix with it.
+    """
+    import optuna
+
+    study = optuna.create_study(
+        study_name=_full_name(STUDIES.build(settings), settings, params, paths),
+        storage=storage,
+        direction="maximize",
+        load_if_exists=True,
+    )
+    study.set_user_attr("settings", settings.model_dump(mode="json"))
+    study.set_user_attr("metric", params.evaluate.select_by)
+    study.set_user_attr("started", datetime.now(UTC).isoformat())
+    return study
+
+
+def find_study(name: str, params: Params, paths: Paths, storage: str | None) -> tuple[Study, Any]:
+    """The study last run on the present data and settings, and its Optuna study.
+
+    Raises:
+        ValueError: there is none, or it has no trial.
+    """
+    study_settings(name)  # an unknown name is told apart from a study that never ran
+    import optuna
+
+    known = []
+    if storage or (paths.root / FOLDER / f"{name}.journal").exists():
+        if storage and "://" not in storage and not Path(storage).exists():
+            raise ValueError(f"--storage {storage}: there is no such file")
+        opened = open_storage(name, paths, storage)
+        summaries = optuna.get_all_study_summaries(opened, include_best_trial=False)
+        known = [one for one in summaries if one.study_name.startswith(f"{name}-")]
+    for summary in sorted(known, key=lambda one: one.user_attrs.get("started", ""), reverse=True):
+        try:
+            settings = study_settings(name, summary.user_attrs["settings"])
+            study: Study = STUDIES.build(settings)
+            fits = _full_name(study, settings, params, paths) == summary.study_name
+        except (ConfigError, KeyError):  # of another version
+            continue
+        if fits:
+            found = optuna.load_study(study_name=summary.study_name, storage=opened)
+            if complete_trials(found):
+                return study, found
+    elsewhere = "; there are trials of others" if known else ""
+    raise ValueError(
+        f"study '{name}' has no trials on the present data and settings{elsewhere}: "
+        f"run `wsss tune run {name}`"
+    )
+
+
+def complete_trials(study: Any) -> list[Any]:
+    """Trials with a score, the best first."""
+    from optuna.trial import TrialState
+
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return sorted(trials, key=lambda one: (-one.value, one.number))
+
+
+def worker_id(pid: int) -> str:
+    """Names a worker across machines."""
+    return f"{socket.gethostname()}:{pid}"
+
+
+def fail_dead_trials(study: Any) -> None:
+    """End trials whose worker died: a journal knows them by process, a database by heartbeat."""
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.storages import fail_stale_trials
+    from optuna.trial import TrialState
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        host, _, pid = trial.user_attrs.get("worker", "").rpartition(":")
+        if host == socket.gethostname() and not _alive(int(pid)):
+            study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+def _full_name(study: Study, settings: Settings, params: Params, paths: Paths) -> str:
+    return f"{settings.name}-{study.key(params, paths)[:12]}"  # type: ignore[attr-defined]
