@@ -63,6 +63,16 @@ def test_batches_equal_a_plain_loop(model: Classifier, corners: bool) -> None:
         torch.testing.assert_close(cam, wanted, atol=1e-4, rtol=0)
 
 
+def test_running_few_together_changes_nothing(model: Classifier) -> None:
+    images = torch.randn(3, 3, 64, 96)
+    ids = [(1, 3), (2,), (1, 2, 4)]
+    whole, logits = cams_of(model, images, ids)
+    parts, logits_of_parts = cams_of(model, images, ids, max_pixels=2 * 64 * 96)
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits, logits_of_parts, atol=1e-5, rtol=1e-5)
+
+
 def test_mirrored_image_gives_mirrored_cam(model: Classifier) -> None:
     images = torch.randn(2, 3, 64, 96)
     ids = [(1, 2), (4,)]

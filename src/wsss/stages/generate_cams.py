@@ -17,6 +17,7 @@ from wsss.artifacts import (
 from wsss.cam.multiscale import multiscale_cams, whole_cells
 from wsss.config.params import Params
 from wsss.models.classifier import load_classifier
+from wsss.models.fusion import fuse_batchnorm
 from wsss.registry import CAM_METHODS
 from wsss.report import write_panel
 from wsss.stages._base import Paths, execute
@@ -27,6 +28,8 @@ from wsss.training.same_size import normalise, same_size_batches
 
 log = logging.getLogger(__name__)
 
+CPU_PIXELS = 640_000  # two images of 480 x 640: their features fit a CPU's cache
+
 
 def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     """Read the classifier and the images; write data/cams/<name>.npz for every image."""
@@ -34,9 +37,10 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     manifest = Manifest.read(paths.splits)
     model, loss = load_classifier(paths.classifier)
     fabric = make_fabric(params.machine, settings.precision)
-    model = fabric.to_device(model)
-    method = CAM_METHODS.build(settings.method)
     stride = model.backbone.output_stride
+    model = fabric.to_device(fuse_batchnorm(model, torch.rand(1, 3, 4 * stride, 4 * stride)))
+    max_pixels = CPU_PIXELS if fabric.device.type == "cpu" else None
+    method = CAM_METHODS.build(settings.method)
     key = fingerprint(
         settings.model_dump(mode="json"),
         source_fingerprint(),
@@ -65,6 +69,7 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
                     scales=settings.scales,
                     flip=settings.flip,
                     align_corners=settings.align_corners,
+                    max_pixels=max_pixels,
                 )
             probs = logits.sigmoid() if loss == "multi_label" else logits.softmax(dim=1)
             for sample, cam, prob in zip(batch, cams, probs.cpu().numpy(), strict=True):
