@@ -1,43 +1,52 @@
-# Every target is one command; `make repro` and `make test` are all a newcomer needs.
+# `make repro` and `make test` are all a newcomer needs; each sets up what it uses.
 SHELL := /bin/bash
-VENV := .venv
-BIN := $(VENV)/bin
+BIN := .venv/bin
 PYTHON ?= python3
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
-.PHONY: help setup repro test lint bench
+.PHONY: help setup repro test lint bench docker-lint
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(VENV)/.installed  ## make .venv and build the native module
+setup: .venv/.installed  ## make .venv and build the native module
 
-$(VENV)/.installed: requirements.txt pyproject.toml $(wildcard csrc/* csrc/wsss/*)
+.venv/.installed: requirements.txt pyproject.toml $(wildcard csrc/* csrc/wsss/*)
 	@if command -v uv >/dev/null; then \
-		test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV); \
-		uv pip install --quiet --python $(BIN)/python -r requirements.txt -e '.[pipeline,dev]'; \
+		test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) .venv; \
+		uv pip install --quiet --python $(BIN)/python -r requirements.txt --editable .; \
 	else \
-		test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[pipeline,dev]'; \
+		test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+			-r requirements.txt --editable .; \
 	fi
 	@touch $@
 
-repro: setup  ## run the pipeline and say where to look
-	@test -d .dvc || dvc init --quiet --no-scm
+repro: setup  ## run the pipeline that params.yaml describes, and say where to look
 	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
-	dvc repro
-	@wsss summary
+	@time dvc repro
+	@wsss compare workspace
+	@echo
+	@echo "Pictures:  reports/evaluate_segmenter/panel.png, and one beside every other report"
+	@echo "Runs:      $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db"
+	@echo "Next:      $(BIN)/wsss recipe list"
 
 test: setup  ## run the tests
 	pytest
 
-lint: setup  ## what CI checks besides the tests
-	ruff check .
-	ruff format --check .
+lint: setup docker-lint  ## what CI checks besides the tests
+	ruff check --quiet .
+	ruff format --quiet --check .
 	mypy
 	clang-format --dry-run --Werror csrc/*.cpp csrc/*.h csrc/wsss/*.h
 
-bench: setup  ## ours beside the peers, as ratios
+docker-lint: setup
+	hadolint -c docker/hadolint.yaml docker/*.Dockerfile
+	PG_PASSWORD=x MLFLOW_ADMIN_PASSWORD=x MLFLOW_WORKER_PASSWORD=x MLFLOW_SECRET_KEY=x \
+		podman-compose --dry-run -f docker/compose.yaml config >/dev/null
+
+bench: setup  ## ours beside the peers, in one run, as ratios
 	python benchmarks/densecrf.py
+	python benchmarks/cam_storage.py
