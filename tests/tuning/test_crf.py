@@ -7,7 +7,15 @@ import numpy as np
 import optuna
 import pytest
 
-from wsss.artifacts import Manifest, Sample, ScoreMap, read_json, read_score_map, write_score_map
+from wsss.artifacts import (
+    Manifest,
+    Sample,
+    ScoreMap,
+    as_stored,
+    read_json,
+    read_score_map,
+    write_score_map,
+)
 from wsss.config.params import Params, parse_params
 from wsss.refine.dense_crf import DenseCrfSettings
 from wsss.stages._base import Paths
@@ -15,7 +23,7 @@ from wsss.stages.evaluate import run as run_evaluate
 from wsss.stages.refine_cams import run as run_refine
 from wsss.tracking import NullTracker
 from wsss.tuning._base import changed, holds
-from wsss.tuning.crf import CrfStudy, CrfStudySettings, _as_stored
+from wsss.tuning.crf import CrfStudy, CrfStudySettings
 from wsss.tuning.storage import study_settings
 
 STUDY = CrfStudy(CrfStudySettings())
@@ -90,8 +98,8 @@ def test_stored_scores_are_those_read_back(tmp_path: Path) -> None:
     given = ScoreMap(np.array([1, 3, 4], np.uint8), scores, (9, 11), np.ones(3, np.float32))
     write_score_map(tmp_path / "a.npz", given)
     read = read_score_map(tmp_path / "a.npz").scores
-    np.testing.assert_array_equal(_as_stored(given).scores, read)
-    assert _as_stored(given).scores.dtype == read.dtype
+    np.testing.assert_array_equal(as_stored(given).scores, read)
+    assert as_stored(given).scores.dtype == read.dtype
 
 
 def test_current_values_are_suggested_to_the_last_digit(params: Params) -> None:

@@ -3,7 +3,7 @@
 from wsss.artifacts.files import atomic_path, read_json, write_json
 from wsss.artifacts.label_png import IGNORE_INDEX, palette, read_label_png, write_label_png
 from wsss.artifacts.manifest import SPLITS, Manifest, Sample, read_image
-from wsss.artifacts.score_map import ScoreMap, read_score_map, write_score_map
+from wsss.artifacts.score_map import ScoreMap, as_stored, read_score_map, write_score_map
 from wsss.artifacts.staging import Staging, fingerprint, source_fingerprint
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Sample",
     "ScoreMap",
     "Staging",
+    "as_stored",
     "atomic_path",
     "fingerprint",
     "palette",

@@ -1,6 +1,6 @@
 """Per-class score maps of one image: what CAM methods make and refiners change."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from PIL import Image
 from wsss.artifacts.files import atomic_path
 from wsss.checks import check_shape
 
-__all__ = ["ScoreMap", "read_score_map", "write_score_map"]
+__all__ = ["ScoreMap", "as_stored", "read_score_map", "write_score_map"]
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,29 @@ def write_score_map(path: Path, score_map: ScoreMap) -> None:
             f"scores for {path.name} must be finite and in [0, 1], but span "
             f"[{score_map.scores.min(initial=0)}, {score_map.scores.max(initial=0)}]"
         )
-    steps = np.where(peaks > 1e-30, peaks, 1).astype(np.float32) / 255
+    levels, steps = _levels(score_map.scores)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             class_ids=score_map.class_ids.astype(np.uint8),
-            scores=np.rint(score_map.scores / steps[:, None, None]).astype(np.uint8, order="C"),
+            scores=levels.astype(np.uint8, order="C"),
             steps=steps,
             size=np.asarray(score_map.size, np.int32),
             class_probs=score_map.class_probs.astype(np.float32),
         )
+
+
+def as_stored(score_map: ScoreMap) -> ScoreMap:
+    """The score map that writing and reading would give back."""
+    levels, steps = _levels(score_map.scores)
+    return replace(score_map, scores=np.minimum(levels * steps[:, None, None], 1))
+
+
+def _levels(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores as whole steps of 0..255, and the height of a step per class."""
+    peaks = scores.max(axis=(1, 2), initial=0)
+    steps = np.where(peaks > 1e-30, peaks, 1).astype(np.float32) / 255
+    return np.rint(scores / steps[:, None, None]), steps
 
 
 def read_score_map(path: Path) -> ScoreMap:

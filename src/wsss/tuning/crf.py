@@ -1,13 +1,19 @@
 """Settings of the dense CRF in a refine chain, scored on the selection split."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
-from wsss.artifacts import Manifest, Sample, ScoreMap, fingerprint, read_image, read_score_map
+from wsss.artifacts import (
+    Manifest,
+    Sample,
+    as_stored,
+    fingerprint,
+    read_image,
+    read_score_map,
+)
 from wsss.checks import did_you_mean
 from wsss.config.params import Params
 from wsss.config.settings import Settings
@@ -150,7 +156,7 @@ class CrfStudy:
             curve = ThresholdCurve(num_classes, evaluate.threshold_step)
             for images, cams, masks in batches:
                 for mask, refined in zip(masks, refine(rest, images, cams), strict=True):
-                    stored = _as_stored(refined)
+                    stored = as_stored(refined)
                     found = score_histogram(mask, stored, num_classes, curve.thresholds)
                     curve.add(found, stored.class_ids)
             best = best_threshold(
@@ -206,10 +212,3 @@ class CrfStudy:
                 f"('{missing[0]}'); run `dvc repro generate_cams` first"
             )
         return manifest, samples
-
-
-def _as_stored(score_map: ScoreMap) -> ScoreMap:
-    """The scores as data/refined would give them back, in 255 steps up to each class's peak."""
-    peaks = score_map.scores.max(axis=(1, 2), initial=0)
-    steps = (np.where(peaks > 1e-30, peaks, 1).astype(np.float32) / 255)[:, None, None]
-    return replace(score_map, scores=np.minimum(np.rint(score_map.scores / steps) * steps, 1))
