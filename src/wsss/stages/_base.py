@@ -11,11 +11,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.logging import RichHandler
 
-from wsss.artifacts import atomic_path
+from wsss.artifacts import atomic_path, write_json
 from wsss.config.params import Params, load_params
 from wsss.tracking import Tracker, open_tracker
 
-__all__ = ["Paths", "Run", "execute", "write_history"]
+__all__ = ["Paths", "Run", "execute", "report_training"]
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,26 @@ class Paths:
 Run = Callable[[Params, Paths, Tracker], None]
 
 
-def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
-    """Write one CSV row per epoch, for DVC's plots."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+def report_training(
+    name: str, history: Sequence[dict[str, float]], best: int, paths: Paths, tracker: Tracker
+) -> None:
+    """Write reports/<name>.json with the best epoch, and <name>_curve.csv for DVC's plots.
+
+    Args:
+        name: the stage.
+        history: per epoch the losses and scores.
+        best: the epoch that was kept, 0-based.
+        paths: of the project.
+        tracker: gets the best epoch's values, as best_<metric>.
+    """
+    with atomic_path(paths.report(f"{name}_curve", ".csv")) as path, path.open("w") as file:
         writer = csv.DictWriter(file, ["epoch", *sorted(set(history[0]) - {"epoch"})])
         writer.writeheader()
         for row in history:
-            writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
+            writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
+    values = {key: round(value, 6) for key, value in history[best].items() if key != "epoch"}
+    write_json(paths.report(name), {"best_epoch": best + 1, **values})
+    tracker.metrics({f"best_{key}": value for key, value in values.items()}, step=len(history))
 
 
 def execute(name: str, run: Run, upstream: tuple[str, ...] = ()) -> None:

@@ -10,12 +10,12 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsss.artifacts import Manifest, Staging, fingerprint, source_fingerprint, write_json
+from wsss.artifacts import Manifest, Staging, fingerprint, source_fingerprint
 from wsss.config.params import MachineSettings, Params, TrainClassifierSettings
 from wsss.models.classifier import Classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import METHODS
-from wsss.stages._base import Paths, execute, write_history
+from wsss.stages._base import Paths, execute, report_training
 from wsss.tracking import Tracker
 from wsss.training.loading import num_workers, training_batches
 from wsss.training.loop import fit, make_fabric
@@ -70,18 +70,7 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
             tracker=tracker,
         )
         save_classifier(model, settings.backbone, settings.loss, staging.path)
-    write_history(paths.report("train_classifier_curve", ".csv"), fitted.history)
-    best = fitted.history[fitted.epoch]
-    write_json(
-        paths.report("train_classifier"),
-        {
-            "best_epoch": fitted.epoch + 1,
-            "selection_map": round(best["selection_map"], 6),
-            "selection_loss": round(best["selection_loss"], 6),
-            "train_loss": round(best["train_loss"], 6),
-        },
-    )
-    tracker.metrics({"best_selection_map": fitted.score}, step=settings.epochs)
+    report_training("train_classifier", fitted.history, fitted.epoch, paths, tracker)
     if fitted.images_per_second:
         tracker.metrics({"images_per_second": fitted.images_per_second}, step=settings.epochs)
         log.info("trained at %.1f images/s", fitted.images_per_second)

@@ -16,7 +16,6 @@ from wsss.artifacts import (
     fingerprint,
     read_label_png,
     source_fingerprint,
-    write_json,
 )
 from wsss.config.params import MachineSettings, Params, TrainSegmenterSettings
 from wsss.evaluate import confusion_matrix
@@ -24,7 +23,7 @@ from wsss.evaluate.metrics import Counts, iou, mean_over
 from wsss.segment.losses import cross_entropy
 from wsss.segment.network import make_segmenter, save_segmenter
 from wsss.segment.predict import predict_probs
-from wsss.stages._base import Paths, execute, write_history
+from wsss.stages._base import Paths, execute, report_training
 from wsss.tracking import Tracker
 from wsss.training.loading import num_workers, training_batches
 from wsss.training.loop import fit, make_fabric
@@ -78,16 +77,7 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
             tracker=tracker,
         )
         save_segmenter(model, staging.path)
-    write_history(paths.report("train_segmenter_curve", ".csv"), fitted.history)
-    best = fitted.history[fitted.epoch]
-    write_json(
-        paths.report("train_segmenter"),
-        {
-            "best_epoch": fitted.epoch + 1,
-            "selection_pseudo_mean_iou": round(best["selection_pseudo_mean_iou"], 6),
-            "train_loss": round(best["train_loss"], 6),
-        },
-    )
+    report_training("train_segmenter", fitted.history, fitted.epoch, paths, tracker)
     if fitted.images_per_second:
         tracker.metrics({"images_per_second": fitted.images_per_second}, step=settings.epochs)
         log.info("trained at %.1f images/s", fitted.images_per_second)
