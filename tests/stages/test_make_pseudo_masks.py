@@ -20,7 +20,14 @@ def by_hand(one: ScoreMap, settings: PseudoMaskSettings, threshold: float) -> np
     for y, x in np.ndindex(one.size):
         values = {int(c): float(one.scores[i, y, x]) for i, c in enumerate(one.class_ids)}
         best = max(values.values())
-        values[0] = threshold if settings.background == "constant" else (1 - best) ** settings.alpha
+        if settings.background == "constant":
+            # odds over the threshold's odds; a score of 1 has endless odds
+            odds = {c: v / (1 - v) if v < 1 else float("inf") for c, v in values.items()}
+            limit = threshold / (1 - threshold)
+            values = {c: 1.0 if o == float("inf") else o / (o + limit) for c, o in odds.items()}
+            values[0] = 0.5
+        else:
+            values[0] = (1 - best) ** settings.alpha
         # the background wins ties, then the lower class
         ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))
         doubtful = ranked[0][1] - ranked[1][1] < settings.ignore_margin
@@ -52,6 +59,13 @@ def test_power_background_at_the_published_points(alpha: float, background: floa
     assert pseudo_mask(one, settings, 0)[0, 0] == 1
     low = score_map(np.array([[[0.05]]]), [1])
     assert pseudo_mask(low, settings, 0)[0, 0] == (0 if 0.95**alpha > 0.05 else 1)
+
+
+def test_a_threshold_near_one_leaves_room_above_it() -> None:
+    """Saturated scores of a CRF, whose best threshold lies beyond 1 - margin."""
+    one = score_map(np.array([[[1.0, 0.999, 0.5, 0.0]]]), [2])
+    mask = pseudo_mask(one, PseudoMaskSettings(ignore_margin=0.1), 0.98)
+    assert mask.tolist() == [[2, 2, 0, 0]]
 
 
 def test_untagged_image_is_background() -> None:

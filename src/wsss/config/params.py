@@ -203,7 +203,8 @@ class PseudoMaskSettings(Settings):
     alpha: PositiveFloat = 4.0
     """Of the power background: a larger one means less background."""
     ignore_margin: float = Field(default=0.05, ge=0, lt=1)
-    """A pixel whose winner leads the runner-up by less, background included, is ignored (255)."""
+    """A pixel whose winner leads the runner-up by less, background included, is ignored (255).
+    Scores are compared after their odds are divided by the threshold's, which becomes 0.5."""
     min_area_share: float = Field(default=0, ge=0, lt=1)
     """A class that covers less of its image than this share is ignored there."""
 

@@ -22,7 +22,7 @@ from wsss.report import write_panel
 from wsss.stages._base import Paths, execute
 from wsss.tracking import Tracker
 
-__all__ = ["pseudo_mask", "run"]
+__all__ = ["centred", "pseudo_mask", "run"]
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +48,11 @@ def pseudo_mask(score_map: ScoreMap, settings: PseudoMaskSettings, threshold: fl
     scores = score_map.full_scores()
     if not len(scores):
         return np.zeros(score_map.size, np.uint8)
-    best = scores.max(axis=0)
     if settings.background == "constant":
-        background = np.full_like(best, threshold)
+        scores = centred(scores, threshold)
+        background = np.full(score_map.size, 0.5, np.float32)
     else:
-        background = (1 - best) ** np.float32(settings.alpha)
+        background = (1 - scores.max(axis=0)) ** np.float32(settings.alpha)
     stack = np.concatenate([background[None], scores])
     ids = np.concatenate([[0], score_map.class_ids]).astype(np.uint8)
     mask: np.ndarray = ids[stack.argmax(axis=0)]
@@ -65,6 +65,21 @@ def pseudo_mask(score_map: ScoreMap, settings: PseudoMaskSettings, threshold: fl
             if pixels.mean() < settings.min_area_share:
                 mask[pixels] = IGNORE_INDEX
     return mask
+
+
+def centred(scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Scores whose odds are divided by those of the threshold, so that it becomes 0.5.
+
+    A refiner may leave scores near 0 and 1 and its best threshold at 0.95; a margin around that
+    would leave nothing above it. Seen as odds there is as much room on either side.
+
+    Example:
+        >>> centred(np.array([0.0, 0.9, 0.95, 1.0]), 0.9).round(3)
+        array([0.   , 0.5  , 0.679, 1.   ])
+    """
+    theta = np.clip(np.float32(threshold), 1e-3, 1 - 1e-3)
+    above = scores * (1 - theta)
+    return np.asarray(above / (above + (1 - scores) * theta))
 
 
 def run(params: Params, paths: Paths, tracker: Tracker) -> None:
