@@ -42,7 +42,7 @@ VALUES = {
         "selection_share": 0.2,
     },
     "train_classifier": NETWORK | {"backbone": {"model_name": "resnet10t"}},
-    "generate_cams": {"scales": [1.0, 1.5]},
+    "generate_cams": {"scales": [1.0, 1.5], "batch_size": 4},
     "refine": {"chains": {"none": [], "crf": [{"name": "dense_crf", "n_iters": 2}]}},
     "train_segmenter": NETWORK,
     "predict_masks": {"scales": [1.0]},
@@ -142,16 +142,16 @@ def test_evaluations_agree_where_they_must(finished: Paths, params: Params) -> N
 
 
 @pytest.mark.parametrize(
-    ("stage", "out", "started"),
+    ("stage", "out", "started", "files"),
     [
-        ("train_classifier", "models/classifier", ".work.last.pt"),
-        ("generate_cams", "data/cams", "*.npz"),
-        ("refine_cams crf", "data/refined/crf", "*.npz"),
-        ("train_segmenter", "models/segmenter", ".work.last.pt"),
+        ("train_classifier", "models/classifier", ".work.last.pt", 1),
+        ("generate_cams", "data/cams", "*.npz", 6),  # one batch of four, and half of the next
+        ("refine_cams crf", "data/refined/crf", "*.npz", 6),
+        ("train_segmenter", "models/segmenter", ".work.last.pt", 1),
     ],
 )
 def test_killed_stage_goes_on_and_ends_in_the_same_bytes(
-    finished: Paths, tmp_path: Path, stage: str, out: str, started: str
+    finished: Paths, tmp_path: Path, stage: str, out: str, started: str, files: int
 ) -> None:
     root = tmp_path / "root"
     shutil.copytree(finished.root, root)
@@ -168,7 +168,7 @@ def test_killed_stage_goes_on_and_ends_in_the_same_bytes(
     )
     partial_out = (root / out).with_name(f".{Path(out).name}.partial")
     deadline = time.monotonic() + 120
-    while not list(partial_out.glob(started)):
+    while len(list(partial_out.glob(started))) < files:
         assert process.poll() is None, "the stage ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.002)
@@ -178,6 +178,8 @@ def test_killed_stage_goes_on_and_ends_in_the_same_bytes(
     kept = {file: file.stat().st_mtime_ns for file in partial_out.glob("*.npz")}
     subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
     assert hashes(root, out) == hashes(finished.root, out)
-    for file, changed in kept.items():
-        assert (root / out / file.name).stat().st_mtime_ns == changed, "finished work was redone"
+    redone = [
+        file.name for file, at in kept.items() if (root / out / file.name).stat().st_mtime_ns != at
+    ]
+    assert len(redone) < 4, "more than the batch that was cut short was done again"
     assert not partial_out.exists()

@@ -53,7 +53,7 @@ def unary_probs(scores: np.ndarray, settings: DenseCrfSettings) -> np.ndarray:
         (P + 1, H, W) float32, positive, summing to 1 over the first axis; 0 is background.
 
     Example:
-        >>> unary_probs(np.full((1, 1, 1), 0.9, np.float32), DenseCrfSettings()).ravel()
+        >>> unary_probs(np.full((1, 1, 1), 0.9, np.float32), DenseCrfSettings()).ravel().round(3)
         array([0.25, 0.75], dtype=float32)
     """
     if settings.background == "constant":
