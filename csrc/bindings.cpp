@@ -7,6 +7,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -52,102 +53,105 @@ void check_points(const wsss::DenseCrf& crf, std::size_t points, const char* nam
                                 " points but covers " + std::to_string(points));
 }
 
-// Runs `work` on this thread's workspace, without the GIL.
-template <typename Work>
-auto without_gil(Work&& work) {
-    const nb::gil_scoped_release release;
-    struct Trim {
-        ~Trim() { wsss::trim_thread_workspace(); }
-    } trim;
-    return work(wsss::thread_workspace());
+// A CRF that Python threads may share: without the GIL they would meet in it, so they take turns.
+struct SharedCrf : wsss::DenseCrf {
+    using DenseCrf::DenseCrf;
+    std::mutex in_use;
+
+    // Runs `work` on this thread's workspace, without the GIL.
+    template <typename Work>
+    auto without_gil(std::size_t num_threads, Work&& work) {
+        const nb::gil_scoped_release release;
+        const std::lock_guard<std::mutex> lock(in_use);
+        struct Trim {
+            ~Trim() { wsss::trim_thread_workspace(); }
+        } trim;
+        return work(wsss::thread_workspace(num_threads));
+    }
+};
+
+void set_unary_energy(SharedCrf& crf, const Planes& energy) {
+    check_planes(crf, energy.shape(0), energy.shape(1), "the unary");
+    crf.without_gil(1, [&](wsss::CrfWorkspace&) { crf.set_unary_energy(energy.data()); });
+}
+
+void add_pairwise(SharedCrf& crf, const Planes& features, const CompatArray& compat,
+                  wsss::Normalization normalization, bool phantom_points, std::size_t num_threads) {
+    check_points(crf, features.shape(1), "features");
+    const wsss::Compat weights = to_compat(compat);
+    const wsss::PlaneFeatures points(features.data(), features.shape(1),
+                                     static_cast<int>(features.shape(0)));
+    crf.without_gil(num_threads, [&](wsss::CrfWorkspace& workspace) {
+        crf.add_pairwise(points, weights, normalization, phantom_points, workspace);
+    });
+}
+
+void add_pairwise_gaussian(SharedCrf& crf, std::size_t height, std::size_t width, float sigma_x,
+                           float sigma_y, const CompatArray& compat,
+                           wsss::Normalization normalization, bool phantom_points,
+                           std::size_t num_threads) {
+    check_points(crf, height * width, "height * width");
+    const wsss::Compat weights = to_compat(compat);
+    const float sigma_xy[2] = {sigma_x, sigma_y};
+    crf.without_gil(num_threads, [&](wsss::CrfWorkspace& workspace) {
+        crf.add_pairwise_gaussian(height, width, sigma_xy, weights, normalization, phantom_points,
+                                  workspace);
+    });
+}
+
+void add_pairwise_bilateral(SharedCrf& crf, const Image& image, float sigma_x, float sigma_y,
+                            const std::vector<float>& sigma_rgb, const CompatArray& compat,
+                            wsss::Normalization normalization, bool phantom_points,
+                            std::size_t num_threads) {
+    check_points(crf, image.shape(0) * image.shape(1), "image");
+    if (sigma_rgb.size() != 3) {
+        throw std::invalid_argument("sigma_rgb must have 3 elements but has " +
+                                    std::to_string(sigma_rgb.size()));
+    }
+    const wsss::Compat weights = to_compat(compat);
+    const float sigma_xy[2] = {sigma_x, sigma_y};
+    crf.without_gil(num_threads, [&](wsss::CrfWorkspace& workspace) {
+        crf.add_pairwise_bilateral(image.data(), image.shape(0), image.shape(1), sigma_xy,
+                                   sigma_rgb.data(), weights, normalization, phantom_points,
+                                   workspace);
+    });
+}
+
+void inference(SharedCrf& crf, int n_iters, const OutPlanes& out, std::size_t num_threads) {
+    check_planes(crf, out.shape(0), out.shape(1), "out");
+    crf.without_gil(num_threads, [&](wsss::CrfWorkspace& workspace) {
+        crf.inference(n_iters, out.data(), workspace);
+    });
+}
+
+void step(SharedCrf& crf, const OutPlanes& q, std::size_t num_threads) {
+    check_planes(crf, q.shape(0), q.shape(1), "q");
+    crf.without_gil(num_threads,
+                    [&](wsss::CrfWorkspace& workspace) { crf.step(q.data(), workspace); });
+}
+
+double kl_divergence(SharedCrf& crf, const Planes& q, std::size_t num_threads) {
+    check_planes(crf, q.shape(0), q.shape(1), "q");
+    return crf.without_gil(num_threads, [&](wsss::CrfWorkspace& workspace) {
+        return crf.kl_divergence(q.data(), workspace);
+    });
 }
 
 void bind_dense_crf(nb::module_& m) {
-    nb::class_<wsss::DenseCrf>(m, "DenseCrf")
+    nb::class_<SharedCrf>(m, "DenseCrf")
         .def(nb::init<std::size_t, std::size_t>(), "n_points"_a, "n_labels"_a)
-        .def_prop_ro("n_points", &wsss::DenseCrf::n_points)
-        .def_prop_ro("n_labels", &wsss::DenseCrf::n_labels)
-        .def(
-            "set_unary_energy",
-            [](wsss::DenseCrf& crf, const Planes& energy) {
-                check_planes(crf, energy.shape(0), energy.shape(1), "the unary");
-                const nb::gil_scoped_release release;
-                crf.set_unary_energy(energy.data());
-            },
-            "energy"_a.noconvert())
-        .def(
-            "add_pairwise",
-            [](wsss::DenseCrf& crf, const Planes& features, const CompatArray& compat,
-               wsss::Normalization normalization, bool phantom_points) {
-                check_points(crf, features.shape(1), "features");
-                const wsss::Compat weights = to_compat(compat);
-                without_gil([&](wsss::CrfWorkspace& workspace) {
-                    const auto dim = static_cast<int>(features.shape(0));
-                    crf.add_pairwise(features.data(), dim, weights, normalization, phantom_points,
-                                     workspace);
-                });
-            },
-            "features"_a.noconvert(), "compat"_a.noconvert(), "normalization"_a, "phantom_points"_a)
-        .def(
-            "add_pairwise_gaussian",
-            [](wsss::DenseCrf& crf, std::size_t height, std::size_t width, float sigma_x,
-               float sigma_y, const CompatArray& compat, wsss::Normalization normalization,
-               bool phantom_points) {
-                check_points(crf, height * width, "height * width");
-                const wsss::Compat weights = to_compat(compat);
-                const float sigma_xy[2] = {sigma_x, sigma_y};
-                without_gil([&](wsss::CrfWorkspace& workspace) {
-                    crf.add_pairwise_gaussian(height, width, sigma_xy, weights, normalization,
-                                              phantom_points, workspace);
-                });
-            },
-            "height"_a, "width"_a, "sigma_x"_a, "sigma_y"_a, "compat"_a.noconvert(),
-            "normalization"_a, "phantom_points"_a)
-        .def(
-            "add_pairwise_bilateral",
-            [](wsss::DenseCrf& crf, const Image& image, float sigma_x, float sigma_y,
-               const std::vector<float>& sigma_rgb, const CompatArray& compat,
-               wsss::Normalization normalization, bool phantom_points) {
-                check_points(crf, image.shape(0) * image.shape(1), "image");
-                if (sigma_rgb.size() != 3) {
-                    throw std::invalid_argument("sigma_rgb must have 3 elements but has " +
-                                                std::to_string(sigma_rgb.size()));
-                }
-                const wsss::Compat weights = to_compat(compat);
-                const float sigma_xy[2] = {sigma_x, sigma_y};
-                without_gil([&](wsss::CrfWorkspace& workspace) {
-                    crf.add_pairwise_bilateral(image.data(), image.shape(0), image.shape(1),
-                                               sigma_xy, sigma_rgb.data(), weights, normalization,
-                                               phantom_points, workspace);
-                });
-            },
-            "image"_a.noconvert(), "sigma_x"_a, "sigma_y"_a, "sigma_rgb"_a, "compat"_a.noconvert(),
-            "normalization"_a, "phantom_points"_a)
-        .def(
-            "inference",
-            [](const wsss::DenseCrf& crf, int n_iters, const OutPlanes& out) {
-                check_planes(crf, out.shape(0), out.shape(1), "out");
-                without_gil([&](wsss::CrfWorkspace& workspace) {
-                    crf.inference(n_iters, out.data(), workspace);
-                });
-            },
-            "n_iters"_a, "out"_a.noconvert())
-        .def(
-            "step",
-            [](const wsss::DenseCrf& crf, const OutPlanes& q) {
-                check_planes(crf, q.shape(0), q.shape(1), "q");
-                without_gil([&](wsss::CrfWorkspace& workspace) { crf.step(q.data(), workspace); });
-            },
-            "q"_a.noconvert(), "One mean-field update, in place.")
-        .def(
-            "kl_divergence",
-            [](const wsss::DenseCrf& crf, const Planes& q) {
-                check_planes(crf, q.shape(0), q.shape(1), "q");
-                return without_gil([&](wsss::CrfWorkspace& workspace) {
-                    return crf.kl_divergence(q.data(), workspace);
-                });
-            },
-            "q"_a.noconvert());
+        .def("set_unary_energy", &set_unary_energy, "energy"_a.noconvert())
+        .def("add_pairwise", &add_pairwise, "features"_a.noconvert(), "compat"_a.noconvert(),
+             "normalization"_a, "phantom_points"_a, "num_threads"_a)
+        .def("add_pairwise_gaussian", &add_pairwise_gaussian, "height"_a, "width"_a, "sigma_x"_a,
+             "sigma_y"_a, "compat"_a.noconvert(), "normalization"_a, "phantom_points"_a,
+             "num_threads"_a)
+        .def("add_pairwise_bilateral", &add_pairwise_bilateral, "image"_a.noconvert(), "sigma_x"_a,
+             "sigma_y"_a, "sigma_rgb"_a, "compat"_a.noconvert(), "normalization"_a,
+             "phantom_points"_a, "num_threads"_a)
+        .def("inference", &inference, "n_iters"_a, "out"_a.noconvert(), "num_threads"_a)
+        .def("step", &step, "q"_a.noconvert(), "num_threads"_a, "One mean-field update, in place.")
+        .def("kl_divergence", &kl_divergence, "q"_a.noconvert(), "num_threads"_a);
 }
 
 void refine_images(const std::vector<Image>& images, const std::vector<Volume>& probs,
@@ -184,19 +188,26 @@ void refine_images(const std::vector<Image>& images, const std::vector<Volume>& 
     wsss::refine_images(work, settings, num_threads);
 }
 
-void lattice_filter(const Planes& features, const Planes& values, const OutPlanes& out,
-                    bool phantom_points) {
-    if (values.shape(1) != features.shape(1) || out.shape(1) != features.shape(1) ||
-        out.shape(0) != values.shape(0)) {
-        throw std::invalid_argument(
-            "features (dim, n_points), values (channels, n_points) and "
-            "out (channels, n_points) disagree");
+void filter_points(const std::vector<Planes>& features, const std::vector<Planes>& values,
+                   const std::vector<OutPlanes>& filtered, bool phantom_points,
+                   std::size_t num_threads) {
+    if (values.size() != features.size() || filtered.size() != features.size()) {
+        throw std::invalid_argument("features, values and filtered must be of one length");
     }
-    without_gil([&](wsss::CrfWorkspace& workspace) {
-        wsss::lattice_filter(features.data(), features.shape(1),
-                             static_cast<int>(features.shape(0)), values.data(), values.shape(0),
-                             phantom_points, out.data(), workspace);
-    });
+    std::vector<wsss::PointValues> sets;
+    for (std::size_t i = 0; i < features.size(); ++i) {
+        const std::size_t n_points = features[i].shape(1), channels = values[i].shape(0);
+        if (values[i].shape(1) != n_points || filtered[i].shape(1) != n_points ||
+            filtered[i].shape(0) != channels) {
+            throw std::invalid_argument(
+                "features (dim, n_points), values (channels, n_points) and "
+                "filtered (channels, n_points) disagree");
+        }
+        sets.push_back({features[i].data(), values[i].data(), filtered[i].data(), n_points,
+                        channels, static_cast<int>(features[i].shape(0))});
+    }
+    const nb::gil_scoped_release release;
+    wsss::filter_points(sets, phantom_points, num_threads);
 }
 
 }  // namespace
@@ -213,8 +224,8 @@ NB_MODULE(_native, m) {
           "refined"_a.noconvert(), "sigma_xy"_a, "sigma_rgb"_a, "compat_bilateral"_a,
           "sigma_gaussian"_a, "compat_gaussian"_a, "n_iters"_a, "min_prob"_a, "phantom_points"_a,
           "num_threads"_a);
-    m.def("lattice_filter", &lattice_filter, "features"_a.noconvert(), "values"_a.noconvert(),
-          "out"_a.noconvert(), "phantom_points"_a);
+    m.def("filter_points", &filter_points, "features"_a.noconvert(), "values"_a.noconvert(),
+          "filtered"_a.noconvert(), "phantom_points"_a, "num_threads"_a);
     m.def(
         "instruction_sets",
         [] {
@@ -231,5 +242,5 @@ NB_MODULE(_native, m) {
                                             "' here; see instruction_sets()");
             }
         },
-        "name"_a, "Choose one for the whole process; all give the same bits.");
+        "name"_a, "Choose one for the whole process; they differ in rounding alone.");
 }

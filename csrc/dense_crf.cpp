@@ -13,6 +13,10 @@ namespace {
 // What a thread keeps between calls: a 21-label image of 500 x 375 fits.
 constexpr std::size_t kKeptBytes = std::size_t{192} << 20;
 
+// Of that, tables that only building a lattice needs, when the image is a large one.
+constexpr std::size_t kKeptLatticeBytes = std::size_t{24} << 20;
+constexpr std::size_t kKeptPositions = 2;
+
 constexpr float kMaxFloat = std::numeric_limits<float>::max();
 
 void check_sigma(const char* name, const float* sigma, int count) {
@@ -25,8 +29,21 @@ void check_sigma(const char* name, const float* sigma, int count) {
     }
 }
 
-// Packs a compatibility for the sweep. Its sign there is that of an energy's negation.
-void pack_compat(const Compat& compat, std::size_t labels, std::size_t width, PairwiseTerm& term) {
+void check_n_iters(int n_iters) {
+    if (n_iters < 0) {
+        throw std::invalid_argument("n_iters must be at least 0 but is " + std::to_string(n_iters));
+    }
+}
+
+// Threads for each of `count` tasks that run at a time.
+std::size_t threads_each(std::size_t num_threads, std::size_t count) {
+    return count == 0 ? 1 : std::max<std::size_t>(1, num_threads / count);
+}
+
+// Packs a compatibility, times `gain`, for the sweep. Its sign there is that of an energy's
+// negation.
+void pack_compat(const Compat& compat, float gain, std::size_t labels, std::size_t width,
+                 PairwiseTerm& term) {
     const std::size_t expected = compat.is_matrix ? labels * labels : labels;
     if (compat.values.size() != expected) {
         throw std::invalid_argument(
@@ -48,41 +65,63 @@ void pack_compat(const Compat& compat, std::size_t labels, std::size_t width, Pa
     for (std::size_t r = 0; r < rows; ++r) {
         for (std::size_t c = 0; c < labels; ++c) {
             packed[r * width + c] =
-                compat.is_matrix
-                    ? -0.5f * (compat.values[r * labels + c] + compat.values[c * labels + r])
-                    : compat.values[c];
+                gain * (compat.is_matrix ? -0.5f * (compat.values[r * labels + c] +
+                                                    compat.values[c * labels + r])
+                                         : compat.values[c]);
         }
-    }
-}
-
-// Position features x / sigma[0] and y / sigma[1], as two planes.
-void position_features(std::size_t height, std::size_t width, const float sigma[2], float* out) {
-    float* x_plane = out;
-    float* y_plane = out + height * width;
-    for (std::size_t x = 0; x < width; ++x) x_plane[x] = static_cast<float>(x) / sigma[0];
-    for (std::size_t y = 0; y < height; ++y) {
-        if (y > 0) std::copy_n(x_plane, width, x_plane + y * width);
-        std::fill_n(y_plane + y * width, width, static_cast<float>(y) / sigma[1]);
     }
 }
 
 }  // namespace
 
 std::size_t CrfWorkspace::bytes() const noexcept {
-    std::size_t total = lattice.bytes() + features.bytes() + vertices.bytes() + scratch.bytes();
+    std::size_t total = lattice.bytes() + vertices.bytes() + scratch.bytes();
+    for (const PositionLattice& position : positions) total += position.lattice->bytes();
     for (const AlignedBuffer<float>& buffer : values) total += buffer.bytes();
     return total;
 }
 
-CrfWorkspace& thread_workspace() {
+CrfWorkspace& thread_workspace(std::size_t num_threads) {
     thread_local CrfWorkspace workspace;
+    workspace.num_threads = num_threads;
     return workspace;
 }
 
 void trim_thread_workspace() {
-    CrfWorkspace& workspace = thread_workspace();
+    CrfWorkspace& workspace = thread_workspace(1);
     if (workspace.bytes() > kKeptBytes) workspace = CrfWorkspace();
 }
+
+// ---- Lattices.
+
+void NormalisedLattice::build(const Features& features, Normalization normalization,
+                              bool phantom_points, CrfWorkspace& workspace) {
+    lattice.build(features, phantom_points, workspace.num_threads, workspace.lattice);
+    // An image that needs this much needs it more during inference.
+    if (workspace.lattice.bytes() > kKeptLatticeBytes) workspace.lattice = LatticeWorkspace();
+    norm = normalization;
+    if (norm == Normalization::none) return;
+    const std::size_t n = lattice.n_points();
+    float* factor = scale.reserve(n);
+    lattice.filter_ones(workspace.vertices.reserve(lattice.n_rows()), workspace.num_threads,
+                        factor);
+    for (std::size_t i = 0; i < n; ++i) {
+        const float mass = factor[i] + 1e-20f;
+        factor[i] = norm == Normalization::symmetric ? 1.0f / std::sqrt(mass) : 1.0f / mass;
+    }
+}
+
+const float* NormalisedLattice::scale_in() const noexcept {
+    const bool scaled = norm == Normalization::symmetric || norm == Normalization::before;
+    return scaled ? scale.data() : nullptr;
+}
+
+const float* NormalisedLattice::scale_out() const noexcept {
+    const bool scaled = norm == Normalization::symmetric || norm == Normalization::after;
+    return scaled ? scale.data() : nullptr;
+}
+
+// ---- Terms.
 
 DenseCrf::DenseCrf(std::size_t n_points, std::size_t n_labels) {
     reset(n_points, n_labels);
@@ -108,7 +147,7 @@ void DenseCrf::reset(std::size_t n_points, std::size_t n_labels) {
 
 std::size_t DenseCrf::bytes() const noexcept {
     std::size_t total = neg_unary_.bytes();
-    for (const auto& term : terms_) total += term->bytes();
+    for (const PairwiseTerm& term : terms_) total += term.own ? term.own->bytes() : 0;
     return total;
 }
 
@@ -121,66 +160,52 @@ void DenseCrf::set_unary_energy(const float* energy) {
             std::to_string(bad / n_points_) + ", point " + std::to_string(bad % n_points_) +
             "; clip probabilities away from 0 before taking the logarithm");
     }
-    float* rows = neg_unary_.reserve(n_points_ * width_);
-    kernels().load_energy(energy, n_points_, n_labels_, width_, n_points_, rows);
-    has_unary_ = true;
-}
-
-void DenseCrf::set_unary_probs(const float* probs, float min_prob) {
-    float* rows = neg_unary_.reserve(n_points_ * width_);
-    kernels().load_probs(probs, n_points_, n_labels_, width_, n_points_, min_prob, rows);
+    float* negated = neg_unary_.reserve(count);
+    for (std::size_t i = 0; i < count; ++i) negated[i] = -energy[i];
     has_unary_ = true;
 }
 
 PairwiseTerm& DenseCrf::next_term() {
-    if (n_terms_ == terms_.size()) terms_.push_back(std::make_unique<PairwiseTerm>());
-    return *terms_[n_terms_];  // counted once it is complete, as anything before may throw
+    if (n_terms_ == terms_.size()) terms_.emplace_back();
+    return terms_[n_terms_];  // counted once it is complete, as anything before may throw
 }
 
-void DenseCrf::normalise(PairwiseTerm& term, Normalization norm, CrfWorkspace& workspace) const {
-    const Permutohedral& lattice = term.lattice;
-    const float alpha = lattice.alpha();
-    float* in = term.scale_in.reserve(n_points_);
-    float* out = term.scale_out.reserve(n_points_);
-    if (norm == Normalization::none) {
-        std::fill_n(in, n_points_, 1.0f);
-        std::fill_n(out, n_points_, alpha);
-        return;
-    }
-    lattice.filter_ones(workspace.vertices.reserve(lattice.n_vertices()), in);
-    for (std::size_t i = 0; i < n_points_; ++i) {
-        const float mass = in[i] + 1e-20f;
-        const float factor =
-            norm == Normalization::symmetric ? 1.0f / std::sqrt(mass) : 1.0f / mass;
-        in[i] = norm == Normalization::after ? 1.0f : factor;
-        out[i] = norm == Normalization::before ? alpha : alpha * factor;
-    }
-}
-
-void DenseCrf::add_pairwise(const float* features, int dim, const Compat& compat,
-                            Normalization norm, bool phantom_points, CrfWorkspace& workspace) {
+void DenseCrf::add_term(std::shared_ptr<const NormalisedLattice> lattice, const Compat& compat) {
     PairwiseTerm& term = next_term();
-    pack_compat(compat, n_labels_, width_, term);
-    term.grid = {};
-    term.lattice.build(features, n_points_, dim, phantom_points, workspace.lattice);
-    normalise(term, norm, workspace);
+    pack_compat(compat, lattice->lattice.alpha(), n_labels_, width_, term);
+    term.lattice = std::move(lattice);
     ++n_terms_;
+}
+
+void DenseCrf::add_pairwise(const Features& features, const Compat& compat, Normalization norm,
+                            bool phantom_points, CrfWorkspace& workspace) {
+    PairwiseTerm& term = next_term();
+    term.lattice.reset();
+    if (term.own == nullptr) term.own = std::make_shared<NormalisedLattice>();
+    term.own->build(features, norm, phantom_points, workspace);
+    add_term(term.own, compat);
 }
 
 void DenseCrf::add_pairwise_gaussian(std::size_t height, std::size_t width, const float sigma_xy[2],
                                      const Compat& compat, Normalization norm, bool phantom_points,
                                      CrfWorkspace& workspace) {
     check_sigma("sigma_xy", sigma_xy, 2);
-    const PositionGrid grid{height, width, sigma_xy[0], sigma_xy[1], norm, phantom_points};
-    if (next_term().grid == grid) {  // left by the last image
-        pack_compat(compat, n_labels_, width_, next_term());
-        ++n_terms_;
-        return;
+    std::vector<PositionLattice>& known = workspace.positions;
+    const auto same = std::find_if(known.begin(), known.end(), [&](const PositionLattice& one) {
+        return one.height == height && one.width == width && one.sigma_x == sigma_xy[0] &&
+               one.sigma_y == sigma_xy[1] && one.norm == norm &&
+               one.phantom_points == phantom_points;
+    });
+    if (same != known.end()) {
+        std::rotate(known.begin(), same, same + 1);
+    } else {
+        auto lattice = std::make_shared<NormalisedLattice>();
+        lattice->build(PixelFeatures(height, width, sigma_xy), norm, phantom_points, workspace);
+        if (known.size() == kKeptPositions) known.pop_back();
+        known.insert(known.begin(), {height, width, sigma_xy[0], sigma_xy[1], norm, phantom_points,
+                                     std::move(lattice)});
     }
-    float* features = workspace.features.reserve(2 * n_points_);
-    position_features(height, width, sigma_xy, features);
-    add_pairwise(features, 2, compat, norm, phantom_points, workspace);
-    terms_[n_terms_ - 1]->grid = grid;
+    add_term(known.front().lattice, compat);
 }
 
 void DenseCrf::add_pairwise_bilateral(const std::uint8_t* rgb, std::size_t height,
@@ -190,21 +215,8 @@ void DenseCrf::add_pairwise_bilateral(const std::uint8_t* rgb, std::size_t heigh
                                       CrfWorkspace& workspace) {
     check_sigma("sigma_xy", sigma_xy, 2);
     check_sigma("sigma_rgb", sigma_rgb, 3);
-    float* features = workspace.features.reserve(5 * n_points_);
-    position_features(height, width, sigma_xy, features);
-    float level[3][256];
-    for (int c = 0; c < 3; ++c) {
-        for (int v = 0; v < 256; ++v) level[c][v] = static_cast<float>(v) / sigma_rgb[c];
-    }
-    float* red = features + 2 * n_points_;
-    float* green = red + n_points_;
-    float* blue = green + n_points_;
-    for (std::size_t i = 0; i < n_points_; ++i) {
-        red[i] = level[0][rgb[3 * i]];
-        green[i] = level[1][rgb[3 * i + 1]];
-        blue[i] = level[2][rgb[3 * i + 2]];
-    }
-    add_pairwise(features, 5, compat, norm, phantom_points, workspace);
+    add_pairwise(PixelFeatures(height, width, sigma_xy, rgb, sigma_rgb), compat, norm,
+                 phantom_points, workspace);
 }
 
 void DenseCrf::check_has_unary() const {
@@ -214,91 +226,132 @@ void DenseCrf::check_has_unary() const {
     }
 }
 
-std::vector<TermView> DenseCrf::term_views() const {
-    std::vector<TermView> views;
-    for (std::size_t m = 0; m < n_terms_; ++m) {
-        const PairwiseTerm& term = *terms_[m];
-        views.push_back({term.lattice.vertex(), term.lattice.weight(), term.lattice.corners(),
-                         term.scale_in.data(), term.scale_out.data(), term.compat_kind,
-                         term.compat.data(), nullptr, nullptr});
-    }
-    return views;
-}
+// ---- Inference.
 
-SweepArgs DenseCrf::sweep_args(CrfWorkspace& workspace) const {
-    SweepArgs args{};
-    args.end = n_points_;
-    args.labels = n_labels_;
-    args.width = width_;
-    args.row_stride = n_points_;
-    args.n_terms = n_terms_;
-    args.scratch = workspace.scratch.reserve((kBlock + 1) * width_);
-    return args;
-}
-
-// Runs `sweep` with fresh accumulators, then blurs them into the terms' values_in.
-void DenseCrf::splat_blurred(SweepArgs& sweep, std::vector<TermView>& views,
-                             CrfWorkspace& workspace) const {
-    if (workspace.values.size() < 2 * views.size()) workspace.values.resize(2 * views.size());
-    for (std::size_t m = 0; m < views.size(); ++m) {
-        const std::size_t count = terms_[m]->lattice.n_vertices() * width_;
-        float* first = workspace.values[2 * m].reserve(count);
-        views[m].values_out = first;
-        if (views[m].values_in == first) {
-            views[m].values_out = workspace.values[2 * m + 1].reserve(count);
+// Sweeps over all strips, with what the terms have blurred and are to splat.
+class DenseCrf::Pass {
+  public:
+    Pass(const DenseCrf& crf, CrfWorkspace& workspace) : crf_(crf), workspace_(workspace) {
+        args_.labels = crf.n_labels_;
+        args_.width = crf.width_;
+        args_.row_stride = crf.n_points_;
+        args_.n_terms = crf.n_terms_;
+        workspace.scratch.reserve(n_strips(crf.n_points_) * scratch_per_strip());
+        if (workspace.values.size() < 2 * crf.n_terms_) workspace.values.resize(2 * crf.n_terms_);
+        for (std::size_t m = 0; m < crf.n_terms_; ++m) {
+            const PairwiseTerm& term = crf.terms_[m];
+            const Permutohedral& lattice = term.lattice->lattice;
+            views_.push_back({lattice.simplex(), nullptr, lattice.weight(), lattice.corners(),
+                              term.lattice->scale_in(), term.lattice->scale_out(), term.compat_kind,
+                              term.compat.data(), nullptr, nullptr});
         }
-        std::fill_n(views[m].values_out, count, 0.0f);
     }
-    sweep.terms = views.data();
-    kernels().sweep(sweep);
-    for (std::size_t m = 0; m < views.size(); ++m) {
-        terms_[m]->lattice.blur(views[m].values_out, width_);
-        views[m].values_in = views[m].values_out;
-        views[m].values_out = nullptr;
+
+    // Make rows as `args` says (its ranges, terms and sizes are filled in here).
+    SweepArgs args() const { return args_; }
+    void sweep(const SweepArgs& args) { run(args); }
+
+    // The same, and let the terms filter them: the next sweep adds the result.
+    void sweep_and_filter(const SweepArgs& args) {
+        const std::size_t width = crf_.width_;
+        const std::size_t num_threads = workspace_.num_threads;
+        for (std::size_t m = 0; m < views_.size(); ++m) {
+            const std::size_t count = crf_.terms_[m].lattice->lattice.n_rows() * width;
+            float* accumulator = workspace_.values[2 * m].reserve(count);
+            if (views_[m].values_in == accumulator) {
+                accumulator = workspace_.values[2 * m + 1].reserve(count);
+            }
+            std::fill_n(accumulator, count, 0.0f);
+            views_[m].values_out = accumulator;
+        }
+        run(args);
+        for (std::size_t m = 0; m < views_.size(); ++m) {
+            crf_.terms_[m].lattice->lattice.blur(views_[m].values_out, width, num_threads);
+            views_[m].values_in = views_[m].values_out;
+            views_[m].values_out = nullptr;
+        }
     }
-}
+
+  private:
+    std::size_t scratch_per_strip() const { return (kBlock + 1) * crf_.width_; }
+
+    void run(const SweepArgs& args) {
+        const std::size_t n_points = crf_.n_points_;
+        const auto sweep_strip = [&](std::size_t strip) {
+            const FlushDenormals flush;
+            std::vector<TermView> views = views_;
+            for (std::size_t m = 0; m < views.size(); ++m) {
+                views[m].rows = crf_.terms_[m].lattice->lattice.rows(strip);
+            }
+            SweepArgs own = args;
+            own.begin = strip_begin(n_points, strip);
+            own.end = strip_begin(n_points, strip + 1);
+            own.terms = views.data();
+            own.scratch = workspace_.scratch.data() + strip * scratch_per_strip();
+            kernels().sweep(own);
+        };
+        ThreadPool::instance().run(n_strips(n_points), workspace_.num_threads, sweep_strip);
+    }
+
+    const DenseCrf& crf_;
+    CrfWorkspace& workspace_;
+    SweepArgs args_{};
+    std::vector<TermView> views_;
+};
 
 void DenseCrf::inference(int n_iters, float* q, CrfWorkspace& workspace) const {
     check_has_unary();
-    if (n_iters < 0) {
-        throw std::invalid_argument("n_iters must be at least 0 but is " + std::to_string(n_iters));
+    check_n_iters(n_iters);
+    Pass pass(*this, workspace);
+    SweepArgs update = pass.args();
+    update.neg_unary = neg_unary_.data();
+    update.softmax = true;
+    for (int t = 0; t < n_iters && n_terms_ > 0; ++t) pass.sweep_and_filter(update);
+    update.q_out = q;
+    pass.sweep(update);
+}
+
+void DenseCrf::inference_from_probs(const float* probs, float min_prob, int n_iters, float* q,
+                                    CrfWorkspace& workspace) const {
+    check_n_iters(n_iters);
+    Pass pass(*this, workspace);
+    SweepArgs update = pass.args();
+    update.softmax = true;
+    update.probs = probs;
+    update.min_prob = min_prob;
+    if (n_iters > 0 && n_terms_ > 0) {
+        update.log_probs = q;
+        pass.sweep_and_filter(update);
+        update.probs = nullptr;
+        update.log_probs = nullptr;
+        update.neg_unary = q;
+        for (int t = 1; t < n_iters; ++t) pass.sweep_and_filter(update);
     }
-    const FlushDenormals flush;
-    std::vector<TermView> views = term_views();
-    SweepArgs args = sweep_args(workspace);
-    args.neg_unary = neg_unary_.data();
-    args.softmax = true;
-    args.terms = views.data();
-    if (!views.empty()) {
-        for (int t = 0; t < n_iters; ++t) splat_blurred(args, views, workspace);
-    }
-    args.q_out = q;
-    kernels().sweep(args);
+    update.q_out = q;
+    pass.sweep(update);
 }
 
 void DenseCrf::step(float* q, CrfWorkspace& workspace) const {
     check_has_unary();
-    const FlushDenormals flush;
-    std::vector<TermView> views = term_views();
-    SweepArgs args = sweep_args(workspace);
-    args.q_in = q;
-    splat_blurred(args, views, workspace);
-    args.q_in = nullptr;
-    args.neg_unary = neg_unary_.data();
-    args.softmax = true;
-    args.q_out = q;
-    kernels().sweep(args);
+    Pass pass(*this, workspace);
+    SweepArgs given = pass.args();
+    given.q_in = q;
+    pass.sweep_and_filter(given);
+    SweepArgs update = pass.args();
+    update.neg_unary = neg_unary_.data();
+    update.softmax = true;
+    update.q_out = q;
+    pass.sweep(update);
 }
 
 void DenseCrf::apply_pairwise(const float* q, float* out, CrfWorkspace& workspace) const {
-    const FlushDenormals flush;
-    std::vector<TermView> views = term_views();
-    SweepArgs args = sweep_args(workspace);
-    args.q_in = q;
-    splat_blurred(args, views, workspace);
-    args.q_in = nullptr;
-    args.q_out = out;
-    kernels().sweep(args);
+    Pass pass(*this, workspace);
+    SweepArgs given = pass.args();
+    given.q_in = q;
+    pass.sweep_and_filter(given);
+    SweepArgs messages = pass.args();
+    messages.q_out = out;
+    pass.sweep(messages);
 }
 
 double DenseCrf::kl_divergence(const float* q, CrfWorkspace& workspace) const {
@@ -306,18 +359,19 @@ double DenseCrf::kl_divergence(const float* q, CrfWorkspace& workspace) const {
     std::vector<float> pairwise(n_labels_ * n_points_);
     apply_pairwise(q, pairwise.data(), workspace);
     double total = 0;
-    for (std::size_t l = 0; l < n_labels_; ++l) {
-        for (std::size_t i = 0; i < n_points_; ++i) {
-            const double p = q[l * n_points_ + i];
-            const double unary = -neg_unary_.data()[i * width_ + l];
-            total += p * (std::log(std::max(p, 1e-20)) + unary - pairwise[l * n_points_ + i]);
-        }
+    for (std::size_t k = 0; k < pairwise.size(); ++k) {
+        const double p = q[k];
+        const double unary = -neg_unary_.data()[k];
+        total += p * (std::log(std::max(p, 1e-20)) + unary - pairwise[k]);
     }
     return total;
 }
 
+// ---- Batches.
+
 void refine_images(const std::vector<ImageProbs>& images, const DenseCrfSettings& settings,
                    std::size_t num_threads) {
+    const std::size_t threads_per_image = threads_each(num_threads, images.size());
     const auto refine = [&](std::size_t index) {
         const ImageProbs& image = images[index];
         const std::size_t n_points = image.height * image.width;
@@ -331,7 +385,7 @@ void refine_images(const std::vector<ImageProbs>& images, const DenseCrfSettings
                 ", row " + std::to_string(bad % n_points / image.width) + ", column " +
                 std::to_string(bad % image.width) + "; apply a softmax to logits first");
         }
-        CrfWorkspace& workspace = thread_workspace();
+        CrfWorkspace& workspace = thread_workspace(threads_per_image);
         thread_local std::unique_ptr<DenseCrf> kept;
         if (kept) {
             kept->reset(n_points, image.n_labels);
@@ -339,7 +393,6 @@ void refine_images(const std::vector<ImageProbs>& images, const DenseCrfSettings
             kept = std::make_unique<DenseCrf>(n_points, image.n_labels);
         }
         DenseCrf& crf = *kept;
-        crf.set_unary_probs(image.probs, settings.min_prob);
         const auto weights = [&](float w) {
             return Compat{std::vector<float>(image.n_labels, w), false};
         };
@@ -356,20 +409,27 @@ void refine_images(const std::vector<ImageProbs>& images, const DenseCrfSettings
                                        weights(settings.compat_bilateral), Normalization::symmetric,
                                        settings.phantom_points, workspace);
         }
-        crf.inference(settings.n_iters, image.refined, workspace);
+        crf.inference_from_probs(image.probs, settings.min_prob, settings.n_iters, image.refined,
+                                 workspace);
         trim_thread_workspace();
         if (crf.bytes() > kKeptBytes) kept.reset();
     };
     ThreadPool::instance().run(images.size(), num_threads, refine);
 }
 
-void lattice_filter(const float* features, std::size_t n_points, int dim, const float* values,
-                    std::size_t channels, bool phantom_points, float* out,
-                    CrfWorkspace& workspace) {
-    DenseCrf crf(n_points, channels);
-    crf.add_pairwise(features, dim, Compat{std::vector<float>(channels, 1.0f), false},
-                     Normalization::none, phantom_points, workspace);
-    crf.apply_pairwise(values, out, workspace);
+void filter_points(const std::vector<PointValues>& sets, bool phantom_points,
+                   std::size_t num_threads) {
+    const std::size_t threads_per_set = threads_each(num_threads, sets.size());
+    ThreadPool::instance().run(sets.size(), num_threads, [&](std::size_t index) {
+        const PointValues& one = sets[index];
+        CrfWorkspace& workspace = thread_workspace(threads_per_set);
+        DenseCrf crf(one.n_points, one.channels);
+        crf.add_pairwise(PlaneFeatures(one.features, one.n_points, one.dim),
+                         Compat{std::vector<float>(one.channels, 1.0f), false}, Normalization::none,
+                         phantom_points, workspace);
+        crf.apply_pairwise(one.values, one.filtered, workspace);
+        trim_thread_workspace();
+    });
 }
 
 }  // namespace wsss

@@ -28,7 +28,7 @@ namespace {
 
 const Kernels* best() {
 #if WSSS_HAVE_AVX2
-    if (__builtin_cpu_supports("avx2")) return &avx2::table;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &avx2::table;
 #endif
     return &baseline::table;
 }

@@ -2,7 +2,6 @@
 // namespace; see simd.h for why nothing here may instantiate std:: templates.
 #include <cmath>
 
-#include "embed_isa.h"
 #include "simd.h"
 #include "wsss/kernels.h"
 
@@ -86,120 +85,57 @@ void blur(float* values, std::size_t width, ChainList chains) {
     for (; c < width; c += 8) blur_columns<F8, 1>(values + c, width, chains);
 }
 
-// ---- The sweep.
+// ---- The sweep. `rows` are those of the points first .. first + count - 1; kCorners 0 is any.
 
 // Sum of the corners' rows of point i (Adams 2010, section 3.4).
-template <typename F, int kVectors>
+template <typename F, int kVectors, int kCorners>
 Row<F, kVectors> slice(const TermView& term, std::size_t i, std::size_t width, std::size_t column) {
+    const std::size_t corners = kCorners > 0 ? kCorners : term.corners;
+    const std::int32_t* corner = term.rows + term.simplex[i] * corners;
+    const float* weight = term.weight + i * corners;
+    const float* values = term.values_in + column;
     Row<F, kVectors> sum = Row<F, kVectors>::zero();
-    const std::int32_t* vertex = term.vertex + i * term.corners;
-    const float* weight = term.weight + i * term.corners;
-    for (std::size_t k = 0; k < term.corners; ++k) {
-        const float* row = term.values_in + static_cast<std::size_t>(vertex[k]) * width + column;
+    for (std::size_t k = 0; k < corners; ++k) {
+        const float* row = values + static_cast<std::size_t>(corner[k]) * width;
         sum.add_scaled(broadcast<F>(weight[k]), Row<F, kVectors>::from(row));
     }
     return sum;
 }
 
-// Columns [column, column + kVectors * lanes) of the energies' negation for a block of points.
-template <typename F, int kVectors>
-void energy_columns(const SweepArgs& a, std::size_t width, std::size_t first, std::size_t count,
-                    std::size_t column, float* rows) {
+// rows += compat * scale_out * slice, for columns [column, column + kVectors * lanes).
+template <typename F, int kVectors, int kCorners>
+void slice_columns(const TermView& term, std::size_t width, std::size_t first, std::size_t count,
+                   std::size_t column, float* rows) {
     using R = Row<F, kVectors>;
+    const R compat = R::from(term.compat + column);
+    const float* scale = term.scale_out;
     for (std::size_t p = 0; p < count; ++p) {
-        const std::size_t i = first + p;
-        R row = a.neg_unary ? R::from(a.neg_unary + i * width + column) : R::zero();
-        for (std::size_t m = 0; m < a.n_terms; ++m) {
-            const TermView& term = a.terms[m];
-            if (term.values_in == nullptr || term.compat_kind != CompatKind::diagonal) continue;
-            const R sliced = slice<F, kVectors>(term, i, width, column);
-            const R compat = R::from(term.compat + column);
-            const F scale = broadcast<F>(term.scale_out[i]);
-            for (int g = 0; g < kVectors; ++g) {
-                row.part[g] = row.part[g] + (scale * sliced.part[g]) * compat.part[g];
-            }
+        const R sliced = slice<F, kVectors, kCorners>(term, first + p, width, column);
+        const F factor = broadcast<F>(scale ? scale[first + p] : 1.0f);
+        R row = R::from(rows + p * width + column);
+        for (int g = 0; g < kVectors; ++g) {
+            row.part[g] = row.part[g] + (factor * sliced.part[g]) * compat.part[g];
         }
         row.to(rows + p * width + column);
     }
 }
 
-// Adds a full compatibility matrix's terms: row += sum over l of sliced[l] * compat[l].
-template <typename F>
-void add_matrix_terms(const SweepArgs& a, std::size_t width, std::size_t first, std::size_t count,
-                      float* rows) {
-    float* sliced = a.scratch + kBlock * width;
-    for (std::size_t m = 0; m < a.n_terms; ++m) {
-        const TermView& term = a.terms[m];
-        if (term.values_in == nullptr || term.compat_kind != CompatKind::matrix) continue;
-        for (std::size_t p = 0; p < count; ++p) {
-            for (std::size_t c = 0; c < width; c += lanes_of<F>) {
-                slice<F, 1>(term, first + p, width, c).to(sliced + c);
-            }
-            const float scale = term.scale_out[first + p];
-            float* row = rows + p * width;
-            for (std::size_t l = 0; l < a.labels; ++l) {
-                const F q = broadcast<F>(scale * sliced[l]);
-                for (std::size_t c = 0; c < width; c += lanes_of<F>) {
-                    store(row + c, load<F>(row + c) + q * load<F>(term.compat + l * width + c));
-                }
-            }
-        }
-    }
-}
-
-// Butterflies leave the result in every lane, so no broadcast follows. A row of four lanes shares
-// its vector with the next point's row.
-template <int kLanesPerRow>
-F8 row_max(F8 x) {
-    x = max(x, swap1(x));
-    x = max(x, swap2(x));
-    if constexpr (kLanesPerRow == 8) x = max(x, swap4(x));
-    return x;
-}
-template <int kLanesPerRow>
-F8 row_sum(F8 x) {
-    x = x + swap1(x);
-    x = x + swap2(x);
-    if constexpr (kLanesPerRow == 8) x = x + swap4(x);
-    return x;
-}
-
-// Rows of width 4 are taken two at a time; `rows` has room for an even number of them.
-template <int kWidth>
-void softmax_rows(float* rows, std::size_t runtime_width, std::size_t count) {
-    constexpr int kRowLanes = kWidth == 4 ? 4 : 8;
-    const std::size_t width = kWidth > 8 ? kWidth : kWidth > 0 ? 8 : runtime_width;
-    const std::size_t total = kWidth == 4 ? (count + 1) / 2 : count;
-    const F8 one = broadcast<F8>(1.0f);
-    for (std::size_t p = 0; p < total; ++p) {
-        float* row = rows + p * width;
-        F8 high = load<F8>(row);
-        for (std::size_t c = 8; c < width; c += 8) high = max(high, load<F8>(row + c));
-        high = row_max<kRowLanes>(high);
-        F8 sum = broadcast<F8>(0.0f);
-        for (std::size_t c = 0; c < width; c += 8) {
-            const F8 e = exp_nonpositive(load<F8>(row + c) - high);
-            store(row + c, e);
-            sum = sum + e;
-        }
-        const F8 factor = one / row_sum<kRowLanes>(sum);
-        for (std::size_t c = 0; c < width; c += 8) store(row + c, load<F8>(row + c) * factor);
-    }
-}
-
-template <typename F, int kVectors>
+template <typename F, int kVectors, int kCorners>
 void splat_columns(const TermView& term, std::size_t width, std::size_t first, std::size_t count,
                    std::size_t column, const float* rows) {
     using R = Row<F, kVectors>;
+    const std::size_t corners = kCorners > 0 ? kCorners : term.corners;
+    const float* scale = term.scale_in;
+    float* values = term.values_out + column;
     for (std::size_t p = 0; p < count; ++p) {
         const std::size_t i = first + p;
         R row = R::from(rows + p * width + column);
-        const F scale = broadcast<F>(term.scale_in[i]);
-        for (int g = 0; g < kVectors; ++g) row.part[g] = row.part[g] * scale;
-        const std::int32_t* vertex = term.vertex + i * term.corners;
-        const float* weight = term.weight + i * term.corners;
-        for (std::size_t k = 0; k < term.corners; ++k) {
-            float* to = term.values_out + static_cast<std::size_t>(vertex[k]) * width + column;
+        const F factor = broadcast<F>(scale ? scale[i] : 1.0f);
+        for (int g = 0; g < kVectors; ++g) row.part[g] = row.part[g] * factor;
+        const std::int32_t* corner = term.rows + term.simplex[i] * corners;
+        const float* weight = term.weight + i * corners;
+        for (std::size_t k = 0; k < corners; ++k) {
+            float* to = values + static_cast<std::size_t>(corner[k]) * width;
             R sum = R::from(to);
             sum.add_scaled(broadcast<F>(weight[k]), row);
             sum.to(to);
@@ -207,27 +143,97 @@ void splat_columns(const TermView& term, std::size_t width, std::size_t first, s
     }
 }
 
-// Between label-major planes and rows, in tiles of 8 by 8. `map` is applied to every value, and
-// labels past the last are `padding`.
+// A full compatibility matrix: row += sum over l of sliced[l] * compat[l].
+template <typename F>
+void slice_with_matrix(const TermView& term, std::size_t labels, std::size_t width,
+                       std::size_t first, std::size_t count, float* rows, float* sliced) {
+    for (std::size_t p = 0; p < count; ++p) {
+        for (std::size_t c = 0; c < width; c += lanes_of<F>) {
+            slice<F, 1, 0>(term, first + p, width, c).to(sliced + c);
+        }
+        const float scale = term.scale_out ? term.scale_out[first + p] : 1.0f;
+        float* row = rows + p * width;
+        for (std::size_t l = 0; l < labels; ++l) {
+            const F q = broadcast<F>(scale * sliced[l]);
+            for (std::size_t c = 0; c < width; c += lanes_of<F>) {
+                store(row + c, load<F>(row + c) + q * load<F>(term.compat + l * width + c));
+            }
+        }
+    }
+}
+
+// Rows of width 4 are taken two at a time. Blocks of eight vectors share their reductions, which
+// keeps these from being one long chain of shuffles.
+template <int kWidth>
+void softmax_rows(float* rows, std::size_t runtime_width, std::size_t count) {
+    const auto larger = [](F8 a, F8 b) { return max(a, b); };
+    const auto sum = [](F8 a, F8 b) { return a + b; };
+    const F8 one = broadcast<F8>(1.0f);
+    if constexpr (kWidth == 4) {
+        // Two rows a vector: reduce each half by exchanging within it.
+        for (std::size_t p = 0; p < count; p += 2) {
+            const F8 x = load<F8>(rows + p * 4);
+            F8 high = max(x, swap1(x));
+            high = max(high, swap2(high));
+            const F8 e = exp_nonpositive(x - high);
+            F8 total = e + swap1(e);
+            total = total + swap2(total);
+            store(rows + p * 4, e * (one / total));
+        }
+        return;
+    }
+    const std::size_t width = kWidth > 8 ? kWidth : kWidth > 0 ? 8 : runtime_width;
+    for (std::size_t p = 0; p < count; p += kLanes) {
+        float* block = rows + p * width;
+        F8 part[kLanes];
+        float of_row[kLanes];
+        for (std::size_t i = 0; i < kLanes; ++i) {
+            const float* row = block + i * width;
+            part[i] = load<F8>(row);
+            for (std::size_t c = 8; c < width; c += 8) part[i] = max(part[i], load<F8>(row + c));
+        }
+        store(of_row, reduce_each(part, larger));
+        for (std::size_t i = 0; i < kLanes; ++i) {
+            float* row = block + i * width;
+            const F8 high = broadcast<F8>(of_row[i]);
+            part[i] = broadcast<F8>(0.0f);
+            for (std::size_t c = 0; c < width; c += 8) {
+                const F8 e = exp_nonpositive(load<F8>(row + c) - high);
+                store(row + c, e);
+                part[i] = part[i] + e;
+            }
+        }
+        store(of_row, one / reduce_each(part, sum));
+        for (std::size_t i = 0; i < kLanes; ++i) {
+            float* row = block + i * width;
+            const F8 factor = broadcast<F8>(of_row[i]);
+            for (std::size_t c = 0; c < width; c += 8) store(row + c, load<F8>(row + c) * factor);
+        }
+    }
+}
+
+// From label-major planes to rows, in tiles of 8 by 8. `map` is applied to eight points of a label
+// at a time, and labels past the last are `padding`. Eight labels at a time: planes often lie a
+// power of two apart, and a cache set has few more lines.
 template <typename Map>
 void rows_from_planes(const float* planes, std::size_t stride, std::size_t labels,
                       std::size_t width, std::size_t count, float padding, float* rows, Map map) {
-    for (std::size_t p = 0; p < count; p += kLanes) {
-        const std::size_t n = count - p < kLanes ? count - p : kLanes;
-        for (std::size_t c = 0; c < width; c += kLanes) {
+    for (std::size_t c = 0; c < width; c += kLanes) {
+        for (std::size_t p = 0; p < count; p += kLanes) {
+            const std::size_t n = count - p < kLanes ? count - p : kLanes;
             F8 tile[kLanes];
             for (std::size_t l = 0; l < kLanes; ++l) {
                 if (c + l >= labels) {
                     tile[l] = broadcast<F8>(padding);
                     continue;
                 }
-                const float* from = planes + (c + l) * stride + p;
+                const std::size_t at = (c + l) * stride + p;
                 if (n == kLanes) {
-                    tile[l] = map(load<F8>(from));
+                    tile[l] = map(load<F8>(planes + at), at, n);
                 } else {
                     float tail[kLanes] = {};
-                    for (std::size_t i = 0; i < n; ++i) tail[i] = from[i];
-                    tile[l] = map(load<F8>(tail));
+                    for (std::size_t i = 0; i < n; ++i) tail[i] = planes[at + i];
+                    tile[l] = map(load<F8>(tail), at, n);
                 }
             }
             transpose(tile);
@@ -261,45 +267,127 @@ void planes_from_rows(const float* rows, std::size_t stride, std::size_t labels,
     }
 }
 
+constexpr float kMinusInfinity = -HUGE_VALF;
+
+void load_rows(const SweepArgs& a, std::size_t width, std::size_t first, std::size_t count,
+               float* rows) {
+    if (a.q_in != nullptr) {
+        rows_from_planes(a.q_in + first, a.row_stride, a.labels, width, count, 0.0f, rows,
+                         [](F8 q, std::size_t, std::size_t) { return q; });
+    } else if (a.probs != nullptr) {
+        const F8 least = broadcast<F8>(a.min_prob);
+        const F8 one = broadcast<F8>(1.0f);
+        float* kept = a.log_probs != nullptr ? a.log_probs + first : nullptr;
+        rows_from_planes(a.probs + first, a.row_stride, a.labels, width, count, kMinusInfinity,
+                         rows, [&](F8 p, std::size_t at, std::size_t n) {
+                             const F8 floored = max(p, least);
+                             const F8 x = log_positive(select(floored > one, one, floored));
+                             if (kept != nullptr && n == kLanes) {
+                                 store(kept + at, x);
+                             } else if (kept != nullptr) {
+                                 std::memcpy(kept + at, &x, n * sizeof(float));
+                             }
+                             return x;
+                         });
+    } else if (a.neg_unary != nullptr) {
+        rows_from_planes(a.neg_unary + first, a.row_stride, a.labels, width, count, kMinusInfinity,
+                         rows, [](F8 u, std::size_t, std::size_t) { return u; });
+    } else {
+        for (std::size_t i = 0; i < count * width; ++i) rows[i] = 0.0f;
+    }
+}
+
+// All columns of a term's slice or splat, with its number of corners known where it is a usual one.
+template <typename F, int kVectors, int kCorners, bool kAnyWidth>
+void slice_corners(const TermView& term, std::size_t width, std::size_t first, std::size_t count,
+                   float* rows) {
+    constexpr std::size_t kSlab = kVectors * lanes_of<F>;
+    std::size_t c = 0;
+    for (; c + kSlab <= width; c += kSlab) {
+        slice_columns<F, kVectors, kCorners>(term, width, first, count, c, rows);
+    }
+    for (; kAnyWidth && c < width; c += 8) {
+        slice_columns<F8, 1, kCorners>(term, width, first, count, c, rows);
+    }
+}
+
+template <typename F, int kVectors, bool kAnyWidth>
+void slice_term(const TermView& term, std::size_t width, std::size_t first, std::size_t count,
+                float* rows) {
+    switch (term.corners) {
+        case 3:
+            return slice_corners<F, kVectors, 3, kAnyWidth>(term, width, first, count, rows);
+        case 6:
+            return slice_corners<F, kVectors, 6, kAnyWidth>(term, width, first, count, rows);
+        default:
+            return slice_corners<F, kVectors, 0, kAnyWidth>(term, width, first, count, rows);
+    }
+}
+
+template <typename F, int kVectors, int kCorners, bool kAnyWidth>
+void splat_corners(const TermView& term, std::size_t width, std::size_t first, std::size_t count,
+                   const float* rows) {
+    constexpr std::size_t kSlab = kVectors * lanes_of<F>;
+    std::size_t c = 0;
+    for (; c + kSlab <= width; c += kSlab) {
+        splat_columns<F, kVectors, kCorners>(term, width, first, count, c, rows);
+    }
+    for (; kAnyWidth && c < width; c += 8) {
+        splat_columns<F8, 1, kCorners>(term, width, first, count, c, rows);
+    }
+}
+
+template <typename F, int kVectors, bool kAnyWidth>
+void splat_term(const TermView& term, std::size_t width, std::size_t first, std::size_t count,
+                const float* rows) {
+    switch (term.corners) {
+        case 3:
+            return splat_corners<F, kVectors, 3, kAnyWidth>(term, width, first, count, rows);
+        case 6:
+            return splat_corners<F, kVectors, 6, kAnyWidth>(term, width, first, count, rows);
+        default:
+            return splat_corners<F, kVectors, 0, kAnyWidth>(term, width, first, count, rows);
+    }
+}
+
 // kWidth 0: any multiple of 8, in slabs of columns.
 template <typename F, int kVectors, int kWidth>
 void sweep_width(const SweepArgs& a) {
     const std::size_t width = kWidth > 0 ? kWidth : a.width;
-    constexpr std::size_t kSlab = kVectors * lanes_of<F>;
+    constexpr bool kAnyWidth = kWidth == 0;
+    const float* planes = a.q_in ? a.q_in : a.probs ? a.probs : a.neg_unary;
     float* rows = a.scratch;
     for (std::size_t first = a.begin; first < a.end; first += kBlock) {
         const std::size_t count = a.end - first < kBlock ? a.end - first : kBlock;
-        if (a.q_in != nullptr) {
-            rows_from_planes(a.q_in + first, a.row_stride, a.labels, width, count, 0.0f, rows,
-                             [](F8 q) { return q; });
-        } else {
-            std::size_t c = 0;
-            for (; c + kSlab <= width; c += kSlab) {
-                energy_columns<F, kVectors>(a, width, first, count, c, rows);
+        load_rows(a, width, first, count, rows);
+        // More planes than the hardware follows by itself.
+        for (std::size_t l = 0; planes != nullptr && l < a.labels; ++l) {
+            const float* next = planes + l * a.row_stride + first + kBlock;
+            for (std::size_t i = 0; i < kBlock; i += 16) prefetch(next + i);
+        }
+        for (std::size_t m = 0; m < a.n_terms; ++m) {
+            const TermView& term = a.terms[m];
+            if (term.values_in == nullptr) continue;
+            if (term.compat_kind == CompatKind::matrix) {
+                slice_with_matrix<F>(term, a.labels, width, first, count, rows,
+                                     rows + kBlock * width);
+            } else {
+                slice_term<F, kVectors, kAnyWidth>(term, width, first, count, rows);
             }
-            if constexpr (kWidth == 0) {
-                for (; c < width; c += 8) energy_columns<F8, 1>(a, width, first, count, c, rows);
-            }
-            add_matrix_terms<F>(a, width, first, count, rows);
-            if (kWidth == 4 && count % 2 == 1) {
-                store(rows + count * 4, broadcast<F4>(0.0f));  // softmax takes rows in pairs
-            }
-            if (a.softmax) softmax_rows<kWidth>(rows, width, count);
+        }
+        if (a.softmax) {
+            // It takes rows in groups of up to eight: make the missing ones harmless.
+            const std::size_t whole = (count + kLanes - 1) / kLanes * kLanes;
+            for (std::size_t i = count * width; i < whole * width; ++i) rows[i] = 0.0f;
+            softmax_rows<kWidth>(rows, width, count);
         }
         if (a.q_out != nullptr) {
             planes_from_rows(rows, a.row_stride, a.labels, width, count, a.q_out + first);
         }
         for (std::size_t m = 0; m < a.n_terms; ++m) {
-            if (a.terms[m].values_out == nullptr) continue;
-            std::size_t c = 0;
-            for (; c + kSlab <= width; c += kSlab) {
-                splat_columns<F, kVectors>(a.terms[m], width, first, count, c, rows);
-            }
-            if constexpr (kWidth == 0) {
-                for (; c < width; c += 8) {
-                    splat_columns<F8, 1>(a.terms[m], width, first, count, c, rows);
-                }
-            }
+            const TermView& term = a.terms[m];
+            if (term.values_out == nullptr) continue;
+            splat_term<F, kVectors, kAnyWidth>(term, width, first, count, rows);
         }
     }
 }
@@ -321,26 +409,7 @@ void sweep(const SweepArgs& a) {
     }
 }
 
-// ---- Unary rows and input checks.
-
-constexpr float kMinusInfinity = -HUGE_VALF;
-
-void load_energy(const float* source, std::size_t stride, std::size_t labels, std::size_t width,
-                 std::size_t count, float* rows) {
-    const F8 minus_one = broadcast<F8>(-1.0f);
-    rows_from_planes(source, stride, labels, width, count, kMinusInfinity, rows,
-                     [&](F8 energy) { return energy * minus_one; });
-}
-
-void load_probs(const float* source, std::size_t stride, std::size_t labels, std::size_t width,
-                std::size_t count, float min_prob, float* rows) {
-    const F8 least = broadcast<F8>(min_prob);
-    const F8 one = broadcast<F8>(1.0f);
-    rows_from_planes(source, stride, labels, width, count, kMinusInfinity, rows, [&](F8 p) {
-        const F8 floored = max(p, least);
-        return log_positive(select(floored > one, one, floored));
-    });
-}
+// ---- Input checks.
 
 std::size_t first_outside(const float* values, std::size_t count, float low, float high) {
     constexpr std::size_t kChunk = 1024;
@@ -361,9 +430,10 @@ std::size_t first_outside(const float* values, std::size_t count, float low, flo
 
 }  // namespace
 
+void embed(const float* features, int d, const float* scale, EmbeddedBlock* out);  // embed_isa.cpp
+
 extern const Kernels table;
-const Kernels table = {WSSS_NAME_OF(WSSS_ISA), embed, blur, sweep, load_energy, load_probs,
-                       first_outside};
+const Kernels table = {WSSS_NAME_OF(WSSS_ISA), embed, blur, sweep, first_outside};
 
 }  // namespace WSSS_ISA
 }  // namespace wsss

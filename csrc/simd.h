@@ -1,4 +1,4 @@
-// Four or eight floats at a time, for kernels_isa.cpp only.
+// Four or eight floats at a time, for embed_isa.cpp and kernels_isa.cpp only.
 //
 // GCC and Clang lower their vector extension to whatever the target has (two SSE or NEON registers
 // for eight floats, one AVX register, ...). Elsewhere, or with WSSS_SCALAR_LANES, plain arrays with
@@ -60,20 +60,30 @@ inline F max(F a, F b) {
 }
 
 // Exchange lanes i and i ^ distance.
-inline F4 swap1(F4 x) {
-    return __builtin_shufflevector(x, x, 1, 0, 3, 2);
-}
-inline F4 swap2(F4 x) {
-    return __builtin_shufflevector(x, x, 2, 3, 0, 1);
-}
 inline F8 swap1(F8 x) {
     return __builtin_shufflevector(x, x, 1, 0, 3, 2, 5, 4, 7, 6);
 }
 inline F8 swap2(F8 x) {
     return __builtin_shufflevector(x, x, 2, 3, 0, 1, 6, 7, 4, 5);
 }
-inline F8 swap4(F8 x) {
-    return __builtin_shufflevector(x, x, 4, 5, 6, 7, 0, 1, 2, 3);
+
+// Lane i of the result combines the eight lanes of r[i].
+template <typename Combine>
+inline F8 reduce_each(const F8 r[8], Combine combine) {
+    F8 half[4], quarter[2];
+    for (int i = 0; i < 4; ++i) {
+        const F8 a = r[2 * i], b = r[2 * i + 1];
+        half[i] = combine(__builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13),
+                          __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15));
+    }
+    for (int i = 0; i < 2; ++i) {
+        const F8 a = half[2 * i], b = half[2 * i + 1];
+        quarter[i] = combine(__builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13),
+                             __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15));
+    }
+    const F8 a = quarter[0], b = quarter[1];
+    return combine(__builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11),
+                   __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15));
 }
 
 // Transpose eight vectors of eight lanes.
@@ -184,22 +194,25 @@ inline Lanes<float, N> max(Lanes<float, N> a, Lanes<float, N> b) {
     for (int i = 0; i < N; ++i) a.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
     return a;
 }
-template <int N>
-inline Lanes<float, N> exchange(Lanes<float, N> x, int distance) {
-    Lanes<float, N> r;
-    for (int i = 0; i < N; ++i) r.lane[i] = x.lane[i ^ distance];
+inline F8 exchange(F8 x, int distance) {
+    F8 r;
+    for (int i = 0; i < 8; ++i) r.lane[i] = x.lane[i ^ distance];
     return r;
 }
-template <int N>
-inline Lanes<float, N> swap1(Lanes<float, N> x) {
+inline F8 swap1(F8 x) {
     return exchange(x, 1);
 }
-template <int N>
-inline Lanes<float, N> swap2(Lanes<float, N> x) {
+inline F8 swap2(F8 x) {
     return exchange(x, 2);
 }
-inline F8 swap4(F8 x) {
-    return exchange(x, 4);
+template <typename Combine>
+inline F8 reduce_each(const F8 r[8], Combine combine) {
+    F8 t[8];
+    for (int i = 0; i < 8; ++i) {
+        for (int j = 0; j < 8; ++j) t[j].lane[i] = r[i].lane[j];
+    }
+    return combine(combine(combine(t[0], t[2]), combine(t[1], t[3])),
+                   combine(combine(t[4], t[6]), combine(t[5], t[7])));
 }
 inline void transpose(F8 r[8]) {
     for (int i = 0; i < 8; ++i) {
@@ -212,6 +225,14 @@ inline void transpose(F8 r[8]) {
 }
 
 #endif
+
+inline void prefetch(const void* address) {
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_prefetch(address);
+#else
+    (void)address;
+#endif
+}
 
 template <typename F, typename T>
 inline F load(const T* from) {
@@ -243,13 +264,12 @@ inline F exp_nonpositive(F x) {
     const F y = x * broadcast<F>(1.44269504088896340736f);
     const F rounded = y + broadcast<F>(kRounder);
     const F f = y - (rounded - broadcast<F>(kRounder));  // in [-1/2, 1/2]
-    // 2^f, least maximum relative error of degree 6 (1.9e-9 before rounding).
-    F p = broadcast<F>(1.5345811588e-4f);
-    p = p * f + broadcast<F>(1.3399931216e-3f);
-    p = p * f + broadcast<F>(9.6184889587e-3f);
-    p = p * f + broadcast<F>(5.5503287770e-2f);
-    p = p * f + broadcast<F>(2.4022646890e-1f);
-    p = p * f + broadcast<F>(6.9314720574e-1f);
+    // 2^f, least maximum relative error of degree 5 (7.5e-8, about a rounding).
+    F p = broadcast<F>(1.3276472049e-3f);
+    p = p * f + broadcast<F>(9.6755413847e-3f);
+    p = p * f + broadcast<F>(5.5507132738e-2f);
+    p = p * f + broadcast<F>(2.4022119723e-1f);
+    p = p * f + broadcast<F>(6.9314696706e-1f);
     p = p * f + broadcast<F>(1.0f);
     const F scaled = from_bits(bits(p) + (bits(rounded) << 23));  // p * 2^n
     return select(y >= broadcast<F>(-126.0f), scaled, broadcast<F>(0.0f));

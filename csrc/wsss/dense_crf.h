@@ -35,39 +35,42 @@ struct Compat {
     bool is_matrix = false;
 };
 
-// What a position-only lattice depends on: a batch of images of one size needs it once.
-struct PositionGrid {
-    std::size_t height = 0;
-    std::size_t width = 0;
-    float sigma_x = 0;
-    float sigma_y = 0;
+// A lattice and the factors 1 / sqrt(K 1), or 1 / K 1, of its points.
+struct NormalisedLattice {
+    Permutohedral lattice;
     Normalization norm = Normalization::none;
-    bool phantom_points = false;
+    AlignedBuffer<float> scale;  // unused without normalisation
 
-    bool operator==(const PositionGrid& other) const {
-        return height == other.height && width == other.width && sigma_x == other.sigma_x &&
-               sigma_y == other.sigma_y && norm == other.norm &&
-               phantom_points == other.phantom_points;
-    }
+    void build(const Features& features, Normalization norm, bool phantom_points,
+               struct CrfWorkspace& workspace);
+    const float* scale_in() const noexcept;   // null for 1
+    const float* scale_out() const noexcept;  // null for 1
+    std::size_t bytes() const noexcept { return lattice.bytes() + scale.bytes(); }
+};
+
+// A position-only lattice, which all images of one size share.
+struct PositionLattice {
+    std::size_t height;
+    std::size_t width;
+    float sigma_x;
+    float sigma_y;
+    Normalization norm;
+    bool phantom_points;
+    std::shared_ptr<const NormalisedLattice> lattice;
 };
 
 struct PairwiseTerm {
-    PositionGrid grid;  // of size 0 if the lattice was built from anything else
-    Permutohedral lattice;
-    AlignedBuffer<float> scale_in;
-    AlignedBuffer<float> scale_out;  // lattice.alpha() included
+    std::shared_ptr<const NormalisedLattice> lattice;
+    std::shared_ptr<NormalisedLattice> own;  // memory of the last lattice that is not shared
     CompatKind compat_kind = CompatKind::diagonal;
-    AlignedBuffer<float> compat;  // as TermView wants it
-
-    std::size_t bytes() const noexcept {
-        return lattice.bytes() + scale_in.bytes() + scale_out.bytes() + compat.bytes();
-    }
+    AlignedBuffer<float> compat;  // as TermView wants it, the lattice's alpha included
 };
 
-// Memory shared by successive inferences of one thread.
+// What an operation may use: memory, which successive operations of one thread share, and threads.
 struct CrfWorkspace {
+    std::size_t num_threads = 1;
     LatticeWorkspace lattice;
-    AlignedBuffer<float> features;
+    std::vector<PositionLattice> positions;  // latest first
     AlignedBuffer<float> vertices;
     AlignedBuffer<float> scratch;
     std::vector<AlignedBuffer<float>> values;  // two per term: blurred, and being splatted
@@ -77,7 +80,7 @@ struct CrfWorkspace {
 
 // This thread's workspace; trim at the end of an operation returns it to the system if it has
 // grown beyond what an ordinary photograph needs.
-CrfWorkspace& thread_workspace();
+CrfWorkspace& thread_workspace(std::size_t num_threads);
 void trim_thread_workspace();
 
 class DenseCrf {
@@ -95,11 +98,8 @@ class DenseCrf {
     // (n_labels, n_points) energies, finite.
     void set_unary_energy(const float* energy);
 
-    // Energies -log(max(p, min_prob)) of (n_labels, n_points) probabilities in [0, 1].
-    void set_unary_probs(const float* probs, float min_prob);
-
-    // Any features, as in permutohedral.h.
-    void add_pairwise(const float* features, int dim, const Compat& compat, Normalization norm,
+    // Any features.
+    void add_pairwise(const Features& features, const Compat& compat, Normalization norm,
                       bool phantom_points, CrfWorkspace& workspace);
 
     // Position, and position with colour, of an image of `height` x `width` = n_points pixels.
@@ -114,30 +114,33 @@ class DenseCrf {
     // (n_labels, n_points) probabilities after n_iters >= 0 updates of softmax(-U).
     void inference(int n_iters, float* q, CrfWorkspace& workspace) const;
 
+    // The same from the unary -log(max(probs, min_prob)) of (n_labels, n_points) probabilities in
+    // [0, 1], which is kept in q meanwhile.
+    void inference_from_probs(const float* probs, float min_prob, int n_iters, float* q,
+                              CrfWorkspace& workspace) const;
+
     // One update of q, in place.
     void step(float* q, CrfWorkspace& workspace) const;
 
-    // out = sum_m C_m N_m K_m N_m q, without unary and softmax.
+    // out = sum_m C_m N_m K_m N_m q, without unary and softmax. They may be one.
     void apply_pairwise(const float* q, float* out, CrfWorkspace& workspace) const;
 
     // The variational free energy of q: KL(q || P) up to a constant.
     double kl_divergence(const float* q, CrfWorkspace& workspace) const;
 
   private:
+    class Pass;
+
     void check_has_unary() const;
-    std::vector<TermView> term_views() const;
-    void splat_blurred(SweepArgs& sweep, std::vector<TermView>& views,
-                       CrfWorkspace& workspace) const;
-    SweepArgs sweep_args(CrfWorkspace& workspace) const;
-    void normalise(PairwiseTerm& term, Normalization norm, CrfWorkspace& workspace) const;
+    void add_term(std::shared_ptr<const NormalisedLattice> lattice, const Compat& compat);
     PairwiseTerm& next_term();
 
     std::size_t n_points_ = 0;
     std::size_t n_labels_ = 0;
     std::size_t width_ = 0;
     bool has_unary_ = false;
-    AlignedBuffer<float> neg_unary_;                    // (n_points, width)
-    std::vector<std::unique_ptr<PairwiseTerm>> terms_;  // the first n_terms_ are in use
+    AlignedBuffer<float> neg_unary_;   // (n_labels, n_points)
+    std::vector<PairwiseTerm> terms_;  // the first n_terms_ are in use
     std::size_t n_terms_ = 0;
 };
 
@@ -162,13 +165,22 @@ struct ImageProbs {
     std::size_t n_labels;
 };
 
-// Refines each image, images in parallel. An image is one thread's work.
+// Refines each image: images in parallel, and threads that are left over within an image.
 void refine_images(const std::vector<ImageProbs>& images, const DenseCrfSettings& settings,
                    std::size_t num_threads);
 
-// Raw lattice filter: out = alpha * slice(blur(splat(values))) for (channels, n_points) planes, the
-// kernel exp(-|f_i - f_k|^2 / 2) up to a factor that is the same for all points and channels.
-void lattice_filter(const float* features, std::size_t n_points, int dim, const float* values,
-                    std::size_t channels, bool phantom_points, float* out, CrfWorkspace& workspace);
+struct PointValues {
+    const float* features;  // (dim, n_points)
+    const float* values;    // (channels, n_points)
+    float* filtered;        // (channels, n_points)
+    std::size_t n_points;
+    std::size_t channels;
+    int dim;
+};
+
+// Raw lattice filter of each set of points: alpha * slice(blur(splat(values))), the kernel
+// exp(-|f_i - f_k|^2 / 2) up to a factor that is the same for all points and channels.
+void filter_points(const std::vector<PointValues>& sets, bool phantom_points,
+                   std::size_t num_threads);
 
 }  // namespace wsss

@@ -19,7 +19,7 @@ constexpr std::size_t row_width(std::size_t channels) {
     return channels <= 4 ? 4 : (channels + 7) / 8 * 8;
 }
 
-// One block of at most kBlock points, embedded (Adams 2010, section 3.1).
+// kBlock points, embedded (Adams 2010, section 3.1).
 // Vertex r of a point's simplex has coordinates (d+1) * quotient[i] + r, less d+1 where the
 // coordinate's rank exceeds d - r; weight[r] is its barycentric weight.
 struct EmbeddedBlock {
@@ -37,33 +37,40 @@ struct ChainList {
 
 enum class CompatKind { diagonal, matrix };
 
-// One pairwise term as the pass sees it. P points, M vertices.
+// One pairwise term as a sweep sees it.
 struct TermView {
-    const std::int32_t* vertex;  // (P, corners) index of each corner of a point's simplex
-    const float* weight;         // (P, corners) its barycentric weight
-    std::size_t corners;         // d + 1
-    const float* scale_in;       // (P) factor before splatting
-    const float* scale_out;      // (P) factor after slicing
+    const std::uint32_t* simplex;  // of point i: the index of its simplex
+    const std::int32_t* rows;      // (simplices, corners) the row of values of each corner
+    const float* weight;           // (points, corners) the barycentric weight of each corner
+    std::size_t corners;           // d + 1
+    const float* scale_in;         // (points) factor before splatting, or null for 1
+    const float* scale_out;        // (points) factor after slicing, or null for 1
     CompatKind compat_kind;
     const float* compat;  // diagonal: (width) factors; matrix: (labels, width), row l for label l
-    const float* values_in;  // (M, width) blurred values to slice, or null
-    float* values_out;       // (M, width) zeroed accumulator to splat into, or null
+    const float* values_in;  // (vertices, width) blurred values to slice, or null
+    float* values_out;       // (vertices, width) zeroed accumulator to splat into, or null
 };
 
 // One sweep over the points [begin, end): make rows, then hand them on.
-//   rows = q_in                                       if q_in is given, else
-//   rows = neg_unary + sum over terms of compat (scale_out * slice), and their softmax if asked
+//   rows = q_in                                  if q_in is given
+//        = log(max(probs, min_prob)), kept in log_probs if given,
+//        = neg_unary                             if that is given, else 0
+//   rows += sum over terms of compat (scale_out * slice), then their softmax if asked
 //   q_out = rows;  values_out += scale_in * rows      where given
-// `scratch` holds kBlock * width + width floats.
+// All planes are (labels, row_stride); they may be one and the same. `scratch` holds
+// kBlock * width + width floats.
 struct SweepArgs {
     std::size_t begin;
     std::size_t end;
     std::size_t labels;
     std::size_t width;
-    const float* neg_unary;  // (P, width), or null for zero
-    const float* q_in;       // (labels, row_stride), or null
-    float* q_out;            // (labels, row_stride), or null
-    std::size_t row_stride;  // distance between two labels of q_in and q_out, P for a whole image
+    const float* q_in;
+    const float* probs;
+    float min_prob;
+    float* log_probs;
+    const float* neg_unary;
+    float* q_out;
+    std::size_t row_stride;  // distance between two labels of a plane, P for a whole image
     bool softmax;
     const TermView* terms;
     std::size_t n_terms;
@@ -73,22 +80,13 @@ struct SweepArgs {
 struct Kernels {
     const char* name;
 
-    // `count` points; features[j * stride + i], j < d, already divided by sigma.
-    // Reads features in whole groups of kLanes only where they exist.
-    void (*embed)(const float* features, std::size_t stride, std::size_t count, int d,
-                  const float* scale, EmbeddedBlock* out);
+    // One block; features[j * kBlock + p], j < d, already divided by sigma.
+    void (*embed)(const float* features, int d, const float* scale, EmbeddedBlock* out);
 
     // values[v] += (values[v - 1] + values[v + 1]) / 2 along each chain, in place, from old values.
     void (*blur)(float* values, std::size_t width, ChainList chains);
 
     void (*sweep)(const SweepArgs& args);
-
-    // neg_unary rows of `count` points from unary energies, or from probabilities: the log of
-    // max(p, min_prob). source[l * stride + i].
-    void (*load_energy)(const float* source, std::size_t stride, std::size_t labels,
-                        std::size_t width, std::size_t count, float* rows);
-    void (*load_probs)(const float* source, std::size_t stride, std::size_t labels,
-                       std::size_t width, std::size_t count, float min_prob, float* rows);
 
     // Index of the first element outside [low, high], NaN included, or `count`.
     std::size_t (*first_outside)(const float* values, std::size_t count, float low, float high);
@@ -98,7 +96,8 @@ struct Kernels {
 const Kernels& kernels();
 
 // Names accepted by set_instruction_set: those built in and supported here, best first.
-// All of them give the same bits; the choice exists so that a test can say so.
+// They differ in rounding alone: all embed alike, some fuse multiply-add elsewhere. The choice
+// exists so that a test can say so.
 std::size_t instruction_sets(const char* names[], std::size_t room);
 bool set_instruction_set(const char* name);  // false: unknown or unsupported
 

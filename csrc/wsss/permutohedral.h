@@ -4,11 +4,14 @@
 // Adams, Baek & Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice",
 // Computer Graphics Forum 29(2), 2010.
 //
+// Strips. Points are divided into strips by their number alone, so that threads can build and
+// splat without meeting, and the result does not depend on how many there are. A vertex that
+// several strips touch has a row of values in each: its own, and a ghost for every strip but the
+// first. `blur` gathers the ghosts and hands the blurred values back.
+//
 // Contract
-//   Features are component-major float32: component j of point i is features[j * n + i], already
-//   divided by sigma, so that the kernel is exp(-|f_i - f_k|^2 / 2). All must be finite.
-//   Values are rows: channel c of vertex (or point) v is values[v * width + c], width as in
-//   kernels.h.
+//   The kernel is exp(-|f_i - f_k|^2 / 2) of features already divided by sigma; see features.h.
+//   Values are rows: channel c of row r is values[r * width + c], width as in kernels.h.
 //   A lattice is built once, and may then be read by any number of threads.
 //   Users' mistakes throw std::invalid_argument.
 #pragma once
@@ -18,26 +21,29 @@
 #include <vector>
 
 #include "wsss/aligned_buffer.h"
+#include "wsss/features.h"
 #include "wsss/kernels.h"
+#include "wsss/vertex_table.h"
 
 namespace wsss {
 
+constexpr std::size_t kMaxStrips = 4;
+
+// The points [begin, end) of strip s of n_strips(n).
+std::size_t n_strips(std::size_t n_points);
+std::size_t strip_begin(std::size_t n_points, std::size_t strip);
+
 // Memory that building a lattice needs and using it does not. Reusable, one build at a time.
 struct LatticeWorkspace {
-    struct Slot {
-        std::uint64_t key;
-        std::int32_t vertex;
-    };
-    AlignedBuffer<Slot> table;
-    AlignedBuffer<std::uint64_t> keys;
-    AlignedBuffer<std::int32_t> next;
+    VertexTable tables[kMaxStrips];
+    AlignedBuffer<std::int32_t> links;
 
-    std::size_t bytes() const noexcept { return table.bytes() + keys.bytes() + next.bytes(); }
+    std::size_t bytes() const noexcept;
 };
 
 class Permutohedral {
   public:
-    // Embeds `n` points of dimension `d` in 1..kMaxDim, n >= 1.
+    // Embeds n >= 1 points of dimension 1..kMaxDim.
     //
     // `phantom_points` also creates the vertices around the origin when n is not a multiple of 4,
     // as pydensecrf's lattice does (it pads its blocks of 4 with zero features). They take part
@@ -45,31 +51,43 @@ class Permutohedral {
     //
     // Throws std::invalid_argument: a feature is not finite; d is out of range; the features span
     // more lattice cells than a 64-bit key or n more corners than a 32-bit index can number.
-    void build(const float* features, std::size_t n, int d, bool phantom_points,
+    void build(const Features& features, bool phantom_points, std::size_t num_threads,
                LatticeWorkspace& workspace);
 
     std::size_t n_points() const noexcept { return n_points_; }
     std::size_t n_vertices() const noexcept { return n_vertices_; }
+    std::size_t n_rows() const noexcept { return n_vertices_ + ghost_of_.size(); }
     int dim() const noexcept { return dim_; }
     std::size_t corners() const noexcept { return static_cast<std::size_t>(dim_) + 1; }
     std::size_t bytes() const noexcept;
 
-    // (n, d + 1): the corners of each point's simplex, and their barycentric weights.
-    const std::int32_t* vertex() const noexcept { return vertex_.data(); }
+    // (n_points) the simplex each point lies in, numbered within its strip; (simplices, corners)
+    // the row of each corner; (n_points, corners) the point's barycentric weights.
+    const std::uint32_t* simplex() const noexcept { return simplex_.data(); }
+    const std::int32_t* rows(std::size_t strip) const noexcept { return rows_[strip].data(); }
     const float* weight() const noexcept { return weight_.data(); }
 
-    // One [1/2 1 1/2] pass along each of the d + 1 axes, in place. (n_vertices, width).
-    void blur(float* values, std::size_t width) const;
+    // One [1/2 1 1/2] pass along each of the d + 1 axes, in place. (n_rows, width).
+    void blur(float* values, std::size_t width, std::size_t num_threads) const;
 
     // The factor 1 / (1 + 2^-d) that pydensecrf applies on slicing: the blur's gain.
     float alpha() const noexcept;
 
-    // K 1: the filter of the constant one, alpha included. `vertices` holds n_vertices floats.
-    void filter_ones(float* vertices, float* out) const;
+    // K 1: the filter of the constant one, alpha included. `values` holds n_rows floats.
+    void filter_ones(float* values, std::size_t num_threads, float* out) const;
 
   private:
-    void choose_packing(const float* features);
-    void link_chains(LatticeWorkspace& workspace);
+    // Along one axis, and where it may be cut for threads: always at the start of a chain.
+    struct Axis {
+        std::vector<std::int32_t> chains;
+        std::vector<std::size_t> cuts;
+    };
+
+    void choose_packing(const Features& features);
+    void embed_strip(const Features& features, std::size_t strip, bool phantom_points,
+                     LatticeWorkspace& workspace);
+    void join_strips(LatticeWorkspace& workspace);
+    void link_axis(int axis, const LatticeWorkspace& workspace, std::int32_t* links);
 
     std::size_t n_points_ = 0;
     std::size_t n_vertices_ = 0;
@@ -77,10 +95,12 @@ class Permutohedral {
     float scale_[kMaxDim] = {};              // feature -> elevated coordinate
     std::int64_t lowest_[kMaxDim] = {};      // least quotient of a coordinate
     std::uint64_t place_[kMaxDim + 1] = {};  // place value of a quotient; 0 for the implied last
-    AlignedBuffer<std::int32_t> vertex_;
+    AlignedBuffer<std::uint32_t> simplex_;
     AlignedBuffer<float> weight_;
-    std::vector<std::int32_t> chains_;           // all axes, one after another
-    std::size_t chain_begin_[kMaxDim + 2] = {};  // where each axis starts
+    std::vector<std::int32_t> rows_[kMaxStrips];
+    std::size_t strip_vertices_[kMaxStrips] = {};
+    std::vector<std::int32_t> ghost_of_;  // ghost g, row n_vertices_ + g, is one of this vertex
+    Axis axes_[kMaxDim + 1];
 };
 
 }  // namespace wsss

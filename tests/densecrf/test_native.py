@@ -43,6 +43,6 @@ def test_refuses_silent_copies() -> None:
     crf.set_unary_energy(np.zeros((2, 4), np.float32))
     for wrong in (np.zeros((2, 4)), np.zeros((4, 2), np.float32).T):
         with pytest.raises(TypeError):
-            crf.inference(1, wrong)
+            crf.inference(1, wrong, 1)
     with pytest.raises(ValueError, match=r"out must have shape .* = \(2, 4\) but has \(3, 4\)"):
-        crf.inference(1, np.zeros((3, 4), np.float32))
+        crf.inference(1, np.zeros((3, 4), np.float32), 1)

@@ -89,6 +89,15 @@ def test_a_noisy_image_of_many_vertices() -> None:
         assert_same(infer(ours, image, unary, setting, 5), infer(theirs, image, unary, setting, 5))
 
 
+@pytest.mark.parametrize("size", [(301, 449), (513, 520)])
+def test_images_in_strips(make_problem, size) -> None:
+    # Two strips and four. Catches a ghost that is not gathered or not given its blurred value.
+    image, probs = make_problem(*size, 3)
+    unary = our_utils.unary_from_softmax(probs)
+    for setting in SETTINGS.values():
+        assert_same(infer(ours, image, unary, setting, 5), infer(theirs, image, unary, setting, 5))
+
+
 @pytest.mark.parametrize("dim", [1, 2, 3, 4, 5, 6, 8])
 def test_scattered_features_of_any_dimension(dim) -> None:
     # Vertices around the origin are pydensecrf's phantoms alone: this fails without them.

@@ -20,10 +20,6 @@ class Normalization(enum.IntEnum):
 
 class DenseCrf:
     def __init__(self, n_points: int, n_labels: int) -> None: ...
-    @property
-    def n_points(self) -> int: ...
-    @property
-    def n_labels(self) -> int: ...
     def set_unary_energy(
         self,
         energy: Annotated[
@@ -40,6 +36,7 @@ class DenseCrf:
         compat: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
         normalization: Normalization,
         phantom_points: bool,
+        num_threads: int,
     ) -> None: ...
     def add_pairwise_gaussian(
         self,
@@ -50,6 +47,7 @@ class DenseCrf:
         compat: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
         normalization: Normalization,
         phantom_points: bool,
+        num_threads: int,
     ) -> None: ...
     def add_pairwise_bilateral(
         self,
@@ -63,15 +61,18 @@ class DenseCrf:
         compat: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
         normalization: Normalization,
         phantom_points: bool,
+        num_threads: int,
     ) -> None: ...
     def inference(
         self,
         n_iters: int,
         out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu")],
+        num_threads: int,
     ) -> None: ...
     def step(
         self,
         q: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu")],
+        num_threads: int,
     ) -> None:
         """One mean-field update, in place."""
 
@@ -81,6 +82,7 @@ class DenseCrf:
             NDArray[numpy.float32],
             dict(shape=(None, None), order="C", device="cpu", writable=False),
         ],
+        num_threads: int,
     ) -> float: ...
 
 def refine_images(
@@ -109,18 +111,27 @@ def refine_images(
     phantom_points: bool,
     num_threads: int,
 ) -> None: ...
-def lattice_filter(
-    features: Annotated[
-        NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)
+def filter_points(
+    features: Sequence[
+        Annotated[
+            NDArray[numpy.float32],
+            dict(shape=(None, None), order="C", device="cpu", writable=False),
+        ]
     ],
-    values: Annotated[
-        NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)
+    values: Sequence[
+        Annotated[
+            NDArray[numpy.float32],
+            dict(shape=(None, None), order="C", device="cpu", writable=False),
+        ]
     ],
-    out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu")],
+    filtered: Sequence[
+        Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu")]
+    ],
     phantom_points: bool,
+    num_threads: int,
 ) -> None: ...
 def instruction_sets() -> list[str]:
     """Instruction sets built in and supported here, best first."""
 
 def set_instruction_set(name: str) -> None:
-    """Choose one for the whole process; all give the same bits."""
+    """Choose one for the whole process; they differ in rounding alone."""

@@ -2,7 +2,8 @@
 
 Differences from pydensecrf, all on the side of saying more: arrays of another real dtype, not
 contiguous or read-only are accepted by copy; results are NumPy arrays; what would crash, wrap
-around or turn into NaN raises `ValueError`.
+around or turn into NaN raises `ValueError`. `get_num_threads()` threads share an image of 131,072
+pixels or more, without the GIL.
 
 By default the numbers are pydensecrf's too (`parity=True`): where the number of points is not a
 multiple of 4 it blurs through a few lattice vertices around the origin that belong to no point,
@@ -25,6 +26,7 @@ from wsss.densecrf._arrays import (
     check_sigmas,
     swapped_hint,
 )
+from wsss.densecrf.threads import get_num_threads
 
 
 class KernelType(IntEnum):
@@ -131,6 +133,7 @@ class DenseCRF:
             self._as_compat(compat),
             _as_normalization(kernel, normalization),
             self._parity,
+            get_num_threads(),
         )
 
     def inference(self, niter: int) -> Float32Array:
@@ -140,7 +143,7 @@ class DenseCRF:
             ValueError: no unary has been set, or `niter` is negative.
         """
         q = np.empty((self._nlabels, self._nvar), np.float32)
-        self._core.inference(check_count("niter", niter, least=0), q)
+        self._core.inference(check_count("niter", niter, least=0), q, get_num_threads())
         return q
 
     def startInference(self) -> tuple[Float32Array, Float32Array, Float32Array]:
@@ -175,7 +178,7 @@ class DenseCRF:
                 f"Q is updated in place, so it must be a writable C-contiguous float32 array of "
                 f"shape {wanted}; take it from startInference()"
             )
-        self._core.step(Q)
+        self._core.step(Q, get_num_threads())
 
     def klDivergence(self, Q: np.ndarray) -> float:
         """KL divergence from the CRF's distribution to `Q`, (L, N), up to a constant.
@@ -189,7 +192,7 @@ class DenseCRF:
                 f"Q must have shape (n_labels, n_points) = ({self._nlabels}, {self._nvar}) "
                 f"but has {q.shape}"
             )
-        return self._core.kl_divergence(q)
+        return self._core.kl_divergence(q, get_num_threads())
 
     def _as_compat(self, compat: float | np.ndarray) -> Float32Array:
         array = as_float32("compat", compat)
@@ -249,6 +252,7 @@ class DenseCRF2D(DenseCRF):
             self._as_compat(compat),
             _as_normalization(kernel, normalization),
             self._parity,
+            get_num_threads(),
         )
 
     def addPairwiseBilateral(
@@ -291,6 +295,7 @@ class DenseCRF2D(DenseCRF):
             self._as_compat(compat),
             _as_normalization(kernel, normalization),
             self._parity,
+            get_num_threads(),
         )
 
 

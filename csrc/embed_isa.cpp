@@ -1,10 +1,8 @@
-// Embedding of points into the permutohedral lattice, for kernels_isa.cpp only.
+// Embedding of points into the permutohedral lattice, for one instruction set.
 //
-// Adams, Baek & Davis 2010, "Fast High-Dimensional Filtering Using the
-// Permutohedral Lattice", section 3.1. The order of operations fixes the rounding and with it the
-// simplex of a point on a boundary; keep it.
-#pragma once
-
+// Adams, Baek & Davis 2010, "Fast High-Dimensional Filtering Using the Permutohedral Lattice",
+// section 3.1. The order of operations fixes the rounding and with it the simplex of a point on a
+// boundary; keep it, and keep it from being contracted (-ffp-contract=off).
 #include <cstddef>
 #include <cstdint>
 
@@ -16,8 +14,8 @@ namespace WSSS_ISA {
 namespace {
 
 template <int kDim>  // 0: any dimension
-void embed_lanes(const float* features, std::size_t stride, int dim, const float* scale,
-                 std::size_t at, EmbeddedBlock* out) {
+void embed_lanes(const float* features, int dim, const float* scale, std::size_t at,
+                 EmbeddedBlock* out) {
     const int d = kDim > 0 ? kDim : dim;
     constexpr int kCorners = (kDim > 0 ? kDim : kMaxDim) + 1;
     const F8 corners = broadcast<F8>(static_cast<float>(d + 1));
@@ -29,7 +27,7 @@ void embed_lanes(const float* features, std::size_t stride, int dim, const float
     F8 elevated[kCorners];
     F8 sum = broadcast<F8>(0.0f);
     for (int j = d; j > 0; --j) {
-        const F8 cf = load<F8>(features + static_cast<std::size_t>(j - 1) * stride) *
+        const F8 cf = load<F8>(features + static_cast<std::size_t>(j - 1) * kBlock) *
                       broadcast<F8>(scale[j - 1]);
         elevated[j] = sum - broadcast<F8>(static_cast<float>(j)) * cf;
         sum = sum + cf;
@@ -85,38 +83,26 @@ void embed_lanes(const float* features, std::size_t stride, int dim, const float
 }
 
 template <int kDim>
-void embed_block(const float* features, std::size_t stride, std::size_t count, int d,
-                 const float* scale, EmbeddedBlock* out) {
-    std::size_t at = 0;
-    for (; at + kLanes <= count; at += kLanes) {
-        embed_lanes<kDim>(features + at, stride, d, scale, at, out);
-    }
-    if (at < count) {
-        float tail[kMaxDim * kLanes] = {};
-        for (int j = 0; j < d; ++j) {
-            for (std::size_t i = at; i < count; ++i) {
-                tail[static_cast<std::size_t>(j) * kLanes + (i - at)] =
-                    features[static_cast<std::size_t>(j) * stride + i];
-            }
-        }
-        embed_lanes<kDim>(tail, kLanes, d, scale, at, out);
-    }
-}
-
-void embed(const float* features, std::size_t stride, std::size_t count, int d, const float* scale,
-           EmbeddedBlock* out) {
-    switch (d) {
-        case 2:
-            return embed_block<2>(features, stride, count, d, scale, out);
-        case 3:
-            return embed_block<3>(features, stride, count, d, scale, out);
-        case 5:
-            return embed_block<5>(features, stride, count, d, scale, out);
-        default:
-            return embed_block<0>(features, stride, count, d, scale, out);
+void embed_block(const float* features, int d, const float* scale, EmbeddedBlock* out) {
+    for (std::size_t at = 0; at < kBlock; at += kLanes) {
+        embed_lanes<kDim>(features + at, d, scale, at, out);
     }
 }
 
 }  // namespace
+
+void embed(const float* features, int d, const float* scale, EmbeddedBlock* out) {
+    switch (d) {
+        case 2:
+            return embed_block<2>(features, d, scale, out);
+        case 3:
+            return embed_block<3>(features, d, scale, out);
+        case 5:
+            return embed_block<5>(features, d, scale, out);
+        default:
+            return embed_block<0>(features, d, scale, out);
+    }
+}
+
 }  // namespace WSSS_ISA
 }  // namespace wsss
