@@ -236,3 +236,199 @@ def test_errors_name_the_image_of_a_list() -> None:
         dense_crf([IMAGE, IMAGE.astype(float)], [PROBS, PROBS])
     with pytest.raises(ValueError, match="2 and 1 elements"):
         dense_crf([IMAGE, IMAGE], [PROBS])
+
+
+# ---- PyTorch tensors: on the CPU they go to the compiled core, elsewhere through PyTorch.
+
+
+def core_settings(setting: str, n_iters: int = 5, parity: bool = False, **changes) -> dict:
+    """What `dense_crf` hands on, for calls of the PyTorch path on the CPU."""
+    return {
+        **SETTINGS[setting],
+        **GAUSSIAN,
+        "n_iters": n_iters,
+        "min_prob": 1e-5,
+        "phantom_points": parity,
+        **changes,
+    }
+
+
+@pytest.fixture
+def mixed_batch(make_problem):
+    """Images of N % 4 = 0..3, a point and lines, of 1 to 40 labels."""
+    torch = pytest.importorskip("torch")
+    sizes = [(1, 1), (1, 7), (9, 1), (12, 15), (13, 17), (11, 22), (9, 15), (33, 47), (66, 67)]
+    counts = [1, 2, 40, 21, 3, 5, 8, 21, 2]
+    problems_ = [make_problem(*s, n, i) for i, (s, n) in enumerate(zip(sizes, counts, strict=True))]
+    return [[torch.from_numpy(p[k]) for p in problems_] for k in (0, 1)]
+
+
+def assert_same_labels(ours, expected) -> None:
+    """At most 1e-5 of the pixels differ, so none in the small images of a test."""
+    for one, other in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-4)
+        mismatch = np.asarray(one).argmax(0) != np.asarray(other).argmax(0)
+        assert mismatch.mean() <= 1e-5
+
+
+def test_cpu_tensors_give_what_arrays_give(mixed_batch) -> None:
+    import torch
+
+    images, probs = mixed_batch
+    expected = dense_crf([i.numpy() for i in images], [p.numpy() for p in probs], n_iters=3)
+    refined = dense_crf(images, probs, n_iters=3)
+    for one, other in zip(refined, expected, strict=True):
+        assert isinstance(one, torch.Tensor)
+        assert one.dtype == torch.float32
+        np.testing.assert_array_equal(one.numpy(), other)
+    assert torch.equal(dense_crf(images[3], probs[3].double(), n_iters=3), refined[3])
+    stack = dense_crf(torch.stack([images[3]] * 2), torch.stack([probs[3]] * 2), n_iters=3)
+    assert torch.equal(stack[1], refined[3])
+    coarse = dense_crf(images[3], probs[3].bfloat16(), n_iters=3)
+    assert torch.equal(coarse, dense_crf(images[3], probs[3].bfloat16().float(), n_iters=3))
+
+
+def test_cpu_tensors_are_not_copied(mixed_batch, monkeypatch) -> None:
+    images, probs = mixed_batch
+    seen = []
+    monkeypatch.setattr(
+        "wsss.densecrf._native.refine_images", lambda i, p, refined, **_: seen.extend([*i, *p])
+    )
+    dense_crf(images, probs)
+    assert [a.ctypes.data for a in seen] == [t.data_ptr() for t in [*images, *probs]]
+
+
+@pytest.mark.parametrize("parity", [False, True])
+@pytest.mark.parametrize("setting", ["A", "B"])
+def test_the_torch_path_answers_as_the_compiled_core(mixed_batch, setting, parity) -> None:
+    # Catches: padded labels that take part, images that meet, an update too many, a wrong scale.
+    from wsss.densecrf.torch_crf import refine_images
+
+    images, probs = mixed_batch
+    expected = dense_crf(
+        images, probs, **SETTINGS[setting], **GAUSSIAN, n_iters=5, parity=parity, num_threads=1
+    )
+    refined = refine_images(images, probs, core_settings(setting, parity=parity))
+    assert_same_labels(refined, expected)
+    assert [r.shape for r in refined] == [p.shape for p in probs]
+    again = refine_images(images, probs, core_settings(setting, parity=parity))
+    assert digest(refined) == digest(again)
+
+
+def test_the_torch_path_of_a_list_is_that_of_its_images(mixed_batch) -> None:
+    # To the bit however the memory divides it; up to rounding one by one, as a softmax adds up
+    # rows of another width in another order.
+    from wsss.densecrf.torch_crf import refine_images
+
+    images, probs = mixed_batch
+    together = refine_images(images, probs, core_settings("A"))
+    for memory_bytes in (0, 1 << 20, 3 << 20, 1 << 40):
+        divided = refine_images(images, probs, core_settings("A"), memory_bytes=memory_bytes)
+        assert digest(divided) == digest(together)
+    for image, one, refined in zip(images, probs, together, strict=True):
+        alone = refine_images([image], [one], core_settings("A"))[0]
+        np.testing.assert_allclose(alone, refined, atol=1e-5)
+    assert refine_images([], [], core_settings("A")) == []
+
+
+def test_the_torch_path_without_terms_or_updates(mixed_batch) -> None:
+    from wsss.densecrf.torch_crf import refine_images
+
+    images, probs = mixed_batch
+    for changes in (
+        {"n_iters": 0},
+        {"compat_bilateral": 0.0, "compat_gaussian": 0.0},
+        {"compat_bilateral": 0.0},
+        {"compat_gaussian": 0.0},
+    ):
+        options = {**SETTINGS["A"], **GAUSSIAN, "n_iters": 2, **changes}
+        refined = refine_images(images, probs, core_settings("A", 2) | changes)
+        assert_same_labels(refined, dense_crf(images, probs, **options))
+
+
+def test_the_torch_path_when_images_need_a_lattice_each(make_problem) -> None:
+    torch = pytest.importorskip("torch")
+    from wsss.densecrf import torch_crf
+    from wsss.densecrf.torch_lattice import BatchKeyError
+
+    image, probs = (torch.from_numpy(a) for a in make_problem(4, 5, 3))
+    sigmas = {"sigma_rgb": 0.06, "sigma_xy": 80.0}  # an image may span 2^57 cells
+    images = [image ^ i for i in range(64)]  # 255 is among their levels
+    expected = dense_crf(images, [probs] * 64, **sigmas, n_iters=2)
+    with pytest.raises(BatchKeyError):
+        torch_crf._terms(images, core_settings("A", 2) | sigmas)
+    refined = torch_crf.refine_images(images, [probs] * 64, core_settings("A", 2) | sigmas)
+    assert_same_labels(refined, expected)
+
+
+@pytest.mark.parametrize(
+    "value, message",
+    [
+        (np.nan, r"probs\[1\] must be probabilities in \[0, 1\] but is nan at label 1, row 2, col"),
+        (np.inf, "inf at label 1, row 2, column 3"),
+        (-0.1, "is -0.100000 at label 1, row 2, column 3; apply a softmax to logits first"),
+        (7.0, "is 7.000000 at label 1, row 2, column 3"),
+    ],
+)
+def test_the_torch_path_words_errors_as_the_compiled_core(value, message) -> None:
+    from wsss.densecrf.torch_crf import refine_images
+
+    torch = pytest.importorskip("torch")
+    images = [torch.from_numpy(IMAGE)] * 2
+    probs = [torch.from_numpy(PROBS), torch.from_numpy(_with(value))]
+    with pytest.raises(ValueError, match=message):
+        dense_crf(images, probs)
+    with pytest.raises(ValueError, match=message):
+        refine_images(images, probs, core_settings("A"))
+    with pytest.raises(ValueError, match=r"lattice cells.*larger sigma"):
+        refine_images([images[0] + 255], probs[:1], core_settings("A", sigma_rgb=1e-5))
+
+
+def test_mixtures_are_refused_with_the_way_out() -> None:
+    torch = pytest.importorskip("torch")
+    image, probs = torch.from_numpy(IMAGE), torch.from_numpy(PROBS)
+    with pytest.raises(ValueError, match=r"images is on cpu, probs is no tensor; torch.from_numpy"):
+        dense_crf(image, PROBS)
+    with pytest.raises(ValueError, match=r"images\[0\] is on cpu, probs\[1\] is on meta"):
+        dense_crf([image, image], [probs, probs.to("meta")])
+    with pytest.raises(ValueError, match=r"probs requires grad.*probs.detach\(\), or train with"):
+        dense_crf(image, probs.clone().requires_grad_())
+
+
+def test_tensors_of_another_device_are_checked_alike() -> None:
+    # What does not look at values is checked before anything runs: no GPU is needed to see it.
+    torch = pytest.importorskip("torch")
+    image = torch.from_numpy(IMAGE).to("meta")
+    probs = torch.from_numpy(PROBS).to("meta")
+    for wrong_image, wrong_probs, message in [
+        (image.float(), probs, "images must be uint8 RGB.*but has dtype torch.float32"),
+        (image[..., 0], probs, r"\(height, width, 3\) but has \(3, 4\)"),
+        (image, probs.transpose(1, 2), "height and width are swapped"),
+        (image, probs.to(torch.complex64), "real numbers"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            dense_crf(wrong_image, wrong_probs)
+
+
+def digest(refined) -> bytes:
+    return b"".join(r.cpu().numpy().tobytes() for r in refined)
+
+
+@pytest.mark.parametrize("parity", [False, True])
+@pytest.mark.parametrize("setting", ["A", "B"])
+def test_a_gpu_answers_as_the_cpu(cuda, make_problem, mixed_batch, setting, parity) -> None:
+    images, probs = mixed_batch
+    image, one = make_problem(375, 500, 21)
+    import torch
+
+    images, probs = [*images, torch.from_numpy(image)], [*probs, torch.from_numpy(one)]
+    options = {**SETTINGS[setting], **GAUSSIAN, "n_iters": 5, "parity": parity}
+    expected = dense_crf(images, probs, **options)
+    on_gpu = [i.to(cuda) for i in images], [p.to(cuda) for p in probs]
+    refined = dense_crf(*on_gpu, **options)
+    assert all(r.device.type == "cuda" for r in refined)
+    labels = [np.concatenate([r.cpu().argmax(0).ravel() for r in rs]) for rs in (refined, expected)]
+    assert (labels[0] != labels[1]).mean() <= 1e-5
+    assert digest(refined) == digest(dense_crf(*on_gpu, **options))
+    single = dense_crf(on_gpu[0][3], on_gpu[1][3], **options)
+    np.testing.assert_allclose(single.cpu(), expected[3], atol=2e-4)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsss.densecrf import lattice_filter
+from wsss.densecrf import bilateral_filter, lattice
 from wsss.densecrf.reference import bilateral_features, gaussian_filter, position_features
 
 
@@ -63,7 +63,7 @@ def test_matches_a_dictionary_lattice(dim: int, channels: int) -> None:
     features = rng.normal(size=(dim, 75)) * rng.uniform(0.2, 9 / (dim + 1), (dim, 1)) - 0.5
     values = rng.uniform(size=(channels, 75))
     expected = dictionary_lattice(features, values)
-    np.testing.assert_allclose(lattice_filter(features, values), expected, rtol=2e-4, atol=1e-5)
+    np.testing.assert_allclose(bilateral_filter(features, values), expected, rtol=2e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dim", [2, 3, 5])
@@ -73,7 +73,7 @@ def test_matches_a_dictionary_lattice_when_points_share_simplices(dim: int) -> N
     features = rng.uniform(0, 0.8, (dim, 300))
     values = rng.uniform(size=(2, 300))
     expected = dictionary_lattice(features, values)
-    np.testing.assert_allclose(lattice_filter(features, values), expected, rtol=2e-4)
+    np.testing.assert_allclose(bilateral_filter(features, values), expected, rtol=2e-4)
 
 
 @pytest.mark.parametrize("sigma_xy, sigma_rgb", [(80, 13), (10, 20)])
@@ -83,7 +83,7 @@ def test_average_is_close_to_the_exact_gaussian(make_problem, sigma_xy, sigma_rg
     image, probs = make_problem(24, 31, 3)
     features = bilateral_features(image, sigma_xy, sigma_rgb)
     values = np.concatenate([probs.reshape(3, -1), np.ones((1, features.shape[1]))])
-    ours, exact = lattice_filter(features, values), gaussian_filter(features, values)
+    ours, exact = bilateral_filter(features, values), gaussian_filter(features, values)
     difference = np.abs(ours[:3] / ours[3] - exact[:3] / exact[3])
     assert difference.max() < 0.04
     assert difference.mean() < 0.004
@@ -94,7 +94,7 @@ def test_impulse_response_is_a_gaussian_of_unit_sigma() -> None:
     features = position_features(61, 61, 6.0)
     impulse = np.zeros((1, 61 * 61))
     impulse[0, 30 * 61 + 30] = 1
-    response = lattice_filter(features, impulse)[0].astype(float)
+    response = bilateral_filter(features, impulse)[0].astype(float)
     response /= response.sum()
     squared = (features - features[:, [30 * 61 + 30]]) ** 2
     np.testing.assert_allclose((response * squared).sum(axis=1), 1.0, rtol=0.1)
@@ -111,17 +111,17 @@ def test_is_linear_and_symmetric(dim, n, channels, rng_seed) -> None:
     rng = np.random.default_rng(rng_seed)
     features = rng.normal(size=(dim, n)) * 0.1
     a, b = rng.uniform(size=(2, channels, n))
-    filtered_a, filtered_b = lattice_filter(features, a), lattice_filter(features, b)
-    both = lattice_filter(features, 2 * a - b)
+    filtered_a, filtered_b = bilateral_filter(features, a), bilateral_filter(features, b)
+    both = bilateral_filter(features, 2 * a - b)
     np.testing.assert_allclose(both, 2 * filtered_a - filtered_b, rtol=1e-3, atol=1e-3)
     for c in range(channels):
         np.testing.assert_allclose(filtered_a[c] @ b[c], a[c] @ filtered_b[c], rtol=0.05)
-        np.testing.assert_array_equal(lattice_filter(features, a[[c]])[0], filtered_a[c])
+        np.testing.assert_array_equal(bilateral_filter(features, a[[c]])[0], filtered_a[c])
 
 
 def test_one_point_keeps_its_value() -> None:
     # The lattice's own gain at a lone point: the same for every channel.
-    ones, twos = lattice_filter(np.zeros((2, 1)), np.array([[1.0], [2.0]]))
+    ones, twos = bilateral_filter(np.zeros((2, 1)), np.array([[1.0], [2.0]]))
     assert 0.5 < ones[0] < 1.1
     assert twos[0] == 2 * ones[0]
 
@@ -129,7 +129,7 @@ def test_one_point_keeps_its_value() -> None:
 @pytest.mark.parametrize(
     "features, message",
     [
-        (np.zeros((2, 3, 4)), r"must have shape \(d, N\)"),
+        (np.zeros(4), r"must have shape \(d, N\) or \(B, d, N\)"),
         (np.zeros((16, 4)), "1 to 15 components but have 16"),
         (np.zeros((0, 4)), "1 to 15 components but have 0"),
         (np.array([[0, 1, np.nan, 2]]), "component 0 of point 2 is nan"),
@@ -141,22 +141,99 @@ def test_one_point_keeps_its_value() -> None:
 )
 def test_refuses_features_it_cannot_number(features: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        lattice_filter(features, np.ones((1, 4)))
+        bilateral_filter(features, np.ones((1, 4)))
 
 
 def test_refuses_values_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"\(C, N\) with N = 4"):
-        lattice_filter(np.zeros((2, 4)), np.zeros((1, 5)))
+        bilateral_filter(np.zeros((2, 4)), np.zeros((1, 5)))
     with pytest.raises(ValueError, match="nan at channel 1, point 2"):
-        lattice_filter(np.zeros((1, 3)), np.array([[0, 0, 0], [0, 0, np.nan]]))
-    with pytest.raises(ValueError, match=r"at least one point and one label|1 to .* points"):
-        lattice_filter(np.zeros((2, 0)), np.zeros((1, 0)))
+        bilateral_filter(np.zeros((1, 3)), np.array([[0, 0, 0], [0, 0, np.nan]]))
+    with pytest.raises(ValueError, match=r"\(B, C, N\) with B = 3 and N = 4"):
+        bilateral_filter(np.zeros((3, 2, 4)), np.zeros((2, 1, 4)))
+    with pytest.raises(ValueError, match=r"\(B, C, N\) with B = 3 and N = 4"):
+        bilateral_filter(np.zeros((3, 2, 4)), np.zeros((1, 4)))
+    with pytest.raises(ValueError, match="inf at element 1, channel 0, point 2"):
+        values = np.zeros((2, 1, 3))
+        values[1, 0, 2] = np.inf
+        bilateral_filter(np.zeros((2, 1, 3)), values)
+    with pytest.raises(ValueError, match="at least one channel and one point"):
+        bilateral_filter(np.zeros((2, 0)), np.zeros((1, 0)))
+    with pytest.raises(ValueError, match="at least one channel and one point"):
+        bilateral_filter(np.zeros((2, 4)), np.zeros((0, 4)))
 
 
 def test_far_features_are_numbered_exactly() -> None:
     # Two clusters 300 000 sigmas apart do not meet: an int16 key would wrap them together.
     features = np.array([[0.0, 0.1, 3e5, 3e5]])
     values = np.array([[1.0, 1.0, 0.0, 0.0]])
-    out = lattice_filter(features, values)[0]
+    out = bilateral_filter(features, values)[0]
     assert (out[:2] > 0.1).all()
     assert (out[2:] == 0).all()
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 8])
+@pytest.mark.parametrize("n_images", [0, 1, 5])
+def test_a_batch_is_its_elements_one_by_one(num_threads, n_images) -> None:
+    # Catches a result written to another's place, and threads that share a workspace.
+    rng = np.random.default_rng(0)
+    features, values = rng.normal(size=(n_images, 3, 50)), rng.uniform(size=(n_images, 4, 50))
+    together = bilateral_filter(features, values, num_threads=num_threads)
+    assert together.shape == values.shape
+    for f, v, filtered in zip(features, values, together, strict=True):
+        np.testing.assert_array_equal(bilateral_filter(f, v), filtered)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_a_batch_passes_errors_on(num_threads) -> None:
+    features = np.zeros((3, 2, 4))
+    features[1, 1, 2] = np.nan
+    with pytest.raises(ValueError, match="component 1 of point 2 is nan"):
+        bilateral_filter(features, np.ones((3, 1, 4)), num_threads=num_threads)
+
+
+def test_cpu_tensors_give_what_arrays_give() -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    features, values = rng.normal(size=(2, 3, 30)), rng.uniform(size=(2, 4, 30))
+    expected = bilateral_filter(features, values, parity=True)
+    f, v = torch.from_numpy(features), torch.from_numpy(values)
+    for dtype in (torch.float32, torch.float64):
+        filtered = bilateral_filter(f.to(dtype), v.to(dtype), parity=True)
+        assert isinstance(filtered, torch.Tensor)
+        np.testing.assert_array_equal(filtered.numpy(), expected)
+    np.testing.assert_array_equal(bilateral_filter(f[1], v[1], parity=True), expected[1])
+    strided = v.transpose(1, 2).contiguous().transpose(1, 2)
+    np.testing.assert_array_equal(bilateral_filter(f, strided, parity=True), expected)
+    coarse = bilateral_filter(f.bfloat16(), v.bfloat16())
+    again = bilateral_filter(f.bfloat16().float(), v.bfloat16().float())
+    assert coarse.dtype == torch.float32
+    assert torch.equal(coarse, again)
+
+
+def test_cpu_tensors_are_not_copied(monkeypatch) -> None:
+    torch = pytest.importorskip("torch")
+    features, values = torch.zeros(1, 2, 9), torch.ones(1, 3, 9)
+    seen = {}
+
+    def filter_nothing(f, v, **_):
+        seen.update(features=f, values=v)
+        return np.zeros_like(v)
+
+    monkeypatch.setattr(lattice, "native_filter", filter_nothing)
+    bilateral_filter(features, values)
+    assert seen["features"].ctypes.data == features.data_ptr()
+    assert seen["values"].ctypes.data == values.data_ptr()
+
+
+def test_cpu_tensors_are_refused_with_the_way_out() -> None:
+    torch = pytest.importorskip("torch")
+    features, values = torch.zeros(2, 4), torch.ones(1, 4)
+    with pytest.raises(ValueError, match=r"values requires grad.*detach.*DenseCrfLoss"):
+        bilateral_filter(features, values.clone().requires_grad_())
+    with pytest.raises(ValueError, match=r"values is no tensor.*torch.from_numpy"):
+        bilateral_filter(features, values.numpy())
+    with pytest.raises(ValueError, match="features must hold real numbers"):
+        bilateral_filter(features.to(torch.complex64), values)
+    with pytest.raises(ValueError, match="features is on cpu, values is on meta"):
+        bilateral_filter(features, values.to("meta"))

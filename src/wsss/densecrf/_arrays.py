@@ -1,13 +1,71 @@
-"""Bring what a caller passes into the shape, dtype and memory order the compiled core takes."""
+"""Bring what a caller passes into the shape, dtype and memory order the compiled core takes.
+
+Tensors are told apart without importing PyTorch: where it has not been imported there are none.
+"""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    import torch
+
 Float32Array = npt.NDArray[np.float32]
+
+
+def is_tensor(value: object) -> "TypeGuard[torch.Tensor]":
+    """Whether `value` is a `torch.Tensor`."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def common_device(named: Mapping[str, object]) -> "torch.device | None":
+    """The device of all these tensors, or None if none of them is a tensor.
+
+    Raises:
+        ValueError: tensors are mixed with something else, are on several devices, or require grad.
+    """
+    places: dict[torch.device | None, str] = {}  # where, and the first of that place
+    for name, value in named.items():
+        if not is_tensor(value):
+            places.setdefault(None, name)
+            continue
+        if value.requires_grad:
+            raise ValueError(
+                f"{name} requires grad, but nothing here is differentiable; pass {name}.detach(), "
+                f"or train with wsss.densecrf.DenseCrfLoss"
+            )
+        places.setdefault(value.device, name)
+    if len(places) > 1:
+        found = ", ".join(
+            f"{name} is {'no tensor' if device is None else f'on {device}'}"
+            for device, name in places.items()
+        )
+        raise ValueError(
+            f"pass NumPy arrays only, or tensors on one device only, but {found}; "
+            f"torch.from_numpy(array).to(device) and tensor.cpu().numpy() convert"
+        )
+    return next(iter(places), None)
+
+
+def tensor_as_array(name: str, tensor: "torch.Tensor") -> npt.NDArray[Any]:
+    """A CPU tensor as a NumPy array on the same memory; a copy where NumPy lacks the dtype.
+
+    Raises:
+        ValueError: it does not hold real numbers, or not in strided memory.
+    """
+    if tensor.is_complex() or tensor.is_quantized or str(tensor.layout) != "torch.strided":
+        raise ValueError(
+            f"{name} must hold real numbers in dense memory but has dtype {tensor.dtype} and "
+            f"layout {tensor.layout}"
+        )
+    if tensor.is_floating_point() and tensor.element_size() < 4:  # bfloat16 is unknown to NumPy
+        tensor = tensor.float()
+    return tensor.numpy()
 
 
 def as_array(name: str, value: object) -> npt.NDArray[Any]:
@@ -46,17 +104,43 @@ def as_rgb_image(name: str, value: object) -> npt.NDArray[np.uint8]:
             or shape.
     """
     array = as_array(name, value)
-    if array.dtype != np.uint8:
+    check_rgb_image(name, array.shape, str(array.dtype))
+    return np.ascontiguousarray(array, dtype=np.uint8)
+
+
+def check_rgb_image(name: str, shape: tuple[int, ...], dtype: str) -> None:
+    """Check an image by its shape and by the name of its dtype, in NumPy or in PyTorch.
+
+    Raises:
+        ValueError: it is not (H, W, 3) uint8 of at least 1 x 1.
+    """
+    if dtype not in ("uint8", "torch.uint8"):
         raise ValueError(
-            f"{name} must be uint8 RGB in 0..255 but has dtype {array.dtype}; undo any "
+            f"{name} must be uint8 RGB in 0..255 but has dtype {dtype}; undo any "
             f"normalisation, then np.clip(image, 0, 255).astype(np.uint8)"
         )
-    if array.ndim != 3 or array.shape[2] != 3:
-        hint = "; move the channels last" if array.ndim == 3 and array.shape[0] == 3 else ""
-        raise ValueError(f"{name} must have shape (height, width, 3) but has {array.shape}{hint}")
-    if 0 in array.shape:
-        raise ValueError(f"{name} must have at least one pixel but has shape {array.shape}")
-    return np.ascontiguousarray(array, dtype=np.uint8)
+    if len(shape) != 3 or shape[2] != 3:
+        hint = "; move the channels last" if len(shape) == 3 and shape[0] == 3 else ""
+        raise ValueError(f"{name} must have shape (height, width, 3) but has {shape}{hint}")
+    if 0 in shape:
+        raise ValueError(f"{name} must have at least one pixel but has shape {shape}")
+
+
+def check_probs_shape(name: str, shape: tuple[int, ...], height: int, width: int) -> None:
+    """Check the shape of an image's label probabilities.
+
+    Raises:
+        ValueError: it is not (L, height, width) of at least one label.
+    """
+    if len(shape) == 3 and shape[1:] == (height, width) and shape[0] > 0:
+        return
+    hint = swapped_hint(shape[1:], height, width)
+    if len(shape) == 3 and shape[:2] == (height, width):
+        hint = "; move the labels first, probs.transpose(2, 0, 1)"
+    raise ValueError(
+        f"{name} must have shape (n_labels, height, width) = (at least 1, {height}, {width}) "
+        f"like its image but has {shape}{hint}"
+    )
 
 
 def swapped_hint(found: tuple[int, ...], height: int, width: int) -> str:

@@ -1,7 +1,7 @@
 """Refine probability maps with a fully connected CRF: the function the pipeline calls."""
 
-from collections.abc import Sequence
-from typing import overload
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import numpy as np
 
@@ -13,49 +13,66 @@ from wsss.densecrf._arrays import (
     as_rgb_image,
     check_count,
     check_finite,
+    check_probs_shape,
+    check_rgb_image,
     check_sigma,
-    swapped_hint,
+    common_device,
+    is_tensor,
+    tensor_as_array,
 )
 from wsss.densecrf.threads import resolve_num_threads
+
+if TYPE_CHECKING:
+    import torch
+
+    from wsss.densecrf.torch_crf import CrfSettings
+
+
+class DenseCrfOptions(TypedDict, total=False):
+    """The keywords of `dense_crf`."""
+
+    sigma_xy: float
+    sigma_rgb: float
+    compat_bilateral: float
+    sigma_gaussian: float
+    compat_gaussian: float
+    n_iters: int
+    min_prob: float
+    parity: bool
+    num_threads: int | None
 
 
 @overload
 def dense_crf(
-    images: np.ndarray,
-    probs: np.ndarray,
-    *,
-    sigma_xy: float = ...,
-    sigma_rgb: float = ...,
-    compat_bilateral: float = ...,
-    sigma_gaussian: float = ...,
-    compat_gaussian: float = ...,
-    n_iters: int = ...,
-    min_prob: float = ...,
-    parity: bool = ...,
-    num_threads: int | None = ...,
+    images: np.ndarray, probs: np.ndarray, **options: Unpack[DenseCrfOptions]
 ) -> Float32Array: ...
+
+
+@overload
+def dense_crf(
+    images: "torch.Tensor", probs: "torch.Tensor", **options: Unpack[DenseCrfOptions]
+) -> "torch.Tensor": ...
 
 
 @overload
 def dense_crf(
     images: Sequence[np.ndarray],
     probs: Sequence[np.ndarray],
-    *,
-    sigma_xy: float = ...,
-    sigma_rgb: float = ...,
-    compat_bilateral: float = ...,
-    sigma_gaussian: float = ...,
-    compat_gaussian: float = ...,
-    n_iters: int = ...,
-    min_prob: float = ...,
-    parity: bool = ...,
-    num_threads: int | None = ...,
+    **options: Unpack[DenseCrfOptions],
 ) -> list[Float32Array]: ...
 
 
+@overload
 def dense_crf(
-    images: np.ndarray | Sequence[np.ndarray],
-    probs: np.ndarray | Sequence[np.ndarray],
+    images: "Sequence[torch.Tensor]",
+    probs: "Sequence[torch.Tensor]",
+    **options: Unpack[DenseCrfOptions],
+) -> "list[torch.Tensor]": ...
+
+
+def dense_crf(
+    images: "np.ndarray | torch.Tensor | Sequence[np.ndarray] | Sequence[torch.Tensor]",
+    probs: "np.ndarray | torch.Tensor | Sequence[np.ndarray] | Sequence[torch.Tensor]",
     *,
     sigma_xy: float = 80.0,
     sigma_rgb: float = 13.0,
@@ -66,19 +83,25 @@ def dense_crf(
     min_prob: float = 1e-5,
     parity: bool = False,
     num_threads: int | None = None,
-) -> Float32Array | list[Float32Array]:
+) -> "Float32Array | torch.Tensor | list[Float32Array] | list[torch.Tensor]":
     """Refine probabilities so that near pixels of like colour take the same label.
 
     Mean-field inference with a smoothness term (position) and an appearance term (position and
     colour), Potts compatibility and symmetric normalisation. The unary energy is
     `-log(max(probs, min_prob))`.
 
-    Each image is the work of one thread, so a batch of images is what threads speed up. The result
-    does not depend on their number and is the same bytes from run to run. The GIL is released; the
-    call may be made from several threads, and in a forked child of a process that has made it.
+    Images are refined in parallel, and threads that are left over share the work of an image. The
+    result does not depend on their number and is the same bytes from run to run. The GIL is
+    released; the call may be made from several threads, and in a forked child of a process that has
+    made it.
+
+    Tensors on the CPU take the same way, without a copy. Tensors on a GPU are refined there, all
+    images together, as many at a time as half its free memory holds. The two agree up to rounding,
+    and the GPU too gives the same bytes from run to run.
 
     Args:
-        images: (H, W, 3) uint8 RGB, or a list of such of differing sizes.
+        images: (H, W, 3) uint8 RGB, or a list of such of differing sizes: NumPy arrays, or PyTorch
+            tensors on one device.
         probs: (L, H, W) float32 in [0, 1], summing to one over the L labels in play; or a list of
             such, with as many labels as each image has. Other real dtypes and memory orders are
             copied. Only the ratios at a pixel count; where no label is above `min_prob`, all are
@@ -92,14 +115,16 @@ def dense_crf(
         min_prob: floor in (0, 1) of a probability, before its logarithm is taken.
         parity: answer as pydensecrf does (|dQ| below 1e-4) when H * W is not a multiple of 4, where
             it adds lattice vertices that belong to no pixel. Off is the model as published.
-        num_threads: at most this many images at a time; None takes `get_num_threads()`.
+        num_threads: threads to use; None takes `get_num_threads()`. Counts on the CPU alone.
 
     Returns:
-        (L, H, W) float32 probabilities, summing to one over L; a list for lists.
+        (L, H, W) float32 probabilities, summing to one over L; a list for lists. Tensors for
+        tensors, on their device.
 
     Raises:
         ValueError: a shape, dtype or size is wrong; a probability is outside [0, 1] or not finite
-            (its position is named); a setting is out of its range.
+            (its position is named); a setting is out of its range; tensors require grad, or are
+            mixed with arrays or with tensors of another device.
 
     References:
         Krähenbühl & Koltun, Efficient Inference in Fully Connected CRFs with Gaussian Edge
@@ -114,51 +139,81 @@ def dense_crf(
         array([[0, 1, 1],
                [0, 1, 1]])
     """
-    single = isinstance(images, np.ndarray) and images.ndim <= 3
-    image_list = [images] if single else list(images)
-    probs_list = [probs] if single else list(probs)
+    single = (isinstance(images, np.ndarray) or is_tensor(images)) and images.ndim <= 3
+    image_list: list[Any] = [images] if single else list(images)
+    probs_list: list[Any] = [probs] if single else list(probs)
     if len(image_list) != len(probs_list):
         raise ValueError(
             f"images and probs must be lists of one length but have "
             f"{len(image_list)} and {len(probs_list)} elements"
         )
-    checked_images, checked_probs = [], []
-    for i, (image, image_probs) in enumerate(zip(image_list, probs_list, strict=True)):
-        suffix = "" if single else f"[{i}]"
-        rgb = as_rgb_image(f"images{suffix}", image)
-        checked_images.append(rgb)
-        checked_probs.append(_as_probs(f"probs{suffix}", image_probs, rgb.shape[0], rgb.shape[1]))
-
-    refined = [np.empty_like(p) for p in checked_probs]
     floor = check_finite("min_prob", min_prob)
     if not 1e-37 <= floor < 1:
         raise ValueError(f"min_prob must be in [1e-37, 1) but is {min_prob!r}; 1e-5 is usual")
-    _native.refine_images(
-        checked_images,
-        checked_probs,
-        refined,
-        sigma_xy=check_sigma("sigma_xy", sigma_xy),
-        sigma_rgb=check_sigma("sigma_rgb", sigma_rgb),
-        compat_bilateral=check_finite("compat_bilateral", compat_bilateral),
-        sigma_gaussian=check_sigma("sigma_gaussian", sigma_gaussian),
-        compat_gaussian=check_finite("compat_gaussian", compat_gaussian),
-        n_iters=check_count("n_iters", n_iters, least=0),
-        min_prob=floor,
-        phantom_points=bool(parity),
-        num_threads=resolve_num_threads(num_threads),
-    )
+    settings: CrfSettings = {
+        "sigma_xy": check_sigma("sigma_xy", sigma_xy),
+        "sigma_rgb": check_sigma("sigma_rgb", sigma_rgb),
+        "compat_bilateral": check_finite("compat_bilateral", compat_bilateral),
+        "sigma_gaussian": check_sigma("sigma_gaussian", sigma_gaussian),
+        "compat_gaussian": check_finite("compat_gaussian", compat_gaussian),
+        "n_iters": check_count("n_iters", n_iters, least=0),
+        "min_prob": floor,
+        "phantom_points": bool(parity),
+    }
+    threads = resolve_num_threads(num_threads)
+    suffixes = [""] if single else [f"[{i}]" for i in range(len(image_list))]
+    image_names = [f"images{suffix}" for suffix in suffixes]
+    probs_names = [f"probs{suffix}" for suffix in suffixes]
+    named_images = dict(zip(image_names, image_list, strict=True))
+    named_probs = dict(zip(probs_names, probs_list, strict=True))
+    device = common_device(named_images | named_probs)
+    refined: list[Any]
+    if device is None:
+        refined = _refine_arrays(named_images, named_probs, settings, threads)
+    elif device.type == "cpu":
+        import torch
+
+        image_views = {name: tensor_as_array(name, image) for name, image in named_images.items()}
+        probs_views = {name: tensor_as_array(name, one) for name, one in named_probs.items()}
+        arrays = _refine_arrays(image_views, probs_views, settings, threads)
+        refined = [torch.from_numpy(array) for array in arrays]
+    else:
+        refined = _refine_tensors(named_images, named_probs, settings)
     return refined[0] if single else refined
 
 
-def _as_probs(name: str, value: object, height: int, width: int) -> Float32Array:
-    """(L, height, width) float32 of at least one label; the core checks the values."""
-    array = as_array(name, value)
-    if array.ndim != 3 or array.shape[1:] != (height, width) or array.shape[0] == 0:
-        hint = swapped_hint(array.shape[1:], height, width)
-        if array.ndim == 3 and array.shape[:2] == (height, width):
-            hint = "; move the labels first, probs.transpose(2, 0, 1)"
-        raise ValueError(
-            f"{name} must have shape (n_labels, height, width) = (at least 1, {height}, {width}) "
-            f"like its image but has {array.shape}{hint}"
-        )
-    return as_float32(name, array)
+def _refine_arrays(
+    images: Mapping[str, object],
+    probs: Mapping[str, object],
+    settings: "CrfSettings",
+    num_threads: int,
+) -> list[Float32Array]:
+    """`dense_crf` in the compiled core, of images and probabilities by the names errors give."""
+    checked_images, checked_probs = [], []
+    for (image_name, image), (probs_name, one) in zip(images.items(), probs.items(), strict=True):
+        rgb = as_rgb_image(image_name, image)
+        array = as_array(probs_name, one)
+        check_probs_shape(probs_name, array.shape, *rgb.shape[:2])
+        checked_images.append(rgb)
+        checked_probs.append(as_float32(probs_name, array))
+    refined = [np.empty_like(p) for p in checked_probs]
+    _native.refine_images(
+        checked_images, checked_probs, refined, **settings, num_threads=num_threads
+    )
+    return refined
+
+
+def _refine_tensors(
+    images: "Mapping[str, torch.Tensor]",
+    probs: "Mapping[str, torch.Tensor]",
+    settings: "CrfSettings",
+) -> "list[torch.Tensor]":
+    """`dense_crf` in PyTorch, on the tensors' device."""
+    from wsss.densecrf.torch_crf import refine_images
+
+    for (image_name, image), (probs_name, one) in zip(images.items(), probs.items(), strict=True):
+        check_rgb_image(image_name, tuple(image.shape), str(image.dtype))
+        check_probs_shape(probs_name, tuple(one.shape), *image.shape[:2])
+        if one.is_complex():
+            raise ValueError(f"{probs_name} must hold real numbers but has dtype {one.dtype}")
+    return refine_images(list(images.values()), [one.float() for one in probs.values()], settings)

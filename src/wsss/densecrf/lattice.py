@@ -1,49 +1,150 @@
 """The bare Gaussian filter on the permutohedral lattice."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, overload
+
 import numpy as np
 
 from wsss.densecrf import _native
-from wsss.densecrf._arrays import Float32Array, as_float32
+from wsss.densecrf._arrays import Float32Array, as_float32, common_device, tensor_as_array
+from wsss.densecrf.threads import resolve_num_threads
+
+if TYPE_CHECKING:
+    import torch
 
 
-def lattice_filter(
-    features: np.ndarray, values: np.ndarray, *, parity: bool = False
-) -> Float32Array:
+@overload
+def bilateral_filter(
+    features: np.ndarray,
+    values: np.ndarray,
+    *,
+    parity: bool = ...,
+    num_threads: int | None = ...,
+) -> Float32Array: ...
+
+
+@overload
+def bilateral_filter(
+    features: "torch.Tensor",
+    values: "torch.Tensor",
+    *,
+    parity: bool = ...,
+    num_threads: int | None = ...,
+) -> "torch.Tensor": ...
+
+
+def bilateral_filter(
+    features: "np.ndarray | torch.Tensor",
+    values: "np.ndarray | torch.Tensor",
+    *,
+    parity: bool = False,
+    num_threads: int | None = None,
+) -> "Float32Array | torch.Tensor":
     """Filter values with a Gaussian over any features, in time linear in the number of points.
 
     Approximates `out[:, i] = c * sum_k exp(-|f_i - f_k|² / 2) values[:, k]`, k = i included, with
-    one factor c for all points. Divide by the filter of ones for an average.
+    one factor c for all points. Divide by the filter of ones for an average. With positions and
+    colours for features it is the bilateral filter.
+
+    Arrays and CPU tensors go through the compiled core without a copy where they are contiguous
+    float32, and give float32. Tensors elsewhere are filtered where they are, in float64 if their
+    features are float64, else in float32.
 
     Args:
-        features: (d, N) float, d in 1..15, each already divided by its sigma.
-        values: (C, N) float, any number of channels.
+        features: (d, N) float, d in 1..15, each already divided by its sigma; or (B, d, N), a batch
+            of B filters that know nothing of one another.
+        values: (C, N) float, any number of channels; or (B, C, N).
         parity: add pydensecrf's phantom points, see `dense_crf`.
+        num_threads: threads to use; None takes `get_num_threads()`. Counts on the CPU alone.
 
     Returns:
-        (C, N) float32.
+        (C, N) or (B, C, N): an array for arrays, a tensor on the same device for tensors. It has no
+        gradient: `DenseCrfLoss` is the way to train through it.
 
     Raises:
         ValueError: the shapes disagree, N or C is zero, something is not finite, or the features
-            span more lattice cells than can be numbered (sigma far too small).
+            span more lattice cells than can be numbered (sigma far too small); tensors require
+            grad, or are mixed with arrays or with tensors of another device.
 
     References:
         Adams, Baek & Davis, Fast High-Dimensional Filtering Using the Permutohedral Lattice, 2010.
     """
-    checked_features = as_float32("features", features)
-    checked_values = as_float32("values", values)
-    if checked_features.ndim != 2:
-        raise ValueError(f"features must have shape (d, N) but has {checked_features.shape}")
-    if checked_values.ndim != 2 or checked_values.shape[1] != checked_features.shape[1]:
-        raise ValueError(
-            f"values must have shape (C, N) with N = {checked_features.shape[1]} as in features "
-            f"but has {checked_values.shape}"
-        )
-    if not np.isfinite(checked_values).all():
-        channel, point = np.argwhere(~np.isfinite(checked_values))[0]
-        raise ValueError(
-            f"values must be finite but is {checked_values[channel, point]} "
-            f"at channel {channel}, point {point}"
-        )
-    out = np.empty_like(checked_values)
-    _native.lattice_filter(checked_features, checked_values, out, phantom_points=bool(parity))
+    named: dict[str, Any] = {"features": features, "values": values}
+    device = common_device(named)
+    threads = resolve_num_threads(num_threads)
+    if device is None:
+        return _filter_arrays(named, parity, threads)
+    if device.type == "cpu":
+        import torch
+
+        arrays = {name: tensor_as_array(name, tensor) for name, tensor in named.items()}
+        return torch.from_numpy(_filter_arrays(arrays, parity, threads))
+    return _filter_tensors(named["features"], named["values"], parity)
+
+
+def native_filter(
+    features: Float32Array, values: Float32Array, *, phantom_points: bool, num_threads: int
+) -> Float32Array:
+    """The compiled filter of each element of a batch: (B, d, N) and (B, C, N), C-contiguous.
+
+    Returns:
+        (B, C, N).
+
+    Raises:
+        ValueError: the features are not finite, or cannot be numbered.
+    """
+    out = np.empty_like(values)
+    _native.filter_points(
+        list(features),
+        list(values),
+        list(out),
+        phantom_points=phantom_points,
+        num_threads=num_threads,
+    )
     return out
+
+
+def _filter_arrays(named: Mapping[str, object], parity: bool, threads: int) -> Float32Array:
+    f, v = (as_float32(name, value) for name, value in named.items())
+    _check_shapes(f.shape, v.shape)
+    if not np.isfinite(v).all():
+        at = tuple(int(i) for i in np.argwhere(~np.isfinite(v))[0])
+        raise ValueError(_not_finite(at, float(v[at])))
+    batch = (f, v) if v.ndim == 3 else (f[None], v[None])
+    out = native_filter(*batch, phantom_points=bool(parity), num_threads=threads)
+    return out.reshape(v.shape)
+
+
+def _filter_tensors(
+    features: "torch.Tensor", values: "torch.Tensor", parity: bool
+) -> "torch.Tensor":
+    import torch
+
+    from wsss.densecrf.torch_lattice import filter_batch
+
+    _check_shapes(tuple(features.shape), tuple(values.shape))
+    dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
+    f, v = features.to(dtype), values.to(dtype)
+    if not torch.isfinite(v).all():
+        at = tuple(int(i) for i in (~torch.isfinite(v)).nonzero()[0])
+        raise ValueError(_not_finite(at, float(v[at])))
+    batch = (f, v) if v.ndim == 3 else (f[None], v[None])
+    return filter_batch(*batch, phantom_points=bool(parity)).reshape(v.shape)
+
+
+def _check_shapes(features: tuple[int, ...], values: tuple[int, ...]) -> None:
+    if len(features) not in (2, 3):
+        raise ValueError(f"features must have shape (d, N) or (B, d, N) but has {features}")
+    if len(features) == 2:
+        wanted = f"(C, N) with N = {features[1]}"
+    else:
+        wanted = f"(B, C, N) with B = {features[0]} and N = {features[2]}"
+    if len(values) != len(features) or (values[:-2], values[-1]) != (features[:-2], features[-1]):
+        raise ValueError(f"values must have shape {wanted} as in features but has {values}")
+    if 0 in values[-2:]:
+        raise ValueError(f"values must have at least one channel and one point but has {values}")
+
+
+def _not_finite(at: tuple[int, ...], value: float) -> str:
+    element = f"element {at[0]}, " if len(at) == 3 else ""
+    return f"values must be finite but is {value} at {element}channel {at[-2]}, point {at[-1]}"

@@ -31,7 +31,7 @@ def gaussian_kernel(features: np.ndarray) -> Float64Array:
     if f.ndim != 2 or f.shape[1] > _LARGEST_N:
         raise ValueError(
             f"features must have shape (d, N) with N at most {_LARGEST_N} but has {f.shape}; "
-            f"the exact kernel is for small images, lattice_filter for others"
+            f"the exact kernel is for small images, bilateral_filter for others"
         )
     squared = np.zeros((f.shape[1], f.shape[1]))
     for component in f:
