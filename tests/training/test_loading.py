@@ -16,7 +16,6 @@ from wsss.training.loading import (
     Window,
     cut,
     draw_window,
-    normalize,
     training_batches,
 )
 
@@ -126,12 +125,6 @@ def test_flip_mirrors_the_padding_too():
     crop = np.zeros((4, 4), np.uint8)
     crop[rows, columns] = part
     assert crop.tolist() == [[0, 2, 1, 0], [0] * 4, [0] * 4, [0] * 4]
-
-
-def test_normalize():
-    pixels = np.array([[[0, 128, 255]]], np.uint8)
-    expected = (np.array([0, 128 / 255, 1]) - MEAN) / STD
-    np.testing.assert_allclose(normalize(pixels, MEAN, STD)[0, 0], expected, atol=1e-6)
 
 
 def test_padding_is_zero_after_normalisation(tmp_path, samples):

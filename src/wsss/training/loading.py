@@ -21,7 +21,7 @@ from torchvision.transforms import v2
 from wsss.artifacts import IGNORE_INDEX, Sample, read_label_png
 from wsss.config.params import AugmentSettings, MachineSettings
 from wsss.seeding import derive_seed, generator
-from wsss.training.same_size import resized
+from wsss.training.same_size import normalise, resized
 
 __all__ = [
     "TrainDataset",
@@ -96,16 +96,6 @@ def cut(
     return part, (rows, columns)
 
 
-def normalize(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """(H, W, 3) uint8 to float32: (pixels / 255 - mean) / std per channel."""
-    factor: np.ndarray = (1 / (255 * np.asarray(std))).astype(np.float32)
-    offset: np.ndarray = (np.asarray(mean) / np.asarray(std)).astype(np.float32)
-    result = pixels.astype(np.float32)
-    result *= factor
-    result -= offset
-    return result
-
-
 def _open_rgb(path: Path, size: tuple[int, int]) -> Image.Image:
     """Decode an image that will be reduced to about `size`; JPEGs skip detail not needed."""
     image = Image.open(path)
@@ -167,17 +157,14 @@ class TrainDataset(Dataset[dict[str, Any]]):
         window = draw_window(sample.size, self.augment, rng)
         image = _open_rgb(self.images / sample.image, window.size)
         part, (rows, columns) = cut(image, window, Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.ascontiguousarray(part.transpose(2, 0, 1)))  # (3, h, w)
         if self.jitter is not None:
-            part = self._jittered(part, derive_seed(self.rng_seed, "jitter", epoch, index))
-        crop = np.zeros((window.side, window.side, 3), np.float32)
-        crop[rows, columns] = normalize(part, self.mean, self.std)
+            pixels = self._jittered(pixels, derive_seed(self.rng_seed, "jitter", epoch, index))
+        crop = torch.zeros(3, window.side, window.side)
+        crop[:, rows, columns] = normalise(pixels[None], self.mean, self.std)[0]
         labels = torch.zeros(self.num_fg_classes)
         labels[torch.tensor(sample.class_ids, dtype=torch.long) - 1] = 1
-        item = {
-            "name": sample.name,
-            "image": torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))),
-            "labels": labels,
-        }
+        item = {"name": sample.name, "image": crop, "labels": labels}
         if self.masks is not None:
             item["mask"] = self._cut_mask(self.masks / f"{sample.name}.png", sample.size, window)
         return item
@@ -194,12 +181,11 @@ class TrainDataset(Dataset[dict[str, Any]]):
         crop[rows, columns] = part
         return torch.from_numpy(crop)
 
-    def _jittered(self, pixels: np.ndarray, seed: int) -> np.ndarray:
+    def _jittered(self, pixels: Tensor, seed: int) -> Tensor:
         assert self.jitter is not None
-        channels = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         with torch.random.fork_rng(devices=[]):  # ColorJitter draws from the global generator
             torch.manual_seed(seed)
-            return self.jitter(channels).numpy().transpose(1, 2, 0)  # type: ignore[no-any-return]
+            return self.jitter(pixels)  # type: ignore[no-any-return]
 
 
 class _EpochSampler(Sampler[tuple[int, int]]):

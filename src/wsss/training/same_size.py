@@ -17,11 +17,12 @@ __all__ = ["normalise", "resized", "same_size_batches", "size_groups"]
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(B, 3, H, W) uint8 to float32, channels last, with `mean` and `std` of an image in [0, 1]."""
-    shift = torch.tensor(mean, device=images.device).view(1, 3, 1, 1) * 255
-    scale = torch.tensor(std, device=images.device).view(1, 3, 1, 1) * 255
-    floats = images.float().contiguous(memory_format=torch.channels_last)
-    return floats.sub_(shift).div_(scale)
+    """(B, 3, H, W) uint8 to float32, channels last: (images / 255 - mean) / std per channel."""
+    shift, scale = np.reshape([mean, std], (2, 3, 1, 1))
+    factor = torch.from_numpy((1 / (255 * scale)).astype(np.float32)).to(images.device)
+    offset = torch.from_numpy((shift / scale).astype(np.float32)).to(images.device)
+    floats = images.float().mul_(factor).sub_(offset)
+    return floats.contiguous(memory_format=torch.channels_last)
 
 
 def resized(size: tuple[int, int], long_side: int) -> tuple[int, int]:
