@@ -17,6 +17,8 @@ from wsss.tracking import Tracker, open_tracker
 
 __all__ = ["Paths", "Run", "execute", "report_training"]
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -68,7 +70,12 @@ Run = Callable[[Params, Paths, Tracker], None]
 
 
 def report_training(
-    name: str, history: Sequence[dict[str, float]], best: int, paths: Paths, tracker: Tracker
+    name: str,
+    history: Sequence[dict[str, float]],
+    best: int,
+    images_per_second: float,
+    paths: Paths,
+    tracker: Tracker,
 ) -> None:
     """Write reports/<name>.json with the best epoch, and <name>_curve.csv for DVC's plots.
 
@@ -76,8 +83,9 @@ def report_training(
         name: the stage.
         history: per epoch the losses and scores.
         best: the epoch that was kept, 0-based.
+        images_per_second: of training; 0 if all epochs were already done.
         paths: of the project.
-        tracker: gets the best epoch's values, as best_<metric>.
+        tracker: gets the best epoch's values, as best_<metric>, and the rate.
     """
     with atomic_path(paths.report(f"{name}_curve", ".csv")) as path, path.open("w") as file:
         writer = csv.DictWriter(file, ["epoch", *sorted(set(history[0]) - {"epoch"})])
@@ -87,6 +95,9 @@ def report_training(
     values = {key: round(value, 6) for key, value in history[best].items() if key != "epoch"}
     write_json(paths.report(name), {"best_epoch": best + 1, **values})
     tracker.metrics({f"best_{key}": value for key, value in values.items()}, step=len(history))
+    if images_per_second:
+        tracker.metrics({"images_per_second": images_per_second}, step=len(history))
+        log.info("trained at %.1f images/s", images_per_second)
 
 
 def execute(name: str, run: Run, upstream: tuple[str, ...] = ()) -> None:

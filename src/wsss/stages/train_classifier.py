@@ -1,6 +1,5 @@
 """Train a classifier on image tags: the only supervision the pipeline has."""
 
-import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -20,8 +19,6 @@ from wsss.tracking import Tracker
 from wsss.training.loading import num_workers, training_batches
 from wsss.training.loop import fit, make_fabric
 from wsss.training.same_size import normalise, resized, same_size_batches
-
-log = logging.getLogger(__name__)
 
 
 def run(params: Params, paths: Paths, tracker: Tracker) -> None:
@@ -70,10 +67,8 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
             tracker=tracker,
         )
         save_classifier(model, settings.backbone, settings.loss, staging.path)
-    report_training("train_classifier", fitted.history, fitted.epoch, paths, tracker)
-    if fitted.images_per_second:
-        tracker.metrics({"images_per_second": fitted.images_per_second}, step=settings.epochs)
-        log.info("trained at %.1f images/s", fitted.images_per_second)
+    rate = fitted.images_per_second
+    report_training("train_classifier", fitted.history, fitted.epoch, rate, paths, tracker)
 
 
 def classification_loss(kind: str, logits: Tensor, labels: Tensor) -> Tensor:

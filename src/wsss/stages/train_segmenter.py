@@ -1,6 +1,5 @@
 """Train a segmentation network on the pseudo masks; no ground truth is read."""
 
-import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -28,8 +27,6 @@ from wsss.tracking import Tracker
 from wsss.training.loading import num_workers, training_batches
 from wsss.training.loop import fit, make_fabric
 from wsss.training.same_size import normalise, resized, same_size_batches
-
-log = logging.getLogger(__name__)
 
 
 def run(params: Params, paths: Paths, tracker: Tracker) -> None:
@@ -77,10 +74,8 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
             tracker=tracker,
         )
         save_segmenter(model, staging.path)
-    report_training("train_segmenter", fitted.history, fitted.epoch, paths, tracker)
-    if fitted.images_per_second:
-        tracker.metrics({"images_per_second": fitted.images_per_second}, step=settings.epochs)
-        log.info("trained at %.1f images/s", fitted.images_per_second)
+    rate = fitted.images_per_second
+    report_training("train_segmenter", fitted.history, fitted.epoch, rate, paths, tracker)
 
 
 def _losses(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
