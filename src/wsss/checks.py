@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
-__all__ = ["check_choice", "check_range", "check_shape", "did_you_mean"]
+__all__ = ["check_range", "check_shape", "did_you_mean"]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -18,13 +18,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"
-
-
-def check_choice(name: str, value: str, known: Iterable[str]) -> None:
-    """Raise ValueError unless `value` is one of `known`."""
-    names = list(known)
-    if value not in names:
-        raise ValueError(f"{name} is '{value}'; {did_you_mean(value, names)}")
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:

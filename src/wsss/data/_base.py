@@ -1,12 +1,10 @@
 """What a data set is: images, tags and perhaps masks where they lie, split by split."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from string import Template
 from typing import Protocol
 
-from wsss.config.settings import ConfigError
+from wsss.config.settings import ConfigError, expand_path
 
 __all__ = ["Dataset", "Problem", "RawDataset", "RawSample", "source_folder"]
 
@@ -76,13 +74,7 @@ def source_folder(root: str) -> Path:
     Raises:
         ConfigError: a variable is not set, or the folder does not exist.
     """
-    for variable in Template(root).get_identifiers():
-        if variable not in os.environ:
-            raise ConfigError(
-                f"prepare_data.dataset.root is '{root}', but the environment has no {variable}; "
-                f"run 'export {variable}=/path/to/data', or write the path into params.yaml"
-            )
-    folder = Path(os.path.expandvars(root)).expanduser()
+    folder = expand_path(root, "prepare_data.dataset.root")
     if not folder.is_dir():
         raise ConfigError(
             f"prepare_data.dataset.root is '{root}', but {folder} is not a folder; "
