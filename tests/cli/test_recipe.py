@@ -15,6 +15,7 @@ from wsss.cli import app
 from wsss.cli.schema import schema_text
 from wsss.config.params import Params, load_params
 from wsss.config.yaml_text import load_yaml
+from wsss.refine.dense_crf import PRESETS
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -82,6 +83,20 @@ def test_voc_animals_says_where_its_files_are(project: Path) -> None:
     assert params.train_classifier.backbone.weights.startswith("$WSSS_SHARED/weights/")
     assert params.evaluate.select_by == "mean_iou_frequent"
     assert "num_train" not in params.prepare_data.dataset.model_dump()
+
+
+def test_the_presets_are_chains_beside_those_of_the_base_recipe(project: Path) -> None:
+    default = load_params()
+    wsss("recipe", "apply", "dense_crf_presets")
+    params = load_params()
+    chains = params.refine.chains
+    assert {name: chains[name] for name in default.refine.chains} == default.refine.chains
+    assert {name.removeprefix("crf_") for name in chains if "_" in name} == set(PRESETS)
+    for preset, values in PRESETS.items():
+        (settings,) = chains[f"crf_{preset}"]
+        assert settings.model_dump() == settings.model_dump() | values
+    # nothing but refinement has to run again
+    assert params.model_copy(update={"base": default.base, "refine": default.refine}) == default
 
 
 def test_what_a_user_changed_elsewhere_is_kept(project: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from wsss.artifacts import ScoreMap
 from wsss.refine import refine
+from wsss.refine.dense_crf import PRESETS
 from wsss.registry import REFINERS
 
 
@@ -32,9 +33,16 @@ def coarse(mask: np.ndarray, class_ids: list[int]) -> ScoreMap:
     return ScoreMap(ids, scores, (height, width), np.full(len(ids), 0.9, np.float32))
 
 
-@pytest.fixture(params=REFINERS.names())
+CHAINS = {
+    **{name: {"name": name} for name in REFINERS.names()},
+    **{f"dense_crf-{preset}": {"name": "dense_crf", "preset": preset} for preset in PRESETS},
+}
+
+
+@pytest.fixture(params=CHAINS)
 def chain(request: pytest.FixtureRequest) -> list[object]:
-    return [REFINERS.settings(request.param)()]
+    values = CHAINS[request.param]
+    return [REFINERS.settings(values["name"]).model_validate(values)]
 
 
 @pytest.mark.parametrize("size", [(40, 60), (33, 21), (8, 8), (1, 9), (1, 1)])
@@ -82,6 +90,14 @@ def test_a_batch_is_its_images_one_by_one(chain: list[object]) -> None:
     for image, one, result in zip(images, maps, together, strict=True):
         (alone,) = refine(chain, [image], [one])  # type: ignore[arg-type]
         np.testing.assert_array_equal(alone.scores, result.scores)
+
+
+def test_a_batch_without_tags_stays_empty(chain: list[object]) -> None:
+    scenes = [scene(9, 12, seed) for seed in range(2)]
+    images = [image for image, _ in scenes]
+    maps = [coarse(mask, []) for _, mask in scenes]
+    for before, after in zip(maps, refine(chain, images, maps), strict=True):  # type: ignore[arg-type]
+        assert (after.scores.shape, after.size) == ((0, 9, 12), before.size)
 
 
 def test_an_empty_chain_changes_nothing() -> None:

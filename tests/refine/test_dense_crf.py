@@ -1,11 +1,15 @@
 """What the refiner adds to the CRF: the unary it builds and the background it folds away."""
 
+from typing import Any, get_args
+
 import numpy as np
 import pytest
 
 from wsss.artifacts import ScoreMap
+from wsss.config.params import Params, parse_params
+from wsss.config.settings import ConfigError
 from wsss.densecrf import dense_crf
-from wsss.refine.dense_crf import DenseCrf, DenseCrfSettings, unary_probs
+from wsss.refine.dense_crf import PRESETS, DenseCrf, DenseCrfSettings, unary_probs
 
 
 def one_map(scores: np.ndarray) -> ScoreMap:
@@ -57,3 +61,83 @@ def test_no_update_keeps_the_order_of_scores() -> None:
     (refined,) = DenseCrf(DenseCrfSettings(n_iters=0))([image], [one])
     order = np.argsort(one.scores.ravel())
     assert (np.diff(refined.scores.ravel()[order]) >= -1e-6).all()
+
+
+# iterations; smoothness: sigma_xy, weight; appearance: sigma_xy, sigma_rgb, weight
+PUBLISHED = {
+    "psa": (10, (3, 3), (80, 13, 10), {"unary": "soft", "background": "power", "alpha": 4}),
+    "irn": (
+        10,
+        (3, 3),
+        (50, 5, 10),
+        {"unary": "labels", "gt_prob": 0.7, "background": "constant", "threshold": 0.3},
+    ),
+    "clip_es": (10, (1, 3), (67, 3, 4), {"unary": "soft", "background": "power", "alpha": 1}),
+    "smoke": (5, (3, 5), (60, 5, 15), {"unary": "soft", "background": "power", "alpha": 1}),
+}
+
+
+def chain_of(**values: Any) -> DenseCrfSettings:
+    """What params.yaml with these settings in a chain comes to."""
+    params = parse_params({"refine": {"chains": {"crf": [{"name": "dense_crf", **values}]}}})
+    (settings,) = params.refine.chains["crf"]
+    assert isinstance(settings, DenseCrfSettings)
+    return settings
+
+
+def refusal(**values: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        chain_of(**values)
+    return str(caught.value)
+
+
+def test_every_preset_can_be_named() -> None:
+    literal, _ = get_args(DenseCrfSettings.model_fields["preset"].annotation)
+    assert set(get_args(literal)) == set(PRESETS) == set(PUBLISHED)
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
+def test_a_preset_has_the_published_numbers(preset: str) -> None:
+    n_iters, smoothness, appearance, unary = PUBLISHED[preset]
+    settings = chain_of(preset=preset)
+    assert settings.n_iters == n_iters
+    assert (settings.sigma_gaussian, settings.compat_gaussian) == smoothness
+    assert (settings.sigma_xy, settings.sigma_rgb, settings.compat_bilateral) == appearance
+    assert {key: getattr(settings, key) for key in unary} == unary
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_is_recorded_is_the_numbers_and_gives_the_same_refiner(preset: str) -> None:
+    """Fingerprints, runs and trials are made of the dump: the preset's name alone says nothing."""
+    settings = chain_of(preset=preset, sigma_rgb=7)
+    dumped = settings.model_dump(mode="json")
+    assert dumped == dumped | PRESETS[preset] | {"sigma_rgb": 7}
+    assert set(dumped) == set(DenseCrfSettings.model_fields) - {"preset"}
+    assert DenseCrfSettings.model_validate(dumped).model_dump(mode="json") == dumped
+
+
+def test_keys_beside_a_preset_win() -> None:
+    plain = chain_of(preset="irn")
+    assert chain_of(preset="irn", sigma_xy=9, unary="soft") == plain.model_copy(
+        update={"sigma_xy": 9, "unary": "soft"}
+    )
+
+
+def test_without_a_preset_the_defaults_stand() -> None:
+    assert chain_of(preset=None) == chain_of() == Params().refine.chains["crf"][0]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"preset": "pas"}, "preset must be 'psa', 'irn', 'clip_es' or 'smoke', but is 'pas'"),
+        ({"preset": ["psa"]}, "preset must be 'psa', 'irn', 'clip_es' or 'smoke', but is ['psa']"),
+        ({"preset": "psa", "sigma_xy": -1}, "sigma_xy must be greater than 0, but is -1"),
+        ({"prest": "psa"}, "has no key 'prest'; did you mean 'preset'?"),
+        (PRESETS["psa"] | {"preset": "psa"}, "preset 'psa' has no effect"),
+    ],
+)
+def test_a_mistake_in_a_preset_is_named(values: dict[str, Any], message: str) -> None:
+    text = refusal(**values)
+    assert text.startswith("params.yaml: refine.chains.crf.0")
+    assert message in text

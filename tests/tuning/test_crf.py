@@ -17,7 +17,7 @@ from wsss.artifacts import (
     write_score_map,
 )
 from wsss.config.params import Params, parse_params
-from wsss.refine.dense_crf import DenseCrfSettings
+from wsss.refine.dense_crf import PRESETS, DenseCrfSettings
 from wsss.stages._base import Paths
 from wsss.stages.evaluate import run as run_evaluate
 from wsss.stages.refine_cams import run as run_refine
@@ -108,6 +108,16 @@ def test_current_values_are_suggested_to_the_last_digit(params: Params) -> None:
     assert settings[f"{CRF}.threshold"] == 0.41237
     assert holds(params, settings)
     assert changed(params, settings) == params
+
+
+def test_a_preset_is_tuned_as_the_numbers_it_stands_for(project: Paths, params: Params) -> None:
+    preset = with_chain(params, {"name": "dense_crf", "preset": "irn"})
+    written = with_chain(params, {"name": "dense_crf", **PRESETS["irn"]})
+    assert STUDY.current(preset) == STUDY.current(written)
+    assert STUDY.current(preset) == STUDY.current(preset) | {"sigma_xy": 50, "unary": "labels"}
+    assert STUDY.key(preset, project) == STUDY.key(written, project)
+    found = changed(preset, {f"{CRF}.sigma_xy": 20.0})
+    assert found == changed(written, {f"{CRF}.sigma_xy": 20.0})
 
 
 def test_suggestions_are_short_in_range_and_belong_together(params: Params) -> None:

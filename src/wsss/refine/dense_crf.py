@@ -2,22 +2,80 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from wsss.artifacts import ScoreMap
 from wsss.config.settings import Settings
 from wsss.registry import REFINERS
 
-__all__ = ["DenseCrf", "DenseCrfSettings", "unary_probs"]
+__all__ = ["PRESETS", "DenseCrf", "DenseCrfSettings", "unary_probs"]
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # PSA (Ahn and Kwak, CVPR 2018), from where SC-CAM (CVPR 2020) and others have it. This is
+    # its map of confident foreground; the one of confident background has alpha 32.
+    "psa": {
+        "n_iters": 10,
+        "sigma_xy": 80,
+        "sigma_rgb": 13,
+        "compat_bilateral": 10,
+        "sigma_gaussian": 3,
+        "compat_gaussian": 3,
+        "unary": "soft",
+        "background": "power",
+        "alpha": 4,
+    },
+    # IRN (Ahn et al., CVPR 2019), also Puzzle-CAM (ICIP 2021) and CCAM (CVPR 2022). Again the
+    # confident foreground; the background's threshold is 0.05.
+    "irn": {
+        "n_iters": 10,
+        "sigma_xy": 50,
+        "sigma_rgb": 5,
+        "compat_bilateral": 10,
+        "sigma_gaussian": 3,
+        "compat_gaussian": 3,
+        "unary": "labels",
+        "gt_prob": 0.7,
+        "background": "constant",
+        "threshold": 0.3,
+    },
+    # CLIP-ES (Lin et al., CVPR 2023).
+    "clip_es": {
+        "n_iters": 10,
+        "sigma_xy": 67,
+        "sigma_rgb": 3,
+        "compat_bilateral": 4,
+        "sigma_gaussian": 1,
+        "compat_gaussian": 3,
+        "unary": "soft",
+        "background": "power",
+        "alpha": 1,
+    },
+    # Smoke in camera frames (arXiv 2507.21959); its published script has alpha 48.
+    "smoke": {
+        "n_iters": 5,
+        "sigma_xy": 60,
+        "sigma_rgb": 5,
+        "compat_bilateral": 15,
+        "sigma_gaussian": 3,
+        "compat_gaussian": 5,
+        "unary": "soft",
+        "background": "power",
+        "alpha": 1,
+    },
+}
+"""Published settings, for images of about 500 pixels: scale sigma_xy with the size of yours."""
 
 
 class DenseCrfSettings(Settings):
     """Kernels, weights and what the field starts from."""
 
     name: Literal["dense_crf"] = "dense_crf"
+    # left out of dumps: what is recorded and hashed are the numbers
+    preset: Literal["psa", "irn", "clip_es", "smoke"] | None = Field(default=None, exclude=True)
+    """Published settings (`PRESETS`) for the keys that are not written beside it."""
     n_iters: NonNegativeInt = 10
     """Mean-field updates."""
     sigma_xy: PositiveFloat = 50
@@ -40,6 +98,19 @@ class DenseCrfSettings(Settings):
     """Of the constant background."""
     alpha: PositiveFloat = 4
     """Of the power background: a larger one means less background."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        name = values.get("preset") if isinstance(values, dict) else None
+        if not isinstance(name, str) or name not in PRESETS:
+            return values
+        if PRESETS[name].keys() <= values.keys():
+            raise ValueError(
+                f"preset '{name}' has no effect, since all it sets is written beside it; delete "
+                "those keys"
+            )
+        return PRESETS[name] | values
 
 
 def unary_probs(scores: np.ndarray, settings: DenseCrfSettings) -> np.ndarray:
