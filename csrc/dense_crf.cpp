@@ -134,7 +134,7 @@ void DenseCrf::reset(std::size_t n_points, std::size_t n_labels) {
                                     std::to_string(n_labels) + " labels");
     }
     constexpr std::size_t most = std::numeric_limits<std::ptrdiff_t>::max() / sizeof(float);
-    if (n_labels > most / 64 || n_points > most / (row_width(n_labels) + kBlock)) {
+    if (n_labels > most / 64 || n_points > most / (row_width(n_labels) + kSweepBlock)) {
         throw std::invalid_argument(std::to_string(n_points) + " points by " +
                                     std::to_string(n_labels) + " labels cannot be addressed");
     }
@@ -273,7 +273,7 @@ class DenseCrf::Pass {
     }
 
   private:
-    std::size_t scratch_per_strip() const { return (kBlock + 1) * crf_.width_; }
+    std::size_t scratch_per_strip() const { return (kSweepBlock + 1) * crf_.width_; }
 
     void run(const SweepArgs& args) {
         const std::size_t n_points = crf_.n_points_;

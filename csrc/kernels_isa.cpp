@@ -87,13 +87,11 @@ void blur(float* values, std::size_t width, ChainList chains) {
 
 // ---- The sweep. `rows` are those of the points first .. first + count - 1; kCorners 0 is any.
 
-// Sum of the corners' rows of point i (Adams 2010, section 3.4).
+// Sum of the corners' rows of a point (Adams 2010, section 3.4).
 template <typename F, int kVectors, int kCorners>
-Row<F, kVectors> slice(const TermView& term, std::size_t i, std::size_t width, std::size_t column) {
-    const std::size_t corners = kCorners > 0 ? kCorners : term.corners;
-    const std::int32_t* corner = term.rows + term.simplex[i] * corners;
-    const float* weight = term.weight + i * corners;
-    const float* values = term.values_in + column;
+Row<F, kVectors> slice(const float* values, std::size_t width, const std::int32_t* corner,
+                       const float* weight, std::size_t any_corners) {
+    const std::size_t corners = kCorners > 0 ? kCorners : any_corners;
     Row<F, kVectors> sum = Row<F, kVectors>::zero();
     for (std::size_t k = 0; k < corners; ++k) {
         const float* row = values + static_cast<std::size_t>(corner[k]) * width;
@@ -102,35 +100,40 @@ Row<F, kVectors> slice(const TermView& term, std::size_t i, std::size_t width, s
     return sum;
 }
 
+// What follows is kept from being inlined into the sweep, which would run out of registers, and
+// takes a term by value, so that stores to rows are known not to change it.
+
 // rows += compat * scale_out * slice, for columns [column, column + kVectors * lanes).
 template <typename F, int kVectors, int kCorners>
-void slice_columns(const TermView& term, std::size_t width, std::size_t first, std::size_t count,
-                   std::size_t column, float* rows) {
+WSSS_NOINLINE void slice_columns(const TermView term, std::size_t width, std::size_t first,
+                                 std::size_t count, std::size_t column, float* rows) {
     using R = Row<F, kVectors>;
+    const std::size_t corners = kCorners > 0 ? kCorners : term.corners;
     const R compat = R::from(term.compat + column);
-    const float* scale = term.scale_out;
-    for (std::size_t p = 0; p < count; ++p) {
-        const R sliced = slice<F, kVectors, kCorners>(term, first + p, width, column);
-        const F factor = broadcast<F>(scale ? scale[first + p] : 1.0f);
-        R row = R::from(rows + p * width + column);
+    const float* values = term.values_in + column;
+    for (std::size_t i = first; i < first + count; ++i) {
+        const R sliced =
+            slice<F, kVectors, kCorners>(values, width, term.rows + term.simplex[i] * corners,
+                                         term.weight + i * corners, corners);
+        const F factor = broadcast<F>(term.scale_out ? term.scale_out[i] : 1.0f);
+        float* at = rows + (i - first) * width + column;
+        R row = R::from(at);
         for (int g = 0; g < kVectors; ++g) {
             row.part[g] = row.part[g] + (factor * sliced.part[g]) * compat.part[g];
         }
-        row.to(rows + p * width + column);
+        row.to(at);
     }
 }
 
 template <typename F, int kVectors, int kCorners>
-void splat_columns(const TermView& term, std::size_t width, std::size_t first, std::size_t count,
-                   std::size_t column, const float* rows) {
+WSSS_NOINLINE void splat_columns(const TermView term, std::size_t width, std::size_t first,
+                                 std::size_t count, std::size_t column, const float* rows) {
     using R = Row<F, kVectors>;
     const std::size_t corners = kCorners > 0 ? kCorners : term.corners;
-    const float* scale = term.scale_in;
     float* values = term.values_out + column;
-    for (std::size_t p = 0; p < count; ++p) {
-        const std::size_t i = first + p;
-        R row = R::from(rows + p * width + column);
-        const F factor = broadcast<F>(scale ? scale[i] : 1.0f);
+    for (std::size_t i = first; i < first + count; ++i) {
+        R row = R::from(rows + (i - first) * width + column);
+        const F factor = broadcast<F>(term.scale_in ? term.scale_in[i] : 1.0f);
         for (int g = 0; g < kVectors; ++g) row.part[g] = row.part[g] * factor;
         const std::int32_t* corner = term.rows + term.simplex[i] * corners;
         const float* weight = term.weight + i * corners;
@@ -148,8 +151,10 @@ template <typename F>
 void slice_with_matrix(const TermView& term, std::size_t labels, std::size_t width,
                        std::size_t first, std::size_t count, float* rows, float* sliced) {
     for (std::size_t p = 0; p < count; ++p) {
+        const std::int32_t* corner = term.rows + term.simplex[first + p] * term.corners;
+        const float* weight = term.weight + (first + p) * term.corners;
         for (std::size_t c = 0; c < width; c += lanes_of<F>) {
-            slice<F, 1, 0>(term, first + p, width, c).to(sliced + c);
+            slice<F, 1, 0>(term.values_in + c, width, corner, weight, term.corners).to(sliced + c);
         }
         const float scale = term.scale_out ? term.scale_out[first + p] : 1.0f;
         float* row = rows + p * width;
@@ -165,7 +170,7 @@ void slice_with_matrix(const TermView& term, std::size_t labels, std::size_t wid
 // Rows of width 4 are taken two at a time. Blocks of eight vectors share their reductions, which
 // keeps these from being one long chain of shuffles.
 template <int kWidth>
-void softmax_rows(float* rows, std::size_t runtime_width, std::size_t count) {
+WSSS_NOINLINE void softmax_rows(float* rows, std::size_t runtime_width, std::size_t count) {
     const auto larger = [](F8 a, F8 b) { return max(a, b); };
     const auto sum = [](F8 a, F8 b) { return a + b; };
     const F8 one = broadcast<F8>(1.0f);
@@ -249,8 +254,8 @@ void rows_from_planes(const float* planes, std::size_t stride, std::size_t label
     }
 }
 
-void planes_from_rows(const float* rows, std::size_t stride, std::size_t labels, std::size_t width,
-                      std::size_t count, float* planes) {
+WSSS_NOINLINE void planes_from_rows(const float* rows, std::size_t stride, std::size_t labels,
+                                    std::size_t width, std::size_t count, float* planes) {
     std::size_t p = 0;
     for (; width != 4 && p + kLanes <= count; p += kLanes) {
         for (std::size_t c = 0; c < labels; c += kLanes) {
@@ -269,8 +274,8 @@ void planes_from_rows(const float* rows, std::size_t stride, std::size_t labels,
 
 constexpr float kMinusInfinity = -HUGE_VALF;
 
-void load_rows(const SweepArgs& a, std::size_t width, std::size_t first, std::size_t count,
-               float* rows) {
+WSSS_NOINLINE void load_rows(const SweepArgs& a, std::size_t width, std::size_t first,
+                             std::size_t count, float* rows) {
     if (a.q_in != nullptr) {
         rows_from_planes(a.q_in + first, a.row_stride, a.labels, width, count, 0.0f, rows,
                          [](F8 q, std::size_t, std::size_t) { return q; });
@@ -355,22 +360,16 @@ template <typename F, int kVectors, int kWidth>
 void sweep_width(const SweepArgs& a) {
     const std::size_t width = kWidth > 0 ? kWidth : a.width;
     constexpr bool kAnyWidth = kWidth == 0;
-    const float* planes = a.q_in ? a.q_in : a.probs ? a.probs : a.neg_unary;
     float* rows = a.scratch;
-    for (std::size_t first = a.begin; first < a.end; first += kBlock) {
-        const std::size_t count = a.end - first < kBlock ? a.end - first : kBlock;
+    for (std::size_t first = a.begin; first < a.end; first += kSweepBlock) {
+        const std::size_t count = a.end - first < kSweepBlock ? a.end - first : kSweepBlock;
         load_rows(a, width, first, count, rows);
-        // More planes than the hardware follows by itself.
-        for (std::size_t l = 0; planes != nullptr && l < a.labels; ++l) {
-            const float* next = planes + l * a.row_stride + first + kBlock;
-            for (std::size_t i = 0; i < kBlock; i += 16) prefetch(next + i);
-        }
         for (std::size_t m = 0; m < a.n_terms; ++m) {
             const TermView& term = a.terms[m];
             if (term.values_in == nullptr) continue;
             if (term.compat_kind == CompatKind::matrix) {
                 slice_with_matrix<F>(term, a.labels, width, first, count, rows,
-                                     rows + kBlock * width);
+                                     rows + kSweepBlock * width);
             } else {
                 slice_term<F, kVectors, kAnyWidth>(term, width, first, count, rows);
             }

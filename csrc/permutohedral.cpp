@@ -159,10 +159,11 @@ void Permutohedral::build(const Features& features, bool phantom_points, std::si
              [&](std::size_t strip) { embed_strip(features, strip, phantom_points, workspace); });
     join_strips(workspace);
     const std::size_t concurrent = std::min(num_threads, corners);
-    std::int32_t* links = workspace.links.reserve(2 * n_vertices_ * (concurrent > 1 ? corners : 1));
+    std::int32_t* links =
+        workspace.links.reserve((2 * n_vertices_ + 1) * (concurrent > 1 ? corners : 1));
     pool.run(corners, concurrent, [&](std::size_t axis) {
         link_axis(static_cast<int>(axis), workspace,
-                  links + (concurrent > 1 ? 2 * n_vertices_ * axis : 0));
+                  links + (concurrent > 1 ? (2 * n_vertices_ + 1) * axis : 0));
     });
 }
 
@@ -261,12 +262,12 @@ void Permutohedral::join_strips(LatticeWorkspace& workspace) {
 }
 
 // On an axis the next vertex is one step up in every coordinate but the axis' own, which falls by
-// d. `links` holds 2 * n_vertices integers.
+// d. `links` holds 2 * n_vertices + 1 integers.
 void Permutohedral::link_axis(int axis, const LatticeWorkspace& workspace, std::int32_t* links) {
     const VertexTable& table = workspace.tables[0];
     const std::int32_t n_vertices = static_cast<std::int32_t>(n_vertices_);
     std::int32_t* next = links;
-    std::int32_t* has_previous = links + n_vertices_;
+    std::int32_t* has_previous = links + n_vertices_ + 1;  // [kEmpty] takes what is not there
     std::uint64_t all_places = 0;
     for (int i = 0; i < dim_; ++i) all_places += place_[i];
     const std::uint64_t step = kRemainderUnit - place_[axis];
@@ -282,7 +283,7 @@ void Permutohedral::link_axis(int axis, const LatticeWorkspace& workspace, std::
     for (std::size_t v = 0; v < n_vertices_; ++v) {
         if (v + kAhead < n_vertices_) table.prefetch(next_key(v + kAhead));
         next[v] = table.find(next_key(v));
-        if (next[v] != kEmpty) has_previous[next[v]] = 1;
+        has_previous[next[v]] = 1;
     }
     std::vector<std::int32_t>& chains = axes_[axis].chains;
     std::vector<std::size_t>& cuts = axes_[axis].cuts;

@@ -13,6 +13,12 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__GNUC__) || defined(__clang__)
+#define WSSS_NOINLINE __attribute__((noinline))
+#else
+#define WSSS_NOINLINE
+#endif
+
 namespace wsss {
 namespace WSSS_ISA {
 
@@ -225,14 +231,6 @@ inline void transpose(F8 r[8]) {
 }
 
 #endif
-
-inline void prefetch(const void* address) {
-#if defined(__GNUC__) || defined(__clang__)
-    __builtin_prefetch(address);
-#else
-    (void)address;
-#endif
-}
 
 template <typename F, typename T>
 inline F load(const T* from) {

@@ -11,8 +11,9 @@
 
 namespace wsss {
 
-constexpr int kMaxDim = 15;         // feature components of a lattice
-constexpr std::size_t kBlock = 64;  // points handled together; a multiple of 8
+constexpr int kMaxDim = 15;               // feature components of a lattice
+constexpr std::size_t kBlock = 64;        // points embedded together; a multiple of 8
+constexpr std::size_t kSweepBlock = 256;  // points whose rows are made together; a multiple of 8
 constexpr std::size_t kLanes = 8;
 
 constexpr std::size_t row_width(std::size_t channels) {
@@ -58,7 +59,7 @@ struct TermView {
 //   rows += sum over terms of compat (scale_out * slice), then their softmax if asked
 //   q_out = rows;  values_out += scale_in * rows      where given
 // All planes are (labels, row_stride); they may be one and the same. `scratch` holds
-// kBlock * width + width floats.
+// (kSweepBlock + 1) * width floats.
 struct SweepArgs {
     std::size_t begin;
     std::size_t end;

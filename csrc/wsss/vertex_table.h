@@ -40,11 +40,12 @@ class VertexTable {
     }
 
     std::int32_t find(std::uint64_t key) const {
-        const Slot* slots = slots_.data();
-        for (std::size_t at = home(key); slots[at].vertex != kEmpty; at = (at + 1) & mask_) {
-            if (slots[at].key == key) return slots[at].vertex;
+        for (std::size_t at = home(key);; at = (at + 1) & mask_) {
+            const Slot slot = slots_.data()[at];
+            // One branch, which is nearly always taken: found or not is a coin toss.
+            const bool found = slot.key == key;
+            if (found | (slot.vertex == kEmpty)) return found ? slot.vertex : kEmpty;
         }
-        return kEmpty;
     }
 
     // Bring the slot of a key that is looked up soon into the cache.
@@ -76,7 +77,7 @@ class VertexTable {
     }
     void make_slots(std::size_t count) {
         Slot* slots = slots_.reserve(count);
-        for (std::size_t i = 0; i < count; ++i) slots[i].vertex = kEmpty;
+        std::fill_n(slots, count, Slot{0, kEmpty});
         mask_ = count - 1;
         shift_ = 64;
         for (std::size_t s = count; s > 1; s /= 2) --shift_;
