@@ -2,6 +2,9 @@
 
 import os
 
+import numpy as np
+
+_MOST_THREADS = 256  # that the core starts
 _default: int | None = None
 
 
@@ -32,9 +35,10 @@ def resolve_num_threads(num_threads: int | None) -> int:
     """
     if num_threads is None:
         return get_num_threads()
-    if isinstance(num_threads, bool) or int(num_threads) != num_threads or num_threads < 1:
+    whole = isinstance(num_threads, int | np.integer) and not isinstance(num_threads, bool)
+    if not whole or num_threads < 1:
         raise ValueError(
             f"num_threads must be an integer of at least 1, or None for all cores, "
             f"but is {num_threads!r}"
         )
-    return int(num_threads)
+    return min(int(num_threads), _MOST_THREADS)

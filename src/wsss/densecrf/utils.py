@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wsss.densecrf._arrays import Float32Array, as_array, check_count, check_sigmas
+from wsss.densecrf._arrays import Float32Array, as_array, check_count, check_finite, check_sigmas
 
 
 def unary_from_labels(
@@ -26,7 +26,7 @@ def unary_from_labels(
         ValueError: a label or a setting is out of its range.
     """
     n_labels = check_count("n_labels", n_labels, least=2)
-    if not 0 < gt_prob < 1:
+    if not 0 < check_finite("gt_prob", gt_prob) < 1:
         raise ValueError(
             f"gt_prob must be strictly between 0 and 1 but is {gt_prob!r}; 0.7 is usual, and 1 "
             f"would leave the CRF nothing to decide"
@@ -78,11 +78,11 @@ def unary_from_softmax(
         raise ValueError(f"sm must have shape (n_labels, ...) but has {probs.shape}")
     n_labels = probs.shape[0]
     if scale is not None:
-        if not 0 < scale <= 1:
+        if not 0 < check_finite("scale", scale) <= 1:
             raise ValueError(f"scale must be above 0 and at most 1 but is {scale!r}")
         probs = scale * probs + (1 - scale) / n_labels
     if clip is not None:
-        if not 0 < clip < 1:
+        if not 0 < check_finite("clip", clip) < 1:
             raise ValueError(f"clip must be strictly between 0 and 1, or None, but is {clip!r}")
         probs = np.clip(probs, clip, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -100,8 +100,13 @@ def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> Fl
         (len(shape), N) float32 for `addPairwiseEnergy`, points in C order.
 
     Raises:
-        ValueError: `sdims` is not one sigma per axis, or not finite and above 0.
+        ValueError: `sdims` is not one sigma per axis, or not finite and above 0; `shape` is not
+            sizes of at least 1.
     """
+    if not isinstance(shape, Sequence) or len(shape) == 0:
+        raise ValueError(
+            f"shape must be a sequence of sizes, such as image.shape, but is {shape!r}"
+        )
     sizes = tuple(check_count(f"shape[{i}]", size, least=1) for i, size in enumerate(shape))
     sigmas = check_sigmas("sdims", sdims, len(sizes))
     grid = np.indices(sizes, dtype=np.float32).reshape(len(sizes), -1)
@@ -124,10 +129,14 @@ def create_pairwise_bilateral(
         (spatial axes + channels, N) float32 for `addPairwiseEnergy`, positions first.
 
     Raises:
-        ValueError: the number of sigmas does not fit the image, or one is not finite and above 0.
+        ValueError: the number of sigmas does not fit the image, or one is not finite and above 0;
+            the image is empty, or has no such axis.
     """
     image = as_array("img", img)
-    if chdim != -1 and not 0 <= chdim < image.ndim:
+    chdim = check_count("chdim", chdim, least=-1)
+    if 0 in image.shape or image.ndim == 0:
+        raise ValueError(f"img must have at least one pixel but has shape {image.shape}")
+    if chdim >= image.ndim:
         raise ValueError(
             f"chdim must be an axis of img, 0..{image.ndim - 1}, or -1 for none, but is {chdim}"
         )
