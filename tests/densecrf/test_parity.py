@@ -182,6 +182,42 @@ def test_compat_normalisation_steps_and_divergence(make_problem, form, normaliza
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-5)
 
 
+def test_other_ways_to_a_unary() -> None:
+    rng = np.random.default_rng(0)
+    weights, features = (rng.normal(size=s).astype(np.float32) for s in ((3, 4), (4, 30)))
+    energy = weights @ features
+    results = []
+    for module, call, arguments in (
+        (theirs, "setUnaryEnergy", (energy,)),  # with features it refuses all but N = F
+        (theirs, "setUnary", (theirs.ConstUnary(energy),)),
+        (theirs, "setUnary", (theirs.LogisticUnary(weights, features),)),
+        (ours, "setUnaryEnergy", (energy,)),
+        (ours, "setUnaryEnergy", (weights, features)),
+        (ours, "setUnary", (ours.ConstUnary(energy),)),
+        (ours, "setUnary", (ours.LogisticUnary(weights, features),)),
+    ):
+        crf = module.DenseCRF(30, 3)
+        getattr(crf, call)(*arguments)
+        crf.addPairwiseEnergy(features, 2)
+        results.append(np.array(crf.inference(3)))
+    for result in results[1:]:
+        np.testing.assert_allclose(result, results[0], atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_old_names_of_utils(make_problem) -> None:
+    _, probs = make_problem(6, 9, 5)
+    labels = probs.argmax(0)
+    for name, arguments in (
+        ("compute_unary", (labels, 5)),
+        ("compute_unary", (labels, 5, 0.7)),
+        ("softmax_to_unary", (probs,)),
+        ("softmax_to_unary", (probs, 0.6)),
+    ):
+        expected = getattr(their_utils, name)(*arguments)
+        np.testing.assert_allclose(getattr(our_utils, name)(*arguments), expected, rtol=1e-6)
+
+
 def test_utils(make_problem) -> None:
     image, probs = make_problem(6, 9, 5)
     labels = probs.argmax(0)

@@ -25,9 +25,11 @@ from wsss.densecrf.crf import (
     NORMALIZE_AFTER,
     NORMALIZE_BEFORE,
     NORMALIZE_SYMMETRIC,
+    ConstUnary,
     DenseCRF,
     DenseCRF2D,
     KernelType,
+    LogisticUnary,
     NormalizationType,
 )
 from wsss.densecrf.inference import dense_crf
@@ -46,9 +48,11 @@ __all__ = [
     "NORMALIZE_BEFORE",
     "NORMALIZE_SYMMETRIC",
     "NO_NORMALIZATION",
+    "ConstUnary",
     "DenseCRF",
     "DenseCRF2D",
     "KernelType",
+    "LogisticUnary",
     "NormalizationType",
     "bilateral_filter",
     "dense_crf",

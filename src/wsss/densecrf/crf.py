@@ -55,6 +55,43 @@ NORMALIZE_AFTER = NormalizationType.NORMALIZE_AFTER
 NORMALIZE_SYMMETRIC = NormalizationType.NORMALIZE_SYMMETRIC
 
 
+class ConstUnary:
+    """Unary energies as they are.
+
+    Args:
+        u: (L, N) float, finite.
+    """
+
+    def __init__(self, u: np.ndarray) -> None:
+        self.energy = as_float32("unary energy", u)
+
+
+class LogisticUnary:
+    """Unary energies that are linear in features of the points.
+
+    Args:
+        L: (L, F) float weights of each label.
+        f: (F, N) float features.
+
+    Raises:
+        ValueError: the shapes do not fit.
+
+    Example:
+        >>> LogisticUnary([[1.0, 0.0], [0.0, 2.0]], [[3.0, 4.0], [5.0, 6.0]]).energy
+        array([[ 3.,  4.],
+               [10., 12.]], dtype=float32)
+    """
+
+    def __init__(self, L: np.ndarray, f: np.ndarray) -> None:
+        weights, features = as_float32("unary weights", L), as_float32("unary features", f)
+        if weights.ndim != 2 or features.ndim != 2 or weights.shape[1] != features.shape[0]:
+            raise ValueError(
+                f"unary weights (n_labels, F) and features (F, n_points) must agree in F but have "
+                f"shapes {weights.shape} and {features.shape}"
+            )
+        self.energy: Float32Array = weights @ features
+
+
 class DenseCRF:
     """A fully connected CRF over points with any features.
 
@@ -83,16 +120,19 @@ class DenseCRF:
         self._parity = bool(parity)
         self._core = _native.DenseCrf(self._nvar, self._nlabels)
 
-    def setUnaryEnergy(self, u: np.ndarray) -> None:
+    def setUnaryEnergy(self, u: np.ndarray, f: np.ndarray | None = None) -> None:
         """Set the unary energies, -log of probabilities.
 
         Args:
-            u: (L, N) float, finite.
+            u: (L, N) float, finite; or with `f`, (L, F) weights.
+            f: (F, N) float, features of the points: the energies are then `u @ f`.
 
         Raises:
             ValueError: another shape, or a value that is not finite (its position is named).
         """
         energy = as_float32("unary energy", u)
+        if f is not None:
+            energy = LogisticUnary(energy, f).energy
         if energy.shape != (self._nlabels, self._nvar):
             raise ValueError(
                 f"unary energy must have shape (n_labels, n_points) = "
@@ -100,6 +140,19 @@ class DenseCRF:
                 f"flatten (n_labels, height, width) with u.reshape(n_labels, -1)"
             )
         self._core.set_unary_energy(energy)
+
+    def setUnary(self, unary: "ConstUnary | LogisticUnary") -> None:
+        """Set the unary energies that a `ConstUnary` or `LogisticUnary` holds.
+
+        Raises:
+            ValueError: it is something else; otherwise as `setUnaryEnergy`.
+        """
+        if not isinstance(unary, ConstUnary | LogisticUnary):
+            raise ValueError(
+                f"unary must be a ConstUnary or a LogisticUnary but is a {type(unary).__name__}; "
+                f"an array goes to setUnaryEnergy"
+            )
+        self.setUnaryEnergy(unary.energy)
 
     def addPairwiseEnergy(
         self,

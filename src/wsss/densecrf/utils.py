@@ -1,5 +1,6 @@
 """Unaries and features for the CRF: pydensecrf's `utils`, whose name this module keeps."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -87,6 +88,22 @@ def unary_from_softmax(
         probs = np.clip(probs, clip, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.ascontiguousarray(-np.log(probs).reshape(n_labels, -1), dtype=np.float32)
+
+
+def compute_unary(labels: np.ndarray, M: int, GT_PROB: float = 0.5) -> Float32Array:
+    """`unary_from_labels` under its old name in pydensecrf, which calls it deprecated."""
+    _deprecated("compute_unary", "unary_from_labels")
+    return unary_from_labels(labels, M, GT_PROB)
+
+
+def softmax_to_unary(sm: np.ndarray, GT_PROB: float = 1) -> Float32Array:
+    """`unary_from_softmax` under its old name in pydensecrf; it clips nothing."""
+    _deprecated("softmax_to_unary", "unary_from_softmax")
+    return unary_from_softmax(sm, scale=None if GT_PROB == 1 else GT_PROB, clip=None)
+
+
+def _deprecated(name: str, successor: str) -> None:
+    warnings.warn(f"{name} is deprecated, use {successor}", DeprecationWarning, stacklevel=3)
 
 
 def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> Float32Array:
