@@ -18,6 +18,10 @@ constexpr std::size_t kKeptLatticeBytes = std::size_t{24} << 20;
 constexpr std::size_t kKeptPositions = 2;
 
 constexpr float kMaxFloat = std::numeric_limits<float>::max();
+// A little slack: sums of float32 probabilities overshoot 1.
+constexpr float kMostProb = 1.001f;
+// Times the mass of any kernel, this is still a float.
+constexpr float kMaxCompat = 1e20f;
 
 void check_sigma(const char* name, const float* sigma, int count) {
     for (int i = 0; i < count; ++i) {
@@ -53,10 +57,11 @@ void pack_compat(const Compat& compat, float gain, std::size_t labels, std::size
             " elements");
     }
     const std::size_t bad =
-        kernels().first_outside(compat.values.data(), expected, -kMaxFloat, kMaxFloat);
+        kernels().first_outside(compat.values.data(), expected, -kMaxCompat, kMaxCompat);
     if (bad != expected) {
-        throw std::invalid_argument("compat must be finite but element " + std::to_string(bad) +
-                                    " is " + std::to_string(compat.values[bad]));
+        throw std::invalid_argument("compat must be finite and within 1e20 of 0 but element " +
+                                    std::to_string(bad) + " is " +
+                                    std::to_string(compat.values[bad]) + "; a few units are usual");
     }
     const std::size_t rows = compat.is_matrix ? labels : 1;
     float* packed = term.compat.reserve(rows * width);
@@ -226,6 +231,15 @@ void DenseCrf::check_has_unary() const {
     }
 }
 
+void DenseCrf::check_is_probs(const float* q) const {
+    const std::size_t count = n_labels_ * n_points_;
+    const std::size_t bad = kernels().first_outside(q, count, 0.0f, kMostProb);
+    if (bad == count) return;
+    throw std::invalid_argument(
+        "Q must hold probabilities in [0, 1] but is " + std::to_string(q[bad]) + " at label " +
+        std::to_string(bad / n_points_) + ", point " + std::to_string(bad % n_points_));
+}
+
 // ---- Inference.
 
 // Sweeps over all strips, with what the terms have blurred and are to splat.
@@ -333,6 +347,7 @@ void DenseCrf::inference_from_probs(const float* probs, float min_prob, int n_it
 
 void DenseCrf::step(float* q, CrfWorkspace& workspace) const {
     check_has_unary();
+    check_is_probs(q);
     Pass pass(*this, workspace);
     SweepArgs given = pass.args();
     given.q_in = q;
@@ -356,6 +371,7 @@ void DenseCrf::apply_pairwise(const float* q, float* out, CrfWorkspace& workspac
 
 double DenseCrf::kl_divergence(const float* q, CrfWorkspace& workspace) const {
     check_has_unary();
+    check_is_probs(q);
     std::vector<float> pairwise(n_labels_ * n_points_);
     apply_pairwise(q, pairwise.data(), workspace);
     double total = 0;
@@ -376,8 +392,7 @@ void refine_images(const std::vector<ImageProbs>& images, const DenseCrfSettings
         const ImageProbs& image = images[index];
         const std::size_t n_points = image.height * image.width;
         const std::size_t count = n_points * image.n_labels;
-        // A little slack: sums of float32 probabilities overshoot 1.
-        const std::size_t bad = kernels().first_outside(image.probs, count, 0.0f, 1.001f);
+        const std::size_t bad = kernels().first_outside(image.probs, count, 0.0f, kMostProb);
         if (bad != count) {
             throw std::invalid_argument(
                 "probs[" + std::to_string(index) + "] must be probabilities in [0, 1] but is " +

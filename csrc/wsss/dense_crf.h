@@ -132,6 +132,7 @@ class DenseCrf {
     class Pass;
 
     void check_has_unary() const;
+    void check_is_probs(const float* q) const;
     void add_term(std::shared_ptr<const NormalisedLattice> lattice, const Compat& compat);
     PairwiseTerm& next_term();
 

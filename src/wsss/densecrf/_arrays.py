@@ -87,13 +87,13 @@ def as_array(name: str, value: object) -> npt.NDArray[Any]:
 
 
 def as_float32(name: str, value: object) -> Float32Array:
-    """`value` as C-contiguous float32, copied only if it is not so already.
+    """`value` as C-contiguous, aligned float32, copied only if it is not so already.
 
     Values that float32 cannot hold become infinite, and are refused where they matter.
     """
     array = as_array(name, value)
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, dtype=np.float32).reshape(array.shape)
+        return np.require(array, np.float32, ["C", "A"]).reshape(array.shape)
 
 
 def as_rgb_image(name: str, value: object) -> npt.NDArray[np.uint8]:
@@ -187,12 +187,23 @@ def check_finite(name: str, value: float) -> float:
     """`value` as a float.
 
     Raises:
-        ValueError: it is not a finite number.
+        ValueError: it is not a number that is finite in float32.
     """
     number = _as_number(name, value)
-    if not math.isfinite(number):
+    if not abs(number) <= float(np.finfo(np.float32).max):
         raise ValueError(f"{name} must be finite but is {value!r}")
     return number
+
+
+def check_flag(name: str, value: bool) -> bool:
+    """`value` as a bool.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False but is {value!r}")
+    return bool(value)
 
 
 def check_count(name: str, value: int, least: int) -> int:
@@ -211,5 +222,5 @@ def check_count(name: str, value: int, least: int) -> int:
 def _as_number(name: str, value: float) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{name} must be a number but is {value!r}") from error

@@ -23,6 +23,7 @@ from wsss.densecrf._arrays import (
     as_float32,
     as_rgb_image,
     check_count,
+    check_flag,
     check_sigmas,
     swapped_hint,
 )
@@ -117,7 +118,7 @@ class DenseCRF:
     def __init__(self, nvar: int, nlabels: int, *, parity: bool = True) -> None:
         self._nvar = check_count("nvar", nvar, least=1)
         self._nlabels = check_count("nlabels", nlabels, least=1)
-        self._parity = bool(parity)
+        self._parity = check_flag("parity", parity)
         self._core = _native.DenseCrf(self._nvar, self._nlabels)
 
     def setUnaryEnergy(self, u: np.ndarray, f: np.ndarray | None = None) -> None:
@@ -218,14 +219,14 @@ class DenseCRF:
         """Update `Q`, as returned by `startInference`, in place by one mean-field step.
 
         Raises:
-            ValueError: `Q` is not a writable C-contiguous (L, N) float32 array.
+            ValueError: `Q` is not a writable C-contiguous (L, N) float32 array of probabilities.
         """
         wanted = (self._nlabels, self._nvar)
         if (
             not isinstance(Q, np.ndarray)
             or Q.dtype != np.float32
             or Q.shape != wanted
-            or not (Q.flags.c_contiguous and Q.flags.writeable)
+            or not (Q.flags.c_contiguous and Q.flags.aligned and Q.flags.writeable)
         ):
             raise ValueError(
                 f"Q is updated in place, so it must be a writable C-contiguous float32 array of "
@@ -237,7 +238,7 @@ class DenseCRF:
         """KL divergence from the CRF's distribution to `Q`, (L, N), up to a constant.
 
         Raises:
-            ValueError: `Q` has another shape, or no unary has been set.
+            ValueError: `Q` has another shape or is no probabilities, or no unary has been set.
         """
         q = as_float32("Q", Q)
         if q.shape != (self._nlabels, self._nvar):
@@ -358,10 +359,12 @@ def _as_normalization(kernel: int, normalization: int) -> _native.Normalization:
     Raises:
         ValueError: either constant is unknown.
     """
-    if kernel not in list(KernelType):
-        names = ", ".join(k.name for k in KernelType)
-        raise ValueError(f"kernel must be one of {names} but is {kernel!r}")
-    if normalization not in list(NormalizationType):
-        names = ", ".join(n.name for n in NormalizationType)
-        raise ValueError(f"normalization must be one of {names} but is {normalization!r}")
+    _check_constant("kernel", kernel, KernelType)
+    _check_constant("normalization", normalization, NormalizationType)
     return _native.Normalization(int(normalization))
+
+
+def _check_constant(name: str, value: int, constants: type[IntEnum]) -> None:
+    if not isinstance(value, int | np.integer) or value not in list(constants):
+        names = ", ".join(constant.name for constant in constants)
+        raise ValueError(f"{name} must be one of {names} but is {value!r}")

@@ -13,6 +13,7 @@ from wsss.densecrf._arrays import (
     as_rgb_image,
     check_count,
     check_finite,
+    check_flag,
     check_probs_shape,
     check_rgb_image,
     check_sigma,
@@ -140,8 +141,8 @@ def dense_crf(
                [0, 1, 1]])
     """
     single = (isinstance(images, np.ndarray) or is_tensor(images)) and images.ndim <= 3
-    image_list: list[Any] = [images] if single else list(images)
-    probs_list: list[Any] = [probs] if single else list(probs)
+    image_list = [images] if single else _as_list("images", images)
+    probs_list = [probs] if single else _as_list("probs", probs)
     if len(image_list) != len(probs_list):
         raise ValueError(
             f"images and probs must be lists of one length but have "
@@ -158,7 +159,7 @@ def dense_crf(
         "compat_gaussian": check_finite("compat_gaussian", compat_gaussian),
         "n_iters": check_count("n_iters", n_iters, least=0),
         "min_prob": floor,
-        "phantom_points": bool(parity),
+        "phantom_points": check_flag("parity", parity),
     }
     threads = resolve_num_threads(num_threads)
     suffixes = [""] if single else [f"[{i}]" for i in range(len(image_list))]
@@ -180,6 +181,15 @@ def dense_crf(
     else:
         refined = _refine_tensors(named_images, named_probs, settings)
     return refined[0] if single else refined
+
+
+def _as_list(name: str, values: Any) -> list[Any]:
+    try:
+        return list(values)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} must be an array, a tensor or a list of such but is {values!r}"
+        ) from error
 
 
 def _refine_arrays(

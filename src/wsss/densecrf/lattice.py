@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from wsss.densecrf import _native
-from wsss.densecrf._arrays import Float32Array, as_float32, common_device, tensor_as_array
+from wsss.densecrf._arrays import (
+    Float32Array,
+    as_float32,
+    check_flag,
+    common_device,
+    tensor_as_array,
+)
 from wsss.densecrf.threads import resolve_num_threads
 
 if TYPE_CHECKING:
@@ -71,6 +77,7 @@ def bilateral_filter(
     """
     named: dict[str, Any] = {"features": features, "values": values}
     device = common_device(named)
+    parity = check_flag("parity", parity)
     threads = resolve_num_threads(num_threads)
     if device is None:
         return _filter_arrays(named, parity, threads)
@@ -111,7 +118,7 @@ def _filter_arrays(named: Mapping[str, object], parity: bool, threads: int) -> F
         at = tuple(int(i) for i in np.argwhere(~np.isfinite(v))[0])
         raise ValueError(_not_finite(at, float(v[at])))
     batch = (f, v) if v.ndim == 3 else (f[None], v[None])
-    out = native_filter(*batch, phantom_points=bool(parity), num_threads=threads)
+    out = native_filter(*batch, phantom_points=parity, num_threads=threads)
     return out.reshape(v.shape)
 
 
@@ -129,7 +136,7 @@ def _filter_tensors(
         at = tuple(int(i) for i in (~torch.isfinite(v)).nonzero()[0])
         raise ValueError(_not_finite(at, float(v[at])))
     batch = (f, v) if v.ndim == 3 else (f[None], v[None])
-    return filter_batch(*batch, phantom_points=bool(parity)).reshape(v.shape)
+    return filter_batch(*batch, phantom_points=parity).reshape(v.shape)
 
 
 def _check_shapes(features: tuple[int, ...], values: tuple[int, ...]) -> None:
