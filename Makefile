@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
-.PHONY: help setup repro test lint bench docker-lint
+.PHONY: help setup repro test lint bench docker-lint sanitize fuzz wheels
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,4 +57,21 @@ docker-lint: setup
 
 bench: setup .venv/.peer  ## ours beside the peers, in one run, as ratios
 	python benchmarks/densecrf.py
+	python benchmarks/densecrf_gpu.py
 	python benchmarks/cam_storage.py
+
+# Programs that build the native module anew, below build/hardening and one compiler at a time; .venv
+# is used, and left as it is. VARIANTS: some of dispatch, baseline, scalar and thread.
+HARDENING := tests/densecrf/hardening
+
+$(BIN)/python:
+	$(MAKE) setup
+
+sanitize: | $(BIN)/python  ## the native tests under sanitizers, one build per kind of kernel
+	$(BIN)/python $(HARDENING)/sanitize.py $(VARIANTS)
+
+fuzz: | $(BIN)/python  ## make fuzz SECONDS=600: random calls, guided by coverage; needs Clang
+	$(BIN)/python $(HARDENING)/fuzz.py --seconds $(or $(SECONDS),600)
+
+wheels: | $(BIN)/python  ## sdist and wheels, each tried on its Python with NumPy alone
+	$(BIN)/python $(HARDENING)/wheels.py $(PYTHONS)
