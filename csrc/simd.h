@@ -28,6 +28,8 @@ typedef float F4 __attribute__((vector_size(16)));
 typedef float F8 __attribute__((vector_size(32)));
 typedef std::int32_t I4 __attribute__((vector_size(16)));
 typedef std::int32_t I8 __attribute__((vector_size(32)));
+typedef std::uint32_t U4 __attribute__((vector_size(16)));
+typedef std::uint32_t U8 __attribute__((vector_size(32)));
 
 template <typename F>
 struct IntOf;
@@ -63,6 +65,13 @@ inline F select(typename IntOf<F>::type mask, F a, F b) {  // mask lanes are 0 o
 template <typename F>
 inline F max(F a, F b) {
     return a > b ? a : b;
+}
+// x * 2^n for the integer n in the low bits of `exponent`; any number where that is no float.
+inline F4 scale_by_power(F4 x, I4 exponent) {
+    return (F4)((U4)bits(x) + ((U4)exponent << 23));
+}
+inline F8 scale_by_power(F8 x, I8 exponent) {
+    return (F8)((U8)bits(x) + ((U8)exponent << 23));
 }
 
 // Exchange lanes i and i ^ distance.
@@ -156,13 +165,6 @@ WSSS_LANE_COMPARISON(>=)
 WSSS_LANE_COMPARISON(==)
 #undef WSSS_LANE_COMPARISON
 template <int N>
-inline Lanes<std::int32_t, N> operator<<(Lanes<std::int32_t, N> a, int n) {
-    for (int i = 0; i < N; ++i) {
-        a.lane[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(a.lane[i]) << n);
-    }
-    return a;
-}
-template <int N>
 inline Lanes<std::int32_t, N> operator>>(Lanes<std::int32_t, N> a, int n) {
     for (int i = 0; i < N; ++i) a.lane[i] >>= n;
     return a;
@@ -194,6 +196,15 @@ inline F to_float(Lanes<std::int32_t, N> x) {
 template <typename F>
 inline F select(typename IntOf<F>::type mask, F a, F b) {
     return from_bits((bits(a) & mask) | (bits(b) & ~mask));
+}
+template <int N>
+inline Lanes<float, N> scale_by_power(Lanes<float, N> x, Lanes<std::int32_t, N> exponent) {
+    Lanes<std::int32_t, N> r = bits(x);
+    for (int i = 0; i < N; ++i) {
+        r.lane[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(r.lane[i]) +
+                                              (static_cast<std::uint32_t>(exponent.lane[i]) << 23));
+    }
+    return from_bits(r);
 }
 template <int N>
 inline Lanes<float, N> max(Lanes<float, N> a, Lanes<float, N> b) {
@@ -269,7 +280,7 @@ inline F exp_nonpositive(F x) {
     p = p * f + broadcast<F>(2.4022119723e-1f);
     p = p * f + broadcast<F>(6.9314696706e-1f);
     p = p * f + broadcast<F>(1.0f);
-    const F scaled = from_bits(bits(p) + (bits(rounded) << 23));  // p * 2^n
+    const F scaled = scale_by_power(p, bits(rounded));
     return select(y >= broadcast<F>(-126.0f), scaled, broadcast<F>(0.0f));
 }
 
@@ -281,7 +292,7 @@ inline F log_positive(F x) {
     // Subtracting the bits of sqrt(1/2) makes the exponent field the e we want.
     const I sqrt_half = broadcast<I>(std::int32_t{0x3f3504f3});
     const I e = (bits(x) - sqrt_half) >> 23;
-    const F m = from_bits(bits(x) - (e << 23));
+    const F m = scale_by_power(x, broadcast<I>(std::int32_t{0}) - e);
     const F s = (m - broadcast<F>(1.0f)) / (m + broadcast<F>(1.0f));
     const F s2 = s * s;
     F p = broadcast<F>(2.0f / 9.0f);
