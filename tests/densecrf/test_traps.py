@@ -120,6 +120,17 @@ def test_a_sigma_is_finite_and_above_0(where: str, sigma: object) -> None:
         row("compat-nan", lambda c: c.addPairwiseGaussian(3, np.nan), "compat must be finite"),
         row("compat-inf", lambda c: c.addPairwiseGaussian(3, [1, np.inf]), "compat must be finite"),
         row("compat-1e39", lambda c: c.addPairwiseGaussian(3, 1e39), "compat must be finite"),
+        # A weight times a sum of probabilities, and a unary on top, must not reach infinity.
+        row("compat-3e38", lambda c: c.addPairwiseGaussian(3, 3e38), "compat .* within 1e20"),
+        row("compat--3e38", lambda c: c.addPairwiseGaussian(3, -3e38), "compat .* within 1e20"),
+        row(
+            "compat-3e38-dense-crf",
+            lambda _: dcrf.dense_crf(IMAGE, filled(2, 3, 4) / 2, compat_bilateral=3e38),
+            "compat .* within 1e20",
+        ),
+        row("step-of-nan", lambda c: c.stepInference(filled(2, 12) * np.nan), "nan at label 0"),
+        row("step-of-energies", lambda c: c.stepInference(UNARY * 3), r"probabilities in \[0, 1\]"),
+        row("kl-of-nan", lambda c: c.klDivergence(filled(2, 12) * np.nan), "nan at label 0"),
         row("iterations--1", lambda c: c.inference(-1), "niter must be at least 0"),
         row("iterations-2.5", lambda c: c.inference(2.5), "niter must be an integer"),
         row("iterations-2^40", lambda c: c.inference(2**40), "niter must be .* below 2\\^31"),
