@@ -23,9 +23,13 @@ class LinearHeadCamSettings(Settings):
 class LinearHeadCam:
     """ReLU(W F): the head applied to every cell (Zhou et al., CVPR 2016)."""
 
+    needs_gradients = False
+
     def __init__(self, settings: LinearHeadCamSettings) -> None:
         pass
 
-    def __call__(self, model: "Classifier", images: "Tensor") -> "tuple[Tensor, Tensor]":
+    def __call__(
+        self, model: "Classifier", images: "Tensor", rows: "Tensor", columns: "Tensor"
+    ) -> "tuple[Tensor, Tensor]":
         output = model(images)
-        return output.maps.relu(), output.logits
+        return output.maps[rows, columns].relu(), output.logits

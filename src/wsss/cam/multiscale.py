@@ -83,15 +83,20 @@ def multiscale_cams(
             )
         if flip:
             scaled = torch.cat([scaled, scaled.flip(-1)])
-        together = max(1, (max_pixels or scaled[:, 0].numel()) // (size[0] * size[1]))
-        parts = [
-            method(model, part.contiguous(memory_format=torch.channels_last))
-            for part in torch.split(scaled, together)
-        ]
-        maps, scores = (torch.cat(part) for part in zip(*parts, strict=True))
-        kept = maps[rows, columns].float()  # (sum P, h', w')
+        wanted_rows, wanted_columns = rows, columns
         if flip:
-            kept = kept + maps[rows + len(images), columns].float().flip(-1)
+            wanted_rows = torch.cat([rows, rows + len(images)])
+            wanted_columns = torch.cat([columns, columns])
+        together = max(1, (max_pixels or scaled[:, 0].numel()) // (size[0] * size[1]))
+        parts = []
+        for begin in range(0, len(scaled), together):
+            part = scaled[begin : begin + together].contiguous(memory_format=torch.channels_last)
+            inside = (wanted_rows >= begin) & (wanted_rows < begin + together)
+            parts.append(method(model, part, wanted_rows[inside] - begin, wanted_columns[inside]))
+        maps, scores = (torch.cat(part) for part in zip(*parts, strict=True))
+        kept = maps[: len(rows)].float()  # (sum P, h', w')
+        if flip:
+            kept = kept + maps[len(rows) :].float().flip(-1)
         if counts != [0] * len(counts):
             kept = kept[:, None]
             summed += functional.interpolate(

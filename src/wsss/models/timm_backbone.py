@@ -62,8 +62,20 @@ class TimmBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised images to (B, D, h, w) features."""
-        features: Tensor = self._as_map(self.net.forward_features(images), images)
+        features: Tensor = self.as_map(self.net.forward_features(images), images)
         return features
+
+    def stages(self) -> tuple[nn.Module, ...]:
+        """The modules whose outputs end the four stages, shallow to deep; fewer if it has fewer.
+
+        A stage ends where timm lists features at a quarter of the image's size or less; of a
+        plain transformer's blocks these are every fourth part.
+        """
+        modules = dict(self.net.named_modules())
+        listed = [one for one in getattr(self.net, "feature_info", ()) if one["reduction"] >= 4]
+        ends = [modules[one["module"]] for one in listed if one["module"] in modules]
+        count = min(4, len(ends))
+        return tuple(ends[len(ends) * (part + 1) // count - 1] for part in range(count))
 
     def train(self, mode: bool = True) -> "TimmBackbone":
         """As nn.Module.train, but frozen batch norm keeps its running statistics."""
@@ -98,7 +110,7 @@ class TimmBackbone(nn.Module):
         self.eval()
         with torch.inference_mode():
             image = torch.zeros(1, 3, size, size)
-            features = self._as_map(self.net.forward_features(image), image)
+            features = self.as_map(self.net.forward_features(image), image)
         self.train(training)
         stride = round(size / features.shape[-1])
         if stride != settings.output_stride:
@@ -108,17 +120,31 @@ class TimmBackbone(nn.Module):
             )
         return features.shape[1], stride
 
-    def _as_map(self, features: Any, images: Tensor) -> Any:
+    def as_map(self, features: Any, images: Tensor) -> Any:
+        """What a layer gives as (B, D, h, w): tokens without their prefix, channels to the front.
+
+        Args:
+            features: (B, D, h, w), (B, h, w, D) or (B, tokens, D).
+            images: (B, 3, H, W), whose size tells the grid of tokens.
+
+        Raises:
+            ValueError: it is no grid.
+        """
         if torch.is_tensor(features) and features.ndim == 4:
             width = self.net.num_features
             channels_last = features.shape[1] != width and features.shape[-1] == width
-            return features.permute(0, 3, 1, 2) if channels_last else features
+            if channels_last or getattr(self.net, "output_fmt", "NCHW") == "NHWC":
+                return features.permute(0, 3, 1, 2)
+            return features
         if torch.is_tensor(features) and features.ndim == 3:
             tokens = features[:, self._prefix_tokens :]
             patch = self.net.patch_embed.patch_size
-            height, width = images.shape[2] // patch[0], images.shape[3] // patch[1]
-            if tokens.shape[1] == height * width:
-                return tokens.transpose(1, 2).reshape(len(tokens), -1, height, width)
+            # a pyramid's later stages merge patches
+            for merged in {one["reduction"] // patch[0] for one in self.net.feature_info} | {1}:
+                height = images.shape[2] // (patch[0] * merged)
+                width = images.shape[3] // (patch[1] * merged)
+                if merged and tokens.shape[1] == height * width:
+                    return tokens.transpose(1, 2).reshape(len(tokens), -1, height, width)
         raise ValueError(
             f"{type(self.net).__name__} has no feature map (its features are not a grid); "
             "choose a convolutional network or a plain vision transformer"

@@ -59,7 +59,7 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
         ):
             height, width = pixels.shape[2:]
             images = normalise(fabric.to_device(pixels), model.backbone.mean, model.backbone.std)
-            with torch.inference_mode(), fabric.autocast():
+            with torch.inference_mode(not method.needs_gradients), fabric.autocast():
                 cams, logits = multiscale_cams(
                     model,
                     method,

@@ -1,0 +1,142 @@
+"""Activations of chosen layers and the gradients of class scores there: GradCAM and its kin."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from wsss.checks import did_you_mean
+from wsss.config.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from wsss.models.classifier import Classifier
+
+__all__ = ["GradientCamSettings", "gradient_cams"]
+
+
+class GradientCamSettings(Settings):
+    """Which layers to look at."""
+
+    layers: tuple[str, ...] = Field(default=("last",), min_length=1)
+    """'last' for the map that the head sees, 'stage1' to 'stage4' of the backbone, or the path of
+    a module of the timm model, such as 'blocks.11.norm1'. Several are averaged."""
+
+
+def gradient_cams(
+    model: "Classifier",
+    images: "Tensor",
+    rows: "Tensor",
+    columns: "Tensor",
+    layers: tuple[str, ...],
+    maps_of: "Callable[[Tensor, Tensor], Tensor]",
+) -> "tuple[Tensor, Tensor]":
+    """What a gradient method does besides its formula; see `CamMethod`.
+
+    One forward pass, whose graph begins at the first of the layers, and as many backward passes
+    as the image with the most tags has: each takes one class of every image at once, since images
+    of a batch do not depend on one another in eval mode.
+
+    Args:
+        model: in eval mode.
+        images: (B, 3, H, W).
+        rows: (P,) sorted.
+        columns: (P,).
+        layers: as `GradientCamSettings.layers`.
+        maps_of: (n, D, h, w) activations and gradients to (n, h, w) maps, at least 0. A map that
+            is nowhere above 0 stays empty; nothing is stretched to fill a range.
+
+    Returns:
+        (P, h, w) maps, on the largest of the layers' grids: of one layer as they are, of several
+        the mean after each has been divided by its maximum. (B, K) logits.
+
+    Raises:
+        ValueError: there is no such layer, or it has no grid.
+    """
+    import torch
+    from torch.nn import functional
+
+    # Parameters are left out of the graph, so that it begins at the first captured activation.
+    wanted_gradient = [parameter.requires_grad for parameter in model.parameters()]
+    model.requires_grad_(False)
+    captured: dict[str, Tensor] = {}
+    modules = {name: _find_layer(model, name) for name in layers}
+    hooks = [module.register_forward_hook(_keep(captured, n)) for n, module in modules.items()]
+    try:
+        with torch.enable_grad():
+            logits = model(images).logits
+            maps = _backward_by_slot(model, images, logits, rows, columns, captured, maps_of)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for parameter, wanted in zip(model.parameters(), wanted_gradient, strict=True):
+            parameter.requires_grad_(wanted)
+    if len(layers) == 1:
+        return maps[layers[0]], logits.detach()
+    grid = max((tuple(one.shape[1:]) for one in maps.values()), key=lambda size: size[0] * size[1])
+    scaled = []
+    for one in maps.values():
+        highest = one.amax(dim=(1, 2), keepdim=True)
+        one = one / highest.clamp_min(1e-12)
+        scaled.append(functional.interpolate(one[:, None], grid, mode="bilinear")[:, 0])
+    return torch.stack(scaled).mean(dim=0), logits.detach()
+
+
+def _backward_by_slot(
+    model: "Classifier",
+    images: "Tensor",
+    logits: "Tensor",
+    rows: "Tensor",
+    columns: "Tensor",
+    captured: "dict[str, Tensor]",
+    maps_of: "Callable[[Tensor, Tensor], Tensor]",
+) -> "dict[str, Tensor]":
+    """(P, h, w) maps of each layer; slot j holds the j-th class of every image."""
+    import torch
+
+    activations = {n: model.backbone.as_map(a.detach(), images) for n, a in captured.items()}
+    maps = {n: a.new_zeros(len(rows), *a.shape[2:]).float() for n, a in activations.items()}
+    first_of_row = torch.searchsorted(rows, rows)
+    slot = torch.arange(len(rows), device=rows.device) - first_of_row
+    n_slots = int(slot.max()) + 1 if len(rows) else 0
+    for j in range(n_slots):
+        pairs = (slot == j).nonzero().squeeze(1)
+        score = logits[rows[pairs], columns[pairs]].sum()
+        gradients = torch.autograd.grad(
+            score, list(captured.values()), retain_graph=j + 1 < n_slots
+        )
+        for (name, activation), gradient in zip(activations.items(), gradients, strict=True):
+            gradient = model.backbone.as_map(gradient, images)
+            at = rows[pairs]
+            maps[name][pairs] = maps_of(activation[at].float(), gradient[at].float())
+    return maps
+
+
+def _keep(captured: "dict[str, Tensor]", name: str) -> "Callable[[Any, Any, Tensor], Tensor]":
+    """A forward hook that captures the output and passes on a copy.
+
+    A copy, since what follows may work in place; of the first layer a leaf of the graph.
+    """
+
+    def hook(_module: Any, _inputs: Any, output: "Tensor") -> "Tensor":
+        captured[name] = output if output.requires_grad else output.detach().requires_grad_()
+        return captured[name].clone()
+
+    return hook
+
+
+def _find_layer(model: "Classifier", name: str) -> "nn.Module":
+    if name == "last":
+        return model.backbone
+    stages = {f"stage{i + 1}": one for i, one in enumerate(model.backbone.stages())}
+    paths: dict[str, nn.Module] = dict(model.backbone.net.named_modules())
+    layer = stages.get(name) or paths.get(name)
+    if layer is None or not name:
+        hint = did_you_mean(name, ["last", *stages, *(one for one in paths if one)])
+        raise ValueError(
+            f"generate_cams.method.layers: {type(model.backbone.net).__name__} has no layer "
+            f"'{name}'; "
+            + (hint if len(hint) < 80 else f"'last', {', '.join(stages)}, or a module's path")
+        )
+    return layer

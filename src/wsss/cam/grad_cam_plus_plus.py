@@ -1,0 +1,60 @@
+"""GradCAM++."""
+
+from typing import TYPE_CHECKING, Literal
+
+from wsss.cam._gradients import GradientCamSettings, gradient_cams
+from wsss.registry import CAM_METHODS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wsss.models.classifier import Classifier
+
+__all__ = ["GradCamPlusPlus", "GradCamPlusPlusSettings", "grad_cam_plus_plus_maps"]
+
+
+class GradCamPlusPlusSettings(GradientCamSettings):
+    """Of GradCAM++."""
+
+    name: Literal["grad_cam_plus_plus"] = "grad_cam_plus_plus"
+
+
+def grad_cam_plus_plus_maps(activations: "Tensor", gradients: "Tensor") -> "Tensor":
+    """ReLU(sum over channels of w A), w = sum over cells of a ReLU(g).
+
+    a = g^2 / (2 g^2 + g^3 sum(A) + 1e-6), and 0 where g is 0.
+
+    Args:
+        activations: (n, D, h, w), A.
+        gradients: (n, D, h, w) of the class score, g.
+
+    Returns:
+        (n, h, w), at least 0.
+
+    Example:
+        >>> import torch
+        >>> activations = torch.tensor([[[[1.0, 2.0]]]])
+        >>> gradients = torch.tensor([[[[0.5, 0.0]]]])
+        >>> grad_cam_plus_plus_maps(activations, gradients)
+        tensor([[[0.1429, 0.2857]]])
+    """
+    squared = gradients**2
+    total = activations.sum(dim=(2, 3), keepdim=True)
+    shares = squared / (2 * squared + total * squared * gradients + 1e-6)
+    weights = (shares * gradients.relu()).sum(dim=(2, 3), keepdim=True)
+    return (weights * activations).sum(dim=1).relu()
+
+
+@CAM_METHODS.register(GradCamPlusPlusSettings)
+class GradCamPlusPlus:
+    """Channels weighted by positive gradients and their curvature (Chattopadhay, WACV 2018)."""
+
+    needs_gradients = True
+
+    def __init__(self, settings: GradCamPlusPlusSettings) -> None:
+        self.layers = settings.layers
+
+    def __call__(
+        self, model: "Classifier", images: "Tensor", rows: "Tensor", columns: "Tensor"
+    ) -> "tuple[Tensor, Tensor]":
+        return gradient_cams(model, images, rows, columns, self.layers, grad_cam_plus_plus_maps)

@@ -1,0 +1,177 @@
+"""Gradient methods: the formulas' numbers, the linear head as oracle, and a plain loop."""
+
+import pytest
+import torch
+from torch import nn
+
+from wsss.cam.cam import LinearHeadCam, LinearHeadCamSettings
+from wsss.cam.grad_cam import grad_cam_maps
+from wsss.cam.grad_cam_plus_plus import grad_cam_plus_plus_maps
+from wsss.cam.layer_cam import layer_cam_maps
+from wsss.cam.multiscale import multiscale_cams
+from wsss.config.params import BackboneSettings
+from wsss.models.classifier import Classifier
+from wsss.models.timm_backbone import TimmBackbone
+from wsss.registry import CAM_METHODS
+
+MAPS_OF = {
+    "grad_cam": grad_cam_maps,
+    "grad_cam_plus_plus": grad_cam_plus_plus_maps,
+    "layer_cam": layer_cam_maps,
+}
+# the second image has no tag, the third three
+ROWS = torch.tensor([0, 0, 2, 2, 2])
+COLUMNS = torch.tensor([0, 2, 1, 2, 3])
+BACKBONES = {
+    "cnn": BackboneSettings(model_name="resnet10t", output_stride=16),
+    "vit": BackboneSettings(
+        model_name="test_vit", output_stride=16, timm_kwargs={"dynamic_img_size": True}
+    ),
+    "swin": BackboneSettings(
+        model_name="swin_tiny_patch4_window7_224",
+        output_stride=32,
+        timm_kwargs={"embed_dim": 16, "depths": [1, 1, 1, 1], "strict_img_size": False},
+    ),
+}
+INNER = {"cnn": "stage4", "vit": "blocks.5.norm1", "swin": "layers.3.blocks.0.norm2"}
+
+
+def make_model(kind: str) -> Classifier:
+    torch.manual_seed(0)
+    model = Classifier(TimmBackbone(BACKBONES[kind]), ("a", "b", "c", "d")).eval()
+    nn.init.normal_(model.head.weight)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> Classifier:
+    return make_model("cnn")
+
+
+def build(name: str, *layers: str):
+    return CAM_METHODS.build(CAM_METHODS.settings(name)(layers=layers or ("last",)))
+
+
+def test_grad_cam_of_a_linear_head_is_the_cam(model: Classifier) -> None:
+    # Catches a gradient of the wrong class or image, and a mean that ought to be a sum.
+    images = torch.randn(3, 3, 64, 96)
+    with torch.no_grad():
+        expected, logits = LinearHeadCam(LinearHeadCamSettings())(model, images, ROWS, COLUMNS)
+    maps, scores = build("grad_cam")(model, images, ROWS, COLUMNS)
+    torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scores, logits)
+    assert not maps.requires_grad and not scores.requires_grad
+
+
+def test_layer_cam_of_a_positive_linear_head_is_the_cam() -> None:
+    model = make_model("cnn")  # its last activation is a ReLU's
+    nn.init.uniform_(model.head.weight, 0, 1)
+    images = torch.randn(3, 3, 64, 96)
+    with torch.no_grad():
+        expected, _ = LinearHeadCam(LinearHeadCamSettings())(model, images, ROWS, COLUMNS)
+    maps, _ = build("layer_cam")(model, images, ROWS, COLUMNS)
+    torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_of_grad_cam_plus_plus() -> None:
+    activations, gradients = torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[0.5, 0.0]]]])
+    maps = grad_cam_plus_plus_maps(activations, gradients)
+    torch.testing.assert_close(maps, 0.14286 * activations[0], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("name", MAPS_OF)
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_batches_equal_one_image_and_class_at_a_time(kind: str, name: str) -> None:
+    # The oracle captures by itself and goes back through the whole network for one score.
+    model = make_model(kind)
+    size = (224, 224) if kind == "swin" else (64, 96)
+    images = torch.randn(3, 3, *size)
+    layer = dict(model.backbone.net.named_modules())["layer4" if kind == "cnn" else INNER[kind]]
+    expected = []
+    for row, column in zip(ROWS.tolist(), COLUMNS.tolist(), strict=True):
+        kept = []
+        hook = layer.register_forward_hook(lambda _m, _i, output, kept=kept: kept.append(output))
+        score = model(images[row : row + 1]).logits[0, column]
+        hook.remove()
+        (gradient,) = torch.autograd.grad(score, kept[0])
+        grids = []
+        for one in (kept[0], gradient):
+            if kind == "vit":  # one class token, then the grid
+                one = one[:, 1:].reshape(1, 4, 6, -1)
+            if kind == "swin":
+                one = one.reshape(1, 7, 7, -1)
+            if kind != "cnn":
+                one = one.permute(0, 3, 1, 2)
+            grids.append(one.detach())
+        cells = 1 if name == "grad_cam_plus_plus" else grids[0][0, 0].numel()
+        expected.append(MAPS_OF[name](*grids)[0] * cells)
+    maps, _ = build(name, INNER[kind])(model, images, ROWS, COLUMNS)
+    torch.testing.assert_close(maps, torch.stack(expected), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MAPS_OF)
+def test_several_layers_are_averaged_on_the_finest_grid(model: Classifier, name: str) -> None:
+    images = torch.randn(2, 3, 64, 96)
+    rows, columns = torch.tensor([0, 1]), torch.tensor([1, 3])
+    both, _ = build(name, "stage3", "last")(model, images, rows, columns)
+    fine, _ = build(name, "stage3")(model, images, rows, columns)
+    coarse, _ = build(name, "last")(model, images, rows, columns)
+    parts = [
+        nn.functional.interpolate(
+            (one / one.amax((1, 2), keepdim=True).clamp_min(1e-12))[:, None],
+            fine.shape[1:],
+            mode="bilinear",
+        )[:, 0]
+        for one in (fine, coarse)
+    ]
+    torch.testing.assert_close(both, (parts[0] + parts[1]) / 2)
+
+
+@pytest.mark.parametrize("name", MAPS_OF)
+def test_a_map_that_is_nowhere_positive_stays_empty(name: str) -> None:
+    # Catches a stretch from least to most, which makes a full range of noise.
+    maps = MAPS_OF[name](torch.rand(1, 3, 4, 4), -torch.rand(1, 3, 4, 4))
+    assert (maps == 0).all()
+
+
+@pytest.mark.parametrize("name", CAM_METHODS.names())
+def test_multiscale_maps_of_every_method(model: Classifier, name: str) -> None:
+    # A contract: the range, the mirror image, and what a method leaves behind in the model.
+    method = CAM_METHODS.build(CAM_METHODS.settings(name)())
+    images = torch.randn(3, 3, 64, 96)
+    wanted = [parameter.requires_grad for parameter in model.parameters()]
+
+    def cams(batch: torch.Tensor, ids: list[tuple[int, ...]]) -> list[torch.Tensor]:
+        with torch.inference_mode(not method.needs_gradients):
+            return multiscale_cams(
+                model,
+                method,
+                batch,
+                ids,
+                grid=(16, 24),
+                scales=(0.5, 1.0),
+                flip=True,
+                align_corners=False,
+                max_pixels=64 * 96 * 2,
+            )[0]
+
+    ids = [(1, 3), (), (2, 3, 4)]
+    found = cams(images, ids)
+    assert [len(one) for one in found] == [2, 0, 3]
+    assert all(one.min() >= 0 and one.max() <= 1 for one in found if len(one))
+    mirrored = cams(images.flip(-1), ids)
+    for one, other in zip(found, mirrored, strict=True):
+        torch.testing.assert_close(other.flip(-1), one, rtol=1e-3, atol=1e-4)
+    # Alone, an image gets the maps it gets in a batch.
+    torch.testing.assert_close(cams(images[2:], ids[2:])[0], found[2], rtol=1e-3, atol=1e-4)
+    assert cams(images[1:2], [()])[0].shape == (0, 16, 24)
+    assert [parameter.requires_grad for parameter in model.parameters()] == wanted
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_an_unknown_layer_is_refused_with_the_known_ones(model: Classifier) -> None:
+    with pytest.raises(ValueError, match="no layer 'stage9'; did you mean 'stage"):
+        build("grad_cam", "stage9")(model, torch.randn(1, 3, 64, 64), ROWS[:1], COLUMNS[:1])
+    with pytest.raises(ValueError, match="no layer 'xyz'; 'last', stage1, stage2"):
+        build("grad_cam", "xyz")(model, torch.randn(1, 3, 64, 64), ROWS[:1], COLUMNS[:1])
+    assert not any(module._forward_hooks for module in model.modules())
