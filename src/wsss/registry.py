@@ -15,7 +15,15 @@ from wsss.checks import did_you_mean
 if TYPE_CHECKING:
     from wsss.config.settings import Settings
 
-__all__ = ["CAM_METHODS", "DATASETS", "METHODS", "REFINERS", "STUDIES", "Registry"]
+__all__ = [
+    "CAM_METHODS",
+    "CLUSTERINGS",
+    "DATASETS",
+    "METHODS",
+    "REFINERS",
+    "STUDIES",
+    "Registry",
+]
 
 Entry = TypeVar("Entry", bound=Callable[..., Any])
 
@@ -82,6 +90,7 @@ class Registry(Generic[Entry]):
 
 DATASETS: Registry[Any] = Registry("dataset", "wsss.data")
 METHODS: Registry[Any] = Registry("training method", "wsss.methods")
+CLUSTERINGS: Registry[Any] = Registry("clustering", "wsss.clustering")
 CAM_METHODS: Registry[Any] = Registry("CAM method", "wsss.cam")
 REFINERS: Registry[Any] = Registry("refiner", "wsss.refine")
 STUDIES: Registry[Any] = Registry("study", "wsss.tuning")

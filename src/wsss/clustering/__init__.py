@@ -1,0 +1,21 @@
+"""Clusterings of feature vectors, one per file, and how they split classes into sub-categories."""
+
+from wsss.clustering._base import (
+    Clustering,
+    Metric,
+    SubCategories,
+    assign_per_class,
+    cluster_means,
+    cluster_per_class,
+    nearest_centroid,
+)
+
+__all__ = [
+    "Clustering",
+    "Metric",
+    "SubCategories",
+    "assign_per_class",
+    "cluster_means",
+    "cluster_per_class",
+    "nearest_centroid",
+]
