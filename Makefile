@@ -59,6 +59,7 @@ bench: setup .venv/.peer  ## ours beside the peers, in one run, as ratios
 	python benchmarks/densecrf.py
 	python benchmarks/densecrf_gpu.py
 	python benchmarks/cam_storage.py
+	python benchmarks/fmix.py
 
 # Programs that build the native module anew, below build/hardening and one compiler at a time; .venv
 # is used, and left as it is. VARIANTS: some of dispatch, baseline, scalar and thread.

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -31,8 +32,10 @@ class Batches:
             yield {"name": [f"{index}-{one}" for one in range(8)], "image": image}
 
 
-def loss_fn(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-    target = batch["image"].sum(dim=(1, 2, 3))
+def loss_fn(
+    model: nn.Module, batch: Mapping[str, Any], rng: np.random.Generator
+) -> dict[str, Tensor]:
+    target = batch["image"].sum(dim=(1, 2, 3)) + 0.1 * rng.random()
     noisy = nn.functional.dropout(batch["image"], 0.1)  # draws from the global generator
     return {"loss": (model(noisy).squeeze(1) - target).square().mean()}
 
@@ -112,3 +115,31 @@ def test_nan_stops_with_the_step_and_the_images(tmp_path: Path) -> None:
             checkpoint=tmp_path / "c.pt",
             tracker=NullTracker(),
         )
+
+
+def test_every_step_has_a_generator_of_its_own(tmp_path: Path) -> None:
+    drawn: list[float] = []
+
+    def drawing(
+        model: nn.Module, batch: Mapping[str, Any], rng: np.random.Generator
+    ) -> dict[str, Tensor]:
+        drawn.append(rng.random())
+        return loss_fn(model, batch, rng)
+
+    for seed in (0, 0, 1):
+        fit(
+            make_fabric(MachineSettings(accelerator="cpu"), "32-true"),
+            nn.Sequential(nn.Flatten(), nn.Linear(12, 1)),
+            [],
+            Batches(),
+            drawing,
+            lambda _: {"score": 0.0},
+            metric="score",
+            settings=TrainSettings(epochs=2, channels_last=False),
+            rng_seed=seed,
+            checkpoint=tmp_path / f"{len(drawn)}.pt",
+            tracker=NullTracker(),
+        )
+    first, again, other = drawn[:4], drawn[4:8], drawn[8:]
+    assert first == again
+    assert len({*first, *other}) == 8

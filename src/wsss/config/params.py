@@ -111,6 +111,8 @@ class OptimizerSettings(Settings):
     weight_decay: NonNegativeFloat = 1e-4
     """Not applied to biases and normalisation layers."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of sgd, and adamw's first beta. The PolyOptimizer of PSA, IRN, SC-CAM and SEAM took the
+    weight decay as momentum: 0.0005 or 0.0001, with about ten times the rate, is what they ran."""
     schedule: Literal["poly", "cosine", "constant"] = "poly"
     poly_power: PositiveFloat = 0.9
     warmup_share: float = Field(default=0, ge=0, lt=1)

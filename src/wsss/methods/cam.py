@@ -1,18 +1,20 @@
 """Plain classification: the baseline every CAM method starts from."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from wsss.config.settings import Settings
+from wsss.methods._base import MethodSettings
 from wsss.registry import METHODS
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
+
+    from wsss.methods._objective import Objective
 
 __all__ = ["Cam", "CamSettings"]
 
 
-class CamSettings(Settings):
+class CamSettings(MethodSettings):
     """No settings of its own."""
 
     name: Literal["cam"] = "cam"
@@ -20,16 +22,17 @@ class CamSettings(Settings):
 
 @METHODS.register(CamSettings)
 class Cam:
-    """The classification loss alone (Zhou et al., CVPR 2016)."""
+    """The classification loss on the images as they are (Zhou et al., CVPR 2016)."""
 
     def __init__(self, settings: CamSettings) -> None:
-        pass
+        self.settings = settings
 
     def __call__(
         self,
         model: "nn.Module",
         images: "Tensor",
         labels: "Tensor",
-        classification_loss: "Callable[[Tensor, Tensor], Tensor]",
+        objective: "Objective",
+        rng: "np.random.Generator",
     ) -> "dict[str, Tensor]":
-        return {"loss": classification_loss(model(images).logits, labels)}
+        return objective(model(images), [(1.0, labels)], self.settings)

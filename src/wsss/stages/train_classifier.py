@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
-from torch.nn import functional
 
 from wsss.artifacts import Manifest, Staging, fingerprint, source_fingerprint
 from wsss.config.params import MachineSettings, Params, TrainClassifierSettings
+from wsss.methods._base import Method
+from wsss.methods._objective import Objective
 from wsss.models.classifier import Classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import METHODS
@@ -44,7 +46,7 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
         world_size=fabric.world_size,
     )
     method = METHODS.build(settings.method)
-    loss_fn = partial(_losses, method, settings.loss)
+    loss_fn = partial(_losses, method, Objective(settings.loss))
     score_fn = partial(_scores, manifest, paths, settings, machine)
     key = fingerprint(
         settings.model_dump(mode="json"),
@@ -71,26 +73,14 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     report_training("train_classifier", fitted.history, fitted.epoch, rate, paths, tracker)
 
 
-def classification_loss(kind: str, logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean binary cross-entropy over classes, or cross-entropy over exclusive classes.
-
-    Args:
-        kind: "multi_label" or "single_label".
-        logits: (B, K).
-        labels: (B, K) multi-hot; exactly one 1 per row for single_label.
-    """
-    if kind == "multi_label":
-        return functional.binary_cross_entropy_with_logits(logits, labels)
-    return functional.cross_entropy(logits, labels.argmax(dim=1))
-
-
 def _losses(
-    method: Any, kind: str, model: nn.Module, batch: Mapping[str, Any]
+    method: Method,
+    objective: Objective,
+    model: nn.Module,
+    batch: Mapping[str, Any],
+    rng: np.random.Generator,
 ) -> dict[str, Tensor]:
-    losses: dict[str, Tensor] = method(
-        model, batch["image"], batch["labels"], partial(classification_loss, kind)
-    )
-    return losses
+    return method(model, batch["image"], batch["labels"], objective, rng)
 
 
 def _scores(
@@ -122,7 +112,7 @@ def _scores(
     average_precision = average_precision_score(targets[:, present], scores[:, present])
     return {
         "selection_map": float(average_precision),
-        "selection_loss": float(classification_loss(settings.loss, scores, targets)),
+        "selection_loss": float(Objective(settings.loss).classification(scores, targets)),
     }
 
 

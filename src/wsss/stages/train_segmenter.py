@@ -78,7 +78,9 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     report_training("train_segmenter", fitted.history, fitted.epoch, rate, paths, tracker)
 
 
-def _losses(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+def _losses(
+    model: nn.Module, batch: Mapping[str, Any], rng: np.random.Generator
+) -> dict[str, Tensor]:
     return {"loss": cross_entropy(model(batch["image"]), batch["mask"])}
 
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from wsss.config.params import MachineSettings, TrainSettings
 from wsss.progress import track
-from wsss.seeding import derive_seed
+from wsss.seeding import derive_seed, generator
 from wsss.training.checkpoint import load_checkpoint, save_checkpoint
 from wsss.training.schedules import lr_factor, make_optimizer
 
@@ -68,7 +69,7 @@ def fit(
     model: nn.Module,
     new_modules: list[nn.Module],
     batches: Batches,
-    loss_fn: Callable[[nn.Module, Mapping[str, Any]], dict[str, Tensor]],
+    loss_fn: Callable[[nn.Module, Mapping[str, Any], np.random.Generator], dict[str, Tensor]],
     score_fn: Callable[[nn.Module], dict[str, float]],
     *,
     metric: str,
@@ -84,7 +85,8 @@ def fit(
         model: on the CPU; holds the best weights afterwards.
         new_modules: parts of `model` that start from random values.
         batches: mappings with a "name" list and tensors.
-        loss_fn: of (model, batch); "loss" is minimised, the rest recorded.
+        loss_fn: of (model, batch, rng), where rng is the step's own, so that a resumed run draws
+            the same; "loss" is minimised, the rest recorded.
         score_fn: of the model in eval mode, on the selection split.
         metric: the score to maximise; the earlier epoch wins a tie.
         settings: epochs, optimiser, memory format.
@@ -125,7 +127,8 @@ def fit(
         started = time.perf_counter()
         description = f"epoch {epoch + 1}/{settings.epochs}"
         for step, batch in enumerate(track(batches, description, len(batches))):
-            losses = _step(fabric, wrapped, wrapped_optimizer, batch, loss_fn, settings)
+            rng = generator(rng_seed, "step", epoch, step, fabric.global_rank)
+            losses = _step(fabric, wrapped, wrapped_optimizer, batch, rng, loss_fn, settings)
             scheduler.step()
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach()
@@ -174,7 +177,8 @@ def _step(
     model: Any,
     optimizer: Any,
     batch: Mapping[str, Any],
-    loss_fn: Callable[[nn.Module, Mapping[str, Any]], dict[str, Tensor]],
+    rng: np.random.Generator,
+    loss_fn: Callable[[nn.Module, Mapping[str, Any], np.random.Generator], dict[str, Tensor]],
     settings: TrainSettings,
 ) -> dict[str, Tensor]:
     on_device = {
@@ -183,7 +187,7 @@ def _step(
     }
     if settings.channels_last:
         on_device["image"] = on_device["image"].contiguous(memory_format=torch.channels_last)
-    losses = loss_fn(model, on_device)
+    losses = loss_fn(model, on_device, rng)
     optimizer.zero_grad()
     fabric.backward(losses["loss"])
     if settings.optimizer.gradient_clip:

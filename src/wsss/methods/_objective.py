@@ -1,0 +1,128 @@
+"""What a classifier minimises: classification, and regularisers that go with every method."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from wsss.methods._base import MethodSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wsss.models.classifier import ClassifierOutput
+
+__all__ = ["Objective", "entropy", "spread"]
+
+EPSILON = 1e-5  # in the logarithms
+FLOOR = 1e-3  # added to every cell of a map, so that an empty one has a centre
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The losses of a classifier's output.
+
+    Attributes:
+        loss: multi_label (sigmoid, mean binary cross-entropy over classes) or single_label
+            (softmax, cross-entropy over exclusive classes).
+    """
+
+    loss: Literal["multi_label", "single_label"]
+
+    def __call__(
+        self,
+        output: "ClassifierOutput",
+        targets: "Sequence[tuple[float, Tensor]]",
+        settings: MethodSettings,
+        *,
+        entropy_of: "Sequence[tuple[float, Tensor]] | None" = None,
+    ) -> "dict[str, Tensor]":
+        """Classification plus the regularisers that `settings` gives a weight.
+
+        Args:
+            output: of the classifier.
+            targets: weights that sum to one, each with its (B, K) multi-hot labels; one pair
+                unless images were mixed.
+            settings: of the method.
+            entropy_of: logits and their weights, where they are not the output's.
+
+        Returns:
+            "loss", and with regularisers also "classification" and each of them, unweighted.
+        """
+        classification = _weighted(
+            [(share, self.classification(output.logits, labels)) for share, labels in targets]
+        )
+        parts: dict[str, Tensor] = {}
+        loss = classification
+        if settings.entropy_weight:
+            sources = [(1.0, output.logits)] if entropy_of is None else entropy_of
+            parts["entropy"] = _weighted([(share, entropy(self.probs(s))) for share, s in sources])
+            loss = loss + settings.entropy_weight * parts["entropy"]
+        if settings.concentration_weight:
+            # of softmax over classes: a map is spread out where it wins over the others
+            spreads = spread(output.maps.float().relu().softmax(dim=1))  # (B, K)
+            labels = _weighted(targets)
+            parts["concentration"] = (spreads * labels).sum() / len(labels)
+            loss = loss + settings.concentration_weight * parts["concentration"]
+        return {"loss": loss} | ({"classification": classification} | parts if parts else {})
+
+    def classification(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
+        """The classification loss alone.
+
+        Args:
+            logits: (B, K).
+            labels: (B, K) multi-hot; exactly one 1 per row for single_label.
+        """
+        from torch.nn import functional
+
+        if self.loss == "multi_label":
+            return functional.binary_cross_entropy_with_logits(logits, labels)
+        return functional.cross_entropy(logits, labels.argmax(dim=1))
+
+    def probs(self, logits: "Tensor") -> "Tensor":
+        """(B, K) float32 probabilities."""
+        logits = logits.float()
+        return logits.sigmoid() if self.loss == "multi_label" else logits.softmax(dim=1)
+
+
+def entropy(probs: "Tensor") -> "Tensor":
+    """Mean binary entropy of (B, K) probabilities, in nats; 0 when all are certain.
+
+    References:
+        Mixup-CAM (Chang et al., BMVC 2020).
+    """
+    other = 1 - probs
+    return -(probs * (probs + EPSILON).log() + other * (other + EPSILON).log()).mean()
+
+
+def spread(maps: "Tensor") -> "Tensor":
+    """How far the mass of a map lies from its centre: the variance along x plus that along y.
+
+    Args:
+        maps: (B, K, h, w) non-negative.
+
+    Returns:
+        (B, K) in units of half the map's height and width; 0 for one hot cell but for FLOOR,
+        and for classes that are alone under a softmax a constant without gradient.
+
+    References:
+        The concentration loss of SCOPS (Hung et al., CVPR 2019), as in Mixup-CAM.
+    """
+    import torch
+
+    density = maps + FLOOR
+    density = density / density.sum(dim=(2, 3), keepdim=True)
+    variances = []
+    for marginal in (density.sum(dim=3), density.sum(dim=2)):  # (B, K, h), (B, K, w)
+        length = marginal.shape[2]
+        at = torch.arange(length, dtype=maps.dtype, device=maps.device) / length * 2 - 1
+        centre = (marginal * at).sum(dim=2, keepdim=True)
+        variances.append((marginal * (at - centre).square()).sum(dim=2))
+    return variances[0] + variances[1]
+
+
+def _weighted(terms: "Sequence[tuple[float, Tensor]]") -> "Tensor":
+    (share, total), *others = terms
+    total = share * total
+    for share, term in others:
+        total = total + share * term
+    return total

@@ -1,0 +1,70 @@
+"""Manifold Mixup: features of a stage blended in place of images."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from wsss.methods._mixing import Mix, MixSettings, draw_mix, mixed_losses
+from wsss.registry import METHODS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from wsss.methods._objective import Objective
+    from wsss.models.classifier import ClassifierOutput
+
+__all__ = ["ManifoldMixup", "ManifoldMixupSettings"]
+
+
+class ManifoldMixupSettings(MixSettings):
+    name: Literal["manifold_mixup"] = "manifold_mixup"
+    layers: tuple[Literal["input", 1, 2, 3, 4], ...] = Field(
+        default=("input", 1, 2, 3), min_length=1
+    )
+    """One is drawn per batch: the images, or the output of a stage of the backbone. The head is
+    linear, so that after stage 4 little more than logits would be mixed."""
+
+
+@METHODS.register(ManifoldMixupSettings)
+class ManifoldMixup:
+    """The forward pass goes on with blended features; the maps are those of that pass.
+
+    References:
+        Manifold Mixup (Verma et al., ICML 2019), which draws shares from Beta(2, 2).
+    """
+
+    def __init__(self, settings: ManifoldMixupSettings) -> None:
+        self.settings = settings
+
+    def __call__(
+        self,
+        model: "nn.Module",
+        images: "Tensor",
+        labels: "Tensor",
+        objective: "Objective",
+        rng: "np.random.Generator",
+    ) -> "dict[str, Tensor]":
+        mix = draw_mix(images, self.settings.alpha, rng)
+        layer = self.settings.layers[rng.integers(len(self.settings.layers))]
+        output = _forward(model, images, mix, layer)
+        return mixed_losses(objective, output, labels, mix, self.settings)
+
+
+def _forward(model: Any, images: "Tensor", mix: Mix, layer: int | str) -> "ClassifierOutput":
+    """The output of `model` if features are blended after `layer`."""
+    if isinstance(layer, str):
+        output: ClassifierOutput = model(mix.blend(images))
+        return output
+    stages = model.backbone.stages()
+    if layer > len(stages):
+        raise ValueError(
+            f"train_classifier.method.layers has {layer}, but the backbone has {len(stages)} "
+            "stages that can be mixed; leave it out"
+        )
+    hook = stages[layer - 1].register_forward_hook(lambda _, inputs, features: mix.blend(features))
+    try:
+        output = model(images)
+    finally:
+        hook.remove()
+    return output

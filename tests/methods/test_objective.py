@@ -1,0 +1,111 @@
+"""The losses against published numbers, loops and closed forms."""
+
+import math
+
+import pytest
+import torch
+
+from wsss.methods._base import MethodSettings
+from wsss.methods._objective import Objective, entropy, spread
+from wsss.models.classifier import ClassifierOutput
+
+MULTI_LABEL = Objective("multi_label")
+
+
+def output(logits: torch.Tensor, maps: torch.Tensor) -> ClassifierOutput:
+    return ClassifierOutput(logits, maps, maps)
+
+
+def test_multi_label_matches_the_published_number() -> None:
+    loss = MULTI_LABEL.classification(torch.tensor([[2.0, -1.0]]), torch.tensor([[1.0, 0.0]]))
+    assert loss.item() == pytest.approx(0.220095, abs=1e-6)
+
+
+def test_single_label_is_the_log_of_the_softmax() -> None:
+    logits = torch.randn(5, 4)
+    labels = torch.eye(4)[[0, 3, 1, 1, 2]]
+    by_hand = -(logits.softmax(dim=1).log() * labels).sum(dim=1).mean()
+    loss = Objective("single_label").classification(logits, labels)
+    torch.testing.assert_close(loss, by_hand)
+
+
+def test_entropy_matches_the_published_number() -> None:
+    probs = MULTI_LABEL.probs(torch.tensor([[0.0, 2.0]]))
+    assert entropy(probs).item() == pytest.approx(0.529221, abs=1e-6)
+
+
+def test_entropy_is_largest_at_a_half_and_nothing_where_certain() -> None:
+    assert entropy(torch.full((2, 3), 0.5)).item() == pytest.approx(math.log(2), abs=1e-4)
+    assert entropy(torch.tensor([[0.0, 1.0]])).item() == pytest.approx(0, abs=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ([(1, 2)], 0.01178),
+        ([(y, x) for y in range(4) for x in range(4)], 0.625),
+        ([(0, 0), (3, 3)], 1.1210),
+        ([(0, 3), (3, 0)], 1.1210),
+    ],
+)
+def test_spread_matches_the_published_numbers(
+    cells: list[tuple[int, int]], expected: float
+) -> None:
+    maps = torch.zeros(1, 1, 4, 4)
+    for y, x in cells:
+        maps[0, 0, y, x] = 1
+    assert spread(maps).item() == pytest.approx(expected, abs=5e-5)
+
+
+def test_spread_knows_height_from_width() -> None:
+    """Against a loop, on maps that are not square."""
+    maps = torch.rand(2, 3, 3, 5, generator=torch.Generator().manual_seed(0))
+    expected = torch.zeros(2, 3)
+    for b in range(2):
+        for c in range(3):
+            q = (maps[b, c] + 1e-3).numpy().astype(float)
+            q /= q.sum()
+            at = [(2 * i / 3 - 1, 2 * j / 5 - 1, q[i, j]) for i in range(3) for j in range(5)]
+            v, u = sum(y * w for y, _, w in at), sum(x * w for _, x, w in at)
+            expected[b, c] = sum(w * ((y - v) ** 2 + (x - u) ** 2) for y, x, w in at)
+    torch.testing.assert_close(spread(maps), expected)
+    torch.testing.assert_close(spread(maps.transpose(2, 3)), expected)
+
+
+def test_concentration_is_of_tagged_classes_per_image() -> None:
+    maps = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0)) * 3
+    labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    one = output(torch.zeros(2, 3), maps)
+    losses = MULTI_LABEL(one, [(1.0, labels)], MethodSettings(concentration_weight=1))
+    spreads = spread(maps.relu().softmax(dim=1))
+    torch.testing.assert_close(losses["concentration"], (spreads[0, 0] + spreads[0, 2]) / 2)
+
+
+def test_concentration_draws_the_mass_together() -> None:
+    maps = torch.zeros(1, 2, 5, 5)
+    maps[0, 0, 1, 1] = maps[0, 0, 4, 4] = 1
+    maps[0, 0, 2, 1] = 1.5
+    maps.requires_grad_()
+    settings = MethodSettings(concentration_weight=1)
+    losses = MULTI_LABEL(
+        output(torch.zeros(1, 2), maps), [(1.0, torch.tensor([[1.0, 0.0]]))], settings
+    )
+    losses["concentration"].backward()
+    assert maps.grad is not None
+    assert maps.grad[0, 0, 4, 4] > 0 > maps.grad[0, 0, 2, 1]  # descent lowers the far cell
+
+
+def test_without_weights_the_loss_is_classification_alone() -> None:
+    logits, labels = torch.randn(3, 2), torch.tensor([[1.0, 0], [0, 1], [1, 1]])
+    one = output(logits, torch.full((3, 2, 2, 2), float("nan")))  # not even looked at
+    losses = MULTI_LABEL(one, [(1.0, labels)], MethodSettings())
+    assert set(losses) == {"loss"}
+    assert torch.equal(losses["loss"], MULTI_LABEL.classification(logits, labels))
+
+
+def test_targets_are_weighted() -> None:
+    logits, a, b = torch.randn(3, 2), torch.zeros(3, 2), torch.ones(3, 2)
+    one = output(logits, torch.zeros(3, 2, 2, 2))
+    loss = MULTI_LABEL(one, [(0.3, a), (0.7, b)], MethodSettings())["loss"]
+    expected = 0.3 * MULTI_LABEL.classification(logits, a)
+    torch.testing.assert_close(loss, expected + 0.7 * MULTI_LABEL.classification(logits, b))
