@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from wsss.config.settings import Settings
-from wsss.registry import CAM_METHODS, DATASETS, METHODS, REFINERS, Registry
+from wsss.registry import CAM_METHODS, CLUSTERINGS, DATASETS, METHODS, REFINERS, Registry
 
 
 class BlurSettings(Settings):
@@ -101,7 +101,7 @@ def test_a_new_file_in_the_package_is_found(package: str, tmp_path: Path) -> Non
     assert registered_filters.FILTERS.choice()().name == "median"
 
 
-@pytest.mark.parametrize("registry", [DATASETS, METHODS, CAM_METHODS, REFINERS])
+@pytest.mark.parametrize("registry", [DATASETS, METHODS, CLUSTERINGS, CAM_METHODS, REFINERS])
 def test_every_registered_settings_model_fits_its_name(registry: Registry) -> None:
     assert registry.names()
     for name in registry.names():

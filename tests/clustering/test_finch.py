@@ -315,6 +315,15 @@ def test_early_exit_keeps_far_groups_apart() -> None:
     assert kept == [[0, 0, 1, 1, 2, 2, 3, 3]]
 
 
+def test_early_exit_keeps_links_as_long_as_the_longest() -> None:
+    """Two crossed pairs of length 2 with means 2 apart, and a far third one."""
+    points = np.array([[0, 0, 0], [2, 0, 0], [1, 2, -1], [1, 2, 1], [1, 99, 0], [1, 99, 1.0]])
+    assert partitions(points, metric="euclidean", drop_long_links=True) == [
+        [0, 0, 1, 1, 2, 2],
+        [0, 0, 0, 0, 1, 1],
+    ]
+
+
 def test_early_exit_measures_links_of_siblings_too() -> None:
     """0 and 4 share the neighbour 2, so the longest link is 4, not 2; 3.5 away is kept."""
     points = np.array([0, 2, 4.1, 100, 101, 104.5, 105.5])[:, None]
