@@ -230,7 +230,6 @@ void Permutohedral::embed_strip(const Features& features, std::size_t strip, boo
         embed(1);
         simplex_of(0);
     }
-    strip_vertices_[strip] = table.size();
 }
 
 // Numbers the vertices of all strips together in the first strip's table, and makes ghosts of the

@@ -98,7 +98,6 @@ class Permutohedral {
     AlignedBuffer<std::uint32_t> simplex_;
     AlignedBuffer<float> weight_;
     std::vector<std::int32_t> rows_[kMaxStrips];
-    std::size_t strip_vertices_[kMaxStrips] = {};
     std::vector<std::int32_t> ghost_of_;  // ghost g, row n_vertices_ + g, is one of this vertex
     Axis axes_[kMaxDim + 1];
 };
