@@ -12,7 +12,7 @@ namespace {
 // ---- Rows. kVectors native vectors of F at a fixed distance from one another.
 
 template <typename F>
-constexpr std::size_t lanes_of = sizeof(F) / sizeof(float);
+constexpr int lanes_of = sizeof(F) / sizeof(float);
 
 template <typename F, int kVectors>
 struct Row {
