@@ -302,56 +302,46 @@ WSSS_NOINLINE void load_rows(const SweepArgs& a, std::size_t width, std::size_t 
     }
 }
 
-// All columns of a term's slice or splat, with its number of corners known where it is a usual one.
-template <typename F, int kVectors, int kCorners, bool kAnyWidth>
-void slice_corners(const TermView& term, std::size_t width, std::size_t first, std::size_t count,
-                   float* rows) {
+struct Slice {
+    template <typename F, int kVectors, int kCorners>
+    static void columns(const TermView& term, std::size_t width, std::size_t first,
+                        std::size_t count, std::size_t column, float* rows) {
+        slice_columns<F, kVectors, kCorners>(term, width, first, count, column, rows);
+    }
+};
+
+struct Splat {
+    template <typename F, int kVectors, int kCorners>
+    static void columns(const TermView& term, std::size_t width, std::size_t first,
+                        std::size_t count, std::size_t column, float* rows) {
+        splat_columns<F, kVectors, kCorners>(term, width, first, count, column, rows);
+    }
+};
+
+template <typename Step, typename F, int kVectors, int kCorners, bool kAnyWidth>
+void all_columns(const TermView& term, std::size_t width, std::size_t first, std::size_t count,
+                 float* rows) {
     constexpr std::size_t kSlab = kVectors * lanes_of<F>;
     std::size_t c = 0;
     for (; c + kSlab <= width; c += kSlab) {
-        slice_columns<F, kVectors, kCorners>(term, width, first, count, c, rows);
+        Step::template columns<F, kVectors, kCorners>(term, width, first, count, c, rows);
     }
     for (; kAnyWidth && c < width; c += 8) {
-        slice_columns<F8, 1, kCorners>(term, width, first, count, c, rows);
+        Step::template columns<F8, 1, kCorners>(term, width, first, count, c, rows);
     }
 }
 
-template <typename F, int kVectors, bool kAnyWidth>
-void slice_term(const TermView& term, std::size_t width, std::size_t first, std::size_t count,
-                float* rows) {
+// A step with all columns of a term, its number of corners known where it is a usual one.
+template <typename Step, typename F, int kVectors, bool kAnyWidth>
+void with_term(const TermView& term, std::size_t width, std::size_t first, std::size_t count,
+               float* rows) {
     switch (term.corners) {
         case 3:
-            return slice_corners<F, kVectors, 3, kAnyWidth>(term, width, first, count, rows);
+            return all_columns<Step, F, kVectors, 3, kAnyWidth>(term, width, first, count, rows);
         case 6:
-            return slice_corners<F, kVectors, 6, kAnyWidth>(term, width, first, count, rows);
+            return all_columns<Step, F, kVectors, 6, kAnyWidth>(term, width, first, count, rows);
         default:
-            return slice_corners<F, kVectors, 0, kAnyWidth>(term, width, first, count, rows);
-    }
-}
-
-template <typename F, int kVectors, int kCorners, bool kAnyWidth>
-void splat_corners(const TermView& term, std::size_t width, std::size_t first, std::size_t count,
-                   const float* rows) {
-    constexpr std::size_t kSlab = kVectors * lanes_of<F>;
-    std::size_t c = 0;
-    for (; c + kSlab <= width; c += kSlab) {
-        splat_columns<F, kVectors, kCorners>(term, width, first, count, c, rows);
-    }
-    for (; kAnyWidth && c < width; c += 8) {
-        splat_columns<F8, 1, kCorners>(term, width, first, count, c, rows);
-    }
-}
-
-template <typename F, int kVectors, bool kAnyWidth>
-void splat_term(const TermView& term, std::size_t width, std::size_t first, std::size_t count,
-                const float* rows) {
-    switch (term.corners) {
-        case 3:
-            return splat_corners<F, kVectors, 3, kAnyWidth>(term, width, first, count, rows);
-        case 6:
-            return splat_corners<F, kVectors, 6, kAnyWidth>(term, width, first, count, rows);
-        default:
-            return splat_corners<F, kVectors, 0, kAnyWidth>(term, width, first, count, rows);
+            return all_columns<Step, F, kVectors, 0, kAnyWidth>(term, width, first, count, rows);
     }
 }
 
@@ -371,7 +361,7 @@ void sweep_width(const SweepArgs& a) {
                 slice_with_matrix<F>(term, a.labels, width, first, count, rows,
                                      rows + kSweepBlock * width);
             } else {
-                slice_term<F, kVectors, kAnyWidth>(term, width, first, count, rows);
+                with_term<Slice, F, kVectors, kAnyWidth>(term, width, first, count, rows);
             }
         }
         if (a.softmax) {
@@ -386,7 +376,7 @@ void sweep_width(const SweepArgs& a) {
         for (std::size_t m = 0; m < a.n_terms; ++m) {
             const TermView& term = a.terms[m];
             if (term.values_out == nullptr) continue;
-            splat_term<F, kVectors, kAnyWidth>(term, width, first, count, rows);
+            with_term<Splat, F, kVectors, kAnyWidth>(term, width, first, count, rows);
         }
     }
 }
