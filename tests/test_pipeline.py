@@ -144,7 +144,7 @@ def test_evaluations_agree_where_they_must(finished: Paths, params: Params) -> N
 @pytest.mark.parametrize(
     ("stage", "out", "started", "files"),
     [
-        ("train_classifier", "models/classifier", ".work.last.pt", 1),
+        ("train_classifier", "models/classifier", ".work.round0.pt", 1),
         ("generate_cams", "data/cams", "*.npz", 6),  # one batch of four, and half of the next
         ("refine_cams crf", "data/refined/crf", "*.npz", 6),
         ("train_segmenter", "models/segmenter", ".work.last.pt", 1),

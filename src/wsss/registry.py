@@ -20,6 +20,7 @@ __all__ = [
     "CLUSTERINGS",
     "DATASETS",
     "METHODS",
+    "PARTS",
     "REFINERS",
     "STUDIES",
     "Registry",
@@ -89,6 +90,7 @@ class Registry(Generic[Entry]):
 
 
 DATASETS: Registry[Any] = Registry("dataset", "wsss.data")
+PARTS: Registry[Any] = Registry("network part", "wsss.models")
 METHODS: Registry[Any] = Registry("training method", "wsss.methods")
 CLUSTERINGS: Registry[Any] = Registry("clustering", "wsss.clustering")
 CAM_METHODS: Registry[Any] = Registry("CAM method", "wsss.cam")

@@ -1,10 +1,11 @@
 """One `rng_seed` to independent, reproducible generators."""
 
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["derive_seed", "generator"]
+__all__ = ["Step", "derive_seed", "generator"]
 
 
 def derive_seed(rng_seed: int, *parts: int | str) -> int:
@@ -26,3 +27,14 @@ def derive_seed(rng_seed: int, *parts: int | str) -> int:
 def generator(rng_seed: int, *parts: int | str) -> np.random.Generator:
     """A NumPy generator for one purpose; see `derive_seed`."""
     return np.random.default_rng(derive_seed(rng_seed, *parts))
+
+
+class Step(NamedTuple):
+    """Where training stands, and what it may draw from."""
+
+    rng: np.random.Generator
+    """This step's own; all that is drawn in it comes from here."""
+    progress: float
+    """Share of all steps that are done, in [0, 1)."""
+    names: list[str]
+    """Of the images of the batch."""

@@ -1,27 +1,35 @@
-"""A small classifier and a batch for it."""
+"""A small classifier, a batch for it, and what a method may look at before training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from wsss.config.params import BackboneSettings
+from wsss.config.settings import Settings
+from wsss.methods._base import Start, Teacher
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone
 
 NAMES = ("boat", "car", "tree")
+IMAGES = list("abcd")
+# residual branches that start at zero would hide their convolutions
+CNN = BackboneSettings(model_name="resnet10t", timm_kwargs={"zero_init_last": False})
+BACKBONE_OF = {"class_tokens": BackboneSettings(model_name="test_vit")}
+"""The backbone of methods that do not work with a convolutional network."""
 
 
 @pytest.fixture
-def make_model() -> Callable[[], Classifier]:
-    """Makes classifiers with the same weights."""
+def make_model() -> Callable[..., Classifier]:
+    """Makes classifiers with the same weights; `parts` are settings of PARTS."""
 
-    def make() -> Classifier:
-        torch.manual_seed(0)
-        # residual branches that start at zero would hide their convolutions
-        settings = BackboneSettings(model_name="resnet10t", timm_kwargs={"zero_init_last": False})
-        return Classifier(TimmBackbone(settings), NAMES)
+    def make(parts: Sequence[Settings] = (), seed: int = 0) -> Classifier:
+        torch.manual_seed(seed)
+        settings = next((BACKBONE_OF[x.name] for x in parts if x.name in BACKBONE_OF), CNN)
+        return Classifier(TimmBackbone(settings), NAMES, parts=parts)
 
     return make
 
@@ -36,3 +44,32 @@ def images() -> Tensor:
 def labels() -> Tensor:
     """(4, 3), exclusive, so that they fit both losses."""
     return torch.eye(3)[[0, 2, 1, 1]]
+
+
+@pytest.fixture
+def make_start(
+    make_model: Callable[..., Classifier], images: Tensor, labels: Tensor
+) -> Callable[..., Start]:
+    """Makes starts over the batch; its teacher "teacher" is another classifier."""
+
+    def over_images(model: Any, function: Callable[[Any, Tensor], Tensor]) -> np.ndarray:
+        with torch.inference_mode():
+            values: np.ndarray = function(model.eval(), images).float().numpy()
+        return values
+
+    def make(index: int = 0, previous: Classifier | None = None, **teachers: Classifier) -> Start:
+        asked = teachers or {"teacher": make_model(seed=7)}
+        mean = make_model().backbone.mean
+        std = make_model().backbone.std
+        return Start(
+            index,
+            NAMES,
+            tuple(IMAGES),
+            labels.numpy(),
+            {name: Teacher(one, mean, std) for name, one in asked.items()},
+            previous,
+            over_images,
+            0,
+        )
+
+    return make

@@ -14,6 +14,11 @@ from wsss.methods._objective import Objective
 from wsss.methods.fmix import FMixSettings, _amplitude, fmix_field, fmix_mask
 from wsss.models.classifier import Classifier
 from wsss.registry import METHODS
+from wsss.seeding import Step
+
+
+def make_step(seed: int = 0) -> Step:
+    return Step(np.random.default_rng(seed), 0.5, list("abcd"))
 
 
 def power(
@@ -124,7 +129,7 @@ def test_images_are_cut_and_not_blended(
     seen: list[Tensor] = []
     model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     method = METHODS.build(FMixSettings())
-    method(model, images, labels, Objective("multi_label"), np.random.default_rng(0))
+    method(model, images, labels, Objective("multi_label"), make_step())
     mix = draw_mix(images, 1.0, np.random.default_rng(0))
     own, partner = seen[0] == images, seen[0] == images[mix.order]
     assert (own | partner).all()

@@ -16,6 +16,7 @@ from wsss.methods.manifold_mixup import ManifoldMixupSettings, _forward
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import METHODS
+from wsss.seeding import Step
 
 MakeModel = Callable[[], Classifier]
 MIXING = [
@@ -25,11 +26,15 @@ OBJECTIVE = Objective("multi_label")
 LAYERS = ("input", 1, 2, 3, 4)
 
 
+def make_step(seed: int = 0) -> Step:
+    return Step(np.random.default_rng(seed), 0.5, list("abcd"))
+
+
 def losses(
     name: str, model: Classifier, images: Tensor, labels: Tensor, seed: int = 0, **values: Any
 ) -> dict[str, Tensor]:
     method = METHODS.build(METHODS.settings(name)(**values))
-    found: dict[str, Tensor] = method(model, images, labels, OBJECTIVE, np.random.default_rng(seed))
+    found: dict[str, Tensor] = method(model, images, labels, OBJECTIVE, make_step(seed))
     return found
 
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from wsss.config.params import MachineSettings, OptimizerSettings, TrainSettings
+from wsss.seeding import Step
 from wsss.tracking import NullTracker
 from wsss.training.loop import Fitted, fit, make_fabric
 
@@ -32,10 +32,8 @@ class Batches:
             yield {"name": [f"{index}-{one}" for one in range(8)], "image": image}
 
 
-def loss_fn(
-    model: nn.Module, batch: Mapping[str, Any], rng: np.random.Generator
-) -> dict[str, Tensor]:
-    target = batch["image"].sum(dim=(1, 2, 3)) + 0.1 * rng.random()
+def loss_fn(model: nn.Module, batch: Mapping[str, Any], step: Step) -> dict[str, Tensor]:
+    target = batch["image"].sum(dim=(1, 2, 3)) + 0.1 * step.rng.random()
     noisy = nn.functional.dropout(batch["image"], 0.1)  # draws from the global generator
     return {"loss": (model(noisy).squeeze(1) - target).square().mean()}
 
@@ -120,11 +118,9 @@ def test_nan_stops_with_the_step_and_the_images(tmp_path: Path) -> None:
 def test_every_step_has_a_generator_of_its_own(tmp_path: Path) -> None:
     drawn: list[float] = []
 
-    def drawing(
-        model: nn.Module, batch: Mapping[str, Any], rng: np.random.Generator
-    ) -> dict[str, Tensor]:
-        drawn.append(rng.random())
-        return loss_fn(model, batch, rng)
+    def drawing(model: nn.Module, batch: Mapping[str, Any], step: Step) -> dict[str, Tensor]:
+        drawn.append(step.rng.random())
+        return loss_fn(model, batch, step)
 
     for seed in (0, 0, 1):
         fit(

@@ -24,6 +24,7 @@ __all__ = [
     "BaseSettings",
     "EvaluateSettings",
     "GenerateCamsSettings",
+    "HeadSettings",
     "MachineSettings",
     "OptimizerSettings",
     "Params",
@@ -79,17 +80,24 @@ class PrepareDataSettings(Settings):
     """An unreadable image, or one whose tags or mask do not fit: leave out and list it, or stop."""
     max_skipped_share: float = Field(default=0.05, ge=0, le=1)
     """More skipped images than this share is an error all the same."""
+    background_images: str | None = None
+    """A folder, searched with all below it, of images that show none of the classes, $VARS
+    expanded: one more class for the classifier to tell apart while it is trained."""
+    background_max: PositiveInt | None = None
+    """Only so many of them, chosen by rng_seed; none takes all."""
 
 
 class BackboneSettings(Settings):
     model_name: str = "resnet18"
-    """Any timm model with a feature map."""
-    output_stride: Literal[8, 16, 32] = 16
-    """Image pixels per cell of the last feature map."""
+    """Any timm model with a feature map, or resnet38d of the PSA family."""
+    output_stride: PositiveInt = 16
+    """Image pixels per cell of the last feature map: 8, 16 or 32 of most convolutional networks, 8
+    of resnet38d, the side of a patch of a vision transformer (14 in DINOv2)."""
     weights: str = "none"
     """'none' (random), 'hub' (timm's), or a file (.safetensors, .pth), $VARS expanded."""
     timm_kwargs: dict[str, Any] = Field(default={})
-    """Further arguments of timm.create_model, such as pad_type: same."""
+    """Further arguments of timm.create_model, such as pad_type: same. Transformers that can take
+    images of any size do so, unless dynamic_img_size: false."""
     mean: tuple[float, float, float] | None = None
     """Per channel, of an image in [0, 1]; none is what the timm model was trained with."""
     std: tuple[float, float, float] | None = None
@@ -98,6 +106,19 @@ class BackboneSettings(Settings):
     """The stem and first stages that keep their weights: 0 none, 1 the stem, 2 also the next."""
     freeze_batchnorm: bool = False
     """Batch norm keeps its running statistics and affine values."""
+
+
+class HeadSettings(Settings):
+    """From features to a map and a logit per class."""
+
+    kernel_size: Literal[1, 3] = 1
+    """Of the convolution that gives the maps."""
+    dropout: float = Field(default=0, ge=0, lt=1)
+    """Share of feature channels that are set to 0 in training; 0.5 in PSA and SEAM."""
+    pooling: Literal["mean", "max", "ranked"] = "mean"
+    """Of a map to its logit: its mean, its maximum, or a mean weighted by rank."""
+    ranked_decay: float = Field(default=0.996, ge=0, le=1)
+    """Of ranked: the i-th highest cell counts this to the power of i."""
 
 
 class OptimizerSettings(Settings):
@@ -156,9 +177,13 @@ class TrainSettings(Settings):
 
 class TrainClassifierSettings(TrainSettings):
     backbone: BackboneSettings = BackboneSettings()
+    head: HeadSettings = HeadSettings()
     method: MethodChoice = Field(default_factory=lambda: METHODS.settings("cam")())
     loss: Literal["multi_label", "single_label"] = "multi_label"
     """Sigmoid and binary cross-entropy per class, or softmax over exclusive classes."""
+    start_from: str = ""
+    """A classifier of train_teachers whose backbone and head are the start; empty is
+    backbone.weights."""
     eval_long_side: PositiveInt = 320
     """Longer side of selection images when scored, in pixels."""
 
@@ -173,6 +198,11 @@ class GenerateCamsSettings(Settings):
     """Images of one size that run together."""
     grid_stride: PositiveInt = 4
     """Image pixels per stored cell of a map."""
+    window: NonNegativeInt = 0
+    """Side of the windows that an image is run in at each scale, in pixels; 0 runs it whole. For
+    images too large for memory, or with objects much smaller than those of training."""
+    window_overlap: float = Field(default=0.5, ge=0, lt=1)
+    """Share of a window that the next one covers again."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
 
@@ -250,12 +280,14 @@ class EvaluateSettings(Settings):
     class_groups: dict[str, tuple[str, ...]] = Field(default={})
     """Named lists of classes; each adds mean_iou_<name> over them and the background."""
     select_by: str = "mean_iou"
-    """The metric that chooses a threshold on the selection split."""
+    """What chooses a threshold on the selection split: mean_iou, mean_iou_<group>, foreground_iou
+    (all classes taken as one) or iou_image_mean (of the foreground, averaged over images)."""
     threshold_step: float = Field(default=0.01, gt=0, le=0.5)
 
     @model_validator(mode="after")
     def _known_metric(self) -> Self:
-        known = ["mean_iou", *(f"mean_iou_{group}" for group in self.class_groups)]
+        groups = (f"mean_iou_{group}" for group in self.class_groups)
+        known = ["mean_iou", "foreground_iou", "iou_image_mean", *groups]
         if self.select_by not in known:
             raise ValueError(f"select_by '{self.select_by}': {did_you_mean(self.select_by, known)}")
         return self
@@ -265,6 +297,9 @@ class Params(Settings):
     base: BaseSettings = BaseSettings()
     machine: MachineSettings = MachineSettings()
     prepare_data: PrepareDataSettings = Field(default_factory=PrepareDataSettings)
+    train_teachers: dict[str, TrainClassifierSettings] = Field(default={})
+    """Classifiers that train_classifier starts or learns from, by name. What one of them does
+    not name is as in train_classifier, but for the method, which is then cam."""
     train_classifier: TrainClassifierSettings = Field(default_factory=TrainClassifierSettings)
     generate_cams: GenerateCamsSettings = Field(default_factory=GenerateCamsSettings)
     refine: RefineSettings = Field(default_factory=RefineSettings)
@@ -272,6 +307,40 @@ class Params(Settings):
     train_segmenter: TrainSegmenterSettings = TrainSegmenterSettings()
     predict_masks: PredictMasksSettings = PredictMasksSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_teachers(cls, values: Any) -> Any:
+        """Give each teacher the sections of train_classifier that it does not name."""
+        if not isinstance(values, dict):
+            return values
+        teachers, own = values.get("train_teachers"), values.get("train_classifier")
+        if not isinstance(teachers, dict) or not isinstance(own, dict):
+            return values
+        shared = {key: one for key, one in own.items() if key not in ("method", "start_from")}
+        completed = {
+            name: shared | one if isinstance(one, dict) else one for name, one in teachers.items()
+        }
+        return values | {"train_teachers": completed}
+
+    @model_validator(mode="after")
+    def _teachers_exist(self) -> Self:
+        for name, teacher in self.train_teachers.items():
+            if not name.isidentifier():
+                raise ValueError(f"teacher '{name}' names a folder; use letters, digits and _")
+            if _wanted_teachers(teacher):
+                raise ValueError(
+                    f"train_teachers.{name} learns from another teacher; only train_classifier can"
+                )
+        for key, name in _wanted_teachers(self.train_classifier):
+            if name not in self.train_teachers:
+                known = self.train_teachers
+                hint = did_you_mean(name, known) if known else "add it there"
+                raise ValueError(
+                    f"train_classifier.{key} names '{name}', which train_teachers does not have; "
+                    + hint
+                )
+        return self
 
     @model_validator(mode="after")
     def _chain_exists(self) -> Self:
@@ -282,6 +351,13 @@ class Params(Settings):
                 + did_you_mean(chain, self.refine.chains)
             )
         return self
+
+
+def _wanted_teachers(settings: TrainClassifierSettings) -> list[tuple[str, str]]:
+    """The key that names a teacher, and the name."""
+    method: Any = settings.method
+    found = [("method.teachers", name) for name in getattr(method, "teachers", ())]
+    return found + ([("start_from", settings.start_from)] if settings.start_from else [])
 
 
 def parse_params(values: Any, source: str = "params.yaml") -> Params:

@@ -1,18 +1,23 @@
 """What a training method is: images and tags to losses."""
 
-from typing import TYPE_CHECKING, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeFloat
 
 from wsss.config.settings import Settings
+from wsss.seeding import Step
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from wsss.methods._objective import Objective
+    from wsss.models.classifier import Classifier, ClassifierOutput
 
-__all__ = ["Method", "MethodSettings"]
+__all__ = ["Method", "MethodSettings", "Start", "Teacher"]
 
 
 class MethodSettings(Settings):
@@ -24,26 +29,106 @@ class MethodSettings(Settings):
     """Of the spread of the maps of tagged classes; 0.0002 in Mixup-CAM."""
 
 
-class Method(Protocol):
-    """Built from its settings; registered with `METHODS`."""
+class Teacher:
+    """A trained classifier that is asked and never changed.
 
+    Args:
+        model: in eval mode, on the device of the images.
+        mean, std: per channel, of an image in [0, 1], as the student's images are normalised.
+    """
+
+    def __init__(
+        self, model: "Classifier", mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
+        self.model: Any = model.eval().requires_grad_(False)
+        self.mean, self.std = mean, std
+
+    def __call__(self, images: "Tensor", *, with_stages: bool = False) -> "ClassifierOutput":
+        """Its output for images normalised for the student, without a gradient."""
+        import torch
+
+        own = self.model.backbone
+        if (own.mean, own.std) != (self.mean, self.std):
+            mean, std, own_mean, own_std = (
+                images.new_tensor(one).view(3, 1, 1)
+                for one in (self.mean, self.std, own.mean, own.std)
+            )
+            images = (images * std + mean - own_mean) / own_std
+        with torch.no_grad():
+            output: ClassifierOutput = self.model(images, with_stages=with_stages)
+        return output
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a method may look at before a round of training, and at its end.
+
+    Attributes:
+        round: 0-based.
+        class_names: of the L classes, the data's own and then extra ones.
+        names: of the N training images.
+        labels: (N, L) float32 multi-hot.
+        teachers: the classifiers of train_teachers by name.
+        previous: the classifier of the round before; None in the first.
+        over_images: applies a function of (classifier, images) to all training images, whole and
+            at evaluation size, in eval mode without gradients, and stacks what it gives for
+            each: (N, ...) in the order of `names`.
+        rng_seed: for what a method draws here.
+    """
+
+    round: int
+    class_names: tuple[str, ...]
+    names: tuple[str, ...]
+    labels: "np.ndarray"
+    teachers: Mapping[str, Teacher]
+    previous: "Classifier | None"
+    over_images: "Callable[[Classifier, Callable[[Classifier, Tensor], Tensor]], np.ndarray]"
+    rng_seed: int
+
+
+class Method(ABC):
+    """Built from its settings; registered with `METHODS`.
+
+    Attributes:
+        keep: the epoch whose weights stay: that with the best mean average precision on the
+            selection split, or the last, for methods that do not train the classifier's logits.
+        rounds: how many times training starts again from the weights of the backbone.
+    """
+
+    keep: ClassVar[Literal["best", "last"]] = "best"
+    rounds: int = 1
+
+    def begin(self, start: Start) -> tuple[Settings, ...]:
+        """Prepare a round of training.
+
+        Returns:
+            Settings of the `PARTS` that the classifier needs besides backbone and head.
+        """
+        del start
+        return ()
+
+    @abstractmethod
     def __call__(
         self,
-        model: "nn.Module",
+        model: "Classifier",
         images: "Tensor",
         labels: "Tensor",
         objective: "Objective",
-        rng: "np.random.Generator",
+        step: Step,
     ) -> "dict[str, Tensor]":
         """The losses of one batch.
 
         Args:
-            model: gives a ClassifierOutput.
+            model: whose parameters learn, those of its parts included.
             images: (B, 3, H, W) float32, normalised.
-            labels: (B, K) float32 multi-hot.
+            labels: (B, L) float32 multi-hot.
             objective: makes the losses of outputs and labels, regularisers included.
-            rng: this step's own; all that a method draws comes from it.
+            step: where training stands, and the generator to draw from.
 
         Returns:
             Scalars by name; "loss" is the one to minimise, the others are recorded.
         """
+
+    def finish(self, model: "Classifier", start: Start) -> None:
+        """Complete a trained classifier before it is saved, such as by setting a buffer."""
+        del model, start

@@ -2,14 +2,15 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from wsss.methods._base import MethodSettings
+from wsss.methods._base import Method, MethodSettings
 from wsss.registry import METHODS
+from wsss.seeding import Step
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from wsss.methods._objective import Objective
+    from wsss.models.classifier import Classifier
 
 __all__ = ["Cam", "CamSettings"]
 
@@ -21,7 +22,7 @@ class CamSettings(MethodSettings):
 
 
 @METHODS.register(CamSettings)
-class Cam:
+class Cam(Method):
     """The classification loss on the images as they are (Zhou et al., CVPR 2016)."""
 
     def __init__(self, settings: CamSettings) -> None:
@@ -29,10 +30,10 @@ class Cam:
 
     def __call__(
         self,
-        model: "nn.Module",
+        model: "Classifier",
         images: "Tensor",
         labels: "Tensor",
         objective: "Objective",
-        rng: "np.random.Generator",
+        step: Step,
     ) -> "dict[str, Tensor]":
         return objective(model(images), [(1.0, labels)], self.settings)

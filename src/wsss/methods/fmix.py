@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import PositiveFloat
 
+from wsss.methods._base import Method
 from wsss.methods._mixing import MixSettings, draw_mix, mixed_losses
 from wsss.registry import METHODS
+from wsss.seeding import Step
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from wsss.methods._objective import Objective
+    from wsss.models.classifier import Classifier
 
 __all__ = ["FMix", "FMixSettings", "fmix_field", "fmix_mask"]
 
@@ -30,7 +33,7 @@ class FMixSettings(MixSettings):
 
 
 @METHODS.register(FMixSettings)
-class FMix:
+class FMix(Method):
     """One binary mask per batch decides which pixels come from the partner.
 
     References:
@@ -42,15 +45,15 @@ class FMix:
 
     def __call__(
         self,
-        model: "nn.Module",
+        model: "Classifier",
         images: "Tensor",
         labels: "Tensor",
         objective: "Objective",
-        rng: "np.random.Generator",
+        step: Step,
     ) -> "dict[str, Tensor]":
         import torch
 
-        settings = self.settings
+        settings, rng = self.settings, step.rng
         mix = draw_mix(images, settings.alpha, rng)
         size = (images.shape[2], images.shape[3])
         field = fmix_field(size, settings.decay, rng, images.device, compat=settings.compat_axis)

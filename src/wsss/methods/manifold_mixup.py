@@ -1,18 +1,19 @@
 """Manifold Mixup: features of a stage blended in place of images."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from wsss.methods._base import Method
 from wsss.methods._mixing import Mix, MixSettings, draw_mix, mixed_losses
 from wsss.registry import METHODS
+from wsss.seeding import Step
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from wsss.methods._objective import Objective
-    from wsss.models.classifier import ClassifierOutput
+    from wsss.models.classifier import Classifier, ClassifierOutput
 
 __all__ = ["ManifoldMixup", "ManifoldMixupSettings"]
 
@@ -27,7 +28,7 @@ class ManifoldMixupSettings(MixSettings):
 
 
 @METHODS.register(ManifoldMixupSettings)
-class ManifoldMixup:
+class ManifoldMixup(Method):
     """The forward pass goes on with blended features; the maps are those of that pass.
 
     References:
@@ -39,19 +40,21 @@ class ManifoldMixup:
 
     def __call__(
         self,
-        model: "nn.Module",
+        model: "Classifier",
         images: "Tensor",
         labels: "Tensor",
         objective: "Objective",
-        rng: "np.random.Generator",
+        step: Step,
     ) -> "dict[str, Tensor]":
-        mix = draw_mix(images, self.settings.alpha, rng)
-        layer = self.settings.layers[rng.integers(len(self.settings.layers))]
+        mix = draw_mix(images, self.settings.alpha, step.rng)
+        layer = self.settings.layers[step.rng.integers(len(self.settings.layers))]
         output = _forward(model, images, mix, layer)
         return mixed_losses(objective, output, labels, mix, self.settings)
 
 
-def _forward(model: Any, images: "Tensor", mix: Mix, layer: int | str) -> "ClassifierOutput":
+def _forward(
+    model: "Classifier", images: "Tensor", mix: Mix, layer: int | str
+) -> "ClassifierOutput":
     """The output of `model` if features are blended after `layer`."""
     if isinstance(layer, str):
         output: ClassifierOutput = model(mix.blend(images))

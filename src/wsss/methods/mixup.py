@@ -2,14 +2,16 @@
 
 from typing import TYPE_CHECKING, Literal
 
+from wsss.methods._base import Method
 from wsss.methods._mixing import MixSettings, draw_mix, mixed_losses
 from wsss.registry import METHODS
+from wsss.seeding import Step
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from wsss.methods._objective import Objective
+    from wsss.models.classifier import Classifier
 
 __all__ = ["Mixup", "MixupSettings"]
 
@@ -21,7 +23,7 @@ class MixupSettings(MixSettings):
 
 
 @METHODS.register(MixupSettings)
-class Mixup:
+class Mixup(Method):
     """Images blended pixel by pixel, one share per batch.
 
     References:
@@ -33,11 +35,11 @@ class Mixup:
 
     def __call__(
         self,
-        model: "nn.Module",
+        model: "Classifier",
         images: "Tensor",
         labels: "Tensor",
         objective: "Objective",
-        rng: "np.random.Generator",
+        step: Step,
     ) -> "dict[str, Tensor]":
-        mix = draw_mix(images, self.settings.alpha, rng)
+        mix = draw_mix(images, self.settings.alpha, step.rng)
         return mixed_losses(objective, model(mix.blend(images)), labels, mix, self.settings)

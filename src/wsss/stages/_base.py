@@ -4,7 +4,7 @@ import csv
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,10 @@ class Paths:
     @property
     def splits(self) -> Path:
         return self.root / "data/splits"
+
+    @property
+    def teachers(self) -> Path:
+        return self.root / "models/teachers"
 
     @property
     def classifier(self) -> Path:
@@ -76,6 +80,7 @@ def report_training(
     images_per_second: float,
     paths: Paths,
     tracker: Tracker,
+    further: Mapping[str, float] | None = None,
 ) -> None:
     """Write reports/<name>.json with the best epoch, and <name>_curve.csv for DVC's plots.
 
@@ -86,13 +91,15 @@ def report_training(
         images_per_second: of training; 0 if all epochs were already done.
         paths: of the project.
         tracker: gets the best epoch's values, as best_<metric>, and the rate.
+        further: values of the finished network, reported beside those of the epoch.
     """
     with atomic_path(paths.report(f"{name}_curve", ".csv")) as path, path.open("w") as file:
         writer = csv.DictWriter(file, ["epoch", *sorted(set(history[0]) - {"epoch"})])
         writer.writeheader()
         for row in history:
             writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
-    values = {key: round(value, 6) for key, value in history[best].items() if key != "epoch"}
+    kept = history[best] | dict(further or {})
+    values = {key: round(value, 6) for key, value in kept.items() if key != "epoch"}
     write_json(paths.report(name), {"best_epoch": best + 1, **values})
     tracker.metrics({f"best_{key}": value for key, value in values.items()}, step=len(history))
     if images_per_second:

@@ -19,6 +19,7 @@ from wsss.artifacts import (
 from wsss.config.params import MachineSettings, Params, TrainSegmenterSettings
 from wsss.evaluate import confusion_matrix
 from wsss.evaluate.metrics import Counts, iou, mean_over
+from wsss.seeding import Step
 from wsss.segment.losses import cross_entropy
 from wsss.segment.network import make_segmenter, save_segmenter
 from wsss.segment.predict import predict_probs
@@ -78,9 +79,7 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     report_training("train_segmenter", fitted.history, fitted.epoch, rate, paths, tracker)
 
 
-def _losses(
-    model: nn.Module, batch: Mapping[str, Any], rng: np.random.Generator
-) -> dict[str, Tensor]:
+def _losses(model: nn.Module, batch: Mapping[str, Any], step: Step) -> dict[str, Tensor]:
     return {"loss": cross_entropy(model(batch["image"]), batch["mask"])}
 
 

@@ -8,20 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from wsss.config.params import MachineSettings, TrainSettings
 from wsss.progress import track
-from wsss.seeding import derive_seed, generator
+from wsss.seeding import Step, derive_seed, generator
 from wsss.training.checkpoint import load_checkpoint, save_checkpoint
 from wsss.training.schedules import lr_factor, make_optimizer
 
 __all__ = ["Batches", "Fitted", "fit", "make_fabric"]
 
 log = logging.getLogger(__name__)
+
+
+LossFn = Callable[[nn.Module, Mapping[str, Any], Step], dict[str, Tensor]]
 
 
 class Batches(Protocol):
@@ -59,7 +61,14 @@ class Fitted:
 
 def make_fabric(machine: MachineSettings, precision: str) -> Fabric:
     """Devices, precision and processes, launched."""
-    fabric = Fabric(accelerator=machine.accelerator, devices=machine.devices, precision=precision)
+    # a method may leave parts of the network out of a step, or run it more than once
+    strategy = "ddp_find_unused_parameters_true" if machine.devices > 1 else "auto"
+    fabric = Fabric(
+        accelerator=machine.accelerator,
+        strategy=strategy,
+        devices=machine.devices,
+        precision=precision,
+    )
     fabric.launch()
     return fabric
 
@@ -69,10 +78,10 @@ def fit(
     model: nn.Module,
     new_modules: list[nn.Module],
     batches: Batches,
-    loss_fn: Callable[[nn.Module, Mapping[str, Any], np.random.Generator], dict[str, Tensor]],
+    loss_fn: LossFn,
     score_fn: Callable[[nn.Module], dict[str, float]],
     *,
-    metric: str,
+    metric: str | None,
     settings: TrainSettings,
     rng_seed: int,
     checkpoint: Path,
@@ -85,10 +94,10 @@ def fit(
         model: on the CPU; holds the best weights afterwards.
         new_modules: parts of `model` that start from random values.
         batches: mappings with a "name" list and tensors.
-        loss_fn: of (model, batch, rng), where rng is the step's own, so that a resumed run draws
-            the same; "loss" is minimised, the rest recorded.
+        loss_fn: of (model, batch, step), where step.rng is the step's own, so that a resumed run
+            draws the same; "loss" is minimised, the rest recorded.
         score_fn: of the model in eval mode, on the selection split.
-        metric: the score to maximise; the earlier epoch wins a tie.
+        metric: the score to maximise; the earlier epoch wins a tie. None keeps the last epoch.
         settings: epochs, optimiser, memory format.
         rng_seed: of dropout and of methods that draw.
         checkpoint: where state is written after each epoch.
@@ -127,8 +136,12 @@ def fit(
         started = time.perf_counter()
         description = f"epoch {epoch + 1}/{settings.epochs}"
         for step, batch in enumerate(track(batches, description, len(batches))):
-            rng = generator(rng_seed, "step", epoch, step, fabric.global_rank)
-            losses = _step(fabric, wrapped, wrapped_optimizer, batch, rng, loss_fn, settings)
+            now = Step(
+                generator(rng_seed, "step", epoch, step, fabric.global_rank),
+                (epoch + step / len(batches)) / settings.epochs,
+                batch["name"],
+            )
+            losses = _step(fabric, wrapped, wrapped_optimizer, batch, now, loss_fn, settings)
             scheduler.step()
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach()
@@ -143,8 +156,9 @@ def fit(
         }
         row |= {"epoch": epoch, "lr": float(scheduler.get_last_lr()[0]), **scores}
         done.history.append(row)
-        if scores[metric] > done.score or not best:
-            done.epoch, done.score = epoch, scores[metric]
+        score = float(epoch) if metric is None else scores[metric]
+        if score > done.score or not best:
+            done.epoch, done.score = epoch, score
             best = copy.deepcopy(model.state_dict())
         if fabric.is_global_zero:
             save_checkpoint(
@@ -163,9 +177,10 @@ def fit(
         tracker.metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
         tracker.flush()
         log.info(
-            "epoch %d/%d  loss %.4f  %s %.4f%s",
-            *(epoch + 1, settings.epochs, row["train_loss"], metric, scores[metric]),
-            "  (best)" if done.epoch == epoch else "",
+            "epoch %d/%d  loss %.4f%s%s",
+            *(epoch + 1, settings.epochs, row["train_loss"]),
+            "".join(f"  {key} {value:.4f}" for key, value in scores.items()),
+            "  (best)" if metric is not None and done.epoch == epoch else "",
         )
     model.load_state_dict(best)
     done.images_per_second = images / seconds if seconds else 0.0
@@ -177,8 +192,8 @@ def _step(
     model: Any,
     optimizer: Any,
     batch: Mapping[str, Any],
-    rng: np.random.Generator,
-    loss_fn: Callable[[nn.Module, Mapping[str, Any], np.random.Generator], dict[str, Tensor]],
+    step: Step,
+    loss_fn: LossFn,
     settings: TrainSettings,
 ) -> dict[str, Tensor]:
     on_device = {
@@ -187,7 +202,7 @@ def _step(
     }
     if settings.channels_last:
         on_device["image"] = on_device["image"].contiguous(memory_format=torch.channels_last)
-    losses = loss_fn(model, on_device, rng)
+    losses = loss_fn(model, on_device, step)
     optimizer.zero_grad()
     fabric.backward(losses["loss"])
     if settings.optimizer.gradient_clip:

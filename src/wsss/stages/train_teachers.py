@@ -1,0 +1,66 @@
+"""Train the classifiers that train_classifier learns or starts from; without any, do nothing."""
+
+import shutil
+from typing import Any
+
+from wsss.artifacts import (
+    Manifest,
+    Staging,
+    fingerprint,
+    read_json,
+    source_fingerprint,
+    write_json,
+)
+from wsss.config.params import Params
+from wsss.models.classifier import save_classifier
+from wsss.stages._base import Paths, execute
+from wsss.tracking import Tracker
+from wsss.training.classification import Task, fit_classifier
+from wsss.training.loop import make_fabric
+
+
+def run(params: Params, paths: Paths, tracker: Tracker) -> None:
+    """Read data/images and data/splits; write models/teachers/<name> and the report.
+
+    A teacher whose settings, data and code are as they were is not trained again.
+    """
+    rng_seed = params.base.rng_seed
+    paths.teachers.mkdir(parents=True, exist_ok=True)
+    for old in paths.teachers.iterdir():
+        if old.name not in params.train_teachers and not old.name.startswith("."):
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    report: dict[str, Any] = {}
+    for name, settings in params.train_teachers.items():
+        out = paths.teachers / name
+        key = fingerprint(
+            settings.model_dump(mode="json"), rng_seed, source_fingerprint(), files=[paths.splits]
+        )
+        known = out / "teacher.json"
+        if not known.exists() or read_json(known)["key"] != key:
+            with Staging(out, key) as staging:
+                task = Task(
+                    Manifest.read(paths.splits),
+                    paths.images,
+                    params.machine,
+                    rng_seed,
+                    make_fabric(params.machine, settings.precision),
+                    staging.path,
+                    tracker,
+                    f"{name}_",
+                )
+                model, fitted = fit_classifier(settings, task, {})
+                tracker.tags({f"weights_{name}": model.backbone.weights_source})
+                save_classifier(model, settings.backbone, settings.loss, staging.path)
+                best = fitted.history[fitted.epoch]
+                values = {k: round(value, 6) for k, value in best.items() if k != "epoch"}
+                write_json(
+                    staging.path / "teacher.json",
+                    {"key": key, "best_epoch": fitted.epoch + 1, **values},
+                )
+        report[name] = {k: value for k, value in read_json(known).items() if k != "key"}
+        tracker.metrics({f"{name}_best_{k}": value for k, value in report[name].items()})
+    write_json(paths.report("train_teachers"), report)
+
+
+if __name__ == "__main__":
+    execute("train_teachers", run, upstream=("data/images", "data/splits"))

@@ -1,0 +1,281 @@
+"""Training a classifier on tags, in as many rounds as its method asks for."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from sklearn.metrics import average_precision_score
+from torch import Tensor, nn
+
+from wsss.artifacts import Manifest, Sample
+from wsss.config.params import MachineSettings, TrainClassifierSettings
+from wsss.methods._base import Method, Start, Teacher
+from wsss.methods._objective import Objective
+from wsss.models.classifier import Classifier
+from wsss.models.timm_backbone import TimmBackbone
+from wsss.registry import METHODS
+from wsss.seeding import Step
+from wsss.training.loading import num_workers, training_batches
+from wsss.training.loop import Fitted, Recorder, fit
+from wsss.training.same_size import normalise, resized, same_size_batches
+
+__all__ = ["Task", "fit_classifier", "score_classifier"]
+
+log = logging.getLogger(__name__)
+
+BACKGROUND = "background_images"
+"""The name of the extra class of `Manifest.background`."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to learn from and with; see the stages train_classifier and train_teachers.
+
+    Attributes:
+        manifest: classes, splits, tags.
+        images: the folder of the images.
+        machine: devices and workers.
+        rng_seed: the one source of randomness.
+        fabric: launched.
+        work: a folder for checkpoints, from which a killed run resumes.
+        tracker: gets losses and scores once an epoch.
+        prefix: of their names there.
+    """
+
+    manifest: Manifest
+    images: Path
+    machine: MachineSettings
+    rng_seed: int
+    fabric: Fabric
+    work: Path
+    tracker: Recorder
+    prefix: str = ""
+
+
+def fit_classifier(
+    settings: TrainClassifierSettings, task: Task, teachers: Mapping[str, Classifier]
+) -> tuple[Classifier, Fitted]:
+    """Train a classifier.
+
+    Args:
+        settings: of this classifier.
+        task: the data, the machine and the folder for checkpoints.
+        teachers: finished classifiers by name.
+
+    Returns:
+        The classifier of the last round, on the CPU; the last round's fit, with the history of
+        all rounds.
+
+    Raises:
+        ValueError: the backbone or a teacher does not fit the method, no image has a tag, or a
+            loss is not finite.
+    """
+    manifest = task.manifest
+    method: Method = METHODS.build(settings.method)
+    samples, num_extra = _training_samples(manifest)
+    labels = np.zeros((len(samples), manifest.num_fg_classes + num_extra), np.float32)
+    for row, sample in enumerate(samples):
+        labels[row, np.asarray(sample.class_ids, int) - 1] = 1
+    if not labels[:, : manifest.num_fg_classes].any():
+        raise ValueError("no training image has a tag, so there is nothing to learn; add tags")
+    if not manifest.labels(manifest.splits["selection"]).any():
+        raise ValueError("no selection image has a tag; raise prepare_data.selection_share")
+    previous: Classifier | None = None
+    history: list[dict[str, float]] = []
+    for index in range(method.rounds):
+        torch.manual_seed(task.rng_seed)
+        backbone = TimmBackbone(settings.backbone)
+        asked = {
+            name: Teacher(task.fabric.to_device(one), backbone.mean, backbone.std)
+            for name, one in teachers.items()
+        }
+        start = Start(
+            index,
+            (*manifest.class_names, *[BACKGROUND] * num_extra),
+            tuple(one.name for one in samples),
+            labels,
+            asked,
+            previous,
+            partial(_over_images, samples, task, settings),
+            task.rng_seed,
+        )
+        parts = method.begin(start)
+        torch.manual_seed(task.rng_seed)  # whatever begin() did, the head starts alike
+        model = Classifier(
+            backbone, manifest.class_names, settings.head, num_extra=num_extra, parts=parts
+        )
+        new_modules = _start_weights(model, settings, teachers)
+        learner = _Learner(model, method, Objective(settings.loss))
+        fitted = fit(
+            task.fabric,
+            learner,
+            new_modules,
+            training_batches(
+                samples,
+                task.images,
+                settings.augment,
+                mean=backbone.mean,
+                std=backbone.std,
+                num_fg_classes=labels.shape[1],
+                batch_size=settings.batch_size,
+                rng_seed=task.rng_seed,
+                workers=num_workers(task.machine),
+                rank=task.fabric.global_rank,
+                world_size=task.fabric.world_size,
+            ),
+            _losses,
+            partial(_score_selection, model, settings, task),
+            metric="selection_map" if method.keep == "best" else None,
+            settings=settings,
+            rng_seed=task.rng_seed,
+            checkpoint=task.work / f".work.round{index}.pt",
+            tracker=_Renamed(task.tracker, task.prefix, len(history)),
+        )
+        history += [one | {"epoch": len(history) + one["epoch"]} for one in fitted.history]
+        previous = model.eval()
+        method.finish(model, start)
+        if method.rounds > 1:
+            log.info("round %d of %d is done", index + 1, method.rounds)
+    fitted.epoch += len(history) - len(fitted.history)
+    fitted.history = history
+    return model.cpu(), fitted
+
+
+def _score_selection(
+    model: Classifier, settings: TrainClassifierSettings, task: Task, _learner: nn.Module
+) -> dict[str, float]:
+    return score_classifier(model, settings, task, "selection")
+
+
+class _Learner(nn.Module):
+    """A classifier with its losses inside, so that precision and processes wrap them both."""
+
+    def __init__(self, model: Classifier, method: Method, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.method, self.objective = method, objective
+
+    def forward(self, images: Tensor, labels: Tensor, step: Step) -> dict[str, Tensor]:
+        """Losses by name."""
+        return self.method(self.model, images, labels, self.objective, step)
+
+
+class _Renamed:
+    """A recorder with a prefix, whose epochs go on from those of the rounds before."""
+
+    def __init__(self, tracker: Recorder, prefix: str, epochs: int) -> None:
+        self.tracker, self.prefix, self.epochs = tracker, prefix, epochs
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        named = {f"{self.prefix}{key}": value for key, value in values.items()}
+        self.tracker.metrics(named, step=step + self.epochs)
+
+    def flush(self) -> None:
+        self.tracker.flush()
+
+
+def _training_samples(manifest: Manifest) -> tuple[list[Sample], int]:
+    """The images to train on, and how many extra classes they bring."""
+    extra = (manifest.num_fg_classes + 1,)
+    background = [replace(one, class_ids=extra) for one in manifest.background]
+    return [*manifest.splits["train"], *background], int(bool(background))
+
+
+def _start_weights(
+    model: Classifier, settings: TrainClassifierSettings, teachers: Mapping[str, Classifier]
+) -> list[nn.Module]:
+    """Copy backbone and head of `start_from`, a head only where it has the same shape.
+
+    Returns:
+        What starts from random values.
+    """
+    new: list[nn.Module] = list(model.parts.values())
+    name = settings.start_from
+    if not name:
+        scratch = model.backbone.weights_source == "none"
+        return [*new, model.head, *[model.backbone] * scratch]
+    source = teachers[name]
+    own, other = model.backbone.state_dict(), source.backbone.state_dict()
+    if {key: one.shape for key, one in own.items()} != {k: one.shape for k, one in other.items()}:
+        raise ValueError(
+            f"train_classifier.start_from: the backbone of '{name}' is not that of "
+            "train_classifier; give both the same backbone"
+        )
+    model.backbone.load_state_dict(other)
+    model.backbone.weights_source = f"teacher:{name}"
+    if source.head.weight.shape != model.head.weight.shape:
+        return [*new, model.head]
+    model.head.load_state_dict(source.head.state_dict())
+    return new
+
+
+def _losses(model: nn.Module, batch: Mapping[str, Any], step: Step) -> dict[str, Tensor]:
+    return model(batch["image"], batch["labels"], step)  # type: ignore[no-any-return]
+
+
+def _over_images(
+    samples: list[Sample],
+    task: Task,
+    settings: TrainClassifierSettings,
+    model: Any,
+    function: Callable[[Classifier, Tensor], Tensor],
+) -> np.ndarray:
+    """See `Start.over_images`."""
+    training, device = model.training, task.fabric.device
+    model = model.to(device).eval()
+    rows = {id(one): row for row, one in enumerate(samples)}
+    found: dict[int, np.ndarray] = {}
+    for batch, pixels in same_size_batches(
+        samples,
+        task.images,
+        batch_size=settings.batch_size,
+        num_workers=num_workers(task.machine),
+        size_for=partial(resized, long_side=settings.eval_long_side),
+        description="training images",
+    ):
+        images = normalise(pixels.to(device), model.backbone.mean, model.backbone.std)
+        with torch.inference_mode(), task.fabric.autocast():
+            values = function(model, images).float().cpu().numpy()
+        for sample, value in zip(batch, values, strict=True):
+            found[rows[id(sample)]] = value
+    model.train(training)
+    return np.stack([found[row] for row in range(len(samples))])
+
+
+def score_classifier(
+    model: Classifier, settings: TrainClassifierSettings, task: Task, split: str
+) -> dict[str, float]:
+    """Mean average precision and loss on a split, over classes it has.
+
+    Returns:
+        <split>_map and <split>_loss; nothing for a split without a tag.
+    """
+    logits, labels = [], []
+    backbone, manifest, device = model.backbone, task.manifest, task.fabric.device
+    model = model.to(device).eval()
+    for samples, pixels in same_size_batches(
+        manifest.splits[split],
+        task.images,
+        batch_size=settings.batch_size,
+        num_workers=num_workers(task.machine),
+        size_for=partial(resized, long_side=settings.eval_long_side),
+    ):
+        with torch.inference_mode(), task.fabric.autocast():
+            output = model(normalise(pixels.to(device), backbone.mean, backbone.std))
+        logits.append(output.logits[:, : manifest.num_fg_classes].float())
+        labels.append(torch.from_numpy(manifest.labels(samples)))
+    scores, targets = torch.cat(logits).cpu(), torch.cat(labels)
+    present = targets.any(dim=0)
+    if not present.any():
+        return {}
+    average_precision = average_precision_score(targets[:, present], scores[:, present])
+    return {
+        f"{split}_map": float(average_precision),
+        f"{split}_loss": float(Objective(settings.loss).classification(scores, targets)),
+    }
