@@ -35,6 +35,35 @@ def test_last_line_needs_no_newline(tmp_path: Path) -> None:
     assert Manifest.read(tmp_path).splits["train"] == (one, one)
 
 
+def test_background_is_a_list_of_its_own_and_no_file_without_any(tmp_path: Path) -> None:
+    one = Sample("a", "a.png", (2, 3), (1,))
+    extra = Sample("background/é", "background/é.jpg", (4, 5), ())
+    splits = {"train": (one,), "selection": (), "val": ()}
+    manifest = Manifest(("x",), splits, (extra,))
+    manifest.write(tmp_path)
+    found = Manifest.read(tmp_path)
+    assert found == manifest
+    assert found.background == (extra,)
+    assert found.all_samples() == [one]
+    Manifest(("x",), splits).write(tmp_path)
+    assert Manifest.read(tmp_path).background == ()
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "classes.json",
+        "train.jsonl",
+        "selection.jsonl",
+        "val.jsonl",
+    }
+
+
+def test_background_with_a_tag_is_refused(tmp_path: Path) -> None:
+    extra = Sample("background/a", "a.png", (4, 5), (1,))
+    Manifest(("x",), dict.fromkeys(SPLITS, ()), (extra,)).write(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"background\.jsonl, line 1: class_ids \[1\] must be empty"
+    ):
+        Manifest.read(tmp_path)
+
+
 @pytest.mark.parametrize(
     "line",
     [

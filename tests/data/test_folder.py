@@ -184,6 +184,14 @@ def test_masks_lie_parallel(tmp_path):
     assert masks == {"dog/1": tmp_path / "masks/dog/1.png", "dog/2": None}
 
 
+def test_mask_values_leave_the_others_as_they_are(tmp_path):
+    _images(tmp_path, "dog/1.jpg", "dog/2.jpg", "masks/dog/1.png")
+    (sample,) = _collect(tmp_path, masks="masks", mask_values={255: 1}).splits["train"]
+    assert sample.mask_values == {value: value for value in range(255)} | {255: 1}
+    (sample,) = _collect(tmp_path, masks="masks").splits["train"]
+    assert not sample.mask_values
+
+
 def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(ConfigError, match="nowhere"):
         _collect(tmp_path / "nowhere")

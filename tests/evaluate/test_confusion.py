@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from wsss.evaluate import confusion_matrix
+from wsss.evaluate.confusion import merge_foreground
 
 NUM_CLASSES = 4
 values = st.sampled_from([0, 1, 2, 3, 255])
@@ -34,3 +35,12 @@ def test_values_that_are_no_class_are_refused(wrong: int) -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"mask must have shape \(2, 3\), but has \(3, 2\)"):
         confusion_matrix(np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8), 2)
+
+
+@given(pairs)
+def test_merging_is_counting_with_all_classes_as_one(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    matrix = confusion_matrix(*pair, NUM_CLASSES)
+    as_one = [np.where((one > 0) & (one < 255), 1, one).astype(np.uint8) for one in pair]
+    expected = confusion_matrix(*as_one, 2)
+    assert (merge_foreground(matrix) == expected).all()
+    assert (merge_foreground(matrix[:, :-1]) == expected[:, :-1]).all()

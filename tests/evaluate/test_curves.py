@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from wsss.artifacts import ScoreMap
 from wsss.evaluate import Counts, ThresholdCurve, confusion_matrix, score_histogram, threshold_grid
-from wsss.evaluate.metrics import foreground_iou
+from wsss.evaluate.metrics import image_iou
 
 NUM_CLASSES = 4
 
@@ -41,7 +41,8 @@ def test_equals_labelling_at_every_threshold(seed: int, step: float) -> None:
     for gt_mask, score_map in images:
         histogram = score_histogram(gt_mask, score_map, NUM_CLASSES, curve.thresholds)
         curve.add(histogram, score_map.class_ids)
-    counts, image_iou = curve.counts(), curve.image_iou()
+    counts, mean_of_images, foreground = curve.counts(), curve.image_iou(), curve.foreground_iou()
+    gt = np.concatenate([gt_mask.ravel() for gt_mask, _ in images])
     for index, threshold in enumerate(curve.thresholds.tolist()):
         each = [
             confusion_matrix(gt_mask, labels_at(score_map, threshold), NUM_CLASSES)
@@ -53,9 +54,15 @@ def test_equals_labelling_at_every_threshold(seed: int, step: float) -> None:
         assert (counts.correct[index] == expected.correct).all()
         assert (counts.gt[index] == expected.gt).all()
         assert (counts.predicted[index] == expected.predicted).all()
-        of_images = [foreground_iou(Counts.of(one)) for one in each if one.any()]
+        of_images = [image_iou(Counts.of(one)) for one in each if one.any()]
         if of_images:
-            assert image_iou[index] == pytest.approx(np.mean(of_images))
+            assert mean_of_images[index] == pytest.approx(np.mean(of_images))
+        labels = np.concatenate([labels_at(one, threshold).ravel() for _, one in images])
+        drawn, found = gt[gt < 255] > 0, labels[gt < 255] > 0
+        if (drawn | found).any():
+            assert foreground[index] == pytest.approx((drawn & found).sum() / (drawn | found).sum())
+        else:
+            assert np.isnan(foreground[index])
 
 
 def test_scores_on_a_coarse_grid_are_compared_at_full_resolution() -> None:

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wsss.artifacts import read_label_png
 from wsss.evaluate import check_mask, read_ground_truth
+from wsss.evaluate.ground_truth import map_mask_values
 
 
 def saved(path: Path, values: list[list[int]]) -> Path:
@@ -50,3 +52,17 @@ def test_check_mask_gives_the_message_or_nothing(tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes(fits.read_bytes()[:45])
     assert "cut.png" in str(check_mask(tmp_path / "cut.png", (1, 2), 2))
     assert "gone.png" in str(check_mask(tmp_path / "gone.png", (1, 2), 2))
+
+
+def test_values_are_mapped_at_once_and_not_one_after_the_other(tmp_path: Path) -> None:
+    source = saved(tmp_path / "trimap.png", [[1, 2, 3]])
+    map_mask_values(source, tmp_path / "mask.png", {1: 2, 2: 0, 3: 255})
+    assert read_label_png(tmp_path / "mask.png").tolist() == [[2, 0, 255]]
+
+
+def test_a_value_without_meaning_is_refused(tmp_path: Path) -> None:
+    """Trimaps that count from 0 would otherwise come out with pet and background swapped."""
+    source = saved(tmp_path / "trimap.png", [[0, 1, 2]])
+    with pytest.raises(ValueError, match=r"trimap\.png holds the value 0, but .* only 1, 2, 3"):
+        map_mask_values(source, tmp_path / "mask.png", {1: 2, 2: 0, 3: 255})
+    assert not (tmp_path / "mask.png").exists()

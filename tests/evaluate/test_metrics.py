@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from wsss.evaluate import Counts, confusion_matrix, group_ids, summary
-from wsss.evaluate.metrics import dice, fn_share, foreground_iou, fp_share, iou, mean_iou
+from wsss.evaluate.metrics import dice, fn_share, fp_share, image_iou, iou, mean_iou
 
 masks = hnp.array_shapes(min_dims=2, max_dims=2, max_side=8).flatmap(
     lambda shape: hnp.arrays(np.uint8, shape, elements=st.sampled_from([0, 1, 2, 3, 255]))
@@ -40,7 +40,7 @@ def test_two_sets_iou_and_dice() -> None:
     counts = Counts.of(np.array([[92, 2], [3, 3]]))
     assert iou(counts)[1] == pytest.approx(0.375)
     assert dice(counts)[1] == pytest.approx(6 / 11)
-    assert float(foreground_iou(counts)) == pytest.approx(0.375)
+    assert float(image_iou(counts)) == pytest.approx(0.375)
 
 
 def test_groups_hold_the_background_and_only_their_own_classes() -> None:
@@ -67,14 +67,14 @@ def test_unknown_class_in_a_group_is_refused_with_a_suggestion() -> None:
         group_ids({"pets": ["dgo"]}, ["cat", "dog"])
 
 
-def test_foreground_iou_when_both_are_empty_and_when_all_is_ignored() -> None:
-    assert float(foreground_iou(Counts.of(np.array([[9, 0], [0, 0]])))) == 1
-    assert np.isnan(foreground_iou(Counts.of(np.zeros((2, 2), int))))
+def test_image_iou_when_both_are_empty_and_when_all_is_ignored() -> None:
+    assert float(image_iou(Counts.of(np.array([[9, 0], [0, 0]])))) == 1
+    assert np.isnan(image_iou(Counts.of(np.zeros((2, 2), int))))
 
 
-def test_foreground_iou_asks_for_the_right_class() -> None:
+def test_image_iou_asks_for_the_right_class() -> None:
     matrix = np.array([[5, 0, 1], [0, 2, 3], [1, 0, 4]])
-    assert float(foreground_iou(Counts.of(matrix))) == pytest.approx((2 + 4) / (16 - 5))
+    assert float(image_iou(Counts.of(matrix))) == pytest.approx((2 + 4) / (16 - 5))
 
 
 @given(masks)

@@ -76,8 +76,51 @@ def test_select_by_a_group_ignores_other_classes() -> None:
     assert of_all == pytest.approx((2 / 3 + 1) / 3)
 
 
+def test_select_by_foreground_or_by_image() -> None:
+    """The winner is class 1 everywhere: class 2 is found, though as another; at 0 all is taken."""
+    two = curve([1, 1, 2, 2, 2, 0], [0.95, 0.85, 0.65, 0.65, 0.65, 0.2])
+
+    def best(select_by: str) -> tuple[float, float]:
+        index, value = best_threshold(two, ["a", "b"], {}, select_by) or (0, 0)
+        return float(two.thresholds[index]), value
+
+    assert best("foreground_iou") == (0.2, 1)
+    assert best("iou_image_mean") == (0.2, pytest.approx(2 / 5))
+    assert best("mean_iou") == (0.2, pytest.approx((1 + 2 / 5 + 0) / 3))
+    one = curve([1, 1, 2, 0, 0], [0.95, 0.85, 0.65, 0.65, 0.65])
+    one.add(
+        score_histogram(
+            np.array([[0] * 20], np.uint8),
+            ScoreMap(
+                np.array([1], np.uint8),
+                np.full((1, 1, 20), 0.9, np.float32),
+                (1, 20),
+                np.ones(1, np.float32),
+            ),
+            3,
+            one.thresholds,
+        ),
+        np.array([1], np.uint8),
+    )
+    report = score_map_report({"selection": one}, ["a", "b"], {}, "foreground_iou")
+    assert report["threshold"] == 0.9  # the 20 false pixels weigh more than the pet
+    assert report["selection"]["foreground_iou"] == pytest.approx(1 / 3)
+    assert report["oracle"]["selection"]["foreground_iou"] == pytest.approx(1 / 3)
+    # one image at (1/3, right: 1 of 2 pixels of a, b missed) and one at 1, both empty
+    assert report["selection"]["iou_image_mean"] == pytest.approx((1 / 3 + 1) / 2)
+
+
+def test_foreground_iou_forgives_the_wrong_class_and_image_iou_does_not() -> None:
+    matrix = np.array([[5, 0, 1, 0], [0, 2, 3, 2], [1, 0, 4, 0]])
+    val = label_report({"val": LabelScores(matrix, 1, 0.5)}, ["a", "b"], {}, from_tags=True)["val"]
+    assert val["foreground_iou"] == pytest.approx(9 / (9 + 1 + 1))
+    assert val["strict"]["foreground_iou"] == pytest.approx(9 / (9 + 1 + 1 + 2))
+    assert val["iou_image_mean"] == 0.5
+
+
 def test_nothing_to_choose_on() -> None:
-    assert best_threshold(curve([255], [0.5]), ["a", "b"], {}, "mean_iou") is None
+    for select_by in ("mean_iou", "foreground_iou", "iou_image_mean"):
+        assert best_threshold(curve([255], [0.5]), ["a", "b"], {}, select_by) is None
 
 
 def test_pseudo_masks_show_coverage_and_the_stricter_number() -> None:
@@ -89,6 +132,7 @@ def test_pseudo_masks_show_coverage_and_the_stricter_number() -> None:
     assert val["strict"] == {
         "mean_iou": pytest.approx((6 / 9 + 3 / 4) / 2),
         "mean_iou_all": pytest.approx((6 / 9 + 3 / 4) / 2),
+        "foreground_iou": pytest.approx(3 / 4),
     }
     predicted = label_report(scores, ["a", "b"], {}, from_tags=False)
     assert predicted["protocol"]["tags"] == "none"
@@ -109,4 +153,5 @@ def test_curve_file_has_a_row_per_threshold(tmp_path: Path) -> None:
     assert (fn[-1], fp[-1]) == (1, 0)
     assert float(rows[5]["val_mean_iou"]) == pytest.approx((2 / 3 + 0.5) / 2, abs=1e-6)
     assert float(rows[5]["val_mean_iou_one"]) == pytest.approx((2 / 3 + 0.5) / 2, abs=1e-6)
+    assert float(rows[5]["val_foreground_iou"]) == float(rows[5]["val_iou_image_mean"]) == 0.5
     assert {row["train_recall"] for row in rows} == {""}  # no foreground: nothing to find

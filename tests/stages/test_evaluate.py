@@ -98,6 +98,21 @@ def test_score_maps(paths: Paths, target: str, chain: str) -> None:
     assert paths.report(f"{name}_curve", ".csv").read_text().count("\n") == 102
 
 
+@pytest.mark.parametrize("select_by", ["foreground_iou", "iou_image_mean"])
+def test_threshold_by_another_metric(paths: Paths, select_by: str) -> None:
+    tree = PARAMS.model_dump(mode="json")
+    tree["evaluate"]["select_by"] = select_by
+    run(parse_params(tree), paths, NullTracker(), "cams")
+    report = report_of(paths, "evaluate_cams")
+    assert report["selection"][select_by] == report["oracle"]["selection"][select_by]
+    assert report["protocol"]["threshold"] == f"best {select_by} on the selection split"
+
+
+def test_an_unknown_metric_is_refused() -> None:
+    with pytest.raises(ValueError, match="did you mean 'foreground_iou'"):
+        parse_params({"evaluate": {"select_by": "forground_iou"}})
+
+
 def test_pseudo_masks_and_predictions(paths: Paths) -> None:
     run(PARAMS, paths, NullTracker(), "pseudo_masks")
     pseudo = report_of(paths, "evaluate_pseudo_masks")

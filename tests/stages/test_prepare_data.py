@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from PIL import Image
 
 from wsss.artifacts import Manifest, read_image, read_json, write_label_png
 from wsss.config.params import parse_params
-from wsss.stages import prepare_data
+from wsss.data import RawSample
+from wsss.stages import _preparation, prepare_data
 from wsss.stages._base import Paths
+from wsss.stages._preparation import Preparation
 from wsss.tracking import NullTracker
 
 
@@ -311,7 +314,7 @@ def test_a_killed_run_is_continued(project, monkeypatch, kill_at):
     expected = _files(project.paths.root)
     shutil.rmtree(project.paths.root / "data")
     calls: list[str] = []
-    prepare_image = prepare_data.prepare_image
+    prepare_image = _preparation.prepare_image
 
     def dying(source, folder, name):
         if len(calls) == kill_at:
@@ -319,14 +322,14 @@ def test_a_killed_run_is_continued(project, monkeypatch, kill_at):
         calls.append(name)
         return prepare_image(source, folder, name)
 
-    monkeypatch.setattr(prepare_data, "prepare_image", dying)
-    monkeypatch.setattr(prepare_data, "_threads", lambda: 1)
+    monkeypatch.setattr(_preparation, "prepare_image", dying)
+    monkeypatch.setattr(_preparation, "_threads", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
         project.run()
     assert project.untouched()
     first, calls[:] = set(calls), []
     monkeypatch.setattr(
-        prepare_data, "prepare_image", lambda *a: (calls.append(a[2]), prepare_image(*a))[1]
+        _preparation, "prepare_image", lambda *a: (calls.append(a[2]), prepare_image(*a))[1]
     )
     project.run()
     assert _files(project.paths.root) == expected
@@ -377,3 +380,180 @@ def test_synthetic_set(tmp_path):
         "val": 5,
     }
     assert {one.name for one in (tmp_path / "data").iterdir()} == {"images", "masks", "splits"}
+
+
+def _background(project: Project, *names: str) -> str:
+    """Images of anything but the classes, in a folder beside the source."""
+    folder = project.source.parent / "söme fields"
+    for index, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (5 + index, 4), (index, 90, 0)).save(folder / name)
+    return str(folder)
+
+
+def test_background_images_are_a_list_of_their_own(project, monkeypatch):
+    folder = _background(project, "b.png", "deep/er/a.jpg", "pic 3.png")
+    monkeypatch.setenv("WSSS_TEST_FIELDS", folder)
+    without = project.run()
+    outs = _files(project.paths.root / "data")
+    report = project.run(prepare={"background_images": "$WSSS_TEST_FIELDS"})
+    manifest = project.manifest()
+    names = ["background/b", "background/deep/er/a", "background/pic 3"]
+    assert [one.name for one in manifest.background] == names
+    assert [one.image for one in manifest.background] == [
+        f"{names[0]}.png",
+        f"{names[1]}.jpg",
+        f"{names[2]}.png",
+    ]
+    assert [one.size for one in manifest.background] == [(4, 5), (4, 6), (4, 7)]
+    assert {(one.class_ids, one.mask) for one in manifest.background} == {((), None)}
+    assert len(manifest.all_samples()) == 10
+    assert report == without | {"background_images": 3}
+    after = _files(project.paths.root / "data")
+    assert {name: after[name] for name in outs} == outs  # the rest is as without them
+    assert after.keys() - outs.keys() == {
+        "splits/background.jsonl",
+        *(f"images/{one.image}" for one in manifest.background),
+    }
+
+
+def test_background_max(project):
+    folder = _background(project, *(f"{index}.png" for index in range(6)))
+    report = project.run(prepare={"background_images": folder, "background_max": 2})
+    assert report["background_images"] == len(project.manifest().background) == 2
+
+
+def test_background_needs_no_tag_for_a_single_label(project):
+    folder = _background(project, "a.png")
+    for name in project.tags:
+        project.tags[name] = "cat"
+    project.run(
+        params={"train_classifier": {"loss": "single_label"}},
+        prepare={"background_images": folder},
+        masks=None,
+    )
+
+
+def test_bad_background_images_are_skipped_like_others(project):
+    folder = Path(_background(project, "a.png", "b.png"))
+    _truncate(folder / "a.png")
+    prepare = {"background_images": str(folder), "max_skipped_share": 0.2}
+    report = project.run(prepare=prepare)
+    assert [one["name"] for one in report["skipped"]] == ["background/a"]
+    assert [one.name for one in project.manifest().background] == ["background/b"]
+    shutil.rmtree(project.paths.root / "data")
+    (folder / "b.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="no usable image is left for the background"):
+        project.run(prepare=prepare)
+
+
+def test_a_background_folder_without_images_is_told_before_the_data_is_read(project):
+    shutil.rmtree(project.source / "images")  # reading it would be an error too
+    folder = project.source.parent / "nothing"
+    prepare = {"background_images": str(folder)}
+    with pytest.raises(
+        ValueError, match=r"prepare_data.background_images: .*nothing is not a folder"
+    ):
+        project.run(prepare=prepare)
+    folder.mkdir()
+    with pytest.raises(ValueError, match="nothing holds no image"):
+        project.run(prepare=prepare)
+    assert project.untouched()
+
+
+def test_a_data_set_with_a_folder_named_background(project):
+    project.add("background/a", mask=MASK)
+    project.run()
+    with pytest.raises(ValueError, match=r"'background/a' occurs twice.*rename the folder"):
+        project.run(prepare={"background_images": _background(project, "a.png")})
+
+
+def test_no_training_image_with_a_tag(project):
+    for name in project.tags:
+        project.tags[name] = "none"
+    (project.source / "val.txt").write_text("pic 3\npic 4\n")
+    project.tags["pic 3.png"] = "cat"
+    with pytest.raises(ValueError, match="none of the 7 training images has a tag"):
+        project.run(val="val.txt")
+    assert project.untouched()
+
+
+def test_no_tag_is_left_after_skipping(project):
+    for name in project.tags:
+        project.tags[name] = "none"
+    (project.source / "val.txt").write_text("pic 3\n")
+    (project.source / "sel.txt").write_text("pic 4\n")
+    project.tags["pic 1.png"] = "cat"
+    project.tags["pic 3.png"] = "dog"
+    _truncate(project.source / "images/pic 1.png")
+    with pytest.raises(ValueError, match="no usable training image with a tag is left"):
+        project.run(val="val.txt", selection="sel.txt", prepare={"max_skipped_share": 1})
+
+
+def test_classes_with_few_images_are_named_before_images_are_read(project, caplog, monkeypatch):
+    (project.source / "val.txt").write_text("pic 3\n")
+    (project.source / "sel.txt").write_text("pic 4\n")
+    project.tags["pic 1.png"] = "cat;emu"
+    monkeypatch.setattr(_preparation, "prepare_image", lambda *a: 1 / 0)
+    lists = {"val": "val.txt", "selection": "sel.txt"}
+    with pytest.raises(ZeroDivisionError):
+        project.run(classes=["cat", "dog", "emu", "yak"], **lists)
+    assert [one.message.split(":")[0] for one in caplog.records] == [
+        "class 'emu' has a single training image",
+        "class 'yak' has no training image",
+    ]
+    monkeypatch.undo()
+    caplog.clear()
+    _truncate(project.source / "images/pic 1.png")
+    project.run(classes=["cat", "dog", "emu"], prepare={"max_skipped_share": 1}, **lists)
+    assert "class 'emu' has no training image: it can not be learned" in [
+        one.message for one in caplog.records
+    ]
+
+
+def test_pets_get_the_class_of_their_image(tmp_path):
+    pets = tmp_path / "pets"
+    (pets / "images").mkdir(parents=True)
+    lines = []
+    trimap = np.array([[1, 1, 2, 3]] * 4, np.uint8)
+    for index in range(12):
+        breed, species = ("Bengal", "1 1") if index % 2 else ("beagle", "2 2")
+        name = f"{breed}_{index}"
+        lines.append(f"{name} {species} 1")
+        Image.new("RGB", (4, 4), (index, 0, 0)).save(pets / f"images/{name}.jpg")
+        write_label_png(pets / f"annotations/trimaps/{name}.png", trimap)
+    Image.new("P", (4, 4)).save(pets / "images/beagle_0.jpg", format="GIF")
+    write_label_png(pets / "annotations/trimaps/Bengal_1.png", trimap - 1)
+    (pets / "annotations/list.txt").write_text("\n".join(lines))
+    paths = Paths(tmp_path / "project")
+    tree = {
+        "prepare_data": {
+            "dataset": {"name": "oxford_pet", "root": str(pets)},
+            "max_skipped_share": 0.1,
+        },
+        "make_pseudo_masks": {"chain": "none"},
+    }
+    prepare_data.run(parse_params(tree), paths, NullTracker())
+    report = read_json(paths.report("prepare_data"))
+    assert [one["name"] for one in report["skipped"]] == ["Bengal_1"]
+    assert "holds the value 0" in report["skipped"][0]["reason"]
+    assert report["conversions"] == {"palette": 1}
+    manifest = Manifest.read(paths.splits)
+    assert len(manifest.all_samples()) == 11
+    for one in manifest.all_samples():
+        class_id = 1 if one.name.startswith("Bengal") else 2
+        assert one.class_ids == (class_id,)
+        expected = np.array([[class_id, class_id, 0, 255]] * 4)
+        np.testing.assert_array_equal(Image.open(paths.masks / one.mask), expected)
+
+
+def test_masks_are_mapped_again_where_their_meaning_changed(tmp_path, monkeypatch):
+    """A list of breeds that is mended after a kill: what the killed run did is not trusted."""
+    row = RawSample("a", tmp_path / "a.png", (1,), tmp_path / "m.png", {0: 0, 9: 1})
+    Image.new("RGB", (8, 6)).save(row.image)
+    write_label_png(row.mask, MASK + 9)
+    for value in (1, 2):
+        work = Preparation(2, tmp_path / "images", tmp_path / "masks", resumed=True)
+        (tmp_path / "images").mkdir(exist_ok=True)
+        work.all({"train": [replace(row, mask_values={0: 0, 9: value})]})
+        assert (np.asarray(Image.open(tmp_path / "masks/a.png")) == value).all()

@@ -42,10 +42,13 @@ class Manifest:
     Attributes:
         class_names: K names; class id c has name class_names[c - 1].
         splits: the samples of train, selection and val, sorted by name.
+        background: images of anything but the classes, without tags and masks: one more class
+            for the classifier to tell apart while it is trained, in no split and never scored.
     """
 
     class_names: tuple[str, ...]
     splits: dict[str, tuple[Sample, ...]]
+    background: tuple[Sample, ...] = ()
 
     @property
     def num_fg_classes(self) -> int:
@@ -60,47 +63,53 @@ class Manifest:
         return labels
 
     def all_samples(self) -> list[Sample]:
-        """Every sample of every split."""
+        """Every sample of every split, which `background` is not."""
         return [sample for split in SPLITS for sample in self.splits[split]]
 
     def write(self, folder: Path) -> None:
-        """Write classes.json and one <split>.jsonl per split."""
+        """Write classes.json, one <split>.jsonl per split, and background.jsonl if there is any."""
         write_json(folder / "classes.json", list(self.class_names))
-        for split in SPLITS:
-            lines = [json.dumps(asdict(one), ensure_ascii=False) for one in self.splits[split]]
-            with atomic_path(folder / f"{split}.jsonl") as temporary:
+        for name, samples in (self.splits | {"background": self.background}).items():
+            path = folder / f"{name}.jsonl"
+            if name not in SPLITS and not samples:
+                path.unlink(missing_ok=True)
+                continue
+            lines = [json.dumps(asdict(one), ensure_ascii=False) for one in samples]
+            with atomic_path(path) as temporary:
                 temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read what `write` wrote. Raises ValueError naming the file and line at fault."""
         names = tuple(read_json(folder / "classes.json"))
-        splits = {}
-        for split in SPLITS:
-            path = folder / f"{split}.jsonl"
-            samples = []
-            text = path.read_text(encoding="utf-8").removesuffix("\n")
-            # not splitlines(): names may hold other line separators, such as U+2028
-            for number, line in enumerate(text.split("\n") if text else [], 1):
-                try:
-                    row = json.loads(line)
-                    sample = Sample(
-                        row["name"],
-                        row["image"],
-                        tuple(row["size"]),
-                        tuple(row["class_ids"]),
-                        row["mask"],
-                    )
-                except (json.JSONDecodeError, KeyError, TypeError) as error:
-                    raise ValueError(f"{path}, line {number}: not a sample ({error!r})") from None
-                if any(not 1 <= one <= len(names) for one in sample.class_ids):
-                    raise ValueError(
-                        f"{path}, line {number}: class_ids {list(sample.class_ids)} must lie in "
-                        f"1..{len(names)}"
-                    )
-                samples.append(sample)
-            splits[split] = tuple(samples)
-        return cls(names, splits)
+        splits = {split: _read_samples(folder / f"{split}.jsonl", len(names)) for split in SPLITS}
+        extra = folder / "background.jsonl"
+        return cls(names, splits, _read_samples(extra, 0) if extra.exists() else ())
+
+
+def _read_samples(path: Path, num_fg_classes: int) -> tuple[Sample, ...]:
+    samples = []
+    text = path.read_text(encoding="utf-8").removesuffix("\n")
+    # not splitlines(): names may hold other line separators, such as U+2028
+    for number, line in enumerate(text.split("\n") if text else [], 1):
+        try:
+            row = json.loads(line)
+            sample = Sample(
+                row["name"],
+                row["image"],
+                tuple(row["size"]),
+                tuple(row["class_ids"]),
+                row["mask"],
+            )
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: not a sample ({error!r})") from None
+        if any(not 1 <= one <= num_fg_classes for one in sample.class_ids):
+            rule = f"lie in 1..{num_fg_classes}" if num_fg_classes else "be empty"
+            raise ValueError(
+                f"{path}, line {number}: class_ids {list(sample.class_ids)} must {rule}"
+            )
+        samples.append(sample)
+    return tuple(samples)
 
 
 def read_image(path: Path) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What a data set is: images, tags and perhaps masks where they lie, split by split."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -18,13 +19,17 @@ class RawSample:
         image: the image file.
         class_ids: the tags, ascending, values in 1..K; empty when no class is there.
         mask: the ground truth file (0 background, 1..K, 255 ignored), or None. A data set
-            never opens it, and never takes tags from it.
+            never opens it, and never takes tags from it; the one exception is `tiles`, which
+            plays the annotator.
+        mask_values: what the mask's values mean where they are not yet class ids, such as
+            {0: 0, 255: 1}; then it may hold no other.
     """
 
     name: str
     image: Path
     class_ids: tuple[int, ...]
     mask: Path | None = None
+    mask_values: Mapping[int, int] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,11 @@ class RawDataset:
         class_names: K names; class id c has name class_names[c - 1].
         splits: samples of "train" and "val", and of "selection" where the set names one.
         problems: what had to be left out.
-        mask_values: what values in the masks mean, such as {255: 1}; others keep theirs.
     """
 
     class_names: tuple[str, ...]
     splits: dict[str, list[RawSample]]
     problems: list[Problem]
-    mask_values: dict[int, int] = field(default_factory=dict)
 
 
 class Dataset(Protocol):

@@ -10,7 +10,7 @@ from wsss.checks import did_you_mean
 from wsss.config.settings import ConfigError, Settings
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
 from wsss.data._tag_files import read_tags
-from wsss.data.images import IMAGE_SUFFIXES
+from wsss.data.images import list_images
 from wsss.data.splits import hold_out, subset
 from wsss.registry import DATASETS
 
@@ -75,7 +75,11 @@ class Folder:
         settings = self.settings
         root = source_folder(settings.root)
         folder = root / settings.images
-        files = _list_images(folder, root / settings.masks if settings.masks else None)
+        files = list_images(
+            folder,
+            "prepare_data.dataset.images",
+            without=root / settings.masks if settings.masks else None,
+        )
         in_sub_folders = _has_split_folders(files)
         split_of = self._splits(root, files, in_sub_folders=in_sub_folders)
         problems: list[Problem] = []
@@ -85,13 +89,15 @@ class Folder:
             tags = self._tags_from_file(root / settings.tags, files, problems)
         class_names = self._class_names(tags)
         ids = {name: number for number, name in enumerate(class_names, 1)}
+        mask_values = settings.mask_values and {
+            value: settings.mask_values.get(value, value) for value in range(256)
+        }
         splits: dict[str, list[RawSample]] = {"train": [], "val": []}
         for name, found in sorted(tags.items()):
             class_ids = tuple(sorted({ids[tag] for tag in found if tag != settings.empty_tag}))
             mask = root / settings.masks / f"{name}.png" if settings.masks else None
-            sample = RawSample(
-                name, files[name], class_ids, mask if mask and mask.is_file() else None
-            )
+            mask = mask if mask and mask.is_file() else None
+            sample = RawSample(name, files[name], class_ids, mask, mask_values)
             splits.setdefault(split_of.get(name, "train"), []).append(sample)
         if not splits["val"] and "val" not in split_of.values() and splits["train"]:
             splits["train"], splits["val"] = hold_out(
@@ -99,7 +105,7 @@ class Folder:
             )
         if settings.max_train is not None:
             splits["train"] = subset(splits["train"], settings.max_train, rng_seed)
-        return RawDataset(class_names, splits, problems, settings.mask_values)
+        return RawDataset(class_names, splits, problems)
 
     def _splits(
         self, root: Path, files: dict[str, Path], *, in_sub_folders: bool
@@ -212,24 +218,3 @@ def _tags_from_folders(
         else:
             problems.append(Problem(name, "no tag: it lies in no sub-folder named after a class"))
     return tags
-
-
-def _list_images(folder: Path, masks: Path | None) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise ConfigError(f"prepare_data.dataset.images: {folder} is not a folder")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        inside_masks = masks is not None and path.is_relative_to(masks)
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() not in IMAGE_SUFFIXES or inside_masks or hidden or path.is_dir():
-            continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in files:
-            raise ValueError(
-                f"{files[name]} and {path} have the same name; rename or remove one, since masks "
-                "and results are named after images without suffix"
-            )
-        files[name] = path
-    if not files:
-        raise ValueError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return files

@@ -1,4 +1,4 @@
-"""Any image file to 8-bit upright RGB; what is that already keeps its bytes."""
+"""Finding image files, and any of them to 8-bit upright RGB; what is that keeps its bytes."""
 
 import shutil
 from dataclasses import dataclass
@@ -8,8 +8,17 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from wsss.artifacts import atomic_path
+from wsss.config.settings import ConfigError
 
-__all__ = ["IMAGE_SUFFIXES", "BadImageError", "PreparedImage", "prepare_image", "to_rgb"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "BadImageError",
+    "PreparedImage",
+    "list_images",
+    "open_rgb",
+    "prepare_image",
+    "to_rgb",
+]
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -37,6 +46,40 @@ class PreparedImage:
     file: str
     size: tuple[int, int]
     conversions: tuple[str, ...]
+
+
+def list_images(folder: Path, key: str, without: Path | None = None) -> dict[str, Path]:
+    """All image files below a folder, by their path in it without the suffix, sorted.
+
+    Hidden files and folders are passed over, and so are files of other kinds.
+
+    Args:
+        folder: where to search.
+        key: what names it in params.yaml, for errors.
+        without: a folder below it to pass over.
+
+    Raises:
+        ConfigError: it is not a folder.
+        ValueError: it holds no image, or two of one name.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{key}: {folder} is not a folder")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        passed_over = without is not None and path.is_relative_to(without)
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() not in IMAGE_SUFFIXES or passed_over or hidden or path.is_dir():
+            continue
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in files:
+            raise ValueError(
+                f"{files[name]} and {path} have the same name; rename or remove one, since masks "
+                "and results are named after images without suffix"
+            )
+        files[name] = path
+    if not files:
+        raise ValueError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return files
 
 
 def to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
@@ -91,20 +134,19 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     return image.convert("RGB"), tuple(sorted(done))
 
 
-def prepare_image(source: Path, folder: Path, name: str) -> PreparedImage:
-    """Write an image as `folder`/`name`.jpg or .png: 8-bit upright RGB.
+def open_rgb(source: Path) -> tuple[Image.Image, tuple[str, ...], str]:
+    """Decode a whole image file, so that a truncated one is noticed.
 
-    The whole file is decoded, so a truncated one is noticed. A JPEG or PNG that needs
-    nothing keeps its bytes; anything else becomes a PNG.
+    Returns:
+        The image and the conversions of `to_rgb`, and the kind of file, such as "JPEG".
 
     Raises:
         BadImageError: the file can not be decoded.
-        OSError: the result can not be written.
     """
     try:
         with Image.open(source) as image:
             kind = image.format or "unknown"
-            rgb, conversions = to_rgb(image)
+            return *to_rgb(image), kind
     except (BadImageError, MemoryError):
         raise
     except FileNotFoundError:
@@ -113,6 +155,18 @@ def prepare_image(source: Path, folder: Path, name: str) -> PreparedImage:
         raise BadImageError("the file is empty or no image") from None
     except Exception as error:  # decoders of broken files raise almost anything
         raise BadImageError(f"can not be decoded: {error}") from None
+
+
+def prepare_image(source: Path, folder: Path, name: str) -> PreparedImage:
+    """Write an image as `folder`/`name`.jpg or .png: 8-bit upright RGB.
+
+    A JPEG or PNG that needs nothing keeps its bytes; anything else becomes a PNG.
+
+    Raises:
+        BadImageError: the file can not be decoded.
+        OSError: the result can not be written.
+    """
+    rgb, conversions, kind = open_rgb(source)
     if kind not in _KEPT and not conversions:
         conversions = (kind,)
     file = name + (".png" if conversions else _KEPT[kind])

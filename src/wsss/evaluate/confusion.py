@@ -5,7 +5,7 @@ import numpy as np
 from wsss.artifacts import IGNORE_INDEX
 from wsss.checks import check_shape
 
-__all__ = ["confusion_matrix"]
+__all__ = ["confusion_matrix", "merge_foreground"]
 
 
 def confusion_matrix(gt_mask: np.ndarray, mask: np.ndarray, num_classes: int) -> np.ndarray:
@@ -48,3 +48,22 @@ def confusion_matrix(gt_mask: np.ndarray, mask: np.ndarray, num_classes: int) ->
             )
     columns = [*range(num_classes), IGNORE_INDEX]
     return pairs[:num_classes, columns].astype(np.int64)
+
+
+def merge_foreground(matrix: np.ndarray) -> np.ndarray:
+    """Take all classes but the background as one, so that mistaking one for another is right.
+
+    Args:
+        matrix: (C, C) or (C, C + 1), as of `confusion_matrix`.
+
+    Returns:
+        (2, 2) or (2, 3) int64.
+
+    Example:
+        >>> merge_foreground(np.array([[5, 0, 1], [0, 2, 3], [1, 0, 4]]))
+        array([[5, 1],
+               [1, 9]])
+    """
+    starts = [0, 1, *range(len(matrix), matrix.shape[1])]
+    merged: np.ndarray = np.add.reduceat(np.add.reduceat(matrix, [0, 1]), starts, axis=1)
+    return merged

@@ -4,7 +4,7 @@ import numpy as np
 
 from wsss.artifacts import IGNORE_INDEX, ScoreMap
 from wsss.checks import check_shape
-from wsss.evaluate.metrics import Counts, foreground_iou
+from wsss.evaluate.metrics import Counts, image_iou, iou
 
 __all__ = ["ThresholdCurve", "score_histogram", "threshold_grid"]
 
@@ -113,7 +113,7 @@ class ThresholdCurve:
             self.histogram[:, class_ids.astype(np.intp) - 1] += histogram
         else:
             self.histogram[:, :1] += histogram  # never above a threshold: the winner is nobody
-        of_image = foreground_iou(_counts(histogram, class_ids))
+        of_image = image_iou(_counts(histogram, class_ids))
         if not np.isnan(of_image).any():
             self._iou_sum += of_image
             self._iou_images += 1
@@ -122,6 +122,12 @@ class ThresholdCurve:
         """Pooled counts, each of shape (T, C)."""
         return _counts(self.histogram, np.arange(1, len(self.histogram)))
 
+    def foreground_iou(self) -> np.ndarray:
+        """(T,) float64: pooled IoU of all classes taken as one, whichever of them a pixel shows."""
+        merged = np.stack([self.histogram[:1].sum((0, 1)), self.histogram[1:].sum((0, 1))])
+        foreground: np.ndarray = iou(_counts(merged[:, None], np.array([1])))[:, 1]
+        return foreground
+
     def confusion(self, index: int) -> np.ndarray:
         """(C, C) int64: the confusion matrix at one threshold, rows ground truth."""
         foreground = self.histogram[..., index + 1 :].sum(axis=-1)
@@ -129,7 +135,7 @@ class ThresholdCurve:
         return np.column_stack([background, foreground])
 
     def image_iou(self) -> np.ndarray:
-        """(T,) float64: `foreground_iou` averaged over images, NaN without any."""
+        """(T,) float64: `metrics.image_iou` averaged over images, NaN without any."""
         if not self._iou_images:
             return np.full(len(self.thresholds), np.nan)
         return self._iou_sum / self._iou_images

@@ -52,20 +52,27 @@ def check_mask(path: Path, size: tuple[int, int], num_fg_classes: int) -> str | 
 
 
 def map_mask_values(source: Path, target: Path, values: Mapping[int, int]) -> None:
-    """Write a mask with other values, such as {255: 1} for one drawn in black and white.
+    """Write a mask with other values, such as {0: 0, 255: 1} for one in black and white.
 
     Args:
         source: a palette or grey PNG.
         target: the palette PNG to write.
-        values: what each value, in 0..255, becomes; those not named stay.
+        values: what each value, in 0..255, becomes.
 
     Raises:
-        ValueError: the source is not an image of values.
+        ValueError: the source is not an image of values, or has one that `values` has not.
     """
-    table = np.arange(256, dtype=np.uint8)
-    for value, meaning in values.items():
-        table[value] = meaning
-    write_label_png(target, table[read_label_png(source)])
+    mask = read_label_png(source)
+    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
+    unknown = [value for value in present if value not in values]
+    if unknown:
+        raise ValueError(
+            f"{source} holds {_listing(unknown)}, but masks of this data set hold only "
+            f"{', '.join(map(str, sorted(values)))}"
+        )
+    table = np.zeros(256, np.uint8)
+    table[list(values)] = list(values.values())
+    write_label_png(target, table[mask])
 
 
 def _listing(values: list[int]) -> str:

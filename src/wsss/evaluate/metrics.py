@@ -16,9 +16,9 @@ __all__ = [
     "Counts",
     "dice",
     "fn_share",
-    "foreground_iou",
     "fp_share",
     "group_ids",
+    "image_iou",
     "iou",
     "mean_accuracy",
     "mean_iou",
@@ -118,7 +118,7 @@ def mean_accuracy(counts: Counts) -> np.ndarray:
     return mean_over(_divide(counts.correct, counts.gt))
 
 
-def foreground_iou(counts: Counts) -> np.ndarray:
+def image_iou(counts: Counts) -> np.ndarray:
     """(...) float64: of one image, right foreground pixels over the union of foregrounds.
 
     1 where both are empty; NaN where the ground truth ignores the whole image.

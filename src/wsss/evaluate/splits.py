@@ -14,7 +14,7 @@ from wsss.artifacts import Sample, read_label_png, read_score_map
 from wsss.evaluate.confusion import confusion_matrix
 from wsss.evaluate.curves import ThresholdCurve, score_histogram
 from wsss.evaluate.ground_truth import read_ground_truth
-from wsss.evaluate.metrics import Counts, foreground_iou
+from wsss.evaluate.metrics import Counts, image_iou
 from wsss.progress import track
 
 __all__ = ["LabelScores", "evaluate_labels", "evaluate_score_maps"]
@@ -29,7 +29,7 @@ class LabelScores:
     Attributes:
         matrix: (C, C + 1) int64, see `confusion_matrix`.
         images: how many were scored.
-        image_iou: `foreground_iou` averaged over images (on labelled pixels), NaN without any.
+        image_iou: `metrics.image_iou` averaged over images (on labelled pixels), NaN without any.
     """
 
     matrix: np.ndarray
@@ -39,7 +39,12 @@ class LabelScores:
     @property
     def labelled(self) -> Counts:
         """Counts in which pixels that the prediction ignores are left out."""
-        return Counts.of(self.matrix[:, : len(self.matrix)])
+        return Counts.of(self.labelled_matrix)
+
+    @property
+    def labelled_matrix(self) -> np.ndarray:
+        """(C, C) int64: the matrix of those counts."""
+        return self.matrix[:, : len(self.matrix)]
 
     @property
     def strict(self) -> Counts:
@@ -115,7 +120,7 @@ def evaluate_labels(
     for of_image in _in_parallel(score, samples):
         matrix += of_image
         images += 1
-        value = float(foreground_iou(Counts.of(of_image[:, :-1])))
+        value = float(image_iou(Counts.of(of_image[:, :-1])))
         if not np.isnan(value):
             ious.append(value)
     return LabelScores(matrix, images, float(np.mean(ious)) if ious else float("nan"))

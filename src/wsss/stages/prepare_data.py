@@ -1,14 +1,10 @@
 """Prepare data: check and copy every image, hold out a selection split, write the manifests."""
 
-import json
 import logging
-import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,21 +19,21 @@ from wsss.artifacts import (
     source_fingerprint,
     write_json,
 )
-from wsss.artifacts.files import atomic_path
 from wsss.config.params import Params
-from wsss.config.settings import ConfigError
+from wsss.config.settings import ConfigError, expand_path
 from wsss.data import Problem, RawDataset, RawSample
-from wsss.data.images import BadImageError, prepare_image
-from wsss.data.splits import hold_out
-from wsss.evaluate.ground_truth import check_mask, map_mask_values
-from wsss.progress import track
+from wsss.data.images import list_images
+from wsss.data.splits import hold_out, subset
 from wsss.registry import DATASETS
 from wsss.stages._base import Paths, execute
+from wsss.stages._preparation import Preparation, file_bytes
 from wsss.tracking import Tracker
 
 __all__ = ["run"]
 
 log = logging.getLogger(__name__)
+
+_BACKGROUND = "background"
 
 
 def run(params: Params, paths: Paths, tracker: Tracker) -> None:
@@ -50,126 +46,56 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     settings, rng_seed = params.prepare_data, params.base.rng_seed
     scratch = paths.root / "data/.prepare_data.scratch"
     _check_writable(paths)
+    background = _background(params)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
         raw = DATASETS.build(settings.dataset).collect(scratch, rng_seed)
         splits = _with_selection(raw, params)
+        lists = splits | background
+        _check_names(lists)
         _check_before(raw, splits, params)
-        _check_space(splits, paths.root)
+        _check_space(lists, paths.root)
         key = fingerprint(settings.model_dump(mode="json"), rng_seed, source_fingerprint())
         with ExitStack() as stack:
             images, masks, listing = (
                 stack.enter_context(Staging(out, key))
                 for out in (paths.images, paths.masks, paths.splits)
             )
-            work = _Preparation(raw, images.path, masks.path, masks.resumed and images.resumed)
-            prepared = work.all(splits)
+            work = Preparation(
+                len(raw.class_names),
+                images.path,
+                masks.path,
+                resumed=masks.resumed and images.resumed,
+            )
+            prepared = work.all(lists)
             problems = [*raw.problems, *work.problems]
             _check_after(problems, prepared, params)
             manifest = Manifest(
                 raw.class_names,
-                {name: tuple(sorted(prepared[name], key=lambda one: one.name)) for name in SPLITS},
+                {split: tuple(prepared[split]) for split in SPLITS},
+                tuple(prepared.get(_BACKGROUND, ())),
             )
             manifest.write(listing.path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     report = _report(manifest, problems, work.conversions)
+    if work.problems:  # what was skipped may have left a class with few
+        _warn_of_rare(report["splits"]["train"]["images_per_class"])
     write_json(paths.report("prepare_data"), report)
     _tell(report, tracker)
 
 
-class _Preparation:
-    """Checks and copies samples in threads, and remembers in a journal what is done."""
-
-    def __init__(self, raw: RawDataset, images: Path, masks: Path, resumed: bool) -> None:
-        self.num_fg_classes = len(raw.class_names)
-        self.mask_values = raw.mask_values
-        self.images, self.masks = images, masks
-        self.problems: list[Problem] = []
-        self.conversions: Counter[str] = Counter()
-        self.journal = images / ".work.journal.jsonl"
-        if not resumed:
-            self.journal.unlink(missing_ok=True)
-
-    def all(self, splits: dict[str, list[RawSample]]) -> dict[str, list[Sample]]:
-        done = dict(self._read_journal())
-        jobs = [(split, one) for split in SPLITS for one in splits[split]]
-        prepared: dict[str, list[Sample]] = {split: [] for split in SPLITS}
-        with (
-            ThreadPoolExecutor(_threads()) as pool,
-            closing(pool.map(lambda job: self._row(job[1], done), jobs)) as rows,  # type: ignore[type-var]
-            self.journal.open("a", encoding="utf-8") as journal,
-        ):
-            for (split, one), row in zip(jobs, track(rows, "images", len(jobs)), strict=True):
-                if one.name not in done:
-                    journal.write(json.dumps(row) + "\n")
-                    journal.flush()
-                self.problems += [Problem(one.name, text) for text in row["problems"]]
-                self.conversions.update(row["conversions"])
-                if not row["problems"]:
-                    prepared[split].append(
-                        Sample(
-                            one.name, row["image"], tuple(row["size"]), one.class_ids, row["mask"]
-                        )
-                    )
-        return prepared
-
-    def _row(self, one: RawSample, done: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        stamps = [_stamp(one.image), _stamp(one.mask)]
-        row = done.get(one.name)
-        if row is not None and row["stamps"] == stamps:
-            return row
-        done.pop(one.name, None)
-        row = {"name": one.name, "stamps": stamps, "problems": [], "conversions": [], "mask": None}
-        try:
-            image = prepare_image(one.image, self.images, one.name)
-        except BadImageError as error:
-            return row | {"problems": [f"{one.image}: {error}"]}
-        row |= {"image": image.file, "size": image.size, "conversions": image.conversions}
-        if one.mask is not None:
-            row["mask"] = f"{one.name}.png"
-            target = self.masks / row["mask"]
-            wrong = self._place_mask(one.mask, target, image.size)
-            if wrong:
-                (self.images / image.file).unlink()
-                target.unlink(missing_ok=True)
-                return row | {"problems": [wrong]}
-        return row
-
-    def _place_mask(self, source: Path, target: Path, size: tuple[int, int]) -> str | None:
-        if self.mask_values:
-            try:
-                map_mask_values(source, target, self.mask_values)
-            except ValueError as error:
-                return str(error)
-            return check_mask(target, size, self.num_fg_classes)
-        wrong = check_mask(source, size, self.num_fg_classes)
-        if wrong is None:
-            with atomic_path(target) as temporary:
-                shutil.copyfile(source, temporary)
-        return wrong
-
-    def _read_journal(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        if self.journal.exists():
-            for line in self.journal.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # the line that was being written when the run was killed
-                yield row["name"], row
-
-
-def _threads() -> int:
-    return min(8, (os.cpu_count() or 1) + 1)
-
-
-def _stamp(path: Path | None) -> list[int]:
-    try:
-        status = path.stat() if path else None
-    except OSError:
-        return []
-    return [status.st_size, status.st_mtime_ns] if status else []
+def _background(params: Params) -> dict[str, list[RawSample]]:
+    """The list of images of anything but the classes; no list where no folder is named."""
+    settings = params.prepare_data
+    if settings.background_images is None:
+        return {}
+    key = "prepare_data.background_images"
+    files = list_images(expand_path(settings.background_images, key), key)
+    samples = [RawSample(f"{_BACKGROUND}/{name}", path, ()) for name, path in files.items()]
+    maximum = settings.background_max or len(samples)
+    return {_BACKGROUND: subset(samples, maximum, params.base.rng_seed)}
 
 
 def _with_selection(raw: RawDataset, params: Params) -> dict[str, list[RawSample]]:
@@ -182,16 +108,24 @@ def _with_selection(raw: RawDataset, params: Params) -> dict[str, list[RawSample
         splits["train"], splits["selection"] = hold_out(
             splits["train"], settings.selection_share, settings.selection_max, params.base.rng_seed
         )
+    return splits
+
+
+def _check_names(lists: dict[str, list[RawSample]]) -> None:
     owner: dict[str, str] = {}
-    for split, samples in splits.items():
+    for split, samples in lists.items():
         for one in samples:
             if one.name in owner:
+                way_out = (
+                    f"rename the folder '{_BACKGROUND}' of the data set's own images"
+                    if split == _BACKGROUND
+                    else "splits must not share images: remove it from one of the lists"
+                )
                 raise ValueError(
                     f"the name '{one.name}' occurs twice, in {owner[one.name]} and in {split}; "
-                    "splits must not share images: remove it from one of the lists"
+                    + way_out
                 )
             owner[one.name] = split
-    return splits
 
 
 def _check_before(raw: RawDataset, splits: dict[str, list[RawSample]], params: Params) -> None:
@@ -201,6 +135,13 @@ def _check_before(raw: RawDataset, splits: dict[str, list[RawSample]], params: P
             f"the data has {len(raw.class_names)} classes, but masks of 8 bits hold at most "
             f"{IGNORE_INDEX - 1}; name the ones you need in prepare_data.dataset.classes"
         )
+    tags = Counter(tag for one in splits["train"] for tag in one.class_ids)
+    if not tags:
+        raise ValueError(
+            f"none of the {len(splits['train'])} training images has a tag, so there is nothing to "
+            "learn; check the data set's tags, or how its images are split"
+        )
+    _warn_of_rare({name: tags[c] for c, name in enumerate(raw.class_names, 1)})
     if params.make_pseudo_masks.threshold == "selected" and not any(
         one.mask for one in splits["selection"]
     ):
@@ -219,6 +160,14 @@ def _check_before(raw: RawDataset, splits: dict[str, list[RawSample]], params: P
             )
 
 
+def _warn_of_rare(images_per_class: dict[str, int]) -> None:
+    for name, count in images_per_class.items():
+        if not count:
+            log.warning("class '%s' has no training image: it can not be learned", name)
+        elif count == 1:
+            log.warning("class '%s' has a single training image: too few to learn from", name)
+
+
 def _check_after(
     problems: list[Problem], prepared: dict[str, list[Sample]], params: Params
 ) -> None:
@@ -227,6 +176,8 @@ def _check_after(
     for split, samples in prepared.items():
         if not samples:
             raise ValueError(f"no usable image is left for the {split} split{_first(problems)}")
+    if not any(one.class_ids for one in prepared["train"]):
+        raise ValueError(f"no usable training image with a tag is left{_first(problems)}")
     share = len(problems) / (kept + len(problems))
     if problems and settings.on_bad_image == "error":
         raise ValueError(
@@ -262,10 +213,10 @@ def _check_writable(paths: Paths) -> None:
             ) from None
 
 
-def _check_space(splits: dict[str, list[RawSample]], root: Path) -> None:
+def _check_space(lists: dict[str, list[RawSample]], root: Path) -> None:
     """Converted images may grow and later stages write as much again: ask for some more."""
-    files = [one for split in splits.values() for one in split]
-    needed = sum(sum(_stamp(path)[:1]) for one in files for path in (one.image, one.mask))
+    files = [one for samples in lists.values() for one in samples]
+    needed = sum(file_bytes(path) for one in files for path in (one.image, one.mask))
     needed = int(1.1 * needed) + 2**24
     free = shutil.disk_usage(root).free
     if free < needed:
@@ -287,8 +238,10 @@ def _report(
             "without_tag": sum(not one.class_ids for one in samples),
             "images_per_class": dict(zip(manifest.class_names, counts, strict=True)),
         }
+    extra = {"background_images": len(manifest.background)} if manifest.background else {}
     return {
         "splits": splits,
+        **extra,
         "conversions": dict(sorted(conversions.items())),
         "num_skipped": len(problems),
         "skipped": [asdict(one) for one in problems],
@@ -298,15 +251,16 @@ def _report(
 def _tell(report: dict[str, Any], tracker: Tracker) -> None:
     for split, counts in report["splits"].items():
         log.info("%s: %d images, %d with a mask", split, counts["images"], counts["with_mask"])
-    for name, count in report["splits"]["train"]["images_per_class"].items():
-        if not count:
-            log.warning("class '%s' has no training image: it can not be learned", name)
+    extra = report.get("background_images", 0)
+    if extra:
+        log.info("background: %d images", extra)
     if report["num_skipped"]:
         problems = [Problem(**one) for one in report["skipped"]]
         log.warning("skipped images: %d%s", len(problems), _first(problems))
     tracker.metrics(
         {
             **{f"images_{split}": counts["images"] for split, counts in report["splits"].items()},
+            **({"images_background": extra} if extra else {}),
             "skipped": report["num_skipped"],
         }
     )

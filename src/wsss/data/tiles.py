@@ -1,0 +1,182 @@
+"""Binary masks to image tags by tiling, for sets in which every image shows the class."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from pydantic import Field, PositiveInt, model_validator
+
+from wsss.artifacts import read_label_png, write_label_png
+from wsss.config.settings import Settings
+from wsss.data._base import Problem, RawDataset, RawSample, source_folder
+from wsss.data.images import BadImageError, list_images, open_rgb
+from wsss.data.splits import hold_out, subset
+from wsss.progress import track
+from wsss.registry import DATASETS
+
+__all__ = ["Tiles", "TilesSettings", "tile_boxes"]
+
+
+class TilesSettings(Settings):
+    name: Literal["tiles"] = "tiles"
+    root: str
+    """The folder that holds images/<split> and masks/<split>; $VARS are expanded."""
+    class_name: str = Field(default="smoke", min_length=1)
+    """What the masks show; any value but 0 means it."""
+    train: str = "train"
+    """The sub-folder of images and masks for training."""
+    val: str = "test"
+    """The one for validation."""
+    tile_share: float = Field(default=1 / 3, gt=0, le=1)
+    """Side of a tile as a share of the image's shorter side."""
+    min_share: float = Field(default=0.02, ge=0, lt=1)
+    """A tile is tagged if more than 0 and at least this share of its pixels are in the mask."""
+    tile_val: bool = True
+    """Whether validation is on tiles; false takes whole images, tagged if a tile of theirs is."""
+    selection_share: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training images whose tiles are the selection split: whole images, since
+    tiles of one image resemble each other."""
+    max_train: PositiveInt | None = None
+    """Only so many images are cut into training tiles, chosen by rng_seed; none takes all."""
+
+    @model_validator(mode="after")
+    def _two_folders(self) -> Self:
+        if Path(self.train) == Path(self.val):
+            raise ValueError(f"train and val are both '{self.train}'; name two folders")
+        return self
+
+
+@DATASETS.register(TilesSettings)
+class Tiles:
+    """Simulates an annotator who looks at tiles and says which of them show the class.
+
+    A set such as SMOKE5K has masks but no tags, and as every image shows smoke, "smoke" for a
+    whole image would teach nothing. So images are cut into tiles, and **this data set, alone of
+    all, takes tags from masks**: the one bit per tile that a person would have given. Results on
+    it are those of tile tags, and no other part of the masks reaches training.
+
+    Images and masks are matched by name; a mask is a binary PNG of its image's size.
+    """
+
+    def __init__(self, settings: TilesSettings) -> None:
+        self.settings = settings
+
+    def collect(self, scratch: Path, rng_seed: int) -> RawDataset:
+        """Cut every image into `scratch`; see `Dataset.collect`."""
+        settings = self.settings
+        root = source_folder(settings.root)
+        problems: list[Problem] = []
+        images = {
+            split: self._pair(root, split, folder, problems)
+            for split, folder in (("train", settings.train), ("val", settings.val))
+        }
+        if settings.max_train is not None:
+            images["train"] = subset(images["train"], settings.max_train, rng_seed)
+        if images["train"]:
+            images["train"], images["selection"] = hold_out(
+                images["train"], settings.selection_share, len(images["train"]), rng_seed
+            )
+        jobs = [(split, one) for split, found in images.items() for one in found]
+        splits: dict[str, list[RawSample]] = {split: [] for split in images}
+        cut = partial(_cut, settings, scratch)
+        with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:
+            results = track(pool.map(lambda job: cut(*job), jobs), "tiles", len(jobs))
+            for (split, _), found in zip(jobs, results, strict=True):
+                if isinstance(found, Problem):
+                    problems.append(found)
+                else:
+                    splits[split] += found
+        return RawDataset((settings.class_name,), splits, problems)
+
+    @staticmethod
+    def _pair(root: Path, split: str, folder: str, problems: list[Problem]) -> list[RawSample]:
+        """Images with their masks, not yet tagged."""
+        pairs = []
+        for name, image in list_images(
+            root / "images" / folder, f"prepare_data.dataset.{split}"
+        ).items():
+            mask = root / "masks" / folder / f"{name}.png"
+            if mask.is_file():
+                pairs.append(RawSample(f"{split}/{name}", image, (), mask))
+            else:
+                problems.append(Problem(f"{split}/{name}", f"no mask to tag by: {mask} is no file"))
+        return pairs
+
+
+def tile_boxes(
+    size: tuple[int, int], tile_share: float
+) -> dict[tuple[int, int], tuple[int, int, int, int]]:
+    """Cut an image into tiles of one size, nearly square, which do not overlap.
+
+    Each side is cut into as many parts as come nearest to the tiles' side; the few pixels that
+    do not divide, fewer than there are parts, are left over at the right and at the bottom.
+
+    Args:
+        size: (height, width) of the image in pixels.
+        tile_share: a tile's side as a share of the shorter side of the image, in (0, 1].
+
+    Returns:
+        By row and column, (left, top, right, bottom) of each tile in pixels.
+
+    Example:
+        >>> tile_boxes((6, 13), 0.9)
+        {(0, 0): (0, 0, 6, 6), (0, 1): (6, 0, 12, 6)}
+    """
+    side = tile_share * min(size)
+    rows, columns = (min(max(1, round(length / side)), length) for length in size)
+    height, width = size[0] // rows, size[1] // columns
+    return {
+        (row, column): (column * width, row * height, (column + 1) * width, (row + 1) * height)
+        for row in range(rows)
+        for column in range(columns)
+    }
+
+
+def _cut(
+    settings: TilesSettings, scratch: Path, split: str, one: RawSample
+) -> list[RawSample] | Problem:
+    """The tagged tiles of an image, written below `scratch`; or the whole image with its tag."""
+    assert one.mask is not None
+    try:
+        image = open_rgb(one.image)[0]
+        mask, value = _read_binary(one.mask, (image.height, image.width))
+    except BadImageError as error:
+        return Problem(one.name, f"{one.image}: {error}")
+    except ValueError as error:
+        return Problem(one.name, str(error))
+    boxes = tile_boxes((image.height, image.width), settings.tile_share)
+    masks = {at: mask[top:bottom, left:right] for at, (left, top, right, bottom) in boxes.items()}
+    shown = {at for at, tile in masks.items() if tile.any() and tile.mean() >= settings.min_share}
+    if split == "val" and not settings.tile_val:
+        return [replace(one, class_ids=(1,) if shown else (), mask_values={0: 0, value: 1})]
+    tiles = []
+    for (row, column), box in boxes.items():
+        name = f"{one.name}/{row}_{column}"
+        image_path, mask_path = (scratch / kind / f"{name}.png" for kind in ("images", "masks"))
+        write_label_png(mask_path, masks[row, column].astype(np.uint8))
+        image_path.parent.mkdir(parents=True, exist_ok=True)
+        image.crop(box).save(image_path, compress_level=1)
+        class_ids = (1,) if (row, column) in shown else ()
+        tiles.append(RawSample(name, image_path, class_ids, mask_path))
+    return tiles
+
+
+def _read_binary(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, int]:
+    """A mask as (H, W) bool, and the value in it that stands for true."""
+    mask = read_label_png(path)
+    if mask.shape != size:
+        raise ValueError(
+            f"{path} has {mask.shape[0]} x {mask.shape[1]} pixels (height x width), but its image "
+            f"has {size[0]} x {size[1]}"
+        )
+    values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[1:]) + 1
+    if len(values) > 1:
+        raise ValueError(
+            f"{path} holds {len(values)} values beside 0, such as {values[0]} and {values[1]}; a "
+            "binary mask holds 0 and one other"
+        )
+    return mask > 0, int(values[0]) if len(values) else 1
