@@ -42,10 +42,11 @@ def list_() -> None:
 def show(
     name: Annotated[str, typer.Argument(help="A name from `wsss recipe list`.")],
 ) -> None:
-    """Print a recipe: what it is, and every value it sets."""
+    """Print a recipe, and below it those that it extends."""
     from wsss.config.recipes import Recipe
 
-    typer.echo(Recipe.read(RECIPES, name).text, nl=False)
+    texts = [one.text for one in Recipe.read(RECIPES, name).layers()]
+    typer.echo("\n".join(reversed(texts)), nl=False)
 
 
 @app.command()

@@ -3,6 +3,8 @@
 Mappings merge key by key. Replaced as a whole are lists, mappings whose keys are the user's
 own (refine.chains, evaluate.class_groups, keyword arguments), and a choice whose `name`
 changes, since its other settings belonged to what is no longer there.
+
+A recipe that differs little from another says `extends: <its name>` and what differs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,20 +53,35 @@ class Recipe:
         name: its file's name without .yaml.
         text: the file.
         values: what it sets.
+        parent: the recipe it extends.
     """
 
     name: str
     text: str
     values: dict[str, Any]
+    parent: "Recipe | None" = None
 
     @property
     def summary(self) -> str:
         """The first line of the header comment."""
         return self.text.partition("\n")[0].lstrip("# ").rstrip()
 
+    def layers(self) -> "list[Recipe]":
+        """The recipes it extends, the furthest first, and itself."""
+        return [*(self.parent.layers() if self.parent else []), self]
+
     @classmethod
-    def read(cls, folder: Path, name: str) -> "Recipe":
-        """Read one recipe. Raises ConfigError for an unknown name or a file that does not fit."""
+    def read(cls, folder: Path, name: str, below: tuple[str, ...] = ()) -> "Recipe":
+        """Read one recipe and those it extends.
+
+        Args:
+            folder: where recipes lie.
+            name: of the file, without .yaml.
+            below: recipes that extend this one.
+
+        Raises:
+            ConfigError: there is no such recipe, a file does not fit, or a recipe extends itself.
+        """
         known = [path.stem for path in folder.glob("*.yaml")]
         if name not in known:
             if not known:
@@ -75,7 +92,15 @@ class Recipe:
         values = load_yaml(text, str(path))
         if not isinstance(values, dict):
             raise ConfigError(f"{path} must hold sections of params.yaml")
-        return cls(name, text, values)
+        extends = values.pop("extends", None)
+        if extends is None:
+            return cls(name, text, values)
+        if not isinstance(extends, str) or extends in (*below, name):
+            raise ConfigError(
+                f"{path}: extends is {extends!r}, but must name another recipe, not one that "
+                "extends this"
+            )
+        return cls(name, text, values, cls.read(folder, extends, (*below, name)))
 
 
 def list_recipes(folder: Path) -> list[Recipe]:
@@ -101,7 +126,8 @@ def apply_recipe(
         ConfigError: a key or value does not fit; nothing is half done.
     """
     edit = _Edit(text, f"params.yaml with recipe '{recipe.name}'")
-    for layer in [base, recipe] if recipe.name != base.name else [recipe]:
+    layers = recipe.layers()
+    for layer in layers if layers[0].name == base.name else [base, *layers]:
         for path, value in list(_differences(edit.values, layer.values, [Params])):
             edit.set(path, value, fragment_at(layer.text, path))
     edit.set_all({"base.recipe": recipe.name, **(settings or {})})
