@@ -1,0 +1,57 @@
+"""`wsss study`: run a table of methods, and write it from the recorded runs."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wsss.study.plan import FOLDER, read_plan
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Tables of methods on the same data.")
+
+Name = Annotated[str, typer.Argument(help=f"A file of {FOLDER}, without .yaml.")]
+
+
+@app.command("run")
+def run(
+    name: Name = "classifiers",
+    size: Annotated[str, typer.Option(help="A size that the study names.")] = "small",
+    row: Annotated[list[str] | None, typer.Option(help="Only this row; may be repeated.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How often repeated rows run.")] = 1,
+    ignore_code: Annotated[
+        bool, typer.Option(help="Keep results of older code where settings are the same.")
+    ] = False,
+) -> None:
+    """Run what is missing, one MLflow run per row and seed, and write docs/results.md."""
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    from wsss.study.run import run_study
+    from wsss.study.table import write_table
+
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(message)s",
+        handlers=[
+            RichHandler(
+                console=Console(stderr=True), show_path=False, show_time=False, show_level=False
+            )
+        ],
+    )
+    for noisy in ("alembic", "mlflow", "timm", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    root = Path()
+    plan = read_plan(root, name)
+    run_study(root, name, plan, size, rows=row or (), seeds=seeds, ignore_code=ignore_code)
+    print(f"wrote {write_table(root, name, plan)}")
+
+
+@app.command("table")
+def table(name: Name = "classifiers") -> None:
+    """Write docs/results.md from the recorded runs."""
+    from wsss.study.table import write_table
+
+    print(f"wrote {write_table(Path(), name, read_plan(Path(), name))}")

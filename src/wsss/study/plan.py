@@ -1,0 +1,98 @@
+"""What a study compares: rows, each a recipe, on data and at a size that all have in common."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from wsss.checks import did_you_mean
+from wsss.config.params import Params, parse_params
+from wsss.config.recipes import BASE_RECIPE, Recipe, apply_recipe
+from wsss.config.settings import ConfigError, Settings, explain
+from wsss.config.yaml_text import load_yaml, read_text
+
+__all__ = ["FOLDER", "Plan", "Row", "read_plan", "row_params"]
+
+FOLDER = "recipes/studies"
+"""Where studies are described, one YAML file each, below the project's root."""
+
+
+class Row(Settings):
+    """One line of the table."""
+
+    recipe: str
+    """A name in recipes/."""
+    set: dict[str, Any] = Field(default={})
+    """Dotted keys of params.yaml that differ from the recipe in this row."""
+    note: str = ""
+    """What the table says beside it."""
+
+
+class Plan(Settings):
+    """A study, as in its YAML file."""
+
+    title: str
+    about: str = ""
+    """A paragraph above the table."""
+    common: dict[str, Any] = Field(default={})
+    """Dotted keys of params.yaml that all rows share, over what their recipes say."""
+    sizes: dict[str, dict[str, Any]] = Field(min_length=1)
+    """Further dotted keys by size, such as the number of images and epochs."""
+    score: str = "mean_iou"
+    """What evaluate reports and the table shows, such as mean_iou_frequent."""
+    baseline: str
+    """The row that the others are compared with."""
+    repeated: tuple[str, ...] = ()
+    """Rows that run with further seeds where more than one is asked for; empty repeats all."""
+    rows: dict[str, Row] = Field(min_length=1)
+
+
+def read_plan(root: Path, name: str) -> Plan:
+    """Read recipes/studies/<name>.yaml.
+
+    Raises:
+        ConfigError: there is no such study, or it does not fit.
+    """
+    folder = root / FOLDER
+    known = [path.stem for path in folder.glob("*.yaml")]
+    if name not in known:
+        raise ConfigError(f"no study is named '{name}'; {did_you_mean(name, known)}")
+    path = folder / f"{name}.yaml"
+    values = load_yaml(read_text(path), str(path))
+    try:
+        plan = Plan.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, str(path), Plan, values) from None
+    for row in (plan.baseline, *plan.repeated):
+        if row not in plan.rows:
+            raise ConfigError(f"{path} names the row '{row}'; {did_you_mean(row, plan.rows)}")
+    return plan
+
+
+def row_params(root: Path, plan: Plan, row: str, size: str, seed: int) -> Params:
+    """The settings of one row.
+
+    Args:
+        root: the project, with params.yaml and recipes/.
+        plan: the study.
+        row: a name in its rows.
+        size: a name in its sizes.
+        seed: added to base.rng_seed.
+
+    Raises:
+        ConfigError: the recipe, the row or the size does not exist, or a value does not fit.
+    """
+    if size not in plan.sizes:
+        raise ConfigError(f"the study has no size '{size}'; {did_you_mean(size, plan.sizes)}")
+    recipes = root / "recipes"
+    settings: Mapping[str, Any] = plan.common | plan.sizes[size] | plan.rows[row].set
+    text, _ = apply_recipe(
+        read_text(root / "params.yaml"),
+        Recipe.read(recipes, plan.rows[row].recipe),
+        Recipe.read(recipes, BASE_RECIPE),
+        settings,
+    )
+    params = parse_params(load_yaml(text, f"row '{row}'"), f"row '{row}'")
+    base = params.base.model_copy(update={"rng_seed": params.base.rng_seed + seed})
+    return params.model_copy(update={"base": base})

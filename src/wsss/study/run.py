@@ -1,0 +1,271 @@
+"""Running a study: every stage of every row, each result made once and kept."""
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wsss.artifacts import Manifest, fingerprint, read_json, write_json
+from wsss.config.params import Params
+from wsss.stages import (
+    evaluate,
+    generate_cams,
+    prepare_data,
+    refine_cams,
+    train_classifier,
+    train_teachers,
+)
+from wsss.stages._base import Paths
+from wsss.study.plan import Plan, row_params
+from wsss.tracking import Tracker, open_tracker, tracking_uri
+
+__all__ = ["run_row", "run_study"]
+
+log = logging.getLogger(__name__)
+
+RESULTS = ".study"
+"""The folder, below the project's root, that holds what stages made."""
+
+IMAGES = ("data/images", "data/masks")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage as a study runs it.
+
+    Attributes:
+        name: as in dvc.yaml.
+        run: the stage.
+        reads: the sections of params.yaml it depends on.
+        takes: outs of earlier stages, by path.
+        makes: its own outs.
+        scored_only: whether it gets a manifest without training images.
+    """
+
+    name: str
+    run: Callable[[Params, Paths, Tracker], None]
+    reads: Callable[[Params], Any]
+    takes: tuple[str, ...]
+    makes: tuple[str, ...]
+    scored_only: bool = False
+
+
+STAGES = (
+    Stage(
+        "prepare_data",
+        prepare_data.run,
+        lambda params: [params.prepare_data, params.base.rng_seed],
+        (),
+        (*IMAGES, "data/splits"),
+    ),
+    Stage(
+        "train_teachers",
+        train_teachers.run,
+        lambda params: [*params.train_teachers.items(), params.base.rng_seed],
+        (*IMAGES, "data/splits"),
+        ("models/teachers",),
+    ),
+    Stage(
+        "train_classifier",
+        train_classifier.run,
+        lambda params: [params.train_classifier, params.base.rng_seed],
+        (*IMAGES, "data/splits", "models/teachers"),
+        ("models/classifier",),
+    ),
+    Stage(
+        "generate_cams",
+        generate_cams.run,
+        lambda params: [params.generate_cams],
+        (*IMAGES, "data/splits", "models/classifier"),
+        ("data/cams",),
+        scored_only=True,
+    ),
+    Stage(
+        "evaluate_cams",
+        partial(evaluate.run, target="cams"),
+        lambda params: [params.evaluate],
+        (*IMAGES, "data/splits", "data/cams"),
+        (),
+        scored_only=True,
+    ),
+    Stage(
+        "refine_cams",
+        partial(refine_cams.run, chain="crf"),
+        lambda params: list(params.refine.chains["crf"]),
+        (*IMAGES, "data/splits", "data/cams"),
+        ("data/refined",),
+        scored_only=True,
+    ),
+    Stage(
+        "evaluate_refined",
+        partial(evaluate.run, target="refined", chain="crf"),
+        lambda params: [params.evaluate],
+        (*IMAGES, "data/splits", "data/cams", "data/refined"),
+        (),
+        scored_only=True,
+    ),
+)
+
+
+class _Collector:
+    """A tracker that remembers the last value of everything."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+        self.named: dict[str, str] = {}
+        self.files: list[Path] = []
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        self.values.update({k: one for k, one in values.items() if not k.startswith("curve/")})
+
+    def artifact(self, path: Path) -> None:
+        self.files.append(path)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        self.named.update(values)
+
+    def flush(self) -> None:
+        pass
+
+
+def run_study(
+    root: Path,
+    name: str,
+    plan: Plan,
+    size: str,
+    *,
+    rows: Sequence[str] = (),
+    seeds: int = 1,
+    ignore_code: bool = False,
+) -> None:
+    """Run what is missing of a study.
+
+    Args:
+        root: the project.
+        name: of the study.
+        plan: what it compares.
+        size: a name in plan.sizes.
+        rows: those to run; empty is all.
+        seeds: how often each of plan.repeated runs, with seeds 0, 1, ... added to rng_seed.
+        ignore_code: keep results of older code where the settings are the same.
+
+    Raises:
+        ValueError: a row's settings do not fit (before anything runs), or a stage stops.
+    """
+    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(root)  # rows have folders of their own
+    chosen = rows or tuple(plan.rows)
+    jobs = [
+        (row, seed, row_params(root, plan, row, size, seed))
+        for seed in range(seeds)
+        for row in chosen
+        if seed == 0 or row in (plan.repeated or plan.rows)
+    ]
+    for at, (row, seed, params) in enumerate(jobs, 1):
+        log.info("row %d of %d: %s, seed %d", at, len(jobs), row, seed)
+        tags = {"study": name, "size": size, "row": row, "seed": str(seed)}
+        run_row(root, params, tags, ignore_code=ignore_code)
+
+
+def run_row(
+    root: Path, params: Params, tags: Mapping[str, str], *, ignore_code: bool = False
+) -> dict[str, float]:
+    """Run the stages of one row that are not done, and record the row as one MLflow run.
+
+    Args:
+        root: the project.
+        params: of the row.
+        tags: of its MLflow run; "row" and "seed" name it.
+        ignore_code: see `run_study`.
+
+    Returns:
+        The last value of every metric of every stage, as "<stage>/<metric>".
+    """
+    results = root / RESULTS
+    found: dict[str, float] = {}
+    made: dict[str, Path] = {}
+    keys: dict[str, str] = {}
+    named: dict[str, str] = {}
+    panels: list[Path] = []
+    # all seeds share the data of the first, so that a spread is that of training
+    seed = int(tags["seed"])
+    for stage in STAGES:
+        own = params
+        if stage.name == "prepare_data" and seed:
+            base = params.base.model_copy(update={"rng_seed": params.base.rng_seed - seed})
+            own = params.model_copy(update={"base": base})
+        reads = [_plain(one) for one in stage.reads(own)]
+        key = fingerprint(stage.name, reads, sorted((k, keys[k]) for k in stage.takes))
+        place = results / f"{stage.name}-{key[:16]}"
+        done = _run_stage(stage, own, place, made, root, ignore_code)
+        for out in stage.makes:
+            made[out], keys[out] = place, key
+        found |= {f"{stage.name}/{k}": one for k, one in done["metrics"].items()}
+        named |= {k: one for k, one in done["tags"].items() if not k.startswith("protocol.")}
+        if stage.name == "evaluate_refined":
+            panels = sorted((place / "reports").glob("**/panel.png"))
+    folder = results / "rows" / "-".join([tags["size"], tags["row"], tags["seed"]])
+    folder.mkdir(parents=True, exist_ok=True)
+    own_tags = dict(tags) | named | {"cam_method": params.generate_cams.method.name}  # type: ignore[attr-defined]
+    own_tags["mlflow.runName"] = f"{tags['study']} {tags['size']} {tags['row']} {tags['seed']}"
+    record, key = folder / "recorded.json", fingerprint(found, own_tags)
+    if not record.exists() or read_json(record)["key"] != key:
+        with open_tracker("train_classifier", params, folder, tags=own_tags) as tracker:
+            tracker.metrics(found)
+            for panel in panels:
+                tracker.artifact(panel)
+        write_json(record, {"key": key})
+    return found
+
+
+def _run_stage(
+    stage: Stage, params: Params, place: Path, made: Mapping[str, Path], root: Path, ignore: bool
+) -> dict[str, Any]:
+    """Run one stage in its own folder, unless it is done; what it recorded."""
+    record = place / "done.json"
+    sources = {made[out] for out in stage.takes}
+    upstream = [read_json(one / "done.json")["code"] for one in sources]
+    code = fingerprint(_code(stage.name, root), sorted(upstream))
+    if record.exists():
+        done: dict[str, Any] = read_json(record)
+        if ignore or done["code"] == code:
+            return done
+        shutil.rmtree(place)
+    paths = Paths(place)
+    for out in stage.takes:
+        link = place / out
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if stage.scored_only and out == "data/splits":
+            whole = Manifest.read(made[out] / out)
+            replace(whole, splits=whole.splits | {"train": ()}).write(link)
+        elif not link.is_symlink():
+            link.symlink_to((made[out] / out).resolve())
+    (place / "reports").mkdir(parents=True, exist_ok=True)
+    collector = _Collector()
+    stage.run(params, paths, collector)
+    done = {"code": code, "metrics": collector.values, "tags": collector.named}
+    write_json(record, done)
+    return done
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def _code(stage: str, root: Path) -> str:
+    """A hash of the code that dvc.yaml lists for a stage."""
+    body = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
+    deps = [root / one for one in body.get("do", body)["deps"] if str(one).startswith("src/")]
+    files = [
+        file
+        for dep in sorted(deps)
+        for file in (sorted(dep.rglob("*.py")) if dep.is_dir() else [dep])
+    ]
+    return fingerprint([file.read_text(encoding="utf-8") for file in files])
