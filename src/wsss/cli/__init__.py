@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from wsss.cli import recipe, schema
+from wsss.cli import convert_weights, recipe, schema
 
 __all__ = ["app"]
 
@@ -17,6 +17,7 @@ _LAZY = {
         "compare",
         "Print metrics of DVC revisions, experiments or MLflow runs side by side.",
     ),
+    "study": ("app", "Tables of methods on the same data."),
     "tune": ("app", "Search for better settings with Optuna."),
 }
 """Commands whose modules are imported when they are run, with what to take from the module."""
@@ -59,5 +60,6 @@ app = typer.Typer(
 )
 app.add_typer(recipe.app, name="recipe")
 app.command("schema")(schema.schema)
+app.command("convert-weights")(convert_weights.convert_weights)
 for _name, (_, _help) in _LAZY.items():
     app.command(_name, help=_help)(lambda: None)

@@ -21,10 +21,11 @@ def fuse_batchnorm(model: Any, example: torch.Tensor) -> Any:
     `model` itself is returned.
 
     Args:
-        model: in eval mode; its output has `maps`.
+        model: in eval mode; its output has `maps`. One without a batch norm behind a convolution
+            is returned as it is.
         example: (1, 3, H, W) images to compare on.
     """
-    fused = copy.deepcopy(model)
+    fused, folded = copy.deepcopy(model), 0
     for parent in fused.modules():
         before: tuple[str, Any] = ("", None)
         for name, child in list(parent.named_children()):
@@ -41,6 +42,9 @@ def fuse_batchnorm(model: Any, example: torch.Tensor) -> Any:
                     if one
                 ]
                 setattr(parent, name, nn.Sequential(*rest))
+                folded += 1
+    if not folded:
+        return model
     fused = fused.to(memory_format=torch.channels_last)
     with torch.inference_mode():
         wanted, found = model(example).maps, fused(example).maps

@@ -5,19 +5,27 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import group_parameters
+from timm.models import group_parameters, is_model_in_modules
+from timm.models.vgg import VGG
 from torch import Tensor, nn
+from torch.nn import functional
 
+import wsss.models.resnet38d  # noqa: F401  its import adds it to timm's models
 from wsss.checks import did_you_mean
 from wsss.config.params import BackboneSettings
 from wsss.config.settings import expand_path
-from wsss.models.weights import load_matching, read_weights
+from wsss.models.vgg import dilate_vgg, vgg_stages
+from wsss.models.weights import load_matching, read_weights, with_positions_for
 
 __all__ = ["TimmBackbone"]
 
 
 class TimmBackbone(nn.Module):
     """Images to the last feature map of a timm model.
+
+    Transformers that can, take images of any size: these are padded with zeros, at the right
+    and below, to whole patches, and position embeddings are interpolated bicubically to the
+    grid. The map then covers the padded image.
 
     Args:
         settings: which model, its stride, its normalisation and what stays frozen.
@@ -44,26 +52,94 @@ class TimmBackbone(nn.Module):
                 + did_you_mean(name, timm.list_models())
             )
         source = settings.weights if load_weights else "none"
+        self._model_name = name
+        self._file_head: dict[str, Tensor] = {}
         self.net: Any = _create(settings, pretrained=source == "hub")
         self.weights_source = source
         if source == "hub":
             self.weights_source = f"hub:{self.net.pretrained_cfg.get('tag', '')}"
         elif source != "none":
             path = Path(expand_path(source, "train_classifier.backbone.weights"))
-            load_matching(self.net, read_weights(path), f"weights file {path}")
+            weights = with_positions_for(self.net, read_weights(path))
+            load_matching(self.net, weights, f"weights file {path}")
+            self._file_head = {
+                key: one for key, one in weights.items() if key.startswith(f"{self._head_name()}.")
+            }
             self.weights_source = f"file:{path.name}"
         config = self.net.pretrained_cfg
         self.mean: tuple[float, ...] = settings.mean or tuple(config["mean"])
         self.std: tuple[float, ...] = settings.std or tuple(config["std"])
-        self._prefix_tokens = int(getattr(self.net, "num_prefix_tokens", 0))
+        self._patch, self._pads = _patches(self.net)
         self._freeze_batchnorm = settings.freeze_batchnorm
         self._frozen = self._freeze(settings.frozen_stages)
         self.num_features, self.output_stride = self._probe(settings)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised images to (B, D, h, w) features."""
-        features: Tensor = self.as_map(self.net.forward_features(images), images)
+        """(B, 3, H, W) normalised images to (B, D, h, w) features.
+
+        Raises:
+            ValueError: the model takes images of another size only.
+        """
+        padded = images
+        if self._pads:
+            height, width = self._patch
+            padded = functional.pad(
+                images, (0, -images.shape[3] % width, 0, -images.shape[2] % height)
+            )
+        try:
+            found = self.net.forward_features(padded)
+        except (AssertionError, RuntimeError) as error:
+            shapes = ("size of tensor", "invalid for input of size")
+            if isinstance(error, RuntimeError) and not any(one in str(error) for one in shapes):
+                raise
+            raise ValueError(
+                f"{type(self.net).__name__} does not take images of {images.shape[2]} x "
+                f"{images.shape[3]} pixels: {error or 'its grid does not divide'}; choose another "
+                "size, backbone.timm_kwargs (img_size, if it has that) or another model"
+            ) from None
+        features: Tensor = self.as_map(found, images)
         return features
+
+    def pretrained_head(self) -> tuple[Tensor, Tensor] | None:
+        """(L, D) weights and (L,) biases of the classes that the weights were trained to tell.
+
+        Returns:
+            None where the backbone has random values, or those of a caller.
+
+        Raises:
+            ValueError: the weights file holds no such head.
+        """
+        if self.weights_source.startswith("hub:"):
+            head = timm.create_model(self._model_name, pretrained=True).get_classifier()
+            return head.weight.detach(), head.bias.detach()
+        if not self.weights_source.startswith("file:"):
+            return None
+        name = self._head_name()
+        if {f"{name}.weight", f"{name}.bias"} - set(self._file_head):
+            raise ValueError(
+                f"the weights file holds no {name}.weight and {name}.bias, the head of its own "
+                "classes; take a file that has them, or another train_classifier.method"
+            )
+        weight = self._file_head[f"{name}.weight"]
+        return weight.reshape(len(weight), -1), self._file_head[f"{name}.bias"]
+
+    def _head_name(self) -> str:
+        name = self.net.pretrained_cfg.get("classifier", "")
+        return str(name[0] if isinstance(name, tuple | list) else name)
+
+    def with_stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As `forward`, and (B, D_i, h_i, w_i) of each of the `stages`."""
+        found: list[Any] = []
+        hooks = [
+            one.register_forward_hook(lambda _, inputs, output: found.append(output))
+            for one in self.stages()
+        ]
+        try:
+            features = self(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return features, tuple(self.as_map(one, images) for one in found)
 
     def stages(self) -> tuple[nn.Module, ...]:
         """The modules whose outputs end the four stages, shallow to deep; fewer if it has fewer.
@@ -91,7 +167,11 @@ class TimmBackbone(nn.Module):
         """Stop gradients of the first stages; return the names of their modules."""
         frozen: set[str] = set()
         if stages:
-            groups = group_parameters(self.net, self.net.group_matcher(coarse=True), reverse=True)
+            if isinstance(self.net, VGG):
+                groups = vgg_stages(self.net)
+            else:
+                matcher = self.net.group_matcher(coarse=True)
+                groups = group_parameters(self.net, matcher, reverse=True)
             for name, parameter in self.net.named_parameters():
                 if groups.get(name, stages) < stages:
                     parameter.requires_grad_(False)
@@ -105,20 +185,38 @@ class TimmBackbone(nn.Module):
 
     def _probe(self, settings: BackboneSettings) -> tuple[int, int]:
         """Run one small image; what comes out tells the channels and the stride."""
-        size = self.net.pretrained_cfg["input_size"][-1] if self._prefix_tokens else 128
+        height, width = self._patch
+        small = (-(-128 // height) * height, -(-128 // width) * width)
         training = self.training
         self.eval()
-        with torch.inference_mode():
-            image = torch.zeros(1, 3, size, size)
-            features = self.as_map(self.net.forward_features(image), image)
+        try:
+            features, size = self._run_blank(small), small
+        except ValueError:  # networks of one size
+            embed = getattr(self.net, "patch_embed", None)
+            size = getattr(embed, "img_size", None) or self.net.pretrained_cfg["input_size"][-2:]
+            features = self._run_blank(size)
         self.train(training)
-        stride = round(size / features.shape[-1])
+        stride = round(size[1] / features.shape[-1])
         if stride != settings.output_stride:
             raise ValueError(
                 f"backbone.output_stride is {settings.output_stride}, but {settings.model_name} "
                 f"gives stride {stride}; set it to {stride} or choose another model"
             )
         return features.shape[1], stride
+
+    def _run_blank(self, size: tuple[int, int]) -> Tensor:
+        """The features of a blank image of (height, width) pixels."""
+        try:
+            with torch.inference_mode():
+                features: Tensor = self(torch.zeros(1, 3, *size))
+        except ValueError:
+            raise
+        except Exception as error:  # what is not made for images raises many types
+            raise ValueError(
+                f"{type(self.net).__name__} gives no feature map "
+                f"({type(error).__name__}: {error}); {_CHOOSE}"
+            ) from None
+        return features
 
     def as_map(self, features: Any, images: Tensor) -> Any:
         """What a layer gives as (B, D, h, w): tokens without their prefix, channels to the front.
@@ -137,36 +235,65 @@ class TimmBackbone(nn.Module):
                 return features.permute(0, 3, 1, 2)
             return features
         if torch.is_tensor(features) and features.ndim == 3:
-            tokens = features[:, self._prefix_tokens :]
-            patch = self.net.patch_embed.patch_size
+            tokens = features[:, int(getattr(self.net, "num_prefix_tokens", 0)) :]
+            listed = getattr(self.net, "feature_info", ())
+            floor = self._patch != (1, 1) and not self._pads
             # a pyramid's later stages merge patches
-            for merged in {one["reduction"] // patch[0] for one in self.net.feature_info} | {1}:
-                height = images.shape[2] // (patch[0] * merged)
-                width = images.shape[3] // (patch[1] * merged)
-                if merged and tokens.shape[1] == height * width:
+            for merged in {1, *(one["reduction"] // self._patch[0] for one in listed)} - {0}:
+                height, width = (
+                    length // (patch * merged) if floor else -(-length // (patch * merged))
+                    for length, patch in zip(images.shape[2:], self._patch, strict=True)
+                )
+                if tokens.shape[1] == height * width:
                     return tokens.transpose(1, 2).reshape(len(tokens), -1, height, width)
         raise ValueError(
-            f"{type(self.net).__name__} has no feature map (its features are not a grid); "
-            "choose a convolutional network or a plain vision transformer"
+            f"{type(self.net).__name__} has no feature map (its features are not a grid); {_CHOOSE}"
         )
 
 
+_CHOOSE = "choose a convolutional network or a plain vision transformer"
+
+
+def _patches(net: Any) -> tuple[tuple[int, int], bool]:
+    """Height and width of a patch, (1, 1) if there are none; whether images must fill them."""
+    embed: Any = getattr(net, "patch_embed", None)
+    if not hasattr(embed, "feat_ratio"):
+        return (1, 1), False
+    height, width = embed.feat_ratio(as_scalar=False)
+    return (height, width), not getattr(embed, "strict_img_size", True)
+
+
 def _create(settings: BackboneSettings, *, pretrained: bool) -> Any:
-    kwargs = dict(settings.timm_kwargs)
-    if settings.output_stride != 32:
-        kwargs.setdefault("output_stride", settings.output_stride)
-    options = {"num_classes": 0, "global_pool": "", "pretrained": pretrained}
-    try:
+    vgg = is_model_in_modules(settings.model_name.partition(".")[0], ["vgg"])
+    # asked for where it can be had; the probe compares the stride with the setting
+    wishes: dict[str, Any] = {"dynamic_img_size": True, "global_pool": ""}
+    if settings.output_stride != 32 and not vgg:
+        wishes["output_stride"] = settings.output_stride
+    kwargs = {"num_classes": 0, "pretrained": pretrained, **wishes, **settings.timm_kwargs}
+    net = None
+    while net is None:
         try:
-            return timm.create_model(settings.model_name, **options, **kwargs)
-        except TypeError as error:
-            if "output_stride" not in str(error):
-                raise
-            # a transformer's stride is its patch size; the probe compares it with the setting
-            kwargs.pop("output_stride")
-            return timm.create_model(settings.model_name, **options, **kwargs)
-    except (TypeError, NotImplementedError, AssertionError, RuntimeError) as error:
-        raise ValueError(
-            f"timm can not make '{settings.model_name}' with output_stride "
-            f"{settings.output_stride} and {dict(settings.timm_kwargs)}: {error}"
-        ) from None
+            net = timm.create_model(settings.model_name, **kwargs)
+        except (TypeError, NotImplementedError, AssertionError, RuntimeError) as error:
+            refused = [
+                name
+                for name in wishes
+                if name in kwargs and name not in settings.timm_kwargs and _refuses(error, name)
+            ]
+            if not refused:
+                raise ValueError(
+                    f"timm can not make '{settings.model_name}' with output_stride "
+                    f"{settings.output_stride} and {dict(settings.timm_kwargs)}: {error}"
+                ) from None
+            del kwargs[refused[0]]
+    if vgg:
+        dilate_vgg(net, settings.output_stride)
+        net.pre_logits = nn.Identity()  # most of its weights, and none of its features
+    return net
+
+
+def _refuses(error: Exception, argument: str) -> bool:
+    """Whether timm may do without this argument what it does not do with it."""
+    if argument == "global_pool":  # some assert that there is one; it is behind the features
+        return isinstance(error, AssertionError)
+    return isinstance(error, TypeError) and f"'{argument}'" in str(error)

@@ -1,14 +1,20 @@
 """Weights files: read without unpickling code, checked against the network before use."""
 
+import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
-__all__ = ["load_matching", "read_weights"]
+__all__ = ["load_matching", "matching", "read_weights", "with_positions_for"]
+
+log = logging.getLogger(__name__)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -21,6 +27,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise ValueError(f"weights file {path} does not exist; give a .safetensors or .pth file")
+    if path.suffix == ".params":
+        raise ValueError(
+            f"weights file {path} is MXNet's; make it one that can be used with "
+            f"`wsss convert-weights resnet38d {path} {path.with_suffix('.safetensors')}`"
+        )
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
@@ -43,6 +54,11 @@ def load_matching(module: nn.Module, weights: Mapping[str, Tensor], source: str)
     Raises:
         ValueError: a tensor is missing or has another shape; the text names the first few.
     """
+    module.load_state_dict(matching(module, weights, source), strict=False)
+
+
+def matching(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Those of `weights` that `module` has, which must be all that it has; see `load_matching`."""
     wanted = {
         name: tensor
         for name, tensor in module.state_dict().items()
@@ -64,7 +80,35 @@ def load_matching(module: nn.Module, weights: Mapping[str, Tensor], source: str)
             f"{source} does not fit {type(module).__name__}: {'; '.join(parts)}. "
             "Check the model's name and its keyword arguments against the file"
         )
-    module.load_state_dict({name: weights[name] for name in wanted}, strict=False)
+    return {name: weights[name] for name in wanted}
+
+
+def with_positions_for(net: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`weights` with position embeddings that fit a transformer's own grid of patches.
+
+    They are interpolated bicubically, as timm does for its own; what stands ahead of the grid,
+    such as a class token's, stays as it is. Embeddings of no square grid are left alone, for
+    `load_matching` to refuse.
+
+    Args:
+        net: a timm model, with or without `pos_embed` (1, prefix + h w, D).
+        weights: a state dict.
+    """
+    own, given = getattr(net, "pos_embed", None), weights.get("pos_embed")
+    grid = getattr(getattr(net, "patch_embed", None), "grid_size", None)
+    if not torch.is_tensor(own) or own.ndim != 3 or given is None or grid is None:
+        return dict(weights)
+    prefix = own.shape[1] - grid[0] * grid[1]
+    cells = given.shape[1] - prefix if given.ndim == 3 else 0
+    side = math.isqrt(max(0, cells))
+    same_width = given.ndim == 3 and given.shape[::2] == own.shape[::2]
+    if not same_width or prefix < 0 or side == 0 or side**2 != cells or own.shape == given.shape:
+        return dict(weights)
+    log.info("position embeddings of %d x %d patches are resized to %d x %d", side, side, *grid)
+    resized = resample_abs_pos_embed(
+        given, list(grid), old_size=[side, side], num_prefix_tokens=prefix
+    )
+    return {**weights, "pos_embed": resized}
 
 
 def _few(items: list[str]) -> str:
