@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
-.PHONY: help setup repro test lint bench docker-lint sanitize fuzz wheels
+.PHONY: help setup repro test lint bench docker-lint study sanitize fuzz wheels
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,8 @@ endif
 .venv/.peer: .venv/.installed
 	@$(INSTALL) 'pydensecrf2; python_version < "3.13"' \
 		|| echo "pydensecrf2 could not be built: the tests and ratios against it will not run"
+	@$(INSTALL) --no-deps grad-cam ttach opencv-python-headless \
+		|| echo "grad-cam could not be installed: the ratio against it will not run"
 	@touch $@
 
 repro: setup  ## run the pipeline that params.yaml describes, and say where to look
@@ -55,11 +57,15 @@ docker-lint: setup
 	PG_PASSWORD=x MLFLOW_ADMIN_PASSWORD=x MLFLOW_WORKER_PASSWORD=x MLFLOW_SECRET_KEY=x \
 		podman-compose --dry-run -f docker/compose.yaml config >/dev/null
 
+study: setup  ## make study SIZE=small SEEDS=1: every method on the same data, into docs/results.md
+	wsss study run classifiers --size $(or $(SIZE),small) --seeds $(or $(SEEDS),1)
+
 bench: setup .venv/.peer  ## ours beside the peers, in one run, as ratios
 	python benchmarks/densecrf.py
 	python benchmarks/densecrf_gpu.py
 	python benchmarks/cam_storage.py
 	python benchmarks/fmix.py
+	python benchmarks/cam.py
 
 # Programs that build the native module anew, below build/hardening and one compiler at a time; .venv
 # is used, and left as it is. VARIANTS: some of dispatch, baseline, scalar and thread.

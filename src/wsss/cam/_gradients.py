@@ -1,5 +1,6 @@
 """Activations of chosen layers and the gradients of class scores there: GradCAM and its kin."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from wsss.models.classifier import Classifier
 
-__all__ = ["GradientCamSettings", "gradient_cams"]
+__all__ = ["GradientCam", "GradientCamSettings", "gradient_cams"]
 
 
 class GradientCamSettings(Settings):
@@ -22,6 +23,27 @@ class GradientCamSettings(Settings):
     layers: tuple[str, ...] = Field(default=("last",), min_length=1)
     """'last' for the map that the head sees, 'stage1' to 'stage4' of the backbone, or the path of
     a module of the timm model, such as 'blocks.11.norm1'. Several are averaged."""
+
+
+class GradientCam(ABC):
+    """A `CamMethod` that is a formula of activations and gradients."""
+
+    needs_gradients = True
+
+    def __init__(self, settings: GradientCamSettings) -> None:
+        self.layers = settings.layers
+
+    @abstractmethod
+    def maps(self, activations: "Tensor", gradients: "Tensor") -> "Tensor":
+        """(n, D, h, w) each to (n, h, w), at least 0.
+
+        A map that is nowhere above 0 stays empty; nothing is stretched to fill a range.
+        """
+
+    def __call__(
+        self, model: "Classifier", images: "Tensor", rows: "Tensor", columns: "Tensor"
+    ) -> "tuple[Tensor, Tensor]":
+        return gradient_cams(model, images, rows, columns, self.layers, self.maps)
 
 
 def gradient_cams(
@@ -44,12 +66,12 @@ def gradient_cams(
         rows: (P,) sorted.
         columns: (P,).
         layers: as `GradientCamSettings.layers`.
-        maps_of: (n, D, h, w) activations and gradients to (n, h, w) maps, at least 0. A map that
-            is nowhere above 0 stays empty; nothing is stretched to fill a range.
+        maps_of: as `GradientCam.maps`.
 
     Returns:
         (P, h, w) maps, on the largest of the layers' grids: of one layer as they are, of several
-        the mean after each has been divided by its maximum. (B, K) logits.
+        the mean after each has been divided by its maximum, times the mean of these maxima.
+        (B, K) logits.
 
     Raises:
         ValueError: there is no such layer, or it has no grid.
@@ -75,12 +97,15 @@ def gradient_cams(
     if len(layers) == 1:
         return maps[layers[0]], logits.detach()
     grid = max((tuple(one.shape[1:]) for one in maps.values()), key=lambda size: size[0] * size[1])
-    scaled = []
+    scaled, strengths = [], []
     for one in maps.values():
         highest = one.amax(dim=(1, 2), keepdim=True)
         one = one / highest.clamp_min(1e-12)
         scaled.append(functional.interpolate(one[:, None], grid, mode="bilinear")[:, 0])
-    return torch.stack(scaled).mean(dim=0), logits.detach()
+        strengths.append(highest)
+    # A window or scale where the class is weak must not count like one where it is strong.
+    mean = torch.stack(scaled).mean(dim=0) * torch.stack(strengths).mean(dim=0)
+    return mean, logits.detach()
 
 
 def _backward_by_slot(

@@ -2,13 +2,11 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from wsss.cam._gradients import GradientCamSettings, gradient_cams
+from wsss.cam._gradients import GradientCam, GradientCamSettings
 from wsss.registry import CAM_METHODS
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from wsss.models.classifier import Classifier
 
 __all__ = ["GradCam", "GradCamSettings", "grad_cam_maps"]
 
@@ -41,22 +39,12 @@ def grad_cam_maps(activations: "Tensor", gradients: "Tensor") -> "Tensor":
 
 
 @CAM_METHODS.register(GradCamSettings)
-class GradCam:
+class GradCam(GradientCam):
     """Channels weighted by their mean gradient (Selvaraju et al., ICCV 2017).
 
     Times the number of cells, so that scales count alike: at the last layer of a network that
     pools and then applies a linear head it is the CAM itself.
     """
 
-    needs_gradients = True
-
-    def __init__(self, settings: GradCamSettings) -> None:
-        self.layers = settings.layers
-
-    def __call__(
-        self, model: "Classifier", images: "Tensor", rows: "Tensor", columns: "Tensor"
-    ) -> "tuple[Tensor, Tensor]":
-        def maps_of(activations: "Tensor", gradients: "Tensor") -> "Tensor":
-            return grad_cam_maps(activations, gradients) * activations[0, 0].numel()
-
-        return gradient_cams(model, images, rows, columns, self.layers, maps_of)
+    def maps(self, activations: "Tensor", gradients: "Tensor") -> "Tensor":
+        return grad_cam_maps(activations, gradients) * activations[0, 0].numel()

@@ -2,13 +2,11 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from wsss.cam._gradients import GradientCamSettings, gradient_cams
+from wsss.cam._gradients import GradientCam, GradientCamSettings
 from wsss.registry import CAM_METHODS
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from wsss.models.classifier import Classifier
 
 __all__ = ["GradCamPlusPlus", "GradCamPlusPlusSettings", "grad_cam_plus_plus_maps"]
 
@@ -46,15 +44,8 @@ def grad_cam_plus_plus_maps(activations: "Tensor", gradients: "Tensor") -> "Tens
 
 
 @CAM_METHODS.register(GradCamPlusPlusSettings)
-class GradCamPlusPlus:
+class GradCamPlusPlus(GradientCam):
     """Channels weighted by positive gradients and their curvature (Chattopadhay, WACV 2018)."""
 
-    needs_gradients = True
-
-    def __init__(self, settings: GradCamPlusPlusSettings) -> None:
-        self.layers = settings.layers
-
-    def __call__(
-        self, model: "Classifier", images: "Tensor", rows: "Tensor", columns: "Tensor"
-    ) -> "tuple[Tensor, Tensor]":
-        return gradient_cams(model, images, rows, columns, self.layers, grad_cam_plus_plus_maps)
+    def maps(self, activations: "Tensor", gradients: "Tensor") -> "Tensor":
+        return grad_cam_plus_plus_maps(activations, gradients)

@@ -2,13 +2,11 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from wsss.cam._gradients import GradientCamSettings, gradient_cams
+from wsss.cam._gradients import GradientCam, GradientCamSettings
 from wsss.registry import CAM_METHODS
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from wsss.models.classifier import Classifier
 
 __all__ = ["LayerCam", "LayerCamSettings", "layer_cam_maps"]
 
@@ -40,21 +38,11 @@ def layer_cam_maps(activations: "Tensor", gradients: "Tensor") -> "Tensor":
 
 
 @CAM_METHODS.register(LayerCamSettings)
-class LayerCam:
+class LayerCam(GradientCam):
     """Cells weighted by their own positive gradient (Jiang et al., TIP 2021).
 
     It stays sharp at early layers. Times the number of cells, so that scales count alike.
     """
 
-    needs_gradients = True
-
-    def __init__(self, settings: LayerCamSettings) -> None:
-        self.layers = settings.layers
-
-    def __call__(
-        self, model: "Classifier", images: "Tensor", rows: "Tensor", columns: "Tensor"
-    ) -> "tuple[Tensor, Tensor]":
-        def maps_of(activations: "Tensor", gradients: "Tensor") -> "Tensor":
-            return layer_cam_maps(activations, gradients) * activations[0, 0].numel()
-
-        return gradient_cams(model, images, rows, columns, self.layers, maps_of)
+    def maps(self, activations: "Tensor", gradients: "Tensor") -> "Tensor":
+        return layer_cam_maps(activations, gradients) * activations[0, 0].numel()

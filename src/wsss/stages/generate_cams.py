@@ -15,6 +15,7 @@ from wsss.artifacts import (
     write_score_map,
 )
 from wsss.cam.multiscale import multiscale_cams, whole_cells
+from wsss.cam.sliding_window import SlidingWindow
 from wsss.config.params import Params
 from wsss.models.classifier import load_classifier
 from wsss.models.fusion import fuse_batchnorm
@@ -41,6 +42,9 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     model = fabric.to_device(fuse_batchnorm(model, torch.rand(1, 3, 4 * stride, 4 * stride)))
     max_pixels = CPU_PIXELS if fabric.device.type == "cpu" else None
     method = CAM_METHODS.build(settings.method)
+    if settings.window:
+        together = max_pixels // settings.window**2 if max_pixels else settings.batch_size
+        method = SlidingWindow(method, settings.window, settings.window_overlap, together)
     key = fingerprint(
         settings.model_dump(mode="json"),
         source_fingerprint(),

@@ -1,0 +1,122 @@
+"""A CAM method in windows, for images too large to be run whole."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wsss.cam._base import CamMethod
+    from wsss.models.classifier import Classifier
+
+__all__ = ["SlidingWindow", "window_starts", "window_weights"]
+
+
+def window_starts(length: int, side: int, overlap: float) -> list[int]:
+    """Where windows begin; the last one ends with the border.
+
+    Args:
+        length: cells of the image along one axis.
+        side: cells of a window, at most `length`.
+        overlap: share of a window that the next one covers again, in [0, 1).
+
+    Example:
+        >>> window_starts(10, 4, 0.5)
+        [0, 2, 4, 6]
+        >>> window_starts(9, 4, 0.5)
+        [0, 2, 4, 5]
+    """
+    step = max(1, math.floor(side * (1 - overlap)))
+    return [*range(0, length - side, step), length - side]
+
+
+def window_weights(size: "tuple[int, int]") -> "Tensor":
+    """(h, w) Hann weights at the centres of cells: above 0 everywhere, highest in the middle."""
+    import torch
+
+    down, along = (torch.sin(math.pi * (torch.arange(n) + 0.5) / n) ** 2 for n in size)
+    return down[:, None] * along
+
+
+class SlidingWindow:
+    """Another method's maps, window by window, averaged where windows overlap.
+
+    Itself a `CamMethod`. Windows keep the scores that they have: no window is stretched to a range
+    of its own, so one without the class stays empty, and the division by the greatest score is
+    that of the whole image. Besides the maps that it returns, memory is that of the windows that
+    run together.
+
+    Args:
+        method: run on each window.
+        window: pixels of its side; an image that is no larger runs whole.
+        overlap: share of a window, in [0, 1).
+        together: windows in one batch.
+    """
+
+    def __init__(self, method: "CamMethod", window: int, overlap: float, together: int = 1) -> None:
+        self.method, self.window, self.overlap = method, window, overlap
+        self.together = together
+        self.needs_gradients = method.needs_gradients
+
+    def __call__(
+        self, model: "Classifier", images: "Tensor", rows: "Tensor", columns: "Tensor"
+    ) -> "tuple[Tensor, Tensor]":
+        """As `CamMethod`; the logits of a class are those of the window where it is surest."""
+        import torch
+
+        if max(images.shape[2:]) <= self.window:
+            return self.method(model, images, rows, columns)
+        stride = model.backbone.output_stride
+        # Where corner cells sit on corner pixels, neighbouring windows share a pixel.
+        shared = [length % stride for length in images.shape[2:]]
+        cells = [length // stride for length in images.shape[2:]]
+        sides = [
+            min(have, max(1, (self.window - extra) // stride))
+            for have, extra in zip(cells, shared, strict=True)
+        ]
+        high, wide = (n * stride + extra for n, extra in zip(sides, shared, strict=True))
+        starts = [window_starts(*one, self.overlap) for one in zip(cells, sides, strict=True)]
+        corners = [(top, left) for top in starts[0] for left in starts[1]]
+        summed = total = weights = images.new_zeros(())
+        logits = images.new_full((), -math.inf)
+        together = max(1, self.together // len(images))
+        for begin in range(0, len(corners), together):
+            batch = corners[begin : begin + together]
+            crops = [
+                images[:, :, y * stride : y * stride + high, x * stride : x * stride + wide]
+                for y, x in batch
+            ]
+            shift = torch.arange(len(batch), device=rows.device).repeat_interleave(len(rows))
+            maps, scores = self.method(
+                model,
+                torch.cat(crops).contiguous(memory_format=torch.channels_last),
+                rows.repeat(len(batch)) + shift * len(images),
+                columns.repeat(len(batch)),
+            )
+            maps = maps.float().reshape(len(batch), len(rows), *maps.shape[1:])
+            if not summed.ndim:
+                finer = _cells_per_stride(maps.shape[2:], sides, shared)
+                whole = [n * finer + bool(e) for n, e in zip(cells, shared, strict=True)]
+                summed = maps.new_zeros(len(rows), *whole)
+                total = maps.new_zeros(*whole)
+                weights = window_weights((maps.shape[2], maps.shape[3])).to(maps.device)
+            for (y, x), one in zip(batch, maps, strict=True):
+                down = slice(y * finer, y * finer + one.shape[1])
+                along = slice(x * finer, x * finer + one.shape[2])
+                summed[:, down, along] += one * weights
+                total[down, along] += weights
+            scores = scores.reshape(len(batch), len(images), -1).amax(dim=0)
+            logits = torch.maximum(logits, scores)
+        return summed / total, logits
+
+
+def _cells_per_stride(size: Sequence[int], sides: list[int], shared: list[int]) -> int:
+    """How many cells of a map lie along one of the backbone's: more at earlier layers."""
+    finer = {(n - bool(e)) / side for n, side, e in zip(size, sides, shared, strict=True)}
+    if len(finer) != 1 or not next(iter(finer)).is_integer() or 0 in finer:
+        raise ValueError(
+            f"maps of {size[0]} x {size[1]} cells do not fit windows of {sides[0]} x {sides[1]} "
+            "cells of the backbone; set generate_cams.window to 0, or choose other layers"
+        )
+    return int(next(iter(finer)))

@@ -1,0 +1,67 @@
+"""The stage on two images: what it writes, and that windows reach it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wsss.artifacts import Manifest, Sample, ScoreMap, read_score_map
+from wsss.config.params import BackboneSettings, parse_params
+from wsss.models.classifier import Classifier, save_classifier
+from wsss.models.timm_backbone import TimmBackbone
+from wsss.stages._base import Paths
+from wsss.stages.generate_cams import run
+from wsss.tracking import NullTracker
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    """A random classifier of two classes, a large image with a tag and a tiny one without."""
+    paths = Paths(tmp_path)
+    for folder in (paths.images, paths.splits, paths.classifier):
+        folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    samples = []
+    for name, size, ids in (("a", (96, 160), (1, 2)), ("b", (9, 5), ())):
+        pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(paths.images / f"{name}.png")
+        samples.append(Sample(name, f"{name}.png", size, ids))
+    Manifest(("x", "y"), {"train": tuple(samples), "selection": (), "val": ()}).write(paths.splits)
+    torch.manual_seed(0)
+    settings = BackboneSettings(model_name="resnet10t")
+    model = Classifier(TimmBackbone(settings), ("x", "y"))
+    torch.nn.init.uniform_(model.head.weight)  # maps above 0, as features are
+    save_classifier(model, settings, "multi_label", paths.classifier)
+    return paths
+
+
+def cams_of(paths: Paths, name: str = "a", **settings: Any) -> ScoreMap:
+    changes = {"generate_cams": {"scales": [1.0]} | settings}
+    params = parse_params({"machine": {"num_workers": 0, "accelerator": "cpu"}} | changes)
+    run(params, paths, NullTracker())
+    return read_score_map(paths.cams / f"{name}.npz")
+
+
+def test_maps_of_the_tags_alone(paths: Paths) -> None:
+    large, tiny = cams_of(paths), cams_of(paths, "b")
+    assert large.class_ids.tolist() == [1, 2] and large.scores.shape == (2, 24, 40)
+    assert large.scores.max() > 0.99
+    assert tiny.class_ids.tolist() == [] and tiny.size == (9, 5)
+
+
+def test_windows_of_the_image_and_smaller_ones(paths: Paths) -> None:
+    whole = cams_of(paths)
+    same = cams_of(paths, window=160)
+    windows = cams_of(paths, window=64)
+    assert np.array_equal(whole.scores, same.scores)
+    assert windows.scores.shape == whole.scores.shape
+    assert not np.allclose(windows.scores, whole.scores, atol=0.05)
+
+
+def test_a_method_the_network_can_not_have_stops_it(paths: Paths) -> None:
+    with pytest.raises(ValueError, match="choose a plain vision transformer"):
+        cams_of(paths, method={"name": "trans_cam"})
+    assert not paths.cams.exists()
