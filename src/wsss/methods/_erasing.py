@@ -1,0 +1,72 @@
+"""Maps of images whose high regions are erased, as targets of training."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wsss.models.classifier import Classifier
+
+__all__ = ["erased_targets"]
+
+
+def erased_targets(
+    model: "Classifier",
+    images: "Tensor",
+    maps: "Tensor",
+    tags: "Tensor",
+    *,
+    delta: float,
+    radius: int,
+    exclusive: bool,
+) -> "Tensor":
+    """The CAM of each tagged class, or that of the image without it where that is higher.
+
+    Every (image, tag) has an erased image of its own. In training, batch norm that is not frozen
+    takes statistics of these too.
+
+    Args:
+        model: asked without a gradient.
+        images: (B, 3, H, W), sides of more than `radius` pixels.
+        maps: (B, L, h, w) of the images.
+        tags: (B, K) bool, of the first K of the L classes.
+        delta: where a CAM is above this share of its maximum, the image is erased.
+        radius: of the Gaussian kernel that erases by blurring, in pixels; its sigma is
+            0.3 radius + 0.5, as in OpenCV.
+        exclusive: an image has one class, so that what the model sees in the erased image is
+            its most probable of the K classes there; otherwise it is the tag's.
+
+    Returns:
+        (B, K, h, w) float32 in [0, 1]; 0 for classes without a tag.
+
+    References:
+        ECS-Net (Sun et al., ICCV 2021), without its rule against noise.
+    """
+    import torch
+    from torch.nn import functional
+    from torchvision.transforms.v2.functional import gaussian_blur
+
+    targets = maps.new_zeros(*tags.shape, *maps.shape[2:], dtype=torch.float32)
+    rows, columns = tags.nonzero(as_tuple=True)
+    if not len(rows):
+        return targets
+    with torch.no_grad():
+        cams = _scaled(maps[rows, columns])
+        stretched = functional.interpolate(cams[:, None], images.shape[2:], mode="bilinear")
+        blurred = gaussian_blur(images, [2 * radius + 1] * 2)
+        pictures = torch.where(stretched > delta, blurred[rows], images[rows])
+        output = model(pictures)
+        if exclusive:
+            columns_there = output.logits[:, : tags.shape[1]].argmax(dim=1)
+        else:
+            columns_there = columns
+        pairs = torch.arange(len(rows), device=rows.device)
+        erased = _scaled(output.maps[pairs, columns_there])
+        targets[rows, columns] = torch.maximum(cams, erased)
+    return targets
+
+
+def _scaled(maps: "Tensor") -> "Tensor":
+    """(P, h, w) float32, each divided by its maximum; empty where nothing is above 0."""
+    maps = maps.float().relu()
+    return maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
