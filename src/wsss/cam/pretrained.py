@@ -1,0 +1,40 @@
+"""Class activation maps of the classes that the backbone's weights know."""
+
+from typing import TYPE_CHECKING, Literal
+
+from wsss.config.settings import Settings
+from wsss.registry import CAM_METHODS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wsss.models.classifier import Classifier
+
+__all__ = ["PretrainedCam", "PretrainedCamSettings"]
+
+
+class PretrainedCamSettings(Settings):
+    """No settings of its own."""
+
+    name: Literal["pretrained"] = "pretrained"
+
+
+@CAM_METHODS.register(PretrainedCamSettings)
+class PretrainedCam:
+    """The map of the most likely class among those of the weights, for every tag of the image.
+
+    It suits images of one object: an ImageNet network sees some breed of dog where the tag says
+    dog. Tags of one image can not be told apart.
+    """
+
+    needs_gradients = False
+
+    def __init__(self, settings: PretrainedCamSettings) -> None:
+        pass
+
+    def __call__(
+        self, model: "Classifier", images: "Tensor", rows: "Tensor", columns: "Tensor"
+    ) -> "tuple[Tensor, Tensor]":
+        part = model.part("pretrained_head", "generate_cams.method: pretrained")
+        output = model(images)
+        return part(output.features).relu()[rows], output.logits
