@@ -81,6 +81,7 @@ def test_settings_choose_the_level() -> None:
     assert run(partition="finest").max() > run(partition="coarsest").max()
     np.testing.assert_array_equal(run(), run(partition="coarsest"))
     assert run(required_clusters=3).max() == 2
+    np.testing.assert_array_equal(run(required_clusters=70), run(partition="finest"))
     assert (
         CLUSTERINGS.build(CLUSTERINGS.settings("kmeans")(num_clusters=4))(
             features(), np.random.default_rng(0)

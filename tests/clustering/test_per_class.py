@@ -105,9 +105,10 @@ def test_a_class_that_the_clustering_never_saw_is_an_error() -> None:
 
 
 def test_errors_name_the_class_and_the_label() -> None:
-    clustering = Finch(FinchSettings(required_clusters=9))
-    with pytest.raises(ValueError, match="class in column 1 of labels: required_clusters must"):
-        cluster_per_class(np.eye(4), np.array([[0, 1]] * 4), clustering)
+    broken = np.eye(4)
+    broken[2, 1] = np.nan
+    with pytest.raises(ValueError, match="class in column 1 of labels: points must be finite"):
+        cluster_per_class(broken, np.array([[0, 1]] * 4), Finch(FinchSettings()))
     with pytest.raises(ValueError, match="labels must be 0 or 1, but row 1 has 2 in column 0"):
         cluster_per_class(np.eye(2), np.array([[1], [2]]), by_sign)
     with pytest.raises(ValueError, match=r"labels must have shape \(2, K\), but has \(3, 1\)"):

@@ -14,9 +14,12 @@ __all__ = ["LinearHeadCam", "LinearHeadCamSettings"]
 
 
 class LinearHeadCamSettings(Settings):
-    """No settings of its own."""
+    """Which head is asked."""
 
     name: Literal["cam"] = "cam"
+    head: Literal["classes", "sub_categories"] = "classes"
+    """The head for classes, or that for sub-categories of train_classifier.method: subcategory,
+    whose map of a class is in every cell the highest of its sub-categories."""
 
 
 @CAM_METHODS.register(LinearHeadCamSettings)
@@ -26,10 +29,14 @@ class LinearHeadCam:
     needs_gradients = False
 
     def __init__(self, settings: LinearHeadCamSettings) -> None:
-        pass
+        self.head = settings.head
 
     def __call__(
         self, model: "Classifier", images: "Tensor", rows: "Tensor", columns: "Tensor"
     ) -> "tuple[Tensor, Tensor]":
         output = model(images)
-        return output.maps[rows, columns].relu(), output.logits
+        maps = output.maps
+        if self.head == "sub_categories":
+            part = model.part("sub_categories", "generate_cams.method.head: sub_categories")
+            maps = part.class_maps(output.features)
+        return maps[rows, columns].relu(), output.logits

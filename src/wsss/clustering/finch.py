@@ -4,6 +4,7 @@ Written from the paper's formulas.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from typing import Literal
 
@@ -371,7 +372,7 @@ class FinchSettings(Settings):
     partition: Literal["coarsest", "finest"] = "coarsest"
     """The level that counts, unless `required_clusters` is set."""
     required_clusters: PositiveInt | None = None
-    """Clusters of each class; at most as many as the finest level of each has."""
+    """Clusters of each class; a class whose finest level has fewer stays at that level."""
     drop_long_links: bool = False
     """From the second level on, leave out links longer than the longest of the first."""
 
@@ -384,10 +385,13 @@ class Finch:
         self.settings = settings
 
     def __call__(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        levels = finch(
-            points,
-            metric=self.settings.metric,
-            required_clusters=self.settings.required_clusters,
-            drop_long_links=self.settings.drop_long_links,
+        settings, required = self.settings, self.settings.required_clusters
+        cut = partial(
+            finch, points, metric=settings.metric, drop_long_links=settings.drop_long_links
         )
-        return levels[0 if self.settings.partition == "finest" else -1].labels
+        levels = cut()
+        if required is None:
+            return levels[0 if settings.partition == "finest" else -1].labels
+        if required < levels[0].num_clusters:
+            levels = cut(required_clusters=required)
+        return levels[0].labels

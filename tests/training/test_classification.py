@@ -1,0 +1,347 @@
+"""Rounds of training: what a method is shown, what weights they start from, and resuming."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from wsss.artifacts import Manifest, Sample, read_image
+from wsss.config.params import TrainClassifierSettings, parse_params
+from wsss.methods._base import Start
+from wsss.methods.cam import Cam
+from wsss.methods.subcategory import Subcategory
+from wsss.models.classifier import Classifier
+from wsss.stages import prepare_data
+from wsss.stages._base import Paths
+from wsss.tracking import NullTracker
+from wsss.training import classification
+from wsss.training.classification import Task, fit_classifier
+from wsss.training.loop import Fitted, make_fabric
+
+VALUES: dict[str, Any] = {
+    "batch_size": 8,
+    "epochs": 2,
+    "augment": {"crop_size": 32, "long_side": [32, 40]},
+    "eval_long_side": 32,
+    "backbone": {"model_name": "resnet10t"},
+}
+TWO_ROUNDS = {"method": {"name": "subcategory", "rounds": 2, "clustering": {"name": "finch"}}}
+
+
+def settings_of(**values: Any) -> TrainClassifierSettings:
+    return TrainClassifierSettings.model_validate(VALUES | values)
+
+
+@dataclass
+class Tracker:
+    """Keeps what it is told, and ends the run after so many epochs."""
+
+    stop_after: int = 1000
+    told: list[tuple[int, set[str]]] = field(default_factory=list)
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        self.told.append((step, set(values)))
+
+    def flush(self) -> None:
+        if len(self.told) == self.stop_after:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    """A task of 24 training images; tests change what they need."""
+    dataset = {"name": "synthetic", "num_train": 30, "num_val": 4, "image_size": [48, 64]}
+    params = parse_params(
+        {
+            "machine": {"accelerator": "cpu", "num_workers": 0},
+            "prepare_data": {"dataset": dataset, "selection_share": 0.2},
+        }
+    )
+    paths = Paths(tmp_path_factory.mktemp("data"))
+    prepare_data.run(params, paths, NullTracker())
+    fabric = make_fabric(params.machine, "32-true")
+    manifest = Manifest.read(paths.splits)
+    return Task(manifest, paths.images, params.machine, 3, fabric, paths.root, NullTracker())
+
+
+@pytest.fixture
+def task(data: Task, tmp_path: Path) -> Task:
+    return replace(data, work=tmp_path)
+
+
+@pytest.fixture
+def with_background(task: Task) -> Task:
+    """The task with four of the training images as images of anything else."""
+    train = task.manifest.splits["train"]
+    untagged = tuple(replace(one, class_ids=(), mask=None) for one in train[:4])
+    splits = task.manifest.splits | {"train": train[4:]}
+    return replace(task, manifest=replace(task.manifest, splits=splits, background=untagged))
+
+
+@pytest.fixture(scope="module")
+def teacher(data: Task, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    settings = settings_of(epochs=1)
+    return fit_classifier(settings, replace(data, work=tmp_path_factory.mktemp("t")), {})[0]
+
+
+@dataclass
+class Begun:
+    """What `fit` was given, in place of training."""
+
+    state: dict[str, Tensor]
+    new: set[str]
+    source: str
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[Begun]:
+    """Leaves training out, and keeps what each round would have started from."""
+    found: list[Begun] = []
+
+    def fit(fabric: Any, learner: Any, new_modules: Any, *args: Any, **kwargs: Any) -> Fitted:
+        model = learner.model
+        ids = {id(one) for module in new_modules for one in module.parameters()}
+        new = {name for name, one in model.named_parameters() if id(one) in ids}
+        state = {key: one.clone() for key, one in model.state_dict().items()}
+        found.append(Begun(state, new, model.backbone.weights_source))
+        with torch.no_grad():
+            model.head.weight.add_(1)  # something was learned
+        return Fitted(0, 0.0, [{"epoch": 0}])
+
+    monkeypatch.setattr(classification, "fit", fit)
+    return found
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[Start]:
+    """Keeps what `Subcategory.begin` is shown."""
+    found: list[Start] = []
+    begin = Subcategory.begin
+
+    def keep(self: Subcategory, start: Start) -> Any:
+        found.append(start)
+        torch.rand(1 + start.round)  # a method may draw, which must not change the weights
+        return begin(self, start)
+
+    monkeypatch.setattr(Subcategory, "begin", keep)
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(
+    data: Task, teacher: Classifier, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Classifier, Fitted, Tracker]:
+    """Two rounds without a break."""
+    tracker = Tracker()
+    task = replace(data, work=tmp_path_factory.mktemp("whole"), tracker=tracker, prefix="own_")
+    return *fit_classifier(settings_of(**TWO_ROUNDS), task, {"teacher": teacher}), tracker
+
+
+def test_rounds_count_their_epochs_together(whole: tuple[Classifier, Fitted, Tracker]) -> None:
+    model, fitted, tracker = whole
+    assert [row["epoch"] for row in fitted.history] == [0, 1, 2, 3]
+    assert [step for step, _ in tracker.told] == [0, 1, 2, 3]
+    assert fitted.epoch in (2, 3)
+    assert fitted.history[fitted.epoch]["selection_map"] == fitted.score
+    assert all({"own_train_loss", "own_train_sub_categories"} <= names for _, names in tracker.told)
+    assert sum(model.parts["sub_categories"].counts) >= 5
+    assert {one.device.type for one in model.parameters()} == {"cpu"} and not model.training
+
+
+@pytest.mark.parametrize("stop_after", [2, 3])
+def test_a_killed_run_ends_in_the_same_weights(
+    whole: tuple[Classifier, Fitted, Tracker], task: Task, teacher: Classifier, stop_after: int
+) -> None:
+    """Killed between the rounds, and within the second."""
+    settings = settings_of(**TWO_ROUNDS)
+    with pytest.raises(KeyboardInterrupt):
+        fit_classifier(settings, replace(task, tracker=Tracker(stop_after)), {"teacher": teacher})
+    tracker = Tracker()
+    model, fitted = fit_classifier(settings, replace(task, tracker=tracker), {"teacher": teacher})
+    assert [step for step, _ in tracker.told] == list(range(stop_after, 4))
+    assert fitted.history == whole[1].history
+    assert fitted.epoch == whole[1].epoch
+    assert model.state_dict().keys() == whole[0].state_dict().keys()
+    for key, value in whole[0].state_dict().items():
+        assert torch.equal(model.state_dict()[key], value), key
+
+
+def test_every_round_starts_from_the_same_weights(
+    task: Task, teacher: Classifier, begun: list[Begun], starts: list[Start]
+) -> None:
+    model, _ = fit_classifier(settings_of(**TWO_ROUNDS), task, {"teacher": teacher})
+    first, second = begun
+    own = [key for key in first.state if not key.startswith("parts.")]
+    assert all(torch.equal(first.state[key], second.state[key]) for key in own)
+    assert first.new == {name for name, _ in model.named_parameters()}
+    assert starts[0].previous is None
+    previous = starts[1].previous
+    assert previous is not None and not previous.training and previous is not model
+    assert torch.equal(previous.head.weight, first.state["head.weight"] + 1)
+
+
+def test_a_method_is_shown_training_images_alone(
+    task: Task, teacher: Classifier, begun: list[Begun], starts: list[Start]
+) -> None:
+    other = Classifier(teacher.backbone, teacher.class_names)
+    settings = settings_of(**TWO_ROUNDS | {"eval_long_side": 16})
+    # of two sizes in turn, which are run one after the other
+    train = tuple(
+        replace(one, size=(48, 64) if index % 2 else (32, 64))
+        for index, one in enumerate(task.manifest.splits["train"])
+    )
+    manifest = replace(task.manifest, splits=task.manifest.splits | {"train": train})
+    task = replace(task, manifest=manifest)
+    fit_classifier(settings, task, {"teacher": teacher, "other": other})
+    for index, start in enumerate(starts):
+        assert start.round == index
+        assert start.class_names == task.manifest.class_names
+        assert start.names == tuple(one.name for one in train)
+        np.testing.assert_array_equal(start.labels, task.manifest.labels(train))
+        assert start.labels.dtype == np.float32
+        assert start.teachers["teacher"].model is teacher
+        assert start.teachers["other"].model is other
+
+    def means(model: Classifier, images: Tensor) -> Tensor:
+        assert not model.training and not torch.is_grad_enabled()
+        assert images.shape[2:] in ((12, 16), (8, 16))
+        return images.mean(dim=(2, 3))
+
+    teacher.train()
+    found = starts[0].over_images(teacher, means)
+    assert teacher.training  # as it was
+    teacher.eval()
+    mean, std = (np.array(one) for one in (teacher.backbone.mean, teacher.backbone.std))
+    expected = [read_image(task.images / one.image).mean(axis=(0, 1)) / 255 for one in train]
+    np.testing.assert_allclose(found, (np.array(expected) - mean) / std, atol=0.02)
+
+
+def test_start_from_copies_a_teacher(task: Task, teacher: Classifier, begun: list[Begun]) -> None:
+    settings = settings_of(start_from="other")
+    fit_classifier(settings, task, {"teacher": make_other(teacher), "other": teacher})
+    assert begun[0].new == set()
+    assert begun[0].source == "teacher:other"
+    for key, value in teacher.state_dict().items():
+        assert torch.equal(begun[0].state[key], value), key
+
+
+def make_other(teacher: Classifier) -> Classifier:
+    """A classifier like `teacher` with weights of its own."""
+    torch.manual_seed(99)
+    backbone = type(teacher.backbone)(settings_of().backbone)
+    return Classifier(backbone, teacher.class_names).eval()
+
+
+def test_a_head_that_can_not_be_copied_is_new(
+    task: Task, teacher: Classifier, begun: list[Begun]
+) -> None:
+    settings = settings_of(start_from="teacher", head={"kernel_size": 3}, **TWO_ROUNDS)
+    fit_classifier(settings, task, {"teacher": teacher})
+    for one in begun:
+        assert one.new == {"head.weight", "parts.sub_categories.head.weight"}
+        key = "backbone.net.layer4.0.conv1.weight"
+        assert torch.equal(one.state[key], teacher.state_dict()[key])
+
+
+def test_start_from_needs_the_same_backbone(task: Task, teacher: Classifier) -> None:
+    settings = settings_of(start_from="teacher", backbone={"model_name": "resnet14t"})
+    with pytest.raises(ValueError, match="start_from: the backbone of 'teacher' is not that"):
+        fit_classifier(settings, task, {"teacher": teacher})
+
+
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 2)])
+def test_the_epoch_that_stays(
+    task: Task, monkeypatch: pytest.MonkeyPatch, keep: str, epoch: int
+) -> None:
+    scores = iter([0.1, 0.9, 0.4])
+    monkeypatch.setattr(
+        classification, "score_classifier", lambda *_: {"selection_map": next(scores)}
+    )
+    monkeypatch.setattr(Cam, "keep", keep)
+    model, fitted = fit_classifier(settings_of(epochs=3), task, {})
+    assert fitted.epoch == epoch
+    state = torch.load(task.work / ".work.round0.pt", weights_only=True)
+    last = torch.equal(state["model"]["model.head.weight"], model.head.weight.detach())
+    assert last == (keep == "last")
+
+
+def test_finish_gets_the_trained_classifier(
+    task: Task, begun: list[Begun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish(self: Cam, model: Classifier, start: Start) -> None:
+        assert not model.training
+        assert torch.equal(model.head.weight, begun[0].state["head.weight"] + 1)
+        means = start.over_images(model, lambda model, images: model(images).logits)
+        assert means.shape == (24, len(start.class_names))
+        with torch.no_grad():
+            model.head.weight.fill_(5)
+
+    monkeypatch.setattr(Cam, "finish", finish)
+    model, _ = fit_classifier(settings_of(), task, {})
+    assert (model.head.weight == 5).all()
+
+
+def test_background_images_are_one_more_class(
+    with_background: Task, teacher: Classifier, starts: list[Start]
+) -> None:
+    manifest = with_background.manifest
+    count = manifest.num_fg_classes
+    settings = settings_of(**TWO_ROUNDS | {"epochs": 1})
+    model, fitted = fit_classifier(settings, with_background, {"teacher": teacher})
+    assert model.num_extra == 1 and model.class_names == manifest.class_names
+    assert starts[0].class_names == (*manifest.class_names, "background_images")
+    train = manifest.splits["train"]
+    names = [one.name for one in (*train, *manifest.background)]
+    assert list(starts[0].names) == names
+    np.testing.assert_array_equal(starts[0].labels[: len(train), :count], manifest.labels(train))
+    assert starts[0].labels[: len(train), count].sum() == 0
+    np.testing.assert_array_equal(starts[0].labels[len(train) :], [[0] * count + [1]] * 4)
+    counts = model.parts["sub_categories"].counts
+    assert len(counts) == count + 1 and 1 <= counts[-1] <= 4
+    assert model(torch.zeros(1, 3, 32, 32)).logits.shape == (1, count + 1)
+    assert 0 <= fitted.score <= 1
+
+
+def untag(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    return tuple(replace(one, class_ids=()) for one in samples)
+
+
+@pytest.mark.parametrize("split", ["train", "selection"])
+@pytest.mark.parametrize("background", [False, True])
+def test_a_split_without_tags_is_an_error(
+    task: Task,
+    with_background: Task,
+    begun: list[Begun],
+    split: str,
+    background: bool,
+) -> None:
+    """Images of the background have a label of their own, but are nothing to learn alone."""
+    chosen = with_background if background else task
+    splits = chosen.manifest.splits | {split: untag(chosen.manifest.splits[split])}
+    cut = replace(chosen, manifest=replace(chosen.manifest, splits=splits))
+    named = "training" if split == "train" else "selection"
+    with pytest.raises(ValueError, match=f"no {named} image has a tag"):
+        fit_classifier(settings_of(), cut, {})
+    assert not begun
+
+
+def test_a_teacher_has_its_own_normalisation(
+    task: Task, teacher: Classifier, begun: list[Begun], starts: list[Start]
+) -> None:
+    backbone = {"model_name": "resnet10t", "mean": [0.2, 0.3, 0.4], "std": [0.5, 0.6, 0.7]}
+    settings = settings_of(backbone=backbone, **TWO_ROUNDS)
+    fit_classifier(settings, task, {"teacher": teacher})
+    student = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(backbone[key]).view(3, 1, 1) for key in ("mean", "std"))
+    own_mean, own_std = (
+        torch.tensor(one).view(3, 1, 1) for one in (teacher.backbone.mean, teacher.backbone.std)
+    )
+    pixels = student * std + mean
+    with torch.no_grad():
+        expected = teacher((pixels - own_mean) / own_std).logits
+    torch.testing.assert_close(starts[0].teachers["teacher"](student).logits, expected)
