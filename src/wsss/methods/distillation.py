@@ -1,0 +1,273 @@
+"""Distillation: a student, such as a vision transformer, learns from the maps of frozen teachers.
+
+The loss is classification + transfer_weight * transfer, and two more terms that are 0 by default.
+The convolutional teacher says where an object is, the transformer where it ends.
+"""
+
+import logging
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+
+from wsss.config.settings import Settings
+from wsss.methods._base import Method, MethodSettings, Start, Teacher
+from wsss.methods._transfer import (
+    DISTANCES,
+    Distance,
+    Transfer,
+    boundary_loss,
+    logits_loss,
+    map_loss,
+    randomly_projected,
+    resized,
+)
+from wsss.registry import METHODS, PARTS
+from wsss.seeding import Step
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from wsss.methods._objective import Objective
+    from wsss.models.classifier import Classifier, ClassifierOutput
+
+__all__ = ["Distillation", "DistillationSettings", "another_view"]
+
+log = logging.getLogger(__name__)
+
+JITTER = (0.2, 0.2, 0.2, 0.1)
+"""Of brightness, contrast, saturation and hue in another view of an image."""
+
+
+class DistillationSettings(MethodSettings):
+    """The defaults are those of the best row of the thesis."""
+
+    name: Literal["distillation"] = "distillation"
+    teachers: tuple[str, ...] = Field(default=("teacher",), min_length=1)
+    """Entries of train_teachers; the terms of several are averaged."""
+    teacher_map: Literal["auto", "cam", "pcm"] = "auto"
+    """cam is the teacher's map M, pcm its sum with the refined one, M + M K, of a teacher with a
+    pixel correlation module; auto is pcm where there is one."""
+    transfer: Transfer = "global"
+    """What is compared: all cells and channels as one vector, the channels of a cell (spatial),
+    the cells of a channel, the mean map, the products of channels (gram), or the logits."""
+    distance: Distance = "cosine"
+    """l1 and l2 for map, gram and logits too, kl for logits alone."""
+    transfer_weight: NonNegativeFloat = 1
+    """Of the transfer term."""
+    temperature: PositiveFloat = 1
+    """Of kl."""
+    project: bool = False
+    """Compares the student's features after a learned 1x1 convolution to the teacher's channels,
+    in place of the student's own map."""
+    compat_random_projection: bool = False
+    """Compares the student's features with the teacher's map after a linear layer to their
+    number, whose weights are drawn anew in every step and never learned, as the published code
+    does where the channels differ; of global and spatial."""
+    compat_channel_pairs: bool = False
+    """Compares each channel of the student with all of the teacher in transfer: channel, as the
+    published code does, which draws the maps of all classes together; the same for one class."""
+    consistency_weight: NonNegativeFloat = 0
+    """Of the squared difference between an image and its mirror image in other colours."""
+    consistency_of: Literal["logits", "maps"] = "logits"
+    """What should not differ; maps are mirrored back."""
+    boundary_weight: NonNegativeFloat = 0
+    """Of our own term, `_transfer.boundary_loss`, always of the student's own map."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        allowed = DISTANCES[self.transfer]
+        if self.distance not in allowed:
+            raise ValueError(
+                f"transfer: {self.transfer} has no distance '{self.distance}'; "
+                f"choose {' or '.join(allowed)}"
+            )
+        if self.transfer == "logits" and self.project:
+            raise ValueError("project is for maps, but transfer is logits; leave one of them out")
+        if self.compat_random_projection:
+            if self.project:
+                raise ValueError("project and compat_random_projection are on; choose one of them")
+            if self.transfer not in ("global", "spatial"):
+                raise ValueError(
+                    "compat_random_projection is for transfer: global or spatial, but transfer is "
+                    f"{self.transfer}; leave it out"
+                )
+        if self.compat_channel_pairs and self.transfer != "channel":
+            raise ValueError(
+                f"compat_channel_pairs is for transfer: channel, but transfer is {self.transfer}; "
+                "leave it out"
+            )
+        return self
+
+
+@METHODS.register(DistillationSettings)
+class Distillation(Method):
+    """Teachers are asked about the very images the student sees, and never change.
+
+    The student's map is resized to the teacher's grid, bilinearly. Some forms teach nothing of
+    one class, whose vectors have a single component: spatial (unless compat_random_projection),
+    gram and the cosine of logits, of which training warns, and kl of a softmax.
+
+    References:
+        arXiv 2507.21959, and the code of the thesis it comes from.
+    """
+
+    def __init__(self, settings: DistillationSettings) -> None:
+        self.settings = settings
+        self.teachers: tuple[Teacher, ...] = ()
+
+    def begin(self, start: Start) -> tuple[Settings, ...]:
+        settings = self.settings
+        self.teachers = tuple(start.teachers[name] for name in settings.teachers)
+        for name, teacher in zip(settings.teachers, self.teachers, strict=True):
+            outputs = teacher.model.head.out_channels
+            if outputs != len(start.class_names):
+                raise ValueError(
+                    f"the teacher '{name}' has {outputs} classes, but the student has "
+                    f"{len(start.class_names)}; train it on the same data"
+                )
+            if settings.teacher_map == "pcm":
+                teacher.model.part("pcm", "train_classifier.method.teacher_map: pcm")
+        form = (settings.transfer, settings.distance)
+        signs = form in {("spatial", "cosine"), ("logits", "cosine")}
+        idle = (signs and not settings.compat_random_projection) or settings.transfer == "gram"
+        if len(start.class_names) == 1 and idle:
+            log.warning("transfer: %s by %s teaches nothing of one class; choose global", *form)
+        if not settings.project:
+            return ()
+        channels = tuple(one.model.head.out_channels for one in self.teachers)
+        return (PARTS.settings("projection").model_validate({"channels": channels}),)
+
+    def __call__(
+        self,
+        model: "Classifier",
+        images: "Tensor",
+        labels: "Tensor",
+        objective: "Objective",
+        step: Step,
+    ) -> "dict[str, Tensor]":
+        settings = self.settings
+        output = model(images)
+        losses = objective(output, [(1.0, labels)], settings)
+        asked = self.teachers if settings.transfer_weight or settings.boundary_weight else ()
+        answers = [_ask(teacher, images, settings.teacher_map) for teacher in asked]
+        terms: list[tuple[str, float, Tensor]] = []
+        if settings.transfer_weight:
+            transfer = self._transfer(model, output, answers, objective, step)
+            terms.append(("transfer", settings.transfer_weight, transfer))
+        if settings.consistency_weight:
+            consistency = self._consistency(model, images, output, step)
+            terms.append(("consistency", settings.consistency_weight, consistency))
+        if settings.boundary_weight:
+            each = [boundary_loss(resized(output.maps, maps), maps, labels) for maps, _ in answers]
+            terms.append(("boundary", settings.boundary_weight, _mean(each)))
+        if terms:
+            losses.setdefault("classification", losses["loss"])
+        for name, weight, term in terms:
+            losses["loss"] = losses["loss"] + weight * term
+            losses[name] = term
+        return losses
+
+    def _transfer(
+        self,
+        model: "Classifier",
+        output: "ClassifierOutput",
+        answers: "list[tuple[Tensor, Tensor]]",
+        objective: "Objective",
+        step: Step,
+    ) -> "Tensor":
+        settings = self.settings
+        transfer, distance = settings.transfer, settings.distance
+        if transfer == "logits":
+            return _mean(
+                [
+                    logits_loss(
+                        output.logits, logits, distance, objective.loss, settings.temperature
+                    )
+                    for _, logits in answers
+                ]
+            )
+        students, wanted = [output.maps] * len(answers), [maps for maps, _ in answers]
+        if settings.project:
+            students = model.parts["projection"](output.features)
+        elif settings.compat_random_projection:
+            students = [output.features] * len(answers)
+            channels = output.features.shape[1]
+            wanted = [randomly_projected(maps, channels, step.rng) for maps in wanted]
+        pairs = settings.compat_channel_pairs
+        return _mean(
+            [
+                map_loss(resized(student, maps), maps, transfer, distance, all_pairs=pairs)
+                for student, maps in zip(students, wanted, strict=True)
+            ]
+        )
+
+    def _consistency(
+        self, model: "Classifier", images: "Tensor", output: "ClassifierOutput", step: Step
+    ) -> "Tensor":
+        """Both views have a gradient."""
+        from torch.nn import functional
+
+        backbone = model.backbone
+        other = model(another_view(images, backbone.mean, backbone.std, step.rng))
+        one, two = output.logits, other.logits
+        if self.settings.consistency_of == "maps":
+            one, two = output.maps, other.maps.flip(3)
+        return functional.mse_loss(one.float(), two.float())
+
+
+def another_view(
+    images: "Tensor", mean: tuple[float, ...], std: tuple[float, ...], rng: "np.random.Generator"
+) -> "Tensor":
+    """The mirror images in other colours; one jitter is drawn for the whole batch.
+
+    Args:
+        images: (B, 3, H, W) normalised.
+        mean: that they were normalised with.
+        std: that they were normalised with.
+        rng: draws the factors of brightness, contrast and saturation and the shift of hue, each
+            evenly from 1 (0 for hue) plus or minus what `JITTER` says.
+
+    Returns:
+        (B, 3, H, W) normalised, within the range of an image.
+    """
+    from torchvision.transforms.v2 import functional
+
+    brightness, contrast, saturation, hue = (float(rng.uniform(-one, one)) for one in JITTER)
+    scale, shift = (images.new_tensor(one).view(3, 1, 1) for one in (std, mean))
+    view = (images * scale + shift).clamp(0, 1).flip(3)
+    view = functional.adjust_brightness(view, 1 + brightness)
+    view = functional.adjust_contrast(view, 1 + contrast)
+    view = functional.adjust_saturation(view, 1 + saturation)
+    view = functional.adjust_hue(view, hue)
+    normalised: Tensor = (view - shift) / scale
+    return normalised
+
+
+def _ask(
+    teacher: Teacher, images: "Tensor", kind: Literal["auto", "cam", "pcm"]
+) -> "tuple[Tensor, Tensor]":
+    """A teacher's (B, L, h, w) maps and (B, L) logits, float32 and without a gradient."""
+    import torch
+
+    if kind == "cam" or (kind == "auto" and "pcm" not in teacher.model.parts):
+        output = teacher(images)
+        return output.maps.float(), output.logits.float()
+    from wsss.models.pooling import pool
+
+    seen: list[Tensor] = []  # its module compares colours as the teacher's images have them
+    hook = teacher.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        output = teacher(images, with_stages=True)
+    finally:
+        hook.remove()
+    with torch.no_grad():
+        maps = output.maps.float()
+        maps = maps + teacher.model.parts["pcm"](seen[0], output.stages, maps).float()
+        return maps, pool(maps, teacher.model.head_settings)
+
+
+def _mean(losses: "list[Tensor]") -> "Tensor":
+    import torch
+
+    return torch.stack(losses).mean()
