@@ -19,7 +19,7 @@ IMAGES = list("abcd")
 # residual branches that start at zero would hide their convolutions
 CNN = BackboneSettings(model_name="resnet10t", timm_kwargs={"zero_init_last": False})
 BACKBONE_OF = {"class_tokens": BackboneSettings(model_name="test_vit")}
-"""The backbone of methods that do not work with a convolutional network."""
+"""The backbone for parts that no convolutional network can have."""
 
 
 @pytest.fixture
@@ -28,7 +28,8 @@ def make_model() -> Callable[..., Classifier]:
 
     def make(parts: Sequence[Settings] = (), seed: int = 0) -> Classifier:
         torch.manual_seed(seed)
-        settings = next((BACKBONE_OF[x.name] for x in parts if x.name in BACKBONE_OF), CNN)
+        names = [getattr(one, "name", "") for one in parts]
+        settings = next((BACKBONE_OF[name] for name in names if name in BACKBONE_OF), CNN)
         return Classifier(TimmBackbone(settings), NAMES, parts=parts)
 
     return make

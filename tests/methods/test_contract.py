@@ -22,7 +22,7 @@ from wsss.training.loop import fit, make_fabric
 
 Begin = Callable[..., tuple[Method, Classifier]]
 MULTI = Objective("multi_label")
-NOT_TRAINED: dict[str, tuple[str, ...]] = {}
+NOT_TRAINED: dict[str, tuple[str, ...]] = {"pretrained": ("backbone", "parts")}
 """Beginnings of parameters that a method leaves as they are."""
 
 
