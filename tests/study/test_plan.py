@@ -1,0 +1,84 @@
+"""A study's rows are its recipes, over which lie what all share, the size, and the row's own."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from wsss.config.settings import ConfigError
+from wsss.study.plan import FOLDER, Plan, read_plan, row_params
+
+ROOT = Path(__file__).parents[2]
+TEXT = """
+title: Two methods
+common:
+  prepare_data.dataset: {name: synthetic, num_train: 30, num_val: 6, image_size: [64, 64]}
+  train_classifier.epochs: 3
+sizes:
+  tiny: {train_classifier.epochs: 1}
+  small: {}
+baseline: plain
+repeated: [plain]
+rows:
+  plain: {recipe: synthetic_cam}
+  mixed: {recipe: synthetic_cam, set: {train_classifier.method: {name: mixup}}}
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project with this one study."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / FOLDER).mkdir(parents=True)
+    shutil.copy(ROOT / "recipes/synthetic_cam.yaml", tmp_path / "recipes")
+    (tmp_path / FOLDER / "two.yaml").write_text(TEXT)
+    return tmp_path
+
+
+@pytest.fixture
+def plan(root: Path) -> Plan:
+    return read_plan(root, "two")
+
+
+def test_later_layers_win(root: Path, plan: Plan) -> None:
+    params = row_params(root, plan, "mixed", "tiny", seed=0)
+    assert params.prepare_data.dataset.model_dump()["num_train"] == 30
+    assert params.train_classifier.epochs == 1
+    assert params.train_classifier.method.model_dump()["name"] == "mixup"
+    assert row_params(root, plan, "plain", "small", seed=0).train_classifier.epochs == 3
+
+
+def test_a_seed_moves_the_rng_seed_alone(root: Path, plan: Plan) -> None:
+    first, second = (row_params(root, plan, "plain", "tiny", seed=seed) for seed in (0, 2))
+    assert second.base.rng_seed == first.base.rng_seed + 2
+    assert second.model_copy(update={"base": first.base}) == first
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("baseline: plain", "baseline: plane", r"names the row 'plane'; did you mean 'plain'\?"),
+        ("repeated: [plain]", "repeated: [maxed]", r"names the row 'maxed'"),
+        ("sizes:", "size:", r"no key 'size'; did you mean 'sizes'\?"),
+        ("recipe: synthetic_cam,", "recipes: synthetic_cam,", r"rows.mixed"),
+    ],
+)
+def test_what_does_not_fit_is_named(root: Path, old: str, new: str, message: str) -> None:
+    (root / FOLDER / "two.yaml").write_text(TEXT.replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        read_plan(root, "two")
+
+
+def test_unknown_names_are_refused(root: Path, plan: Plan) -> None:
+    with pytest.raises(ConfigError, match=r"no study is named 'too'; did you mean 'two'"):
+        read_plan(root, "too")
+    with pytest.raises(ConfigError, match=r"no size 'huge'"):
+        row_params(root, plan, "plain", "huge", seed=0)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / FOLDER).glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_studies_of_the_project_fit(path: Path) -> None:
+    plan = read_plan(ROOT, path.stem)
+    for row in plan.rows:
+        for size in plan.sizes:
+            row_params(ROOT, plan, row, size, seed=0)
