@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from wsss.config.params import Params, TrainClassifierSettings, parse_params
-from wsss.config.recipes import BASE_RECIPE, Recipe, _differences, _with
+from wsss.config.params import Params, TrainClassifierSettings
+from wsss.config.recipes import BASE_RECIPE, Recipe, recipe_params
 from wsss.config.yaml_text import load_yaml
 from wsss.registry import METHODS
 
@@ -37,11 +37,7 @@ def recipe(name: str) -> Recipe:
 @cache
 def params(name: str) -> Params:
     """The settings of a recipe; as values, since editing the text of params.yaml takes longer."""
-    values: Any = {}
-    for layer in [recipe(BASE_RECIPE), *recipe(name).layers()]:
-        for path, value in list(_differences(values, layer.values, [Params])):
-            values = _with(values, path, value)
-    return parse_params(values, name)
+    return recipe_params({}, recipe(name), recipe(BASE_RECIPE))
 
 
 def leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -59,7 +55,7 @@ def differing(one: str, other: str) -> set[str]:
     if "train_classifier" in found:
         a, b = left["train_classifier"], right["train_classifier"]
         found |= {f"train_classifier.{key}" for key in a if a[key] != b[key]}
-    return found - {"train_classifier"}
+    return found - {"base", "train_classifier"}
 
 
 def as_mapping(settings: TrainClassifierSettings) -> dict[str, Any]:

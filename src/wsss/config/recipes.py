@@ -26,6 +26,7 @@ __all__ = [
     "apply_recipe",
     "list_recipes",
     "parse_setting",
+    "recipe_params",
     "set_values",
 ]
 
@@ -126,12 +127,34 @@ def apply_recipe(
         ConfigError: a key or value does not fit; nothing is half done.
     """
     edit = _Edit(text, f"params.yaml with recipe '{recipe.name}'")
-    layers = recipe.layers()
-    for layer in layers if layers[0].name == base.name else [base, *layers]:
+    for layer in _all_layers(recipe, base):
         for path, value in list(_differences(edit.values, layer.values, [Params])):
             edit.set(path, value, fragment_at(layer.text, path))
     edit.set_all({"base.recipe": recipe.name, **(settings or {})})
     return edit.finish()
+
+
+def recipe_params(
+    values: Mapping[str, Any],
+    recipe: Recipe,
+    base: Recipe,
+    settings: Mapping[str, Any] | None = None,
+) -> Params:
+    """What `apply_recipe` comes to, without the text of a file.
+
+    Args:
+        values: the tree of params.yaml, or nothing: `base` names all that it has.
+        recipe: what to apply.
+        base: the recipe under all others.
+        settings: single ones, over both.
+    """
+    tree: Any = dict(values)
+    for layer in _all_layers(recipe, base):
+        for path, value in list(_differences(tree, layer.values, [Params])):
+            tree = _with(tree, path, value)
+    for key, value in {"base.recipe": recipe.name, **(settings or {})}.items():
+        tree = _with(tree, *_resolve(tree, key, value))
+    return parse_params(tree, f"recipe '{recipe.name}'")
 
 
 def set_values(text: str, settings: Mapping[str, Any]) -> tuple[str, list[Change]]:
@@ -154,6 +177,11 @@ def parse_setting(argument: str) -> tuple[str, Any]:
             f"--set '{argument}' must be key=value, such as train_classifier.epochs=10"
         )
     return key.strip(), load_yaml(value, f"--set {key.strip()}")
+
+
+def _all_layers(recipe: Recipe, base: Recipe) -> list[Recipe]:
+    layers = recipe.layers()
+    return layers if layers[0].name == base.name else [base, *layers]
 
 
 class _Edit:

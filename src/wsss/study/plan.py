@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from wsss.checks import did_you_mean
-from wsss.config.params import Params, parse_params
-from wsss.config.recipes import BASE_RECIPE, Recipe, apply_recipe
+from wsss.config.params import Params
+from wsss.config.recipes import BASE_RECIPE, Recipe, recipe_params
 from wsss.config.settings import ConfigError, Settings, explain
 from wsss.config.yaml_text import load_yaml, read_text
 
@@ -87,12 +87,11 @@ def row_params(root: Path, plan: Plan, row: str, size: str, seed: int) -> Params
         raise ConfigError(f"the study has no size '{size}'; {did_you_mean(size, plan.sizes)}")
     recipes = root / "recipes"
     settings: Mapping[str, Any] = plan.common | plan.sizes[size] | plan.rows[row].set
-    text, _ = apply_recipe(
-        read_text(root / "params.yaml"),
+    params = recipe_params(
+        load_yaml(read_text(root / "params.yaml"), "params.yaml"),
         Recipe.read(recipes, plan.rows[row].recipe),
         Recipe.read(recipes, BASE_RECIPE),
         settings,
     )
-    params = parse_params(load_yaml(text, f"row '{row}'"), f"row '{row}'")
     base = params.base.model_copy(update={"rng_seed": params.base.rng_seed + seed})
     return params.model_copy(update={"base": base})
