@@ -47,16 +47,19 @@ class Teacher:
         """Its output for images normalised for the student, without a gradient."""
         import torch
 
-        own = self.model.backbone
-        if (own.mean, own.std) != (self.mean, self.std):
-            mean, std, own_mean, own_std = (
-                images.new_tensor(one).view(3, 1, 1)
-                for one in (self.mean, self.std, own.mean, own.std)
-            )
-            images = (images * std + mean - own_mean) / own_std
         with torch.no_grad():
-            output: ClassifierOutput = self.model(images, with_stages=with_stages)
+            output: ClassifierOutput = self.model(self.normalised(images), with_stages=with_stages)
         return output
+
+    def normalised(self, images: "Tensor") -> "Tensor":
+        """The student's images as this classifier expects them."""
+        own = self.model.backbone
+        if (own.mean, own.std) == (self.mean, self.std):
+            return images
+        mean, std, own_mean, own_std = (
+            images.new_tensor(one).view(3, 1, 1) for one in (self.mean, self.std, own.mean, own.std)
+        )
+        return (images * std + mean - own_mean) / own_std
 
 
 @dataclass(frozen=True)

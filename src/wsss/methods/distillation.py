@@ -255,15 +255,11 @@ def _ask(
         return output.maps.float(), output.logits.float()
     from wsss.models.pooling import pool
 
-    seen: list[Tensor] = []  # its module compares colours as the teacher's images have them
-    hook = teacher.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    try:
-        output = teacher(images, with_stages=True)
-    finally:
-        hook.remove()
+    output = teacher(images, with_stages=True)
     with torch.no_grad():
         maps = output.maps.float()
-        maps = maps + teacher.model.parts["pcm"](seen[0], output.stages, maps).float()
+        refined = teacher.model.parts["pcm"](teacher.normalised(images), output.stages, maps)
+        maps = maps + refined.float()
         return maps, pool(maps, teacher.model.head_settings)
 
 
