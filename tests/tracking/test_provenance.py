@@ -37,6 +37,14 @@ def test_a_stage_records_its_own_section_and_the_rng_seed(stage: str, section: s
     }
 
 
+def test_teachers_are_recorded_by_name() -> None:
+    assert stage_settings("train_teachers", Params())["train_teachers"] == {}
+    params = Params.model_validate({"train_teachers": {"first": {"epochs": 3}}})
+    flat = dict(flatten(stage_settings("train_teachers", params)))
+    assert flat["train_teachers.first.epochs"] == "3"
+    assert not any(key.startswith("train_classifier") for key in flat)
+
+
 def test_a_refine_stage_records_its_own_chain_alone() -> None:
     chains = {"none": (), "crf": ({"name": "dense_crf", "n_iters": 7},)}
     params = Params.model_validate({"refine": {"chains": chains}})

@@ -80,7 +80,7 @@ def stage_settings(stage: str, params: "Params") -> dict[str, Any]:
     known = [section for section in type(params).model_fields if name.startswith(section)]
     tree: dict[str, Any] = {"base": {"rng_seed": params.base.rng_seed}}
     for section in known[:1]:
-        tree[section] = getattr(params, section).model_dump(mode="json")
+        tree[section] = params.model_dump(mode="json", include={section})[section]
     if "refine" in known and entry:
         tree["refine"] = {"chains": {entry: tree["refine"]["chains"].get(entry)}}
     return tree
