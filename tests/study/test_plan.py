@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,3 +83,21 @@ def test_the_studies_of_the_project_fit(path: Path) -> None:
     for row in plan.rows:
         for size in plan.sizes:
             row_params(ROOT, plan, row, size, seed=0)
+
+
+def test_rows_of_the_classifiers_differ_in_the_method_alone() -> None:
+    """Else a row would be better or worse for its images, crops or epochs."""
+    plan = read_plan(ROOT, "classifiers")
+
+    def shared(row: str, *, own_network: bool) -> Any:
+        values = row_params(ROOT, plan, row, "small", seed=0).model_dump(mode="json")
+        del values["prepare_data"]["background_images"], values["generate_cams"]["method"]
+        classifier = values["train_classifier"]
+        for key in ("method", "start_from", *(["backbone", "optimizer", "head"] * own_network)):
+            del classifier[key]
+        kept = ("prepare_data", "train_classifier", "generate_cams", "refine", "evaluate")
+        return {key: values[key] for key in kept}
+
+    for row in plan.rows:
+        own_network = row in ("vit", "transcam", "class_tokens")
+        assert shared(row, own_network=own_network) == shared("cam", own_network=own_network), row
