@@ -3,9 +3,10 @@
     python benchmarks/cam.py [--model mobilenetv2_100] [--images 8] [--repeats 5]
 
 Multi-scale CAMs are made as the stage generate_cams makes them: images of one size in batches,
-batch norm folded into convolutions, maps of the tagged classes alone. The plain loop takes one
-image at one scale, as it is or mirrored, stretches the maps of all classes over the image, and
-picks the tagged ones in the end. GradCAM is at the last layer, one scale, of every tagged class.
+batch norm and activations folded into convolutions, maps of the tagged classes alone. The plain
+loop takes one image at one scale, as it is or mirrored, stretches the maps of all classes over the
+image, and picks the tagged ones in the end. GradCAM is at the last layer, one scale, of every
+tagged class.
 
 All sides get the same normalised images, random weights and 20 classes, and every image has one
 or two tags. Photographs are those below $WSSS_SHARED, or the ones that come with scikit-image.
@@ -229,7 +230,7 @@ def main() -> None:
     title = f"Multi-scale CAMs, {len(SCALES)} scales and flips; largest difference {worst:.0e}"
     show(title, seconds, len(images), "plain loop")
 
-    work: dict[str, Callable[[], Any]] = {"ours": lambda: our_grad_cam(fused, images, tags)}
+    work: dict[str, Callable[[], Any]] = {"ours": lambda: our_grad_cam(model, images, tags)}
     try:
         import pytorch_grad_cam  # noqa: F401
     except ImportError as error:
@@ -238,7 +239,7 @@ def main() -> None:
         show("GradCAM", seconds_of(work, options.repeats), len(images), "ours")
         return
     theirs = peer_grad_cam(model, images, tags, batched=False)
-    mine = as_the_peer_scales(our_grad_cam(fused, images, tags), (height, width))
+    mine = as_the_peer_scales(our_grad_cam(model, images, tags), (height, width))
     worst = float(np.abs(mine - theirs).max())
     assert worst <= 1e-3, f"our GradCAM differs from the peer's by {worst}"
     work = {

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from timm.layers import Conv2dSame
 from torch import nn
 
 from wsss.config.params import BackboneSettings
 from wsss.models.classifier import Classifier
-from wsss.models.fusion import fuse_batchnorm
+from wsss.models.fusion import ActivatedConv2d, fuse_batchnorm
 from wsss.models.timm_backbone import TimmBackbone
 
 
@@ -36,6 +37,42 @@ def test_same_maps(name: str) -> None:
 def test_no_batchnorm_is_left_in_a_plain_network() -> None:
     fused = fuse_batchnorm(trained("mobilenetv2_050"), torch.randn(1, 3, 64, 64))
     assert not [m for m in fused.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
+@pytest.mark.parametrize("act", [nn.ReLU(), nn.ReLU6(), nn.SiLU()])
+@pytest.mark.parametrize("groups", [1, 6])
+def test_convolution_and_activation_in_one_pass(act: nn.Module, groups: int) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 12, 3, stride=2, padding=2, dilation=2, groups=groups)
+    joined = ActivatedConv2d(conv, act)
+    maps = 5 * torch.randn(2, 6, 17, 20)
+    wanted = act(conv(maps))
+    with torch.inference_mode():
+        torch.testing.assert_close(joined(maps), wanted)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = joined(maps)
+            assert found.dtype == torch.bfloat16
+            torch.testing.assert_close(found, act(conv(maps)), rtol=0.02, atol=0.02)
+    assert joined(maps).requires_grad  # gradients need both steps
+
+
+def test_activations_go_with_their_convolutions() -> None:
+    """Else half of the speed is gone, and no other test would notice."""
+    fused = fuse_batchnorm(trained("mobilenetv2_050"), torch.randn(1, 3, 64, 64))
+    assert len([one for one in fused.modules() if isinstance(one, ActivatedConv2d)]) == 35
+
+
+@pytest.mark.parametrize(
+    ("conv", "act"),
+    [
+        (nn.Conv2d(3, 3, 3, padding="same"), nn.ReLU()),
+        (nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"), nn.ReLU()),
+        (Conv2dSame(3, 3, 3, stride=2), nn.ReLU()),
+        (nn.Conv2d(3, 3, 3), nn.Hardswish()),
+    ],
+)
+def test_what_one_pass_can_not_do_stays_as_it_is(conv: nn.Conv2d, act: nn.Module) -> None:
+    assert not ActivatedConv2d.fits(conv, act)
 
 
 def test_a_norm_that_only_looks_adjacent_is_kept() -> None:

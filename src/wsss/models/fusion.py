@@ -1,10 +1,11 @@
-"""Batch norm folded into the convolution before it, for inference."""
+"""Convolution, batch norm and activation in one pass over memory, for inference."""
 
 import copy
 import logging
 from typing import Any
 
 import torch
+from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -12,13 +13,60 @@ __all__ = ["fuse_batchnorm"]
 
 log = logging.getLogger(__name__)
 
+ONE_PASS: dict[type[nn.Module], tuple[str, list[float]]] = {
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+    nn.SiLU: ("swish", []),
+}
+"""Activations that oneDNN applies while a convolution writes its result: name and arguments."""
+
+
+class ActivatedConv2d(nn.Module):
+    """A convolution and its activation, in one pass on a CPU where no gradient is wanted.
+
+    Args:
+        conv: padded with zeros, by numbers of pixels.
+        act: one of `ONE_PASS`.
+    """
+
+    def __init__(self, conv: nn.Conv2d, act: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.act = conv, act
+        self.how, self.arguments = ONE_PASS[type(act)]
+
+    @staticmethod
+    def fits(conv: nn.Conv2d, act: nn.Module) -> bool:
+        """Whether a pair can be joined; not convolutions that pad in a way of their own."""
+        plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros"
+        return plain and not isinstance(conv.padding, str) and type(act) in ONE_PASS
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        conv = self.conv
+        if (
+            maps.device.type != "cpu"
+            or not torch.backends.mkldnn.enabled
+            or torch.is_grad_enabled()
+        ):
+            in_two: torch.Tensor = self.act(conv(maps))
+            return in_two
+        # the operator knows nothing of autocast
+        lower = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if lower else conv.weight.dtype
+        assert conv.bias is not None  # batch norm is folded into it
+        in_one: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
+            maps.to(dtype), conv.weight.to(dtype), conv.bias.to(dtype), conv.padding, conv.stride,
+            conv.dilation, conv.groups, self.how, self.arguments, "",
+        )  # fmt: skip
+        return in_one
+
 
 def fuse_batchnorm(model: Any, example: torch.Tensor) -> Any:
     """A copy of `model` that computes the same with fewer passes over memory.
 
-    A batch norm is folded where it follows a convolution among the children of one module.
-    That is a guess about the data flow, so the result is run once; if its output differs,
-    `model` itself is returned.
+    A batch norm is folded where it follows a convolution among the children of one module, and
+    the activation that timm's batch norm brings along is applied with it. That is a guess about
+    the data flow, so the result is run once; if its output differs, `model` itself is returned.
+    Outputs of the layers inside are no longer those of the original.
 
     Args:
         model: in eval mode; its output has `maps`. One without a batch norm behind a convolution
@@ -34,13 +82,13 @@ def fuse_batchnorm(model: Any, example: torch.Tensor) -> Any:
             if not isinstance(child, nn.modules.batchnorm._BatchNorm):
                 continue
             if isinstance(conv, nn.Conv2d) and conv.out_channels == child.num_features:
-                setattr(parent, name_before, fuse_conv_bn_eval(conv, child))
-                # timm's batch norm brings its activation along
-                rest = [
-                    one
-                    for one in (getattr(child, "drop", None), getattr(child, "act", None))
-                    if one
-                ]
+                conv = fuse_conv_bn_eval(conv, child)
+                rest: list[Any] = []
+                if isinstance(child, BatchNormAct2d):
+                    rest = [child.drop, child.act]
+                    if isinstance(child.drop, nn.Identity) and ActivatedConv2d.fits(conv, rest[1]):
+                        conv, rest = ActivatedConv2d(conv, rest[1]), []
+                setattr(parent, name_before, conv)
                 setattr(parent, name, nn.Sequential(*rest))
                 folded += 1
     if not folded:

@@ -39,9 +39,11 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     model, loss = load_classifier(paths.classifier)
     fabric = make_fabric(params.machine, settings.precision)
     stride = model.backbone.output_stride
-    model = fabric.to_device(fuse_batchnorm(model, torch.rand(1, 3, 4 * stride, 4 * stride)))
     max_pixels = CPU_PIXELS if fabric.device.type == "cpu" else None
     method = CAM_METHODS.build(settings.method)
+    if not method.needs_gradients:  # such a method may look at any layer, which has to be there
+        model = fuse_batchnorm(model, torch.rand(1, 3, 4 * stride, 4 * stride))
+    model = fabric.to_device(model)
     if settings.window:
         together = max_pixels // settings.window**2 if max_pixels else settings.batch_size
         method = SlidingWindow(method, settings.window, settings.window_overlap, together)
