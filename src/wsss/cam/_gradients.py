@@ -79,6 +79,8 @@ def gradient_cams(
     import torch
     from torch.nn import functional
 
+    from wsss.models.pooling import peaks
+
     # Parameters are left out of the graph, so that it begins at the first captured activation.
     wanted_gradient = [parameter.requires_grad for parameter in model.parameters()]
     model.requires_grad_(False)
@@ -99,9 +101,8 @@ def gradient_cams(
     grid = max((tuple(one.shape[1:]) for one in maps.values()), key=lambda size: size[0] * size[1])
     scaled, strengths = [], []
     for one in maps.values():
-        highest = one.amax(dim=(1, 2), keepdim=True)
-        one = one / highest.clamp_min(1e-12)
-        scaled.append(functional.interpolate(one[:, None], grid, mode="bilinear")[:, 0])
+        highest = peaks(one)
+        scaled.append(functional.interpolate((one / highest)[:, None], grid, mode="bilinear")[:, 0])
         strengths.append(highest)
     # A window or scale where the class is weak must not count like one where it is strong.
     mean = torch.stack(scaled).mean(dim=0) * torch.stack(strengths).mean(dim=0)

@@ -43,6 +43,8 @@ class CcamMaps:
     ) -> "tuple[Tensor, Tensor]":
         from torch.nn import functional
 
+        from wsss.models.pooling import peaks
+
         part = model.part("disentangler", "generate_cams.method: ccam")
         output = model(images, with_stages=True)
         logits = part.object_logits(output.stages)
@@ -53,7 +55,7 @@ class CcamMaps:
         maps = maps[rows, columns if maps.shape[1] > 1 else 0]
         if self.settings.with_class_maps:
             cams = output.maps[rows, columns].float().relu()
-            cams = cams / cams.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
+            cams = cams / peaks(cams)
             if cams.shape[1:] != maps.shape[1:]:
                 grid = maps.shape[1:]
                 cams = functional.interpolate(cams[:, None], grid, mode="bilinear")[:, 0]

@@ -113,12 +113,14 @@ class ErasedCam:
     ) -> "tuple[Tensor, Tensor]":
         import torch
 
+        from wsss.models.pooling import peaks
+
         settings = self.settings
         output = model(images)
         maps = output.maps[rows, columns].float().relu()
         if settings.delta >= 1 or not len(rows):
             return maps, output.logits
-        highest = _highest(maps)
+        highest = peaks(maps)
         cams = maps / highest
         blurs = blurred(images, settings.sigma)
         pictures = erase(images[rows], blurs[rows], cams, settings.delta)
@@ -127,15 +129,9 @@ class ErasedCam:
         erased = model(pictures).maps[pairs, columns].float().relu()
         together = add_erased(
             cams,
-            erased / _highest(erased),
+            erased / peaks(erased),
             delta=settings.delta,
             theta=settings.theta,
             compat_overwrite=settings.compat_overwrite,
         )
         return together * highest, output.logits
-
-
-def _highest(maps: "Tensor") -> "Tensor":
-    """(P, 1, 1) maxima to divide by: 1 for a map that is nowhere above 0, which stays empty."""
-    highest = maps.amax(dim=(1, 2), keepdim=True)
-    return highest.where(highest > 0, highest.new_ones(()))

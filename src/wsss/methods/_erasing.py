@@ -68,5 +68,7 @@ def erased_targets(
 
 def _scaled(maps: "Tensor") -> "Tensor":
     """(P, h, w) float32, each divided by its maximum; empty where nothing is above 0."""
+    from wsss.models.pooling import peaks
+
     maps = maps.float().relu()
-    return maps / maps.amax(dim=(1, 2), keepdim=True).clamp_min(1e-12)
+    return maps / peaks(maps)

@@ -38,6 +38,8 @@ MARGIN = 0.2
 """By how much a student's map may exceed its teacher's away from its edges."""
 RADIUS = 3
 """Of the band around edges, in cells."""
+LEAST_PEAK = 1.0
+"""A map whose maximum, a logit, is below it is not stretched up to 1."""
 
 
 def map_loss(
@@ -124,7 +126,7 @@ def boundary_loss(student: "Tensor", teacher: "Tensor", labels: "Tensor") -> "Te
 
     This term is ours: the thesis announces a boundary-aware removal of spurious correlations,
     but its code has none. With M_S and M_T the maps of tagged classes, cut at 0 and divided by
-    their maxima, and E the band around the edges of M_S,
+    their maxima or by LEAST_PEAK, if that is more, and E the band around the edges of M_S,
 
         mean of (1 - E) ReLU(M_S - M_T - MARGIN) over all cells of all tagged maps
         + mean of KL(M_T || M_S) over the cells of E of all tagged maps, 0 if there are none,
@@ -199,6 +201,8 @@ def _gram(channels: "Tensor") -> "Tensor":
 
 
 def _scaled(maps: "Tensor") -> "Tensor":
-    """Maps cut at 0 and divided by their maxima, in [0, 1]."""
+    """Maps cut at 0 and divided by their maxima, in [0, 1]; see `LEAST_PEAK`."""
+    from wsss.models.pooling import peaks
+
     maps = maps.float().relu()
-    return maps / (maps.amax(dim=(2, 3), keepdim=True) + 1e-5)
+    return maps / peaks(maps, LEAST_PEAK)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsss.config.settings import Settings
+from wsss.models.pooling import peaks
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import PARTS
 
@@ -116,7 +117,7 @@ class Pcm(nn.Module):
 def normalised(maps: Tensor) -> Tensor:
     """(B, L, h, w) maps cut at 0 and divided by their maxima: float32 in [0, 1]."""
     maps = maps.float().relu()
-    return maps / maps.amax(dim=(2, 3), keepdim=True).clamp_min(1e-5)
+    return maps / peaks(maps, least=1e-5)
 
 
 def with_background(maps: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""From the map of a class to its logit."""
+"""From the map of a class to one number: its logit, or its peak."""
 
 import torch
 from torch import Tensor
 
 from wsss.config.params import HeadSettings
 
-__all__ = ["pool", "ranked_mean"]
+__all__ = ["peaks", "pool", "ranked_mean"]
 
 
 def pool(maps: Tensor, head: HeadSettings) -> Tensor:
@@ -15,6 +15,27 @@ def pool(maps: Tensor, head: HeadSettings) -> Tensor:
     if head.pooling == "ranked":
         return ranked_mean(maps.flatten(2), head.ranked_decay)
     return maps.mean(dim=(2, 3))
+
+
+def peaks(maps: Tensor, least: float = 1e-12) -> Tensor:
+    """What to divide maps by so that their greatest value is 1.
+
+    Args:
+        maps: (..., h, w), at least 0.
+        least: peaks below it count as this much, so that a map that is nowhere above 0 stays
+            empty, and a loss does not magnify what hardly is there.
+
+    Returns:
+        (..., 1, 1).
+
+    Example:
+        >>> maps = torch.tensor([[[0.0, 4.0]], [[0.5, 0.0]], [[0.0, 0.0]]])
+        >>> (maps / peaks(maps)).tolist()
+        [[[0.0, 1.0]], [[1.0, 0.0]], [[0.0, 0.0]]]
+        >>> (maps / peaks(maps, least=1)).tolist()
+        [[[0.0, 1.0]], [[0.5, 0.0]], [[0.0, 0.0]]]
+    """
+    return maps.amax(dim=(-2, -1), keepdim=True).clamp_min(least)
 
 
 def ranked_mean(values: Tensor, decay: float) -> Tensor:
