@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import NonNegativeFloat
 
@@ -27,6 +27,9 @@ class MethodSettings(Settings):
     """Of the entropy of the predicted class probabilities; 0.02 in Mixup-CAM."""
     concentration_weight: NonNegativeFloat = 0
     """Of the spread of the maps of tagged classes; 0.0002 in Mixup-CAM."""
+
+
+S = TypeVar("S", bound=MethodSettings)
 
 
 class Teacher:
@@ -89,10 +92,11 @@ class Start:
     rng_seed: int
 
 
-class Method(ABC):
+class Method(ABC, Generic[S]):
     """Built from its settings; registered with `METHODS`.
 
     Attributes:
+        settings: its own.
         keep: the epoch whose weights stay: that with the best mean average precision on the
             selection split, or the last, for methods that do not train the classifier's logits.
         rounds: how many times training starts again from the weights of the backbone.
@@ -100,6 +104,9 @@ class Method(ABC):
 
     keep: ClassVar[Literal["best", "last"]] = "best"
     rounds: int = 1
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
 
     def begin(self, start: Start) -> tuple[Settings, ...]:
         """Prepare a round of training.

@@ -22,11 +22,8 @@ class CamSettings(MethodSettings):
 
 
 @METHODS.register(CamSettings)
-class Cam(Method):
+class Cam(Method[CamSettings]):
     """The classification loss on the images as they are (Zhou et al., CVPR 2016)."""
-
-    def __init__(self, settings: CamSettings) -> None:
-        self.settings = settings
 
     def __call__(
         self,

@@ -49,7 +49,7 @@ class CcamSettings(MethodSettings):
 
 
 @METHODS.register(CcamSettings)
-class Ccam(Method):
+class Ccam(Method[CcamSettings]):
     """A map parts each image into two sides, alike over images and unlike one another.
 
     Images without a tag of the data's own classes have no object and take no part; background
@@ -65,9 +65,6 @@ class Ccam(Method):
     """
 
     keep: ClassVar[Literal["best", "last"]] = "last"
-
-    def __init__(self, settings: CcamSettings) -> None:
-        self.settings = settings
 
     def begin(self, start: Start) -> tuple[Settings, ...]:
         from wsss.models.disentangler import DisentanglerSettings

@@ -23,7 +23,7 @@ class ClassTokensSettings(MethodSettings):
 
 
 @METHODS.register(ClassTokensSettings)
-class ClassTokens(Method):
+class ClassTokens(Method[ClassTokensSettings]):
     """The mean of a class token is a logit of its class, next to that of the patches.
 
         L = C(class-token logits, y) + C(patch logits, y)
@@ -36,9 +36,6 @@ class ClassTokens(Method):
         MCTformer (Xu et al., CVPR 2022) and MCTformer+ (2023), without the contrast of class
         tokens that the latter adds.
     """
-
-    def __init__(self, settings: ClassTokensSettings) -> None:
-        self.settings = settings
 
     def begin(self, start: Start) -> tuple[Settings, ...]:
         return (PARTS.settings("class_tokens")(),)

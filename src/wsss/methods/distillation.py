@@ -101,7 +101,7 @@ class DistillationSettings(MethodSettings):
 
 
 @METHODS.register(DistillationSettings)
-class Distillation(Method):
+class Distillation(Method[DistillationSettings]):
     """Teachers are asked about the very images the student sees, and never change.
 
     The student's map is resized to the teacher's grid, bilinearly. Some forms teach nothing of
@@ -113,7 +113,7 @@ class Distillation(Method):
     """
 
     def __init__(self, settings: DistillationSettings) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.teachers: tuple[Teacher, ...] = ()
 
     def begin(self, start: Start) -> tuple[Settings, ...]:

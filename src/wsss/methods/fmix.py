@@ -33,15 +33,12 @@ class FMixSettings(MixSettings):
 
 
 @METHODS.register(FMixSettings)
-class FMix(Method):
+class FMix(Method[FMixSettings]):
     """One binary mask per batch decides which pixels come from the partner.
 
     References:
         FMix (Harris et al., 2020), its masks without soft edges.
     """
-
-    def __init__(self, settings: FMixSettings) -> None:
-        self.settings = settings
 
     def __call__(
         self,

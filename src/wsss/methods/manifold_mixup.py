@@ -28,15 +28,12 @@ class ManifoldMixupSettings(MixSettings):
 
 
 @METHODS.register(ManifoldMixupSettings)
-class ManifoldMixup(Method):
+class ManifoldMixup(Method[ManifoldMixupSettings]):
     """The forward pass goes on with blended features; the maps are those of that pass.
 
     References:
         Manifold Mixup (Verma et al., ICML 2019), which draws shares from Beta(2, 2).
     """
-
-    def __init__(self, settings: ManifoldMixupSettings) -> None:
-        self.settings = settings
 
     def __call__(
         self,

@@ -23,15 +23,12 @@ class MixupSettings(MixSettings):
 
 
 @METHODS.register(MixupSettings)
-class Mixup(Method):
+class Mixup(Method[MixupSettings]):
     """Images blended pixel by pixel, one share per batch.
 
     References:
         Mixup (Zhang et al., ICLR 2018), for CAMs in Mixup-CAM (Chang et al., BMVC 2020).
     """
-
-    def __init__(self, settings: MixupSettings) -> None:
-        self.settings = settings
 
     def __call__(
         self,

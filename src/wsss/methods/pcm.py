@@ -45,7 +45,7 @@ class PcmMethodSettings(CorrelationSettings):
 
 
 @METHODS.register(PcmMethodSettings)
-class Pcm(Method):
+class Pcm(Method[PcmMethodSettings]):
     """Tags teach the sum of a map and its refinement.
 
     T = M + M K is what is pooled to logits, so that the affinities K learn what to add. The
@@ -55,9 +55,6 @@ class Pcm(Method):
     References:
         arXiv 2507.21959; the module is that of SEAM (Wang et al., CVPR 2020).
     """
-
-    def __init__(self, settings: PcmMethodSettings) -> None:
-        self.settings = settings
 
     def begin(self, start: Start) -> tuple[Settings, ...]:
         return (self.settings.part(),)

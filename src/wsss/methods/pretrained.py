@@ -23,15 +23,12 @@ class PretrainedSettings(MethodSettings):
 
 
 @METHODS.register(PretrainedSettings)
-class Pretrained(Method):
+class Pretrained(Method[PretrainedSettings]):
     """The baseline of weights as they come, whose maps the CAM method `pretrained` reads.
 
     The classifier gets the part "pretrained_head". Its own head is a linear probe: batch norm,
     too, keeps what it knows.
     """
-
-    def __init__(self, settings: PretrainedSettings) -> None:
-        self.settings = settings
 
     def begin(self, start: Start) -> tuple[Settings, ...]:
         """Ask for the weights' own head."""

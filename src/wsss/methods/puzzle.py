@@ -26,7 +26,7 @@ class PuzzleSettings(MethodSettings):
 
 
 @METHODS.register(PuzzleSettings)
-class Puzzle(Method):
+class Puzzle(Method[PuzzleSettings]):
     """Quarters show parts of an object that the whole image can do without.
 
         L = C(pool(M), y) + C(pool(M'), y) + alpha mean(|M - M'| y)
@@ -41,9 +41,6 @@ class Puzzle(Method):
     References:
         Puzzle-CAM (Jo and Yu, ICIP 2021), with quarters that touch.
     """
-
-    def __init__(self, settings: PuzzleSettings) -> None:
-        self.settings = settings
 
     def __call__(
         self,

@@ -43,7 +43,7 @@ class SeamSettings(CorrelationSettings):
 
 
 @METHODS.register(SeamSettings)
-class Seam(Method):
+class Seam(Method[SeamSettings]):
     """Equivariance to scale, between plain maps and those of a pixel correlation module.
 
     The maps of both views, of tagged classes and divided by their maxima, are compared on the
@@ -55,9 +55,6 @@ class Seam(Method):
     References:
         SEAM (Wang et al., CVPR 2020). Its code compares maps stretched to the copy's pixels.
     """
-
-    def __init__(self, settings: SeamSettings) -> None:
-        self.settings = settings
 
     def begin(self, start: Start) -> tuple[Settings, ...]:
         return (self.settings.part(),)

@@ -60,11 +60,11 @@ class SubcategorySettings(MethodSettings):
 
 
 @METHODS.register(SubcategorySettings)
-class Subcategory(Method):
+class Subcategory(Method[SubcategorySettings]):
     """A second head learns, for each class of an image, which of the class's clusters it is in."""
 
     def __init__(self, settings: SubcategorySettings) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.rounds = settings.rounds
         self.sub_labels: dict[str, np.ndarray] = {}
         """(sum of K_c,) float32 multi-hot of each training image by name."""

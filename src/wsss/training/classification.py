@@ -77,7 +77,7 @@ def fit_classifier(
             loss is not finite.
     """
     manifest = task.manifest
-    method: Method = METHODS.build(settings.method)
+    method: Method[Any] = METHODS.build(settings.method)
     samples, num_extra = _training_samples(manifest)
     labels = np.zeros((len(samples), manifest.num_fg_classes + num_extra), np.float32)
     for row, sample in enumerate(samples):
@@ -156,7 +156,7 @@ def _score_selection(
 class _Learner(nn.Module):
     """A classifier with its losses inside, so that precision and processes wrap them both."""
 
-    def __init__(self, model: Classifier, method: Method, objective: Objective) -> None:
+    def __init__(self, model: Classifier, method: Method[Any], objective: Objective) -> None:
         super().__init__()
         self.model = model
         self.method, self.objective = method, objective
