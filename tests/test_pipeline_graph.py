@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src/wsss"
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # they show or record results and change none: stages need not run again for them
-WITHOUT_EFFECT = {"progress.py", "report", "tracking", "__init__.py"}
+WITHOUT_EFFECT = {"cores.py", "progress.py", "report", "tracking", "__init__.py"}
 DOCSTRING_ONLY = SOURCE / "stages/__init__.py"
 
 

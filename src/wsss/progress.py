@@ -1,9 +1,11 @@
-"""One progress bar for all long work: rate and time left on a terminal, silence elsewhere."""
+"""What a terminal shows of long work: log lines, and one kind of progress bar."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,7 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-__all__ = ["track"]
+__all__ = ["show_log", "track"]
 
 Item = TypeVar("Item")
 
@@ -28,10 +30,22 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:.1f}/s")
 
 
+def show_log() -> None:
+    """Print what the program logs, plainly and to stderr; of noisy libraries warnings alone."""
+    console = Console(stderr=True)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(message)s",
+        handlers=[RichHandler(console=console, show_path=False, show_time=False, show_level=False)],
+    )
+    for noisy in ("alembic", "mlflow", "timm", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
 def track(
     items: Iterable[Item], description: str, total: int | None = None, size: int = 1
 ) -> Iterator[Item]:
-    """Yield `items` beside a progress bar.
+    """Yield `items` beside a progress bar with rate and time left; silent off a terminal.
 
     Args:
         items: what is worked through.

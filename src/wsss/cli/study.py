@@ -1,6 +1,5 @@
 """`wsss study`: run a table of methods, and write it from the recorded runs."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -26,23 +25,11 @@ def run(
     ] = False,
 ) -> None:
     """Run what is missing, one MLflow run per row and seed, and write docs/results.md."""
-    from rich.console import Console
-    from rich.logging import RichHandler
-
+    from wsss.progress import show_log
     from wsss.study.run import run_study
     from wsss.study.table import write_table
 
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(message)s",
-        handlers=[
-            RichHandler(
-                console=Console(stderr=True), show_path=False, show_time=False, show_level=False
-            )
-        ],
-    )
-    for noisy in ("alembic", "mlflow", "timm", "httpx"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    show_log()
     root = Path()
     plan = read_plan(root, name)
     run_study(root, name, plan, size, rows=row or (), seeds=seeds, ignore_code=ignore_code)

@@ -1,7 +1,6 @@
 """Painted scenes of boats, sheep and balloons with exact masks: the set that needs no download."""
 
 import itertools
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -15,6 +14,7 @@ from pydantic import Field, PositiveInt
 
 from wsss.artifacts import write_label_png
 from wsss.config.settings import Settings
+from wsss.cores import usable_cores
 from wsss.data._base import RawDataset, RawSample
 from wsss.data._scenery import Canvas, balloon, boat, scenery, sheep, tree
 from wsss.progress import track
@@ -69,15 +69,9 @@ class Synthetic:
         return RawDataset(CLASS_NAMES, splits, [])
 
 
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _spread(work: "partial[RawSample]", jobs: list[tuple[str, int]]) -> Iterator[RawSample]:
     """Do the jobs in order, in processes where that pays for starting them."""
-    cores = _usable_cores()
+    cores = usable_cores()
     if cores == 1 or len(jobs) < _MIN_JOBS:
         yield from map(work, jobs)
         return

@@ -1,6 +1,5 @@
 """Binary masks to image tags by tiling, for sets in which every image shows the class."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -12,6 +11,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from wsss.artifacts import read_label_png, write_label_png
 from wsss.config.settings import Settings
+from wsss.cores import usable_cores
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
 from wsss.data.images import BadImageError, list_images, open_rgb
 from wsss.data.splits import hold_out, subset
@@ -83,7 +83,7 @@ class Tiles:
         jobs = [(split, one) for split, found in images.items() for one in found]
         splits: dict[str, list[RawSample]] = {split: [] for split in images}
         cut = partial(_cut, settings, scratch)
-        with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:
+        with ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool:
             results = track(pool.map(lambda job: cut(*job), jobs), "tiles", len(jobs))
             for (split, _), found in zip(jobs, results, strict=True):
                 if isinstance(found, Problem):

@@ -1,8 +1,8 @@
 """How many threads a call uses when it does not say."""
 
-import os
-
 import numpy as np
+
+from wsss.cores import usable_cores
 
 _MOST_THREADS = 256  # that the core starts
 _default: int | None = None
@@ -12,9 +12,7 @@ def get_num_threads() -> int:
     """The number of threads used where `num_threads` is None: as set, or the usable cores."""
     if _default is not None:
         return _default
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return usable_cores()
 
 
 def set_num_threads(num_threads: int | None) -> None:

@@ -1,6 +1,5 @@
 """Scoring the files of one split: images in parallel, counts added up in order."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from wsss.artifacts import Sample, read_label_png, read_score_map
+from wsss.cores import usable_cores
 from wsss.evaluate.confusion import confusion_matrix
 from wsss.evaluate.curves import ThresholdCurve, score_histogram
 from wsss.evaluate.ground_truth import read_ground_truth
@@ -130,7 +130,7 @@ def _in_parallel(score: Callable[[Sample], Result], samples: Sequence[Sample]) -
     """Results in the order of the samples that have masks, a bounded number under way."""
     todo = [sample for sample in samples if sample.mask is not None]
     upcoming = iter(track(todo, "scoring"))
-    threads = min(os.cpu_count() or 1, 16)
+    threads = min(usable_cores(), 16)
     with ThreadPoolExecutor(threads) as pool:
         while chunk := list(islice(upcoming, 16 * threads)):
             yield from pool.map(score, chunk)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.logging import RichHandler
 
 from wsss.artifacts import atomic_path, write_json
 from wsss.config.params import Params, load_params
+from wsss.progress import show_log
 from wsss.tracking import Tracker, open_tracker
 
 __all__ = ["Paths", "Run", "execute", "report_training"]
@@ -119,13 +119,7 @@ def execute(name: str, run: Run, upstream: tuple[str, ...] = ()) -> None:
     anything else is a bug and keeps its traceback.
     """
     console = Console(stderr=True)
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(message)s",
-        handlers=[RichHandler(console=console, show_path=False, show_time=False, show_level=False)],
-    )
-    for noisy in ("alembic", "mlflow", "timm", "httpx"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    show_log()
     paths = Paths(Path())  # not DVC_ROOT: in a queued experiment that is another folder
     try:
         params = load_params(paths.root / "params.yaml")

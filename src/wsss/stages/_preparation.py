@@ -1,7 +1,6 @@
 """Preparing images one by one: what prepare_data does to each, in threads, and resumed."""
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from wsss.artifacts import Sample, fingerprint
 from wsss.artifacts.files import atomic_path
+from wsss.cores import usable_cores
 from wsss.data import Problem, RawSample
 from wsss.data.images import BadImageError, prepare_image
 from wsss.evaluate.ground_truth import check_mask, map_mask_values
@@ -49,7 +49,7 @@ class Preparation:
         jobs = [(split, one) for split, samples in lists.items() for one in samples]
         prepared: dict[str, list[Sample]] = {split: [] for split in lists}
         with (
-            ThreadPoolExecutor(_threads()) as pool,
+            ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool,
             closing(pool.map(lambda job: self._row(job[1], done), jobs)) as rows,  # type: ignore[type-var]
             self.journal.open("a", encoding="utf-8") as journal,
         ):
@@ -114,10 +114,6 @@ class Preparation:
                 except json.JSONDecodeError:
                     continue  # the line that was being written when the run was killed
                 yield row["name"], row
-
-
-def _threads() -> int:
-    return min(8, (os.cpu_count() or 1) + 1)
 
 
 def _stamp(path: Path | None) -> list[int]:

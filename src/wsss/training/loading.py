@@ -5,7 +5,6 @@ epoch to the workers with every index, so neither their number nor their age mat
 """
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from torchvision.transforms import v2
 
 from wsss.artifacts import IGNORE_INDEX, Sample, read_label_png
 from wsss.config.params import AugmentSettings, MachineSettings
+from wsss.cores import usable_cores
 from wsss.seeding import derive_seed, generator
 from wsss.training.same_size import normalise, resized
 
@@ -38,8 +38,7 @@ def num_workers(machine: MachineSettings) -> int:
     """Processes that load images: as set, or one per usable core and at most 8."""
     if machine.num_workers != "auto":
         return machine.num_workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, 8)
+    return min(usable_cores(), 8)
 
 
 @dataclass(frozen=True)
