@@ -55,9 +55,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list
 
 
 def go(root: Path, seed: int = 0, *, ignore_code: bool = False, **values: Any) -> dict[str, float]:
-    params = parse_params(VALUES | values | {"base": {"rng_seed": 7 + seed}})
-    tags = {"study": "s", "size": "tiny", "row": "cam", "seed": str(seed)}
-    return run.run_row(root, params, tags, ignore_code=ignore_code)
+    params = parse_params(VALUES | values | {"base": {"rng_seed": 7}})
+    tags = {"study": "s", "size": "tiny", "row": "cam"}
+    code = run.code_hashes(root)
+    return run.run_row(root, params, tags, code, seed=seed, ignore_code=ignore_code)
 
 
 NAMES = [one.name for one in run.STAGES]

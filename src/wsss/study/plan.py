@@ -70,7 +70,7 @@ def read_plan(root: Path, name: str) -> Plan:
     return plan
 
 
-def row_params(root: Path, plan: Plan, row: str, size: str, seed: int) -> Params:
+def row_params(root: Path, plan: Plan, row: str, size: str) -> Params:
     """The settings of one row.
 
     Args:
@@ -78,7 +78,6 @@ def row_params(root: Path, plan: Plan, row: str, size: str, seed: int) -> Params
         plan: the study.
         row: a name in its rows.
         size: a name in its sizes.
-        seed: added to base.rng_seed.
 
     Raises:
         ConfigError: the recipe, the row or the size does not exist, or a value does not fit.
@@ -87,11 +86,9 @@ def row_params(root: Path, plan: Plan, row: str, size: str, seed: int) -> Params
         raise ConfigError(f"the study has no size '{size}'; {did_you_mean(size, plan.sizes)}")
     recipes = root / "recipes"
     settings: Mapping[str, Any] = plan.common | plan.sizes[size] | plan.rows[row].set
-    params = recipe_params(
+    return recipe_params(
         load_yaml(read_text(root / "params.yaml"), "params.yaml"),
         Recipe.read(recipes, plan.rows[row].recipe),
         Recipe.read(recipes, BASE_RECIPE),
         settings,
     )
-    base = params.base.model_copy(update={"rng_seed": params.base.rng_seed + seed})
-    return params.model_copy(update={"base": base})

@@ -25,7 +25,7 @@ from wsss.stages._base import Paths
 from wsss.study.plan import Plan, row_params
 from wsss.tracking import Tracker, open_tracker, tracking_uri
 
-__all__ = ["run_row", "run_study"]
+__all__ = ["code_hashes", "run_row", "run_study"]
 
 log = logging.getLogger(__name__)
 
@@ -161,26 +161,42 @@ def run_study(
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(root)  # rows have folders of their own
     chosen = rows or tuple(plan.rows)
     jobs = [
-        (row, seed, row_params(root, plan, row, size, seed))
+        (row, seed, row_params(root, plan, row, size))
         for seed in range(seeds)
         for row in chosen
         if seed == 0 or row in (plan.repeated or plan.rows)
     ]
+    code = code_hashes(root)
     for at, (row, seed, params) in enumerate(jobs, 1):
         log.info("row %d of %d: %s, seed %d", at, len(jobs), row, seed)
-        tags = {"study": name, "size": size, "row": row, "seed": str(seed)}
-        run_row(root, params, tags, ignore_code=ignore_code)
+        tags = {"study": name, "size": size, "row": row}
+        run_row(root, params, tags, code, seed=seed, ignore_code=ignore_code)
+
+
+def code_hashes(root: Path) -> dict[str, str]:
+    """For each stage, a hash of the code that dvc.yaml lists for it."""
+    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return {stage.name: _code(stages[stage.name], root) for stage in STAGES}
 
 
 def run_row(
-    root: Path, params: Params, tags: Mapping[str, str], *, ignore_code: bool = False
+    root: Path,
+    params: Params,
+    tags: Mapping[str, str],
+    code: Mapping[str, str],
+    *,
+    seed: int = 0,
+    ignore_code: bool = False,
 ) -> dict[str, float]:
     """Run the stages of one row that are not done, and record the row as one MLflow run.
 
     Args:
         root: the project.
         params: of the row.
-        tags: of its MLflow run; "row" and "seed" name it.
+        tags: of its MLflow run; "row" and "size" name it.
+        code: `code_hashes` of what is running.
+        seed: added to base.rng_seed for all stages but prepare_data: all seeds share the data, so
+            that a spread is that of training.
         ignore_code: see `run_study`.
 
     Returns:
@@ -192,30 +208,28 @@ def run_row(
     keys: dict[str, str] = {}
     named: dict[str, str] = {}
     panels: list[Path] = []
-    # all seeds share the data of the first, so that a spread is that of training
-    seed = int(tags["seed"])
+    base = params.base.model_copy(update={"rng_seed": params.base.rng_seed + seed})
+    seeded = params.model_copy(update={"base": base})
     for stage in STAGES:
-        own = params
-        if stage.name == "prepare_data" and seed:
-            base = params.base.model_copy(update={"rng_seed": params.base.rng_seed - seed})
-            own = params.model_copy(update={"base": base})
+        own = params if stage.name == "prepare_data" else seeded
         reads = [_plain(one) for one in stage.reads(own)]
         key = fingerprint(stage.name, reads, sorted((k, keys[k]) for k in stage.takes))
         place = results / f"{stage.name}-{key[:16]}"
-        done = _run_stage(stage, own, place, made, root, ignore_code)
+        done = _run_stage(stage, own, place, made, code[stage.name], ignore_code)
         for out in stage.makes:
             made[out], keys[out] = place, key
         found |= {f"{stage.name}/{k}": one for k, one in done["metrics"].items()}
         named |= {k: one for k, one in done["tags"].items() if not k.startswith("protocol.")}
         if stage.name == "evaluate_refined":
             panels = sorted((place / "reports").glob("**/panel.png"))
-    folder = results / "rows" / "-".join([tags["size"], tags["row"], tags["seed"]])
+    folder = results / "rows" / "-".join([tags["size"], tags["row"], str(seed)])
     folder.mkdir(parents=True, exist_ok=True)
-    own_tags = dict(tags) | named | {"cam_method": params.generate_cams.method.name}  # type: ignore[attr-defined]
-    own_tags["mlflow.runName"] = f"{tags['study']} {tags['size']} {tags['row']} {tags['seed']}"
+    own_tags = dict(tags) | named | {"seed": str(seed)}
+    own_tags["cam_method"] = params.generate_cams.method.name  # type: ignore[attr-defined]
+    own_tags["mlflow.runName"] = f"{tags['study']} {tags['size']} {tags['row']} {seed}"
     record, key = folder / "recorded.json", fingerprint(found, own_tags)
     if not record.exists() or read_json(record)["key"] != key:
-        with open_tracker("train_classifier", params, folder, tags=own_tags) as tracker:
+        with open_tracker("train_classifier", seeded, folder, tags=own_tags) as tracker:
             tracker.metrics(found)
             for panel in panels:
                 tracker.artifact(panel)
@@ -224,13 +238,13 @@ def run_row(
 
 
 def _run_stage(
-    stage: Stage, params: Params, place: Path, made: Mapping[str, Path], root: Path, ignore: bool
+    stage: Stage, params: Params, place: Path, made: Mapping[str, Path], own_code: str, ignore: bool
 ) -> dict[str, Any]:
     """Run one stage in its own folder, unless it is done; what it recorded."""
     record = place / "done.json"
     sources = {made[out] for out in stage.takes}
     upstream = [read_json(one / "done.json")["code"] for one in sources]
-    code = fingerprint(_code(stage.name, root), sorted(upstream))
+    code = fingerprint(own_code, sorted(upstream))
     if record.exists():
         done: dict[str, Any] = read_json(record)
         if ignore or done["code"] == code:
@@ -259,9 +273,8 @@ def _plain(value: Any) -> Any:
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
-def _code(stage: str, root: Path) -> str:
-    """A hash of the code that dvc.yaml lists for a stage."""
-    body = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
+def _code(body: Mapping[str, Any], root: Path) -> str:
+    """A hash of the code that a stage of dvc.yaml lists."""
     deps = [root / one for one in body.get("do", body)["deps"] if str(one).startswith("src/")]
     files = [
         file
