@@ -323,7 +323,7 @@ def test_a_killed_run_is_continued(project, monkeypatch, kill_at):
         return prepare_image(source, folder, name)
 
     monkeypatch.setattr(_preparation, "prepare_image", dying)
-    monkeypatch.setattr(_preparation, "_threads", lambda: 1)
+    monkeypatch.setattr(_preparation, "usable_cores", lambda: 0)  # one thread
     with pytest.raises(KeyboardInterrupt):
         project.run()
     assert project.untouched()
