@@ -57,8 +57,8 @@ docker-lint: setup
 	PG_PASSWORD=x MLFLOW_ADMIN_PASSWORD=x MLFLOW_WORKER_PASSWORD=x MLFLOW_SECRET_KEY=x \
 		podman-compose --dry-run -f docker/compose.yaml config >/dev/null
 
-study: setup  ## make study SIZE=small SEEDS=1: every method on the same data, into docs/results.md
-	wsss study run classifiers --size $(or $(SIZE),small) --seeds $(or $(SEEDS),1)
+study: setup  ## make study STUDY=classifiers SIZE=small SEEDS=1: methods on the same data, into docs/results.md
+	wsss study run $(or $(STUDY),classifiers) --size $(or $(SIZE),small) --seeds $(or $(SEEDS),1)
 
 bench: setup .venv/.peer  ## ours beside the peers, in one run, as ratios
 	python benchmarks/densecrf.py
@@ -66,6 +66,8 @@ bench: setup .venv/.peer  ## ours beside the peers, in one run, as ratios
 	python benchmarks/cam_storage.py
 	python benchmarks/fmix.py
 	python benchmarks/cam.py
+	python benchmarks/refine.py
+	python benchmarks/random_walk.py
 
 # Programs that build the native module anew, below build/hardening and one compiler at a time; .venv
 # is used, and left as it is. VARIANTS: some of dispatch, baseline, scalar and thread.

@@ -18,6 +18,8 @@ common:
 sizes:
   tiny: {train_classifier.epochs: 1}
   small: {}
+columns: {CAM: {metric: evaluate_cams/val/mean_iou}}
+compared: CAM
 baseline: plain
 repeated: [plain]
 rows:
@@ -53,6 +55,7 @@ def test_later_layers_win(root: Path, plan: Plan) -> None:
     ("old", "new", "message"),
     [
         ("baseline: plain", "baseline: plane", r"names the row 'plane'; did you mean 'plain'\?"),
+        ("compared: CAM", "compared: CAN", r"compares the column 'CAN'; did you mean 'CAM'\?"),
         ("repeated: [plain]", "repeated: [maxed]", r"names the row 'maxed'"),
         ("sizes:", "size:", r"no key 'size'; did you mean 'sizes'\?"),
         ("recipe: synthetic_cam,", "recipes: synthetic_cam,", r"rows.mixed"),
@@ -62,6 +65,14 @@ def test_what_does_not_fit_is_named(root: Path, old: str, new: str, message: str
     (root / FOLDER / "two.yaml").write_text(TEXT.replace(old, new))
     with pytest.raises(ConfigError, match=message):
         read_plan(root, "two")
+
+
+def test_a_study_has_what_it_extends(root: Path, plan: Plan) -> None:
+    text = TEXT[: TEXT.index("common:")] + TEXT[TEXT.index("columns:") :]
+    (root / FOLDER / "more.yaml").write_text(f"extends: two\ncommon: {{a.b: 1}}\n{text}")
+    more = read_plan(root, "more")
+    assert more.common == plan.common | {"a.b": 1}
+    assert more.sizes == plan.sizes
 
 
 def test_unknown_names_are_refused(root: Path, plan: Plan) -> None:
@@ -95,3 +106,7 @@ def test_rows_of_the_classifiers_differ_in_the_method_alone() -> None:
     for row in plan.rows:
         own_network = row in ("vit", "transcam", "class_tokens")
         assert shared(row, own_network=own_network) == shared("cam", own_network=own_network), row
+        params = row_params(ROOT, plan, row, "small")
+        for teacher in params.train_teachers.values():
+            own = {"method": teacher.method, "start_from": teacher.start_from}
+            assert teacher == params.train_classifier.model_copy(update=own), row

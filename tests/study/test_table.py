@@ -1,9 +1,13 @@
 """The page shows what was recorded: means and spreads over seeds, and what beats the baseline."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from wsss.study.plan import Plan, Row
-from wsss.study.table import Result, render
+from wsss.study import table
+from wsss.study.plan import Column, Plan, Row
+from wsss.study.table import Result, render, write_table
 
 CAM = "evaluate_cams/val/mean_iou"
 
@@ -15,7 +19,15 @@ def result(*cams: float) -> Result:
 @pytest.fixture
 def plan() -> Plan:
     rows = {name: Row(recipe="synthetic_cam") for name in ("cam", "better", "luckier", "once")}
-    return Plan(title="Title", sizes={"small": {"a.b": 1}, "full": {}}, baseline="cam", rows=rows)
+    columns = {
+        "mAP": Column(metric="train_classifier/best_val_map", score=True),
+        "CAM": Column(metric=CAM, score=True),
+        "images/s": Column(metric="generate_cams/images_per_second"),
+    }
+    sizes: dict[str, dict[str, Any]] = {"small": {"a.b": 1}, "full": {}}
+    return Plan(
+        title="Title", sizes=sizes, columns=columns, compared="CAM", baseline="cam", rows=rows
+    )
 
 
 def cells(page: str, row: str) -> list[str]:
@@ -27,7 +39,7 @@ def test_means_and_spreads(plan: Plan) -> None:
     page = render("s", plan, {"small": {"cam": result(0.40, 0.42, 0.44), "once": result(0.3)}})
     assert cells(page, "cam")[2] == "**0.420 ± 0.020**"
     assert cells(page, "once")[2] == "0.300"
-    assert cells(page, "once")[6] == "12.3"
+    assert cells(page, "once")[3] == "12.3"
     assert cells(page, "once")[1] == ""
     assert "`a.b: 1`" in page
     assert "full" not in page.replace("make study", "")
@@ -51,3 +63,23 @@ def test_better_is_above_every_seed_of_the_baseline(plan: Plan) -> None:
 def test_one_seed_compares_nothing(plan: Plan) -> None:
     page = render("s", plan, {"small": {"cam": result(0.4), "better": result(0.5)}})
     assert "With every seed" not in page
+
+
+def test_sections_of_other_studies_stay(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docs").mkdir()
+    found = {"first": 0.1, "second": 0.2}
+
+    def read(root: Path, study: str) -> Any:
+        return {"small": {"cam": result(found[study])}}
+
+    monkeypatch.setattr(table, "read_results", read)
+    for study in ("second", "first"):
+        write_table(tmp_path, study, plan)
+    found["second"] = 0.3
+    path = write_table(tmp_path, "second", plan)
+    page = path.read_text()
+    assert page.count("# Title") == 2 and page.count("## Size") == 2
+    assert page.index("0.100") < page.index("0.300")
+    assert "0.200" not in page

@@ -12,7 +12,7 @@ from wsss.config.recipes import BASE_RECIPE, Recipe, recipe_params
 from wsss.config.settings import ConfigError, Settings, explain
 from wsss.config.yaml_text import load_yaml, read_text
 
-__all__ = ["FOLDER", "Plan", "Row", "read_plan", "row_params"]
+__all__ = ["FOLDER", "Column", "Plan", "Row", "read_plan", "row_params"]
 
 FOLDER = "recipes/studies"
 """Where studies are described, one YAML file each, below the project's root."""
@@ -29,18 +29,31 @@ class Row(Settings):
     """What the table says beside it."""
 
 
+class Column(Settings):
+    """One column of the table."""
+
+    metric: str
+    """Of a stage, as "evaluate_cams/val/mean_iou"."""
+    score: bool = False
+    """Higher is better: three digits, the spread over seeds, and the best one in bold."""
+
+
 class Plan(Settings):
     """A study, as in its YAML file."""
 
     title: str
+    extends: str = ""
+    """Another study, whose common keys and sizes this one has, too, where it does not say them."""
     about: str = ""
     """A paragraph above the table."""
     common: dict[str, Any] = Field(default={})
     """Dotted keys of params.yaml that all rows share, over what their recipes say."""
     sizes: dict[str, dict[str, Any]] = Field(min_length=1)
     """Further dotted keys by size, such as the number of images and epochs."""
-    score: str = "mean_iou"
-    """What evaluate reports and the table shows, such as mean_iou_frequent."""
+    columns: dict[str, Column] = Field(min_length=1)
+    """What the table shows of each row, by heading."""
+    compared: str
+    """The heading of the column in which rows are compared with the baseline."""
     baseline: str
     """The row that the others are compared with."""
     repeated: tuple[str, ...] = ()
@@ -60,6 +73,10 @@ def read_plan(root: Path, name: str) -> Plan:
         raise ConfigError(f"no study is named '{name}'; {did_you_mean(name, known)}")
     path = folder / f"{name}.yaml"
     values = load_yaml(read_text(path), str(path))
+    if isinstance(values, dict) and values.get("extends"):
+        base = read_plan(root, values["extends"])
+        values["common"] = base.common | (values.get("common") or {})
+        values.setdefault("sizes", base.sizes)
     try:
         plan = Plan.model_validate(values)
     except ValidationError as error:
@@ -67,6 +84,9 @@ def read_plan(root: Path, name: str) -> Plan:
     for row in (plan.baseline, *plan.repeated):
         if row not in plan.rows:
             raise ConfigError(f"{path} names the row '{row}'; {did_you_mean(row, plan.rows)}")
+    if plan.compared not in plan.columns:
+        hint = did_you_mean(plan.compared, plan.columns)
+        raise ConfigError(f"{path} compares the column '{plan.compared}'; {hint}")
     return plan
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -16,8 +16,11 @@ from wsss.config.params import Params
 from wsss.stages import (
     evaluate,
     generate_cams,
+    generate_further_cams,
+    make_proposals,
     prepare_data,
     refine_cams,
+    train_affinities,
     train_classifier,
     train_teachers,
 )
@@ -32,7 +35,12 @@ log = logging.getLogger(__name__)
 RESULTS = ".study"
 """The folder, below the project's root, that holds what stages made."""
 
+CHAIN = "studied"
+"""The chain of params.yaml that a study runs and scores."""
+
 IMAGES = ("data/images", "data/masks")
+HELPS = ("data/further_cams", "data/proposals", "models/affinities")
+"""What refiners may need."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,8 @@ class Stage:
         reads: the sections of params.yaml it depends on.
         takes: outs of earlier stages, by path.
         makes: its own outs.
-        scored_only: whether it gets a manifest without training images.
+        images: whether it gets the images of "all" splits, or only those that are "scored", which
+            leaves out the training images.
     """
 
     name: str
@@ -53,7 +62,17 @@ class Stage:
     reads: Callable[[Params], Any]
     takes: tuple[str, ...]
     makes: tuple[str, ...]
-    scored_only: bool = False
+    images: Callable[[Params], Literal["all", "scored"]] = lambda _: "all"
+
+
+def _scored(params: Params) -> Literal["all", "scored"]:
+    del params
+    return "scored"
+
+
+def _for_affinities(params: Params) -> Literal["all", "scored"]:
+    """Maps of training images are what affinity networks learn from."""
+    return "all" if params.train_affinities else "scored"
 
 
 STAGES = (
@@ -84,7 +103,7 @@ STAGES = (
         lambda params: [params.generate_cams],
         (*IMAGES, "data/splits", "models/classifier"),
         ("data/cams",),
-        scored_only=True,
+        _for_affinities,
     ),
     Stage(
         "evaluate_cams",
@@ -92,23 +111,46 @@ STAGES = (
         lambda params: [params.evaluate],
         (*IMAGES, "data/splits", "data/cams"),
         (),
-        scored_only=True,
+        _scored,
+    ),
+    Stage(
+        "generate_further_cams",
+        generate_further_cams.run,
+        lambda params: [*params.further_cams.items()],
+        (*IMAGES, "data/splits", "models/classifier", "models/teachers"),
+        ("data/further_cams",),
+        _scored,
+    ),
+    Stage(
+        "make_proposals",
+        make_proposals.run,
+        lambda params: [*params.make_proposals.items()],
+        (*IMAGES, "data/splits"),
+        ("data/proposals",),
+        _scored,
+    ),
+    Stage(
+        "train_affinities",
+        train_affinities.run,
+        lambda params: [*params.train_affinities.items(), params.base.rng_seed],
+        (*IMAGES, "data/splits", "data/cams"),
+        ("models/affinities",),
     ),
     Stage(
         "refine_cams",
-        partial(refine_cams.run, chain="crf"),
-        lambda params: list(params.refine.chains["crf"]),
-        (*IMAGES, "data/splits", "data/cams"),
+        partial(refine_cams.run, chain=CHAIN),
+        lambda params: list(params.refine.chains[CHAIN]),
+        (*IMAGES, "data/splits", "data/cams", *HELPS),
         ("data/refined",),
-        scored_only=True,
+        _scored,
     ),
     Stage(
         "evaluate_refined",
-        partial(evaluate.run, target="refined", chain="crf"),
+        partial(evaluate.run, target="refined", chain=CHAIN),
         lambda params: [params.evaluate],
         (*IMAGES, "data/splits", "data/cams", "data/refined"),
         (),
-        scored_only=True,
+        _scored,
     ),
 )
 
@@ -212,7 +254,7 @@ def run_row(
     seeded = params.model_copy(update={"base": base})
     for stage in STAGES:
         own = params if stage.name == "prepare_data" else seeded
-        reads = [_plain(one) for one in stage.reads(own)]
+        reads = [stage.images(own), *(_plain(one) for one in stage.reads(own))]
         key = fingerprint(stage.name, reads, sorted((k, keys[k]) for k in stage.takes))
         place = results / f"{stage.name}-{key[:16]}"
         done = _run_stage(stage, own, place, made, code[stage.name], ignore_code)
@@ -254,7 +296,7 @@ def _run_stage(
     for out in stage.takes:
         link = place / out
         link.parent.mkdir(parents=True, exist_ok=True)
-        if stage.scored_only and out == "data/splits":
+        if stage.images(params) == "scored" and out == "data/splits":
             whole = Manifest.read(made[out] / out)
             replace(whole, splits=whole.splits | {"train": ()}).write(link)
         elif not link.is_symlink():

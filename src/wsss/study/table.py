@@ -1,5 +1,6 @@
 """docs/results.md: the recorded runs of a study as tables."""
 
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -69,56 +70,69 @@ def read_results(root: Path, study: str) -> dict[str, dict[str, Result]]:
 
 
 def write_table(root: Path, study: str, plan: Plan) -> Path:
-    """Write docs/results.md from what MLflow has. Raises ValueError where it has nothing."""
+    """Write the section of a study in docs/results.md from what MLflow has.
+
+    Sections of other studies stay as they are.
+
+    Raises:
+        ValueError: MLflow has nothing of it.
+    """
     results = read_results(root, study)
     if not results:
         raise ValueError(
             f"no finished run of the study '{study}' is recorded; run `wsss study run` first"
         )
     path = root / "docs" / "results.md"
+    sections = _sections(path.read_text(encoding="utf-8")) if path.exists() else {}
+    sections[study] = render(study, plan, results)
     with atomic_path(path) as temporary:
-        temporary.write_text(render(study, plan, results), encoding="utf-8")
+        page = "\n".join(sections[name] for name in sorted(sections))
+        temporary.write_text(page, encoding="utf-8")
     return path
+
+
+def _sections(page: str) -> dict[str, str]:
+    """The text of each study of a page, by name."""
+    parts = re.split(r"^(?=<!-- study: \w+ -->$)", page, flags=re.MULTILINE)
+    return {part.split()[2]: part.rstrip() + "\n" for part in parts if part.startswith("<!-- st")}
 
 
 def render(study: str, plan: Plan, results: Mapping[str, Mapping[str, Result]]) -> str:
     """The page as Markdown."""
-    lines = [f"# {plan.title}", "", *([plan.about.strip(), ""] if plan.about else [])]
+    lines = [
+        f"<!-- study: {study} -->",
+        f"# {plan.title}",
+        "",
+        *([plan.about.strip(), ""] if plan.about else []),
+    ]
     for size in (one for one in plan.sizes if one in results):
         rows = results[size]
         settings = ", ".join(f"`{key}: {value}`" for key, value in plan.sizes[size].items())
         lines += [f"## Size `{size}`", "", f"{settings}.", ""]
-        lines += [f"`make study SIZE={size}` runs what is missing and writes this page.", ""]
+        command = f"make study STUDY={study} SIZE={size}"
+        lines += [f"`{command}` runs what is missing and writes this section.", ""]
         lines += _table(plan, rows)
         lines += ["", *_comparison(plan, rows), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _table(plan: Plan, rows: Mapping[str, Result]) -> list[str]:
-    columns = {
-        "mAP": "train_classifier/best_val_map",
-        "CAM": f"evaluate_cams/val/{plan.score}",
-        "θ": "evaluate_cams/threshold",
-        "+ CRF": f"evaluate_refined/val/{plan.score}",
-        "train images/s": "train_classifier/images_per_second",
-        "CAM images/s": "generate_cams/images_per_second",
-    }
     lines = [
-        f"| row | {' | '.join(columns)} | weights | |",
-        f"|---|{'---:|' * len(columns)}---|---|",
+        f"| row | {' | '.join(plan.columns)} | weights | |",
+        f"|---|{'---:|' * len(plan.columns)}---|---|",
     ]
     best = {
-        name: max((one.mean(key) or 0 for one in rows.values()), default=0)
-        for name, key in columns.items()
-        if name in ("mAP", "CAM", "+ CRF")
+        name: max((one.mean(column.metric) or 0 for one in rows.values()), default=0)
+        for name, column in plan.columns.items()
+        if column.score
     }
     for row in (one for one in plan.rows if one in rows):
         result = rows[row]
         cells = []
-        for name, key in columns.items():
-            value = result.mean(key)
+        for name, column in plan.columns.items():
+            value = result.mean(column.metric)
             text = "" if value is None else f"{value:.3f}" if name in best else f"{value:.3g}"
-            values = result.metrics.get(key, [])
+            values = result.metrics.get(column.metric, [])
             if name in best and len(values) > 1:
                 text += f" ± {statistics.stdev(values):.3f}"
             cells.append(f"**{text}**" if name in best and value == best[name] else text)
@@ -130,7 +144,7 @@ def _table(plan: Plan, rows: Mapping[str, Result]) -> list[str]:
 
 def _comparison(plan: Plan, rows: Mapping[str, Result]) -> Sequence[str]:
     """Which rows beat the baseline by more than the spread over seeds."""
-    key = f"evaluate_cams/val/{plan.score}"
+    key = plan.columns[plan.compared].metric
     base = rows.get(plan.baseline)
     values = base.metrics.get(key, []) if base else []
     if len(values) < 2:
