@@ -1,0 +1,69 @@
+"""Train the networks that the refiners affinity_net and irn walk with; without any, do nothing."""
+
+import shutil
+from typing import Any
+
+from wsss.artifacts import (
+    Manifest,
+    Staging,
+    fingerprint,
+    read_json,
+    source_fingerprint,
+    write_json,
+)
+from wsss.config.params import Params
+from wsss.models.affinity_net import save_network
+from wsss.stages._base import Paths, execute
+from wsss.tracking import Tracker
+from wsss.training.affinity import AffinityTask, fit_affinity
+from wsss.training.loop import make_fabric
+
+
+def run(params: Params, paths: Paths, tracker: Tracker) -> None:
+    """Read data/images, data/splits and data/cams; write models/affinities/<name> and the report.
+
+    A network whose settings, CAMs and code are as they were is not trained again.
+    """
+    rng_seed = params.base.rng_seed
+    paths.affinities.mkdir(parents=True, exist_ok=True)
+    for old in paths.affinities.iterdir():
+        if old.name not in params.train_affinities and not old.name.startswith("."):
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    report: dict[str, Any] = {}
+    for name, settings in params.train_affinities.items():
+        out = paths.affinities / name
+        key = fingerprint(
+            settings.model_dump(mode="json"),
+            rng_seed,
+            source_fingerprint(),
+            files=[paths.splits, paths.cams],
+        )
+        known = out / "training.json"
+        if not known.exists() or read_json(known)["key"] != key:
+            with Staging(out, key) as staging:
+                task = AffinityTask(
+                    Manifest.read(paths.splits),
+                    paths.images,
+                    paths.cams,
+                    params.machine,
+                    rng_seed,
+                    make_fabric(params.machine, settings.precision),
+                    staging.path,
+                    tracker,
+                    f"{name}_",
+                )
+                model, fitted = fit_affinity(settings, task)
+                tracker.tags({f"weights_{name}": model.backbone.weights_source})
+                save_network(model, staging.path)
+                last = fitted.history[-1]
+                values = {k: round(value, 6) for k, value in last.items() if k != "epoch"}
+                write_json(staging.path / "training.json", {"key": key, **values})
+                if fitted.images_per_second:
+                    tracker.metrics({f"{name}_images_per_second": fitted.images_per_second})
+        report[name] = {k: value for k, value in read_json(known).items() if k != "key"}
+        tracker.metrics({f"{name}_last_{k}": value for k, value in report[name].items()})
+    write_json(paths.report("train_affinities"), report)
+
+
+if __name__ == "__main__":
+    execute("train_affinities", run, upstream=("data/images", "data/splits", "data/cams"))
