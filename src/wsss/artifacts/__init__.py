@@ -3,6 +3,7 @@
 from wsss.artifacts.files import atomic_path, read_json, write_json
 from wsss.artifacts.label_png import IGNORE_INDEX, palette, read_label_png, write_label_png
 from wsss.artifacts.manifest import SPLITS, Manifest, Sample, read_image
+from wsss.artifacts.proposals import Proposals, read_proposals, write_proposals
 from wsss.artifacts.score_map import ScoreMap, as_stored, read_score_map, write_score_map
 from wsss.artifacts.staging import Staging, fingerprint, source_fingerprint
 
@@ -10,6 +11,7 @@ __all__ = [
     "IGNORE_INDEX",
     "SPLITS",
     "Manifest",
+    "Proposals",
     "Sample",
     "ScoreMap",
     "Staging",
@@ -20,9 +22,11 @@ __all__ = [
     "read_image",
     "read_json",
     "read_label_png",
+    "read_proposals",
     "read_score_map",
     "source_fingerprint",
     "write_json",
     "write_label_png",
+    "write_proposals",
     "write_score_map",
 ]

@@ -1,0 +1,112 @@
+"""Masks of no class of every image, by each named source; without any, nothing."""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wsss.artifacts import (
+    Manifest,
+    Sample,
+    Staging,
+    fingerprint,
+    read_image,
+    read_json,
+    read_proposals,
+    source_fingerprint,
+    write_json,
+    write_proposals,
+)
+from wsss.config.params import Params
+from wsss.cores import usable_cores
+from wsss.progress import track
+from wsss.proposals import ProposalSource
+from wsss.registry import PROPOSALS
+from wsss.stages._base import Paths, execute
+from wsss.tracking import Tracker
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+_MIN_JOBS = 64  # fewer are not worth starting processes for
+
+
+def run(params: Params, paths: Paths, tracker: Tracker) -> None:
+    """Read data/images; write data/proposals/<source>/<name>.npz and the report.
+
+    A source whose settings, images and code are as they were is kept.
+    """
+    samples = Manifest.read(paths.splits).all_samples()
+    paths.proposals.mkdir(parents=True, exist_ok=True)
+    for old in paths.proposals.iterdir():
+        if old.name not in params.make_proposals and not old.name.startswith("."):
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+    def device() -> "torch.device":
+        from lightning_fabric import Fabric
+
+        found: torch.device = Fabric(accelerator=params.machine.accelerator, devices=1).device
+        return found
+
+    report = {}
+    for name, settings in params.make_proposals.items():
+        out = paths.proposals / name
+        values = settings.model_dump(mode="json"), source_fingerprint()
+        key = fingerprint(*values, files=[paths.splits, paths.images])
+        known = out / "source.json"
+        if not known.exists() or read_json(known)["key"] != key:
+            source: ProposalSource = PROPOSALS.build(settings, device)
+            with Staging(out, key) as staging:
+                files = [staging.path / f"{one.name}.npz" for one in samples]
+                missing = [
+                    one for one, file in zip(samples, files, strict=True) if not file.exists()
+                ]
+                started = time.perf_counter()
+                work = partial(_write, source, paths.images, staging.path)
+                for _ in track(_each(work, missing, source.parallel), name, len(missing)):
+                    pass
+                seconds = time.perf_counter() - started
+                counts = [len(read_proposals(file)) for file in files]
+                write_json(
+                    staging.path / known.name,
+                    {
+                        "key": key,
+                        "num_images": len(counts),
+                        "num_proposals": sum(counts),
+                        "fewest": min(counts, default=0),
+                        "most": max(counts, default=0),
+                    },
+                )
+            if missing:
+                rate = len(missing) / seconds
+                log.info("%s: proposals of %d images at %.1f/s", name, len(missing), rate)
+                tracker.metrics({f"{name}_images_per_second": rate})
+        report[name] = {k: value for k, value in read_json(known).items() if k != "key"}
+    write_json(paths.report("make_proposals"), report)
+
+
+def _each(
+    work: Callable[[Sample], None], samples: Sequence[Sample], parallel: bool
+) -> Iterator[None]:
+    """Do the work for each sample, in processes where that is possible and pays."""
+    cores = min(usable_cores(), 8) if parallel and len(samples) >= _MIN_JOBS else 1
+    if cores == 1:
+        yield from map(work, samples)
+        return
+    with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
+        yield from pool.map(work, samples, chunksize=4)
+
+
+def _write(source: ProposalSource, images: Path, out: Path, sample: Sample) -> None:
+    write_proposals(out / f"{sample.name}.npz", source(read_image(images / sample.image)))
+
+
+if __name__ == "__main__":
+    execute("make_proposals", run, upstream=("data/images", "data/splits"))
