@@ -2,6 +2,7 @@
 
 import logging
 import time
+from pathlib import Path
 
 import torch
 
@@ -16,7 +17,7 @@ from wsss.artifacts import (
 )
 from wsss.cam.multiscale import multiscale_cams, whole_cells
 from wsss.cam.sliding_window import SlidingWindow
-from wsss.config.params import Params
+from wsss.config.params import GenerateCamsSettings, MachineSettings, Params
 from wsss.models.classifier import load_classifier
 from wsss.models.fusion import fuse_batchnorm
 from wsss.registry import CAM_METHODS
@@ -34,10 +35,45 @@ CPU_PIXELS = 640_000  # two images of 480 x 640: their features fit a CPU's cach
 
 def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     """Read the classifier and the images; write data/cams/<name>.npz for every image."""
-    settings = params.generate_cams
     manifest = Manifest.read(paths.splits)
-    model, loss = load_classifier(paths.classifier)
-    fabric = make_fabric(params.machine, settings.precision)
+    rate = write_cams(
+        params.generate_cams, paths.classifier, paths.cams, manifest, params.machine, paths
+    )
+    write_json(paths.report("generate_cams"), {"num_images": len(manifest.all_samples())})
+    if rate:
+        tracker.metrics({"images_per_second": rate})
+    tracker.artifact(write_panel(paths, manifest, "generate_cams"))
+
+
+def cams_key(settings: GenerateCamsSettings, classifier: Path, paths: Paths) -> str:
+    """A hash of all that maps depend on."""
+    values = settings.model_dump(mode="json"), source_fingerprint()
+    return fingerprint(*values, files=[classifier, paths.splits])
+
+
+def write_cams(
+    settings: GenerateCamsSettings,
+    classifier: Path,
+    out: Path,
+    manifest: Manifest,
+    machine: MachineSettings,
+    paths: Paths,
+) -> float:
+    """Write out/<name>.npz for every image of the manifest that has none yet.
+
+    Args:
+        settings: of the maps.
+        classifier: the folder of the classifier that makes them.
+        out: the folder to fill; what a killed run with the same settings left is kept.
+        manifest: the images.
+        machine: where to run.
+        paths: of the project.
+
+    Returns:
+        Images per second; 0 if there was nothing to do.
+    """
+    model, loss = load_classifier(classifier)
+    fabric = make_fabric(machine, settings.precision)
     stride = model.backbone.output_stride
     max_pixels = CPU_PIXELS if fabric.device.type == "cpu" else None
     method = CAM_METHODS.build(settings.method)
@@ -47,18 +83,13 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     if settings.window:
         together = max_pixels // settings.window**2 if max_pixels else settings.batch_size
         method = SlidingWindow(method, settings.window, settings.window_overlap, together)
-    key = fingerprint(
-        settings.model_dump(mode="json"),
-        source_fingerprint(),
-        files=[paths.classifier, paths.splits],
-    )
-    with Staging(paths.cams, key) as staging:
+    with Staging(out, cams_key(settings, classifier, paths)) as staging:
         count, started = 0, time.perf_counter()
         for batch, pixels in same_size_batches(
             manifest.all_samples(),
             paths.images,
             batch_size=settings.batch_size,
-            num_workers=num_workers(params.machine),
+            num_workers=num_workers(machine),
             size_for=lambda size: whole_cells(size, 1, stride, settings.align_corners),
             done=lambda one: (staging.path / f"{one.name}.npz").exists(),
             description="CAMs",
@@ -84,11 +115,9 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
                 write_score_map(staging.path / f"{sample.name}.npz", score_map)
             count += len(batch)
         seconds = time.perf_counter() - started
-    write_json(paths.report("generate_cams"), {"num_images": len(manifest.all_samples())})
     if count:
         log.info("%d CAMs at %.1f images/s", count, count / seconds)
-        tracker.metrics({"images_per_second": count / seconds})
-    tracker.artifact(write_panel(paths, manifest, "generate_cams"))
+    return count / seconds
 
 
 if __name__ == "__main__":
