@@ -1,5 +1,6 @@
 """Small random classifiers of each kind that CAM methods are for."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -36,3 +37,16 @@ def classifier() -> Callable[[str], Classifier]:
         return model
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Settings of a CLIP of three small blocks with random values, native to 32 x 32 pixels."""
+    open_clip = pytest.importorskip("open_clip", reason="needs open_clip_torch")
+    path = tmp_path_factory.mktemp("clip") / "tiny.json"
+    sizes = {"width": 32, "layers": 3}
+    vision = sizes | {"image_size": 32, "patch_size": 8, "head_width": 16}
+    text = {"context_length": 24, "vocab_size": 49408, "heads": 2} | sizes
+    path.write_text(json.dumps({"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}))
+    open_clip.add_model_config(path)
+    return {"model_name": "tiny", "weights": "none"}
