@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from wsss.config.params import Params, parse_params
 from wsss.stages._base import Paths
 
-__all__ = ["Score", "Study", "changed", "holds"]
+__all__ = ["Score", "Study", "changed", "holds", "replaced", "setting"]
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,22 @@ def changed(params: Params, settings: Mapping[str, Any]) -> Params:
         >>> changed(Params(), {"refine.chains.crf.0.sigma_xy": 9}).refine.chains["crf"][0].sigma_xy
         9.0
     """
+    return parse_params(replaced(params, settings), "the trial's settings")
+
+
+def replaced(params: Params, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain tree of values with some of them replaced."""
     tree = params.model_dump(mode="json")
     for key, value in settings.items():
         section, _, last = key.rpartition(".")
         _at(tree, section)[last] = value
-    return parse_params(tree, "the trial's settings")
+    return tree
+
+
+def setting(params: Params, key: str) -> Any:
+    """The plain value of a setting; None where there is none."""
+    section, _, last = key.rpartition(".")
+    return _at(params.model_dump(mode="json"), section).get(last)
 
 
 def holds(params: Params, settings: Mapping[str, Any]) -> bool:

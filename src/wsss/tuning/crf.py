@@ -3,27 +3,17 @@
 from collections.abc import Callable
 from typing import Any, Literal, Self
 
-import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
-from wsss.artifacts import (
-    Manifest,
-    Sample,
-    as_stored,
-    fingerprint,
-    read_image,
-    read_score_map,
-)
+from wsss.artifacts import Manifest, Sample, fingerprint
 from wsss.checks import did_you_mean
 from wsss.config.params import Params
 from wsss.config.settings import Settings
-from wsss.evaluate import ThresholdCurve, best_threshold, read_ground_truth, score_histogram
-from wsss.refine import refine
 from wsss.refine.dense_crf import DenseCrfSettings
 from wsss.registry import STUDIES
-from wsss.seeding import generator
 from wsss.stages._base import Paths
 from wsss.tuning._base import Score
+from wsss.tuning._selection import chain_scorer, selection_samples
 
 __all__ = ["CrfStudy", "CrfStudySettings"]
 
@@ -33,7 +23,6 @@ _SCALES = ("sigma_xy", "sigma_rgb", "sigma_gaussian", "alpha")  # drawn by ratio
 _KERNELS = ("sigma_xy", "sigma_rgb", "compat_bilateral", "sigma_gaussian", "compat_gaussian")
 _CHOICES = ("unary", "background")
 _SEARCHED = (*_KERNELS, *_CHOICES, "gt_prob", "threshold", "alpha")
-_BATCH_SIZE = 16  # images whose full-resolution scores are in memory together
 
 
 class CrfStudySettings(Settings):
@@ -135,41 +124,8 @@ class CrfStudy:
 
     def scorer(self, params: Params, paths: Paths) -> Callable[[Params], Score]:
         """Read images, CAMs and masks, and run the refiners that stand before the CRF."""
-        chain, place = self.settings.chain, self._place(params)
-        manifest, samples = self._samples(params, paths)
-        num_classes = manifest.num_fg_classes + 1
-        before = params.refine.chains[chain][:place]
-        batches = []
-        for at in range(0, len(samples), _BATCH_SIZE):
-            batch = samples[at : at + _BATCH_SIZE]
-            images = [read_image(paths.images / one.image) for one in batch]
-            cams = [read_score_map(paths.cams / f"{one.name}.npz") for one in batch]
-            masks = [
-                read_ground_truth(paths.masks / str(one.mask), one.size, num_classes - 1)
-                for one in batch
-            ]
-            batches.append((images, refine(before, images, cams), masks))
-
-        def score(trial_params: Params) -> Score:
-            rest = trial_params.refine.chains[chain][place:]
-            evaluate = trial_params.evaluate
-            curve = ThresholdCurve(num_classes, evaluate.threshold_step)
-            for images, cams, masks in batches:
-                for mask, refined in zip(masks, refine(rest, images, cams), strict=True):
-                    stored = as_stored(refined)
-                    found = score_histogram(mask, stored, num_classes, curve.thresholds)
-                    curve.add(found, stored.class_ids)
-            best = best_threshold(
-                curve, manifest.class_names, evaluate.class_groups, evaluate.select_by
-            )
-            if best is None:
-                raise ValueError(
-                    f"{evaluate.select_by} can not be computed on the selection split: its masks "
-                    "hold none of the classes; set evaluate.select_by to another metric"
-                )
-            return Score(best[1], float(curve.thresholds[best[0]]))
-
-        return score
+        place, chain = self._place(params), self.settings.chain
+        return chain_scorer(params, paths, chain, place, *self._samples(params, paths))
 
     def _place(self, params: Params) -> int:
         """The index of the chain's first dense_crf."""
@@ -190,25 +146,4 @@ class CrfStudy:
         )
 
     def _samples(self, params: Params, paths: Paths) -> tuple[Manifest, list[Sample]]:
-        """The images that score: of the selection split, with a mask, at most max_images."""
-        if not paths.splits.is_dir():
-            raise ValueError(f"{paths.splits} is not there; run `dvc repro generate_cams` first")
-        manifest = Manifest.read(paths.splits)
-        samples = [one for one in manifest.splits["selection"] if one.mask is not None]
-        if not samples:
-            raise ValueError(
-                "no image of the selection split has a mask, so settings can not be scored; give "
-                "the data set masks for some of them (masks of train images are never used)"
-            )
-        limit = self.settings.max_images
-        if len(samples) > limit:
-            rng = generator(params.base.rng_seed, "tune", "crf")
-            drawn = np.sort(rng.choice(len(samples), limit, replace=False))
-            samples = [samples[index] for index in drawn.tolist()]
-        missing = [one.name for one in samples if not (paths.cams / f"{one.name}.npz").exists()]
-        if missing:
-            raise ValueError(
-                f"{paths.cams} lacks the CAMs of {len(missing)} of {len(samples)} images "
-                f"('{missing[0]}'); run `dvc repro generate_cams` first"
-            )
-        return manifest, samples
+        return selection_samples(params, paths, self.settings.max_images)

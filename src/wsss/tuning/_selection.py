@@ -1,0 +1,110 @@
+"""The selection split as what scores the settings of a refine chain."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from wsss.artifacts import Manifest, Sample, as_stored, read_image, read_score_map
+from wsss.config.params import Params
+from wsss.evaluate import ThresholdCurve, best_threshold, read_ground_truth, score_histogram
+from wsss.refine import Chain
+from wsss.seeding import generator
+from wsss.stages._base import Paths
+from wsss.stages.refine_cams import refine_context
+from wsss.tuning._base import Score
+
+__all__ = ["chain_scorer", "selection_samples"]
+
+BATCH_SIZE = 16  # images whose full-resolution scores are in memory together
+
+
+def selection_samples(params: Params, paths: Paths, limit: int) -> tuple[Manifest, list[Sample]]:
+    """The images that score: of the selection split, with a mask and a CAM.
+
+    Args:
+        params: whose rng_seed draws where there are more.
+        paths: of the project.
+        limit: at most so many.
+
+    Raises:
+        ValueError: there are none, or a CAM is missing.
+    """
+    if not paths.splits.is_dir():
+        raise ValueError(f"{paths.splits} is not there; run `dvc repro generate_cams` first")
+    manifest = Manifest.read(paths.splits)
+    samples = [one for one in manifest.splits["selection"] if one.mask is not None]
+    if not samples:
+        raise ValueError(
+            "no image of the selection split has a mask, so settings can not be scored; give "
+            "the data set masks for some of them (masks of train images are never used)"
+        )
+    if len(samples) > limit:
+        rng = generator(params.base.rng_seed, "tune", "crf")
+        drawn = np.sort(rng.choice(len(samples), limit, replace=False))
+        samples = [samples[index] for index in drawn.tolist()]
+    missing = [one.name for one in samples if not (paths.cams / f"{one.name}.npz").exists()]
+    if missing:
+        raise ValueError(
+            f"{paths.cams} lacks the CAMs of {len(missing)} of {len(samples)} images "
+            f"('{missing[0]}'); run `dvc repro generate_cams` first"
+        )
+    return manifest, samples
+
+
+def chain_scorer(
+    params: Params,
+    paths: Paths,
+    chain: str,
+    place: int,
+    manifest: Manifest,
+    samples: Sequence[Sample],
+) -> Callable[[Params], Score]:
+    """What scores a chain as refine_cams and evaluate_refined do, on maps kept in memory.
+
+    Args:
+        params: of the refiners that are not varied.
+        paths: of the project.
+        chain: a name in refine.chains.
+        place: refiners before it run once, those from it on in every trial.
+        manifest: of the project.
+        samples: the images that score; see `selection_samples`.
+
+    Returns:
+        A function of a trial's settings. The threshold is no parameter: each trial takes the best
+        of its curve.
+    """
+    num_classes = manifest.num_fg_classes + 1
+    context = refine_context(params, paths)
+    before = Chain(params.refine.chains[chain][:place], context)
+    batches = []
+    for at in range(0, len(samples), BATCH_SIZE):
+        batch = samples[at : at + BATCH_SIZE]
+        names = [one.name for one in batch]
+        images = [read_image(paths.images / one.image) for one in batch]
+        cams = [read_score_map(paths.cams / f"{name}.npz") for name in names]
+        masks = [
+            read_ground_truth(paths.masks / str(one.mask), one.size, num_classes - 1)
+            for one in batch
+        ]
+        batches.append((images, before(images, cams, names), names, masks))
+
+    def score(trial_params: Params) -> Score:
+        rest = Chain(trial_params.refine.chains[chain][place:], context)
+        evaluate = trial_params.evaluate
+        curve = ThresholdCurve(num_classes, evaluate.threshold_step)
+        for images, cams, names, masks in batches:
+            for mask, refined in zip(masks, rest(images, cams, names), strict=True):
+                stored = as_stored(refined)
+                found = score_histogram(mask, stored, num_classes, curve.thresholds)
+                curve.add(found, stored.class_ids)
+        best = best_threshold(
+            curve, manifest.class_names, evaluate.class_groups, evaluate.select_by
+        )
+        if best is None:
+            raise ValueError(
+                f"{evaluate.select_by} can not be computed on the selection split: its masks "
+                "hold none of the classes; set evaluate.select_by to another metric"
+            )
+        return Score(best[1], float(curve.thresholds[best[0]]))
+
+    return score
