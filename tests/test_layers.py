@@ -19,6 +19,7 @@ LAYERS = [
     {"models"},
     {"clustering"},
     {"methods"},
+    {"proposals"},
     {"cam", "refine", "segment", "evaluate"},
     {"training"},
     {"tracking"},
@@ -143,7 +144,17 @@ def ground_truth_uses(source: str) -> list[str]:
     return found
 
 
-PIPELINE = ("models", "methods", "cam", "refine", "segment", "training", "report", "stages")
+PIPELINE = (
+    "models",
+    "methods",
+    "proposals",
+    "cam",
+    "refine",
+    "segment",
+    "training",
+    "report",
+    "stages",
+)
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from wsss.config.settings import Settings
 
 __all__ = [
+    "AFFINITIES",
     "CAM_METHODS",
     "CLUSTERINGS",
     "DATASETS",
     "METHODS",
     "PARTS",
+    "PROPOSALS",
     "REFINERS",
     "STUDIES",
     "Registry",
@@ -94,5 +96,7 @@ PARTS: Registry[Any] = Registry("network part", "wsss.models")
 METHODS: Registry[Any] = Registry("training method", "wsss.methods")
 CLUSTERINGS: Registry[Any] = Registry("clustering", "wsss.clustering")
 CAM_METHODS: Registry[Any] = Registry("CAM method", "wsss.cam")
+PROPOSALS: Registry[Any] = Registry("proposal source", "wsss.proposals")
 REFINERS: Registry[Any] = Registry("refiner", "wsss.refine")
+AFFINITIES: Registry[Any] = Registry("affinity network", "wsss.refine")
 STUDIES: Registry[Any] = Registry("study", "wsss.tuning")

@@ -9,6 +9,7 @@ from wsss.artifacts import ScoreMap
 from wsss.config.params import Params, parse_params
 from wsss.config.settings import ConfigError
 from wsss.densecrf import dense_crf
+from wsss.refine import Context
 from wsss.refine.dense_crf import PRESETS, DenseCrf, DenseCrfSettings, unary_probs
 
 
@@ -50,7 +51,7 @@ def test_threshold_one_half_is_the_marginals_own_winner() -> None:
         compat_gaussian=3,
         n_iters=3,
     )[0]
-    (refined,) = DenseCrf(settings)([image], [one])
+    (refined,) = DenseCrf(settings, Context())([image], [one], ["a"])
     mask = np.where(refined.scores.max(axis=0) > 0.5, refined.scores.argmax(axis=0) + 1, 0)
     np.testing.assert_array_equal(mask, probs.argmax(axis=0))
 
@@ -58,7 +59,7 @@ def test_threshold_one_half_is_the_marginals_own_winner() -> None:
 def test_no_update_keeps_the_order_of_scores() -> None:
     one = one_map(np.random.default_rng(2).random((1, 6, 7)))
     image = np.zeros((6, 7, 3), np.uint8)
-    (refined,) = DenseCrf(DenseCrfSettings(n_iters=0))([image], [one])
+    (refined,) = DenseCrf(DenseCrfSettings(n_iters=0), Context())([image], [one], ["a"])
     order = np.argsort(one.scores.ravel())
     assert (np.diff(refined.scores.ravel()[order]) >= -1e-6).all()
 

@@ -68,6 +68,18 @@ def test_a_threshold_near_one_leaves_room_above_it() -> None:
     assert mask.tolist() == [[2, 2, 0, 0]]
 
 
+def test_unsure_probabilities_are_ignored() -> None:
+    """Of a CRF's marginals, folded as the refiner does, as CLIP-ES ignores them."""
+    marginals = np.random.default_rng(0).dirichlet([0.2] * 4, (9, 11)).transpose(2, 0, 1)
+    folded = marginals[1:] / (marginals[1:].max(axis=0) + marginals[0])
+    settings = PseudoMaskSettings(ignore_margin=0, ignore_below=0.8)
+    found = pseudo_mask(score_map(folded, [2, 5, 9]), settings, 0.5)
+    wanted = np.array([0, 2, 5, 9])[marginals.argmax(axis=0)]
+    wanted[marginals.max(axis=0) < 0.8] = 255
+    assert 0 < (wanted == 255).mean() < 1
+    np.testing.assert_array_equal(found, wanted)
+
+
 def test_untagged_image_is_background() -> None:
     empty = ScoreMap(
         np.zeros(0, np.uint8), np.zeros((0, 2, 2), np.float32), (4, 6), np.zeros(0, np.float32)

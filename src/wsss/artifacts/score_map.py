@@ -39,8 +39,15 @@ class ScoreMap:
 
     def full_scores(self) -> np.ndarray:
         """(P, H, W) float32: the scores at image size, bilinear with half-pixel centres."""
-        height, width = self.size
-        if self.scores.shape[1:] == self.size:
+        return self.on_grid(self.size)
+
+    def on_grid(self, grid: tuple[int, int]) -> np.ndarray:
+        """(P, *grid) float32: the scores on another grid of the image, bilinear.
+
+        A cell of a coarser grid is a mean over the cells that it covers.
+        """
+        height, width = grid
+        if self.scores.shape[1:] == grid:
             return self.scores
         full = np.empty((len(self.class_ids), height, width), np.float32)
         for index, score in enumerate(self.scores):

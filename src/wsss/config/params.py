@@ -1,5 +1,6 @@
 """The tree of params.yaml: `base`, `machine` and one section per stage."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
@@ -15,11 +16,13 @@ from pydantic import (
 )
 
 from wsss.checks import did_you_mean
+from wsss.config.background import BackgroundSettings
 from wsss.config.settings import ConfigError, Settings, explain
 from wsss.config.yaml_text import load_yaml, read_text
-from wsss.registry import CAM_METHODS, DATASETS, METHODS, REFINERS
+from wsss.registry import AFFINITIES, CAM_METHODS, DATASETS, METHODS, PROPOSALS, REFINERS
 
 __all__ = [
+    "AffinitySettings",
     "BackboneSettings",
     "BaseSettings",
     "EvaluateSettings",
@@ -43,11 +46,15 @@ if TYPE_CHECKING:
     DatasetChoice: TypeAlias = Settings
     MethodChoice: TypeAlias = Settings
     CamMethodChoice: TypeAlias = Settings
+    ProposalChoice: TypeAlias = Settings
+    AffinityChoice: TypeAlias = Settings
     RefinerChoice: TypeAlias = Settings
 else:
     DatasetChoice = DATASETS.choice()
     MethodChoice = METHODS.choice()
     CamMethodChoice = CAM_METHODS.choice()
+    ProposalChoice = PROPOSALS.choice()
+    AffinityChoice = AFFINITIES.choice()
     RefinerChoice = REFINERS.choice()
 
 
@@ -206,6 +213,22 @@ class GenerateCamsSettings(Settings):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
 
+class FurtherCamsSettings(GenerateCamsSettings):
+    """A source of maps for the refiner `fusion`."""
+
+    classifier: str = ""
+    """A classifier of train_teachers; empty is that of train_classifier."""
+
+
+class AffinitySettings(TrainSettings):
+    """A network that says which cells belong together, for the refiner of its method."""
+
+    backbone: BackboneSettings = BackboneSettings()
+    """Learns with psa, and stays as it is with irn."""
+    method: AffinityChoice = Field(default_factory=lambda: AFFINITIES.settings("psa")())
+    """The head, and the labels it learns from: psa for affinity_net, irn for irn."""
+
+
 class RefineSettings(Settings):
     chains: dict[str, tuple[RefinerChoice, ...]] = Field(
         default_factory=lambda: {
@@ -225,18 +248,17 @@ class RefineSettings(Settings):
         return chains
 
 
-class PseudoMaskSettings(Settings):
+class PseudoMaskSettings(BackgroundSettings):
     chain: str = "crf"
     """The refine chain that masks are made from."""
-    background: Literal["constant", "power"] = "constant"
-    """Background score: the threshold itself, or (1 - max)^alpha of the scores."""
     threshold: float | Literal["selected"] = "selected"
     """Of the constant background, in [0, 1]; 'selected' is the best on the selection split."""
-    alpha: PositiveFloat = 4.0
-    """Of the power background: a larger one means less background."""
     ignore_margin: float = Field(default=0.05, ge=0, lt=1)
     """A pixel whose winner leads the runner-up by less, background included, is ignored (255).
     Scores are compared after their odds are divided by the threshold's, which becomes 0.5."""
+    ignore_below: float = Field(default=0, ge=0, lt=1)
+    """A pixel whose winner has a smaller share of the sum of scores, the background's 1 - max
+    among them, is ignored; 0.95 in CLIP-ES. Of a dense CRF these shares are its probabilities."""
     min_area_share: float = Field(default=0, ge=0, lt=1)
     """A class that covers less of its image than this share is ignored there."""
 
@@ -302,6 +324,14 @@ class Params(Settings):
     not name is as in train_classifier, but for the method, which is then cam."""
     train_classifier: TrainClassifierSettings = Field(default_factory=TrainClassifierSettings)
     generate_cams: GenerateCamsSettings = Field(default_factory=GenerateCamsSettings)
+    further_cams: dict[str, FurtherCamsSettings] = Field(default={})
+    """Maps that the refiner `fusion` takes besides those of generate_cams, by name. What one of
+    them does not name is as in generate_cams, but for the method, which is then cam."""
+    make_proposals: dict[str, ProposalChoice] = Field(default={})
+    """Sources of masks that refiners take, by name."""
+    train_affinities: dict[str, AffinitySettings] = Field(default={})
+    """Networks of the refiners affinity_net and irn, by name. What one of them does not name is as
+    in train_classifier, but for the method, which is then psa."""
     refine: RefineSettings = Field(default_factory=RefineSettings)
     make_pseudo_masks: PseudoMaskSettings = PseudoMaskSettings()
     train_segmenter: TrainSegmenterSettings = TrainSegmenterSettings()
@@ -310,18 +340,28 @@ class Params(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _complete_teachers(cls, values: Any) -> Any:
-        """Give each teacher the sections of train_classifier that it does not name."""
+    def _complete(cls, values: Any) -> Any:
+        """Give each teacher and each source of maps the keys of its model that it does not name."""
         if not isinstance(values, dict):
             return values
-        teachers, own = values.get("train_teachers"), values.get("train_classifier")
-        if not isinstance(teachers, dict) or not isinstance(own, dict):
-            return values
-        shared = {key: one for key, one in own.items() if key not in ("method", "start_from")}
-        completed = {
-            name: shared | one if isinstance(one, dict) else one for name, one in teachers.items()
-        }
-        return values | {"train_teachers": completed}
+        for section, model, own in (
+            ("train_teachers", "train_classifier", ("method", "start_from")),
+            ("further_cams", "generate_cams", ("method",)),
+            (
+                "train_affinities",
+                "train_classifier",
+                ("head", "method", "loss", "start_from", "eval_long_side"),
+            ),
+        ):
+            named, shared = values.get(section), values.get(model)
+            if isinstance(named, dict) and isinstance(shared, dict):
+                shared = {key: one for key, one in shared.items() if key not in own}
+                completed = {
+                    name: shared | one if isinstance(one, dict) else one
+                    for name, one in named.items()
+                }
+                values = values | {section: completed}
+        return values
 
     @model_validator(mode="after")
     def _teachers_exist(self) -> Self:
@@ -333,13 +373,56 @@ class Params(Settings):
                     f"train_teachers.{name} learns from another teacher; only train_classifier can"
                 )
         for key, name in _wanted_teachers(self.train_classifier):
-            if name not in self.train_teachers:
-                known = self.train_teachers
-                hint = did_you_mean(name, known) if known else "add it there"
-                raise ValueError(
-                    f"train_classifier.{key} names '{name}', which train_teachers does not have; "
-                    + hint
-                )
+            _check_named(f"train_classifier.{key}", name, "train_teachers", self.train_teachers)
+        return self
+
+    @model_validator(mode="after")
+    def _sources_exist(self) -> Self:
+        for name, source in self.further_cams.items():
+            if not name.isidentifier():
+                raise ValueError(f"source '{name}' names a folder; use letters, digits and _")
+            _check_named(
+                f"further_cams.{name}.classifier", source.classifier, "train_teachers",
+                self.train_teachers,
+            )  # fmt: skip
+        for chain, refiners in self.refine.chains.items():
+            for at, refiner in enumerate(refiners):
+                for name in getattr(refiner, "sources", ()):
+                    key = f"refine.chains.{chain}.{at}.sources"
+                    _check_named(key, name, "further_cams", self.further_cams)
+        return self
+
+    @model_validator(mode="after")
+    def _proposals_exist(self) -> Self:
+        for name in self.make_proposals:
+            if not name.isidentifier():
+                raise ValueError(f"source '{name}' names a folder; use letters, digits and _")
+        for chain, refiners in self.refine.chains.items():
+            for at, refiner in enumerate(refiners):
+                key = f"refine.chains.{chain}.{at}.proposals"
+                name = getattr(refiner, "proposals", "")
+                _check_named(key, name, "make_proposals", self.make_proposals)
+        return self
+
+    @model_validator(mode="after")
+    def _affinities_exist(self) -> Self:
+        for name in self.train_affinities:
+            if not name.isidentifier():
+                raise ValueError(f"network '{name}' names a folder; use letters, digits and _")
+        for chain, refiners in self.refine.chains.items():
+            for at, refiner in enumerate(refiners):
+                wanted = getattr(type(refiner), "trained_by", None)
+                if wanted is None:
+                    continue
+                key = f"refine.chains.{chain}.{at}.network"
+                network = getattr(refiner, "network", "")
+                _check_named(key, network, "train_affinities", self.train_affinities)
+                method: Any = self.train_affinities[network].method
+                if method.name != wanted:
+                    raise ValueError(
+                        f"{key} names '{network}', whose method is {method.name}; name one whose "
+                        f"method is {wanted}"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -351,6 +434,13 @@ class Params(Settings):
                 + did_you_mean(chain, self.refine.chains)
             )
         return self
+
+
+def _check_named(key: str, name: str, section: str, known: Collection[str]) -> None:
+    """Raise ValueError if a key names an entry that a section does not have; "" names none."""
+    if name and name not in known:
+        hint = did_you_mean(name, known) if known else "add it there"
+        raise ValueError(f"{key} names '{name}', which {section} does not have; {hint}")
 
 
 def _wanted_teachers(settings: TrainClassifierSettings) -> list[tuple[str, str]]:

@@ -1,5 +1,5 @@
 """Refiners: each takes an image and its score map and gives a better score map."""
 
-from wsss.refine._base import Refiner, refine
+from wsss.refine._base import Chain, Context, Refiner
 
-__all__ = ["Refiner", "refine"]
+__all__ = ["Chain", "Context", "Refiner"]

@@ -1,7 +1,9 @@
 """What a refiner is, and how a chain of them runs."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -9,32 +11,78 @@ from wsss.artifacts import ScoreMap
 from wsss.config.settings import Settings
 from wsss.registry import REFINERS
 
-__all__ = ["Refiner", "refine"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Chain", "Context", "Refiner"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What refiners may use besides images and their scores.
+
+    Attributes:
+        accelerator: where tensors and networks go, as in machine.accelerator; see `device`.
+        proposals: the folder that make_proposals fills, with a folder per source.
+        affinities: the folder that train_affinities fills, with a folder per network.
+        further_cams: the folder that generate_further_cams fills, with a folder per source.
+    """
+
+    accelerator: str = "cpu"
+    proposals: Path = Path("data/proposals")
+    affinities: Path = Path("models/affinities")
+    further_cams: Path = Path("data/further_cams")
+
+    def device(self) -> "torch.device":
+        """Where a refiner's tensors and networks go."""
+        from lightning_fabric import Fabric
+
+        device: torch.device = Fabric(accelerator=self.accelerator, devices=1).device
+        return device
 
 
 class Refiner(Protocol):
-    """Built from its settings; registered with `REFINERS`.
+    """Built from its settings and a `Context`; registered with `REFINERS`.
 
-    It keeps class_ids, size and class_probs, and gives scores on the full image grid in
-    [0, 1]. It must commute with a permutation of the classes and never reads a mask.
+    It keeps class_ids, size and class_probs, and gives scores in [0, 1] on any grid. It must
+    commute with a permutation of the classes and never reads a mask. Where an image has no tag
+    there is nothing to do.
     """
 
     def __call__(
-        self, images: Sequence[np.ndarray], score_maps: Sequence[ScoreMap]
+        self,
+        images: Sequence[np.ndarray],
+        score_maps: Sequence[ScoreMap],
+        names: Sequence[str],
     ) -> list[ScoreMap]:
         """Refine a batch of images of any sizes.
 
         Args:
             images: each (H, W, 3) uint8 RGB.
             score_maps: one per image.
+            names: one per image, by which artefacts such as proposals are found.
         """
 
 
-def refine(
-    chain: Sequence[Settings], images: Sequence[np.ndarray], score_maps: Sequence[ScoreMap]
-) -> list[ScoreMap]:
-    """Pass a batch through the refiners of a chain, in order; an empty chain changes nothing."""
-    refined = list(score_maps)
-    for settings in chain:
-        refined = REFINERS.build(settings)(images, refined)
-    return refined
+class Chain:
+    """Refiners that run one after another; an empty chain changes nothing.
+
+    Args:
+        settings: of each refiner.
+        context: see `Context`.
+    """
+
+    def __init__(self, settings: Sequence[Settings], context: Context) -> None:
+        self.refiners: list[Refiner] = [REFINERS.build(one, context) for one in settings]
+
+    def __call__(
+        self,
+        images: Sequence[np.ndarray],
+        score_maps: Sequence[ScoreMap],
+        names: Sequence[str],
+    ) -> list[ScoreMap]:
+        """As `Refiner`."""
+        refined = list(score_maps)
+        for refiner in self.refiners:
+            refined = refiner(images, refined, names)
+        return refined

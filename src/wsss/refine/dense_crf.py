@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from wsss.artifacts import ScoreMap
-from wsss.config.settings import Settings
+from wsss.config.background import BackgroundSettings, background_scores
+from wsss.refine._base import Context
 from wsss.registry import REFINERS
 
 __all__ = ["PRESETS", "DenseCrf", "DenseCrfSettings", "unary_probs"]
@@ -69,7 +70,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Published settings, for images of about 500 pixels: scale sigma_xy with the size of yours."""
 
 
-class DenseCrfSettings(Settings):
+class DenseCrfSettings(BackgroundSettings):
     """Kernels, weights and what the field starts from."""
 
     name: Literal["dense_crf"] = "dense_crf"
@@ -92,12 +93,8 @@ class DenseCrfSettings(Settings):
     """'soft': scores and background as probabilities; 'labels': their winner with `gt_prob`."""
     gt_prob: float = Field(default=0.7, gt=0, lt=1)
     """Of 'labels': how sure the winner is."""
-    background: Literal["constant", "power"] = "constant"
-    """Background score that enters: `threshold`, or (1 - max)^alpha."""
     threshold: float = Field(default=0.3, gt=0, lt=1)
     """Of the constant background."""
-    alpha: PositiveFloat = 4
-    """Of the power background: a larger one means less background."""
 
     @model_validator(mode="before")
     @classmethod
@@ -127,10 +124,7 @@ def unary_probs(scores: np.ndarray, settings: DenseCrfSettings) -> np.ndarray:
         >>> unary_probs(np.full((1, 1, 1), 0.9, np.float32), DenseCrfSettings()).ravel().round(3)
         array([0.25, 0.75], dtype=float32)
     """
-    if settings.background == "constant":
-        background = np.full((1, *scores.shape[1:]), settings.threshold, np.float32)
-    else:
-        background = (1 - scores.max(axis=0, keepdims=True)) ** np.float32(settings.alpha)
+    background = background_scores(scores, settings, settings.threshold)
     stack: np.ndarray = np.concatenate([background, scores])
     if settings.unary == "labels":
         winner = stack.argmax(axis=0)
@@ -151,11 +145,15 @@ class DenseCrf:
     is what a threshold of 0.5 gives.
     """
 
-    def __init__(self, settings: DenseCrfSettings) -> None:
+    def __init__(self, settings: DenseCrfSettings, context: Context) -> None:
+        del context
         self.settings = settings
 
     def __call__(
-        self, images: Sequence[np.ndarray], score_maps: Sequence[ScoreMap]
+        self,
+        images: Sequence[np.ndarray],
+        score_maps: Sequence[ScoreMap],
+        names: Sequence[str],
     ) -> list[ScoreMap]:
         from wsss.densecrf import dense_crf  # compiled; not needed to read settings
 

@@ -51,6 +51,18 @@ class Paths:
     def cams(self) -> Path:
         return self.root / "data/cams"
 
+    @property
+    def further_cams(self) -> Path:
+        return self.root / "data/further_cams"
+
+    @property
+    def proposals(self) -> Path:
+        return self.root / "data/proposals"
+
+    @property
+    def affinities(self) -> Path:
+        return self.root / "models/affinities"
+
     def refined(self, chain: str) -> Path:
         return self.root / "data/refined" / chain
 

@@ -16,6 +16,7 @@ from wsss.artifacts import (
     write_json,
     write_label_png,
 )
+from wsss.config.background import background_scores
 from wsss.config.params import Params, PseudoMaskSettings
 from wsss.progress import track
 from wsss.report import write_panel
@@ -49,16 +50,16 @@ def pseudo_mask(score_map: ScoreMap, settings: PseudoMaskSettings, threshold: fl
     if not len(scores):
         return np.zeros(score_map.size, np.uint8)
     if settings.background == "constant":
-        scores = centred(scores, threshold)
-        background = np.full(score_map.size, 0.5, np.float32)
-    else:
-        background = (1 - scores.max(axis=0)) ** np.float32(settings.alpha)
-    stack = np.concatenate([background[None], scores])
+        scores, threshold = centred(scores, threshold), 0.5
+    stack = np.concatenate([background_scores(scores, settings, threshold), scores])
     ids = np.concatenate([[0], score_map.class_ids]).astype(np.uint8)
     mask: np.ndarray = ids[stack.argmax(axis=0)]
     if settings.ignore_margin:
         runner_up, winner = np.partition(stack, -2, axis=0)[-2:]
         mask[winner - runner_up < settings.ignore_margin] = IGNORE_INDEX
+    if settings.ignore_below:
+        shares = np.concatenate([1 - scores.max(axis=0, keepdims=True), scores])
+        mask[shares.max(axis=0) < settings.ignore_below * shares.sum(axis=0)] = IGNORE_INDEX
     if settings.min_area_share:
         for class_id in score_map.class_ids:
             pixels = mask == class_id
