@@ -5,7 +5,7 @@ from wsss.artifacts.label_png import IGNORE_INDEX, palette, read_label_png, writ
 from wsss.artifacts.manifest import SPLITS, Manifest, Sample, read_image
 from wsss.artifacts.proposals import Proposals, read_proposals, write_proposals
 from wsss.artifacts.score_map import ScoreMap, as_stored, read_score_map, write_score_map
-from wsss.artifacts.staging import Staging, fingerprint, source_fingerprint
+from wsss.artifacts.staging import Staging, drop_others, fingerprint, source_fingerprint
 
 __all__ = [
     "IGNORE_INDEX",
@@ -17,6 +17,7 @@ __all__ = [
     "Staging",
     "as_stored",
     "atomic_path",
+    "drop_others",
     "fingerprint",
     "palette",
     "read_image",

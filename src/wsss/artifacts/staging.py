@@ -9,14 +9,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from wsss.artifacts.files import write_json
 
-__all__ = ["Staging", "fingerprint", "source_fingerprint"]
+__all__ = ["Staging", "drop_others", "fingerprint", "source_fingerprint"]
 
 _MARKER = ".fingerprint.json"
 
@@ -42,6 +42,14 @@ def source_fingerprint() -> str:
     for path in sorted(root.rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def drop_others(folder: Path, names: Container[str]) -> None:
+    """Make a folder of named outs, and delete what it holds under other names but hidden ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        if old.name not in names and not old.name.startswith("."):
+            _remove(old)
 
 
 class Staging:

@@ -1,5 +1,6 @@
 """Masks that a grid of point prompts gives, by segment-anything's automatic generator."""
 
+from abc import ABC, abstractmethod
 from importlib.util import find_spec
 from typing import Any, ClassVar, Self
 
@@ -16,7 +17,7 @@ __all__ = ["PointGrid", "PointGridSettings"]
 class PointGridSettings(Settings):
     """What the generator can be told, with its own names and defaults.
 
-    The smoke thesis (METHODS §10.1) takes points_per_side 8, pred_iou_thresh 0.7,
+    The smoke thesis (arXiv 2507.21959) takes points_per_side 8, pred_iou_thresh 0.7,
     stability_score_thresh 0.85 and min_mask_region_area 20, with vit_h.
     """
 
@@ -60,7 +61,7 @@ class PointGridSettings(Settings):
         return self
 
 
-class PointGrid:
+class PointGrid(ABC):
     """A source that prompts a network with points (Kirillov et al., ICCV 2023, appendix B).
 
     Subclasses say which network, by `make_predictor`. The quality of a mask is the IoU that the
@@ -86,9 +87,9 @@ class PointGrid:
             )
         self.generator = _make_generator(settings, self.make_predictor(device))
 
+    @abstractmethod
     def make_predictor(self, device: Device) -> Any:
         """A `SamPredictor`, or what answers the generator's calls like one."""
-        raise NotImplementedError
 
     def __call__(self, image: np.ndarray) -> Proposals:
         from segment_anything.utils.amg import rle_to_mask

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from wsss.artifacts import IGNORE_INDEX, ScoreMap
 from wsss.config.settings import Settings
 from wsss.refine._random_walk import cells_with_partner, moved
-from wsss.refine.dense_crf import DenseCrfSettings, unary_probs
+from wsss.refine.dense_crf import DenseCrfSettings, marginals
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,22 +93,9 @@ def affinity_labels(
     Returns:
         For each image (H, W) uint8: 0 for background, a class id, or 255 for neither.
     """
-    from wsss.densecrf import dense_crf  # compiled; not needed to read settings
-
     tagged = [index for index, one in enumerate(score_maps) if len(one.class_ids)]
-    winners = []
-    for crf in settings.crfs():
-        marginals = dense_crf(
-            [images[index] for index in tagged],
-            [unary_probs(score_maps[index].full_scores(), crf) for index in tagged],
-            sigma_xy=crf.sigma_xy,
-            sigma_rgb=crf.sigma_rgb,
-            compat_bilateral=crf.compat_bilateral,
-            sigma_gaussian=crf.sigma_gaussian,
-            compat_gaussian=crf.compat_gaussian,
-            n_iters=crf.n_iters,
-        )
-        winners.append([one.argmax(axis=0) for one in marginals])
+    known = [images[index] for index in tagged], [score_maps[index] for index in tagged]
+    winners = [[one.argmax(axis=0) for one in marginals(*known, crf)] for crf in settings.crfs()]
     labels = [np.zeros(one.size, np.uint8) for one in score_maps]
     for index, of_classes, of_background in zip(tagged, *winners, strict=True):
         ids = np.array([IGNORE_INDEX, *score_maps[index].class_ids], np.uint8)

@@ -12,7 +12,7 @@ from wsss.config.background import BackgroundSettings, background_scores
 from wsss.refine._base import Context
 from wsss.registry import REFINERS
 
-__all__ = ["PRESETS", "DenseCrf", "DenseCrfSettings", "unary_probs"]
+__all__ = ["PRESETS", "DenseCrf", "DenseCrfSettings", "marginals", "unary_probs"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     # PSA (Ahn and Kwak, CVPR 2018), from where SC-CAM (CVPR 2020) and others have it. This is
@@ -137,6 +137,34 @@ def unary_probs(scores: np.ndarray, settings: DenseCrfSettings) -> np.ndarray:
     return stack
 
 
+def marginals(
+    images: Sequence[np.ndarray], score_maps: Sequence[ScoreMap], settings: DenseCrfSettings
+) -> list[np.ndarray]:
+    """The field's probabilities of background and classes.
+
+    Args:
+        images: each (H, W, 3) uint8 RGB.
+        score_maps: one per image, with a class each at least.
+        settings: of the field.
+
+    Returns:
+        For each image (P + 1, H, W) float32, summing to 1 over the first axis; 0 is background.
+    """
+    from wsss.densecrf import dense_crf  # compiled; not needed to read settings
+
+    found: list[np.ndarray] = dense_crf(
+        list(images),
+        [unary_probs(one.full_scores(), settings) for one in score_maps],
+        sigma_xy=settings.sigma_xy,
+        sigma_rgb=settings.sigma_rgb,
+        compat_bilateral=settings.compat_bilateral,
+        sigma_gaussian=settings.sigma_gaussian,
+        compat_gaussian=settings.compat_gaussian,
+        n_iters=settings.n_iters,
+    )
+    return found
+
+
 @REFINERS.register(DenseCrfSettings)
 class DenseCrf:
     """Mean-field marginals of the present classes and the background.
@@ -155,22 +183,14 @@ class DenseCrf:
         score_maps: Sequence[ScoreMap],
         names: Sequence[str],
     ) -> list[ScoreMap]:
-        from wsss.densecrf import dense_crf  # compiled; not needed to read settings
-
-        settings = self.settings
         tagged = [index for index, one in enumerate(score_maps) if len(one.class_ids)]
-        marginals = dense_crf(
+        found = marginals(
             [images[index] for index in tagged],
-            [unary_probs(score_maps[index].full_scores(), settings) for index in tagged],
-            sigma_xy=settings.sigma_xy,
-            sigma_rgb=settings.sigma_rgb,
-            compat_bilateral=settings.compat_bilateral,
-            sigma_gaussian=settings.sigma_gaussian,
-            compat_gaussian=settings.compat_gaussian,
-            n_iters=settings.n_iters,
+            [score_maps[index] for index in tagged],
+            self.settings,
         )
         refined = [replace(one, scores=one.full_scores()) for one in score_maps]
-        for index, probs in zip(tagged, marginals, strict=True):
+        for index, probs in zip(tagged, found, strict=True):
             best = probs[1:].max(axis=0)
             scores = probs[1:] / np.maximum(best + probs[0], 1e-12)
             refined[index] = replace(refined[index], scores=np.clip(scores, 0, 1))

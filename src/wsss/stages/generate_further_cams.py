@@ -1,8 +1,6 @@
 """Maps to fuse with data/cams, by other classifiers, methods or settings; without any, nothing."""
 
-import shutil
-
-from wsss.artifacts import Manifest, read_json, write_json
+from wsss.artifacts import Manifest, drop_others, read_json, write_json
 from wsss.config.params import Params
 from wsss.stages._base import Paths, execute
 from wsss.stages.generate_cams import cams_key, write_cams
@@ -15,10 +13,7 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     A source whose settings, classifier and code are as they were is kept.
     """
     manifest = Manifest.read(paths.splits)
-    paths.further_cams.mkdir(parents=True, exist_ok=True)
-    for old in paths.further_cams.iterdir():
-        if old.name not in params.further_cams and not old.name.startswith("."):
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    drop_others(paths.further_cams, params.further_cams)
     for source, settings in params.further_cams.items():
         teacher = settings.classifier
         classifier = paths.teachers / teacher if teacher else paths.classifier

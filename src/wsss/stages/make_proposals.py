@@ -1,7 +1,6 @@
 """Masks of no class of every image, by each named source; without any, nothing."""
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +13,7 @@ from wsss.artifacts import (
     Manifest,
     Sample,
     Staging,
+    drop_others,
     fingerprint,
     read_image,
     read_json,
@@ -44,10 +44,7 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     A source whose settings, images and code are as they were is kept.
     """
     samples = Manifest.read(paths.splits).all_samples()
-    paths.proposals.mkdir(parents=True, exist_ok=True)
-    for old in paths.proposals.iterdir():
-        if old.name not in params.make_proposals and not old.name.startswith("."):
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    drop_others(paths.proposals, params.make_proposals)
 
     def device() -> "torch.device":
         from lightning_fabric import Fabric

@@ -1,11 +1,11 @@
 """Train the networks that the refiners affinity_net and irn walk with; without any, do nothing."""
 
-import shutil
 from typing import Any
 
 from wsss.artifacts import (
     Manifest,
     Staging,
+    drop_others,
     fingerprint,
     read_json,
     source_fingerprint,
@@ -25,10 +25,7 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     A network whose settings, CAMs and code are as they were is not trained again.
     """
     rng_seed = params.base.rng_seed
-    paths.affinities.mkdir(parents=True, exist_ok=True)
-    for old in paths.affinities.iterdir():
-        if old.name not in params.train_affinities and not old.name.startswith("."):
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    drop_others(paths.affinities, params.train_affinities)
     report: dict[str, Any] = {}
     for name, settings in params.train_affinities.items():
         out = paths.affinities / name

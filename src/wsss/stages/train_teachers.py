@@ -1,11 +1,11 @@
 """Train the classifiers that train_classifier learns or starts from; without any, do nothing."""
 
-import shutil
 from typing import Any
 
 from wsss.artifacts import (
     Manifest,
     Staging,
+    drop_others,
     fingerprint,
     read_json,
     source_fingerprint,
@@ -25,10 +25,7 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     A teacher whose settings, data and code are as they were is not trained again.
     """
     rng_seed = params.base.rng_seed
-    paths.teachers.mkdir(parents=True, exist_ok=True)
-    for old in paths.teachers.iterdir():
-        if old.name not in params.train_teachers and not old.name.startswith("."):
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    drop_others(paths.teachers, params.train_teachers)
     report: dict[str, Any] = {}
     for name, settings in params.train_teachers.items():
         out = paths.teachers / name
