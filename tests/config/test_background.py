@@ -1,4 +1,4 @@
-"""The background's score: METHODS.md's numbers, and the form that the settings name."""
+"""The background's score: published numbers, and the form that the settings name."""
 
 import numpy as np
 import pytest

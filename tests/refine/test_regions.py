@@ -1,4 +1,4 @@
-"""The rules of METHODS.md on masks made by hand, and against loops over dense masks."""
+"""The rules of SEPL, smoke and votes on masks made by hand, and against loops over dense masks."""
 
 from pathlib import Path
 from typing import Any

@@ -45,7 +45,7 @@ def multiscale_cams(
     align_corners: bool,
     max_pixels: int | None = None,
 ) -> "tuple[list[Tensor], Tensor]":
-    """CAMs of a batch of equally sized images (METHODS: sum over scales, then max-normalise).
+    """CAMs of a batch of equally sized images: summed over scales, then divided by their maxima.
 
     Args:
         model: in eval mode, on the images' device.
