@@ -9,7 +9,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "wsss"
 
 LAYERS = [
-    {"checks", "cores", "progress"},
+    {"checks", "cores", "progress", "windows"},
     {"seeding"},
     {"registry"},
     {"config"},

@@ -13,8 +13,9 @@ from torch.nn import functional
 from wsss.cam.cam import LinearHeadCam, LinearHeadCamSettings
 from wsss.cam.grad_cam import GradCam, GradCamSettings
 from wsss.cam.multiscale import multiscale_cams
-from wsss.cam.sliding_window import SlidingWindow, window_starts, window_weights
+from wsss.cam.sliding_window import SlidingWindow
 from wsss.models.classifier import Classifier
+from wsss.windows import window_starts, window_weights
 
 METHOD = LinearHeadCam(LinearHeadCamSettings())
 ROWS, COLUMNS = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1])
@@ -60,7 +61,7 @@ def test_windows_cover_every_cell_and_stay_inside(
     count, weights = torch.zeros(length), torch.zeros(length)
     for one in starts:
         count[one : one + side] += 1
-        weights[one : one + side] += window_weights((side, side))[side // 2]
+        weights[one : one + side] += torch.from_numpy(window_weights(1, side)[0])
     assert (count >= 1).all() and (weights > 0).all()
     shared = [a + side - b for a, b in itertools.pairwise(starts)]
     assert all(one >= overlap * side - 1e-9 or one == side - 1 for one in shared)

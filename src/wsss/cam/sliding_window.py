@@ -4,39 +4,15 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from wsss.windows import window_starts, window_weights
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wsss.cam._base import CamMethod
     from wsss.models.classifier import Classifier
 
-__all__ = ["SlidingWindow", "window_starts", "window_weights"]
-
-
-def window_starts(length: int, side: int, overlap: float) -> list[int]:
-    """Where windows begin; the last one ends with the border.
-
-    Args:
-        length: cells of the image along one axis.
-        side: cells of a window, at most `length`.
-        overlap: share of a window that the next one covers again, in [0, 1).
-
-    Example:
-        >>> window_starts(10, 4, 0.5)
-        [0, 2, 4, 6]
-        >>> window_starts(9, 4, 0.5)
-        [0, 2, 4, 5]
-    """
-    step = max(1, math.floor(side * (1 - overlap)))
-    return [*range(0, length - side, step), length - side]
-
-
-def window_weights(size: "tuple[int, int]") -> "Tensor":
-    """(h, w) Hann weights at the centres of cells: above 0 everywhere, highest in the middle."""
-    import torch
-
-    down, along = (torch.sin(math.pi * (torch.arange(n) + 0.5) / n) ** 2 for n in size)
-    return down[:, None] * along
+__all__ = ["SlidingWindow"]
 
 
 class SlidingWindow:
@@ -100,7 +76,7 @@ class SlidingWindow:
                 whole = [n * finer + bool(e) for n, e in zip(cells, shared, strict=True)]
                 summed = maps.new_zeros(len(rows), *whole)
                 total = maps.new_zeros(*whole)
-                weights = window_weights((maps.shape[2], maps.shape[3])).to(maps.device)
+                weights = torch.from_numpy(window_weights(*maps.shape[2:])).to(maps.device)
             for (y, x), one in zip(batch, maps, strict=True):
                 down = slice(y * finer, y * finer + one.shape[1])
                 along = slice(x * finer, x * finer + one.shape[2])
