@@ -83,6 +83,13 @@ def test_each_stage_shows_its_columns(tree: Tree, stage: str, cells: list[list[i
     assert columns_of(path) == cells
 
 
+def test_a_threshold_shows_what_is_above_it(tree: Tree) -> None:
+    below = write_panel(tree, MANIFEST, "evaluate_refined_crf", chain="crf", threshold=0.9)
+    assert columns_of(below) == [BLACK, SCORES, SCORES, MASK, MASK]
+    above = write_panel(tree, MANIFEST, "evaluate_refined_crf", chain="crf", threshold=1)
+    assert columns_of(above) == [BLACK, SCORES, SCORES, BLACK, MASK]
+
+
 def test_only_evaluation_opens_ground_truth(tree: Tree) -> None:
     for mask in tree.masks.iterdir():
         mask.write_bytes(b"not a mask")

@@ -64,11 +64,13 @@ class Column:
         kind: scores (.npz), mask (.png), or ground_truth, whose outline all columns show.
         folder: where the files are, named after the samples (ground truth: as the manifest
             says). A file that is missing leaves its cell empty.
+        threshold: of scores; given one, the classes above it are shown instead, as a mask.
     """
 
     title: str
     kind: Literal["scores", "mask", "ground_truth"]
     folder: Path
+    threshold: float | None = None
 
     def file(self, sample: Sample) -> Path | None:
         """The sample's file, None when it is not there."""
@@ -104,6 +106,7 @@ def write_panel(
     stage: str,
     *,
     chain: str | None = None,
+    threshold: float | None = None,
     num_images: int = 6,
 ) -> Path:
     """Write reports/<stage>/panel.png: the columns up to what the stage made, as far as they exist.
@@ -117,6 +120,7 @@ def write_panel(
         stage: generate_cams, refine_cams_<chain>, make_pseudo_masks, predict_masks, or
             evaluate_ and cams, refined_<chain>, pseudo_masks, segmenter.
         chain: the refine chain to show; none leaves that column out.
+        threshold: of the score maps shown last; adds a column of the classes above it.
         num_images: how many rows.
 
     Returns:
@@ -131,6 +135,8 @@ def write_panel(
     ]
     made = _MADE.get(stage) or _MADE[stage.removesuffix(f"_{chain}")]
     shown = [one for at, one in enumerate(columns[:made]) if at != 1 or chain is not None]
+    if threshold is not None:
+        shown.append(Column(f"above {threshold:.2f}", "scores", shown[-1].folder, threshold))
     if stage.startswith("evaluate_"):
         shown.append(Column("ground truth", "ground_truth", paths.masks))
     out = paths.report(f"{stage}/panel", ".png")
@@ -223,7 +229,11 @@ def _cells(
         if path is None:
             pictures.append(None)
         elif column.kind == "scores":
-            pictures.append(overlay_scores(image, read_score_map(path)))
+            score_map = read_score_map(path)
+            if column.threshold is None:
+                pictures.append(overlay_scores(image, score_map))
+            else:
+                pictures.append(overlay_mask(image, _above(score_map, column.threshold)))
         elif column.kind == "mask":
             pictures.append(overlay_mask(image, read_label_png(path)))
         else:
@@ -239,6 +249,16 @@ def _cells(
             cell = Image.fromarray(pixels)
         cells.append(cell)
     return cells
+
+
+def _above(score_map: ScoreMap, threshold: float) -> np.ndarray:
+    """(H, W) uint8: the class with the highest score where that exceeds the threshold, else 0."""
+    if not len(score_map.class_ids):
+        return np.zeros(score_map.size, np.uint8)
+    scores = score_map.full_scores()
+    winner = score_map.class_ids[scores.argmax(axis=0)]
+    mask: np.ndarray = np.where(scores.max(axis=0) > threshold, winner, 0)
+    return mask
 
 
 def _fitted(picture: np.ndarray, resample: Image.Resampling) -> Image.Image:

@@ -84,7 +84,8 @@ def run(params: Params, paths: Paths, tracker: Tracker, target: str, chain: str 
     tracker.metrics(dict(_flat(report)))
     tracker.tags({f"protocol.{key}": value for key, value in report["protocol"].items()})
     shown = chain or params.make_pseudo_masks.chain
-    tracker.artifact(write_panel(paths, manifest, name, chain=shown))
+    threshold = report.get("threshold")
+    tracker.artifact(write_panel(paths, manifest, name, chain=shown, threshold=threshold))
     log.info("%s: %s", name, _headline(report))
 
 
