@@ -28,7 +28,7 @@ from wsss.stages._base import Paths
 from wsss.study.plan import Plan, row_params
 from wsss.tracking import Tracker, open_tracker, tracking_uri
 
-__all__ = ["code_hashes", "run_row", "run_study"]
+__all__ = ["CHAIN", "RESULTS", "code_hashes", "row_folder", "run_row", "run_study"]
 
 log = logging.getLogger(__name__)
 
@@ -264,7 +264,7 @@ def run_row(
         named |= {k: one for k, one in done["tags"].items() if not k.startswith("protocol.")}
         if stage.name == "evaluate_refined":
             panels = sorted((place / "reports").glob("**/panel.png"))
-    folder = results / "rows" / "-".join([tags["size"], tags["row"], str(seed)])
+    folder = row_folder(root, tags["study"], tags["size"], tags["row"], seed)
     folder.mkdir(parents=True, exist_ok=True)
     own_tags = dict(tags) | named | {"seed": str(seed)}
     own_tags["cam_method"] = params.generate_cams.method.name  # type: ignore[attr-defined]
@@ -275,8 +275,15 @@ def run_row(
             tracker.metrics(found)
             for panel in panels:
                 tracker.artifact(panel)
-        write_json(record, {"key": key})
+        outs = {out: place.name for out, place in made.items()}
+        threshold = found.get("evaluate_refined/threshold")
+        write_json(record, {"key": key, "outs": outs, "threshold": threshold})
     return found
+
+
+def row_folder(root: Path, study: str, size: str, row: str, seed: int) -> Path:
+    """Where recorded.json says what stands for a row: folders of outs and the threshold."""
+    return root / RESULTS / "rows" / f"{study}-{size}-{row}-{seed}"
 
 
 def _run_stage(

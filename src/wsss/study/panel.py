@@ -1,0 +1,60 @@
+"""All rows of a study on the same few images, in one picture."""
+
+from pathlib import Path
+
+from wsss.artifacts import Manifest, fingerprint, read_json, write_json
+from wsss.report import Column, choose_samples, draw_panel
+from wsss.stages._base import Paths
+from wsss.study.plan import Plan, row_params
+from wsss.study.run import CHAIN, RESULTS, row_folder
+from wsss.tracking import open_tracker
+
+__all__ = ["write_panel"]
+
+NUM_IMAGES = 8
+
+
+def write_panel(root: Path, study: str, plan: Plan, size: str) -> Path | None:
+    """Draw what every row that has run takes at its own threshold, beside the ground truth.
+
+    The picture is recorded in MLflow as a run of its own, anew whenever it changes.
+
+    Args:
+        root: the project.
+        study: its name.
+        plan: its rows, in whose order the columns are.
+        size: a name in plan.sizes.
+
+    Returns:
+        The file, .study/rows/<study>-<size>-panel/panel.png; None where no row has a threshold.
+    """
+    records = {}
+    for row in plan.rows:
+        path = row_folder(root, study, size, row, 0) / "recorded.json"
+        record = read_json(path) if path.exists() else {}
+        if record.get("threshold") is not None:
+            records[row] = record
+    if not records:
+        return None
+    made = {row: root / RESULTS / one["outs"]["data/refined"] for row, one in records.items()}
+    first = next(iter(records.values()))["outs"]
+    data = Paths(root / RESULTS / first["data/images"])
+    manifest = Manifest.read(Paths(root / RESULTS / first["data/splits"]).splits)
+    columns = [
+        Column(row, "scores", Paths(made[row]).refined(CHAIN), record["threshold"])
+        for row, record in records.items()
+        if record["outs"]["data/images"] == first["data/images"]
+    ]
+    columns.append(Column("ground truth", "ground_truth", data.masks))
+    folder = root / RESULTS / "rows" / f"{study}-{size}-panel"
+    out = folder / "panel.png"
+    samples = choose_samples(manifest.splits["val"], NUM_IMAGES)
+    draw_panel(out, data.images, samples, columns, manifest.class_names)
+    recorded, key = folder / "recorded.json", fingerprint(files=[out])
+    if not recorded.exists() or read_json(recorded)["key"] != key:
+        params = row_params(root, plan, next(iter(records)), size)
+        tags = {"mlflow.runName": f"{study} {size} panel"}
+        with open_tracker("evaluate", params, folder, tags=tags) as tracker:
+            tracker.artifact(out)
+        write_json(recorded, {"key": key})
+    return out

@@ -1,0 +1,67 @@
+"""The picture of a study: a column for each row that has run, on the data that they share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wsss.artifacts import (
+    Manifest,
+    Sample,
+    ScoreMap,
+    write_json,
+    write_label_png,
+    write_score_map,
+)
+from wsss.report.panels import CELL, GAP, HEAD
+from wsss.study.panel import write_panel
+from wsss.study.plan import Plan, read_plan
+from wsss.study.run import CHAIN, RESULTS, row_folder
+
+PROJECT = Path(__file__).parents[2]
+SAMPLE = Sample("a", "a.png", (40, 60), (1,), "a.png")
+GREY, TAKEN, TRUTH = [0, 0, 0], [83, 0, 0], [83, 0, 0]  # of a black image
+
+
+def record(root: Path, row: str, place: str, threshold: float | None, data: str = "data") -> None:
+    outs = {"data/images": data, "data/splits": data, "data/refined": place}
+    folder = row_folder(root, "refiners", "small", row, 0)
+    folder.mkdir(parents=True)
+    write_json(folder / "recorded.json", {"key": "", "outs": outs, "threshold": threshold})
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Plan]:
+    """The project's own plan over one image, whose left half scores 0.6."""
+    for name in ("recipes", "params.yaml"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    data = tmp_path / RESULTS / "data/data"
+    Manifest(("cat",), {"train": (), "selection": (), "val": (SAMPLE,)}).write(data / "splits")
+    (data / "images").mkdir()
+    Image.new("RGB", (60, 40)).save(data / "images/a.png")
+    mask = np.zeros((40, 60), np.uint8)
+    mask[:, :30] = 1
+    write_label_png(data / "masks/a.png", mask)
+    scores = 0.6 * mask[None].astype(np.float32)
+    one = ScoreMap(np.array([1], np.uint8), scores, (40, 60), np.ones(1, np.float32))
+    write_score_map(tmp_path / RESULTS / "refined/data/refined" / CHAIN / "a.npz", one)
+    return tmp_path, read_plan(tmp_path, "refiners")
+
+
+def test_rows_show_what_is_above_their_threshold(study: tuple[Path, Plan]) -> None:
+    root, plan = study
+    assert write_panel(root, "refiners", plan, "small") is None
+    first, second, third, fourth = list(plan.rows)[:4]
+    record(root, second, "refined", 0.7)
+    record(root, first, "refined", 0.5)
+    record(root, third, "refined", None)
+    record(root, fourth, "refined", 0.5, data="other")
+    path = write_panel(root, "refiners", plan, "small")
+    assert path is not None
+    image = np.asarray(Image.open(path))
+    middle = HEAD + 60
+    cells = [image[middle, GAP + at * (CELL[1] + GAP) + CELL[1] // 4].tolist() for at in range(4)]
+    assert cells == [GREY, TAKEN, GREY, TRUTH]
+    assert image.shape[1] == GAP + 4 * (CELL[1] + GAP)
