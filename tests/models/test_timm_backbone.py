@@ -76,6 +76,82 @@ def test_frozen_stages_get_no_gradient_and_the_rest_does() -> None:
     assert torch.equal(backbone.net.bn1.running_mean, before)
 
 
+# settings; where the maps of its stages have their channels
+LAYOUTS = {
+    "cnn": (BackboneSettings(model_name="resnet10t"), "first"),
+    "convnext": (
+        BackboneSettings(
+            model_name="convnext_tiny",
+            output_stride=32,
+            timm_kwargs={"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 40)},
+        ),
+        "first",
+    ),
+    "swin": (
+        BackboneSettings(
+            model_name="swin_tiny_patch4_window7_224",
+            output_stride=32,
+            timm_kwargs={"embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]},
+        ),
+        "last",
+    ),
+    "sam": (  # whose output has them first
+        BackboneSettings(
+            model_name="samvit_base_patch16",
+            timm_kwargs={
+                "img_size": 64,
+                "embed_dim": 24,
+                "depth": 4,
+                "num_heads": 2,
+                "neck_chans": 20,
+                "use_abs_pos": False,
+                "use_rel_pos": False,
+            },
+        ),
+        "last",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_channels_come_first_and_are_turned_but_once(kind: str) -> None:
+    """Rows and columns differ, and nothing has as many channels as these."""
+    settings, where = LAYOUTS[kind]
+    backbone = TimmBackbone(settings).eval()
+    images = torch.randn(1, 3, 64, 160)
+    stage, raw = backbone.stages()[0], []
+    hook = stage.register_forward_hook(lambda _, inputs, output: raw.append(output))
+    with torch.no_grad():
+        features, stages = backbone.with_stages(images)
+    hook.remove()
+    stride = settings.output_stride
+    assert features.shape == (1, backbone.num_features, 64 // stride, 160 // stride)
+    assert backbone.as_map(features, images, backbone) is features
+    assert torch.equal(stages[0], raw[0].permute(0, 3, 1, 2) if where == "last" else raw[0])
+    for one in stages:
+        assert one.shape[2] >= 2 and one.shape[2] * 5 == one.shape[3] * 2
+
+
+def test_a_layer_inside_may_have_channels_last_where_the_network_has_them_first() -> None:
+    backbone = TimmBackbone(LAYOUTS["convnext"][0]).eval()
+    layer = backbone.net.stages[3].blocks[0].norm
+    images, raw = torch.randn(1, 3, 64, 160), []
+    hook = layer.register_forward_hook(lambda _, inputs, output: raw.append(output))
+    with torch.no_grad():
+        backbone(images)
+    hook.remove()
+    assert raw[0].shape == (1, 2, 5, 40)
+    assert backbone.as_map(raw[0], images, layer).shape == (1, 40, 2, 5)
+
+
+def test_a_map_as_wide_as_its_network_has_channels_is_not_turned() -> None:
+    """The first stage has 512 columns of an image of 2048 pixels, and the network 512 channels."""
+    backbone = TimmBackbone(BackboneSettings(model_name="resnet10t")).eval()
+    with torch.no_grad():
+        _, stages = backbone.with_stages(torch.zeros(1, 3, 16, 2048))
+    assert stages[0].shape == (1, 64, 4, 512)
+
+
 class TestWeightsFile:
     def test_is_loaded_and_a_head_is_passed_over(self, tmp_path: Path) -> None:
         torch.manual_seed(1)

@@ -121,7 +121,8 @@ def _backward_by_slot(
     """(P, h, w) maps of each layer; slot j holds the j-th class of every image."""
     import torch
 
-    activations = {n: model.backbone.as_map(a.detach(), images) for n, a in captured.items()}
+    backbone, givers = model.backbone, {name: _find_layer(model, name) for name in captured}
+    activations = {n: backbone.as_map(a.detach(), images, givers[n]) for n, a in captured.items()}
     maps = {n: a.new_zeros(len(rows), *a.shape[2:]).float() for n, a in activations.items()}
     first_of_row = torch.searchsorted(rows, rows)
     slot = torch.arange(len(rows), device=rows.device) - first_of_row
@@ -133,7 +134,7 @@ def _backward_by_slot(
             score, list(captured.values()), retain_graph=j + 1 < n_slots
         )
         for (name, activation), gradient in zip(activations.items(), gradients, strict=True):
-            gradient = model.backbone.as_map(gradient, images)
+            gradient = backbone.as_map(gradient, images, givers[name])
             at = rows[pairs]
             maps[name][pairs] = maps_of(activation[at].float(), gradient[at].float())
     return maps

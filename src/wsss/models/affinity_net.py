@@ -133,8 +133,7 @@ def level_features(backbone: TimmBackbone, wanted: Sequence[Level], images: Tens
         for hook in hooks:
             hook.remove()
     return [
-        one if one.ndim == 4 and one.shape[1] == level.channels else backbone.as_map(one, images)
-        for level, one in zip(wanted, found, strict=True)
+        backbone.as_map(one, images, level.module) for level, one in zip(wanted, found, strict=True)
     ]
 
 

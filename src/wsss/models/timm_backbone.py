@@ -72,6 +72,7 @@ class TimmBackbone(nn.Module):
         self._patch, self._pads = _patches(self.net)
         self._freeze_batchnorm = settings.freeze_batchnorm
         self._frozen = self._freeze(settings.frozen_stages)
+        self._channels_last: set[nn.Module] = set()
         self.num_features, self.output_stride = self._probe(settings)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -97,7 +98,7 @@ class TimmBackbone(nn.Module):
                 f"{images.shape[3]} pixels: {error or 'its grid does not divide'}; choose another "
                 "size, backbone.timm_kwargs (img_size, if it has that) or another model"
             ) from None
-        features: Tensor = self.as_map(found, images)
+        features: Tensor = self.as_map(found, images, self.net)
         return features
 
     def pretrained_head(self) -> tuple[Tensor, Tensor] | None:
@@ -129,9 +130,9 @@ class TimmBackbone(nn.Module):
 
     def with_stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """As `forward`, and (B, D_i, h_i, w_i) of each of the `stages`."""
-        found: list[Any] = []
+        found: list[tuple[nn.Module, Any]] = []
         hooks = [
-            one.register_forward_hook(lambda _, inputs, output: found.append(output))
+            one.register_forward_hook(lambda stage, inputs, output: found.append((stage, output)))
             for one in self.stages()
         ]
         try:
@@ -139,7 +140,7 @@ class TimmBackbone(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
-        return features, tuple(self.as_map(one, images) for one in found)
+        return features, tuple(self.as_map(one, images, stage) for stage, one in found)
 
     def stages(self) -> tuple[nn.Module, ...]:
         """The modules whose outputs end the four stages, shallow to deep; fewer if it has fewer.
@@ -205,7 +206,20 @@ class TimmBackbone(nn.Module):
         return features.shape[1], stride
 
     def _run_blank(self, size: tuple[int, int]) -> Tensor:
-        """The features of a blank image of (height, width) pixels."""
+        """The features of a blank image of (height, width) pixels, and who has channels last."""
+        height, width = size
+        channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"
+        self._channels_last = {self.net} if channels_last else set()
+
+        def note(layer: nn.Module, inputs: Any, output: Any) -> None:
+            if torch.is_tensor(output) and output.ndim == 4:
+                lengths = output.shape[1:]
+                # which two are as long, to one another, as the sides of the image?
+                first, last = (a * width == b * height for a, b in (lengths[1:], lengths[:2]))
+                if last and (channels_last or not first):
+                    self._channels_last.add(layer)
+
+        hooks = [one.register_forward_hook(note) for one in self.net.modules()]
         try:
             with torch.inference_mode():
                 features: Tensor = self(torch.zeros(1, 3, *size))
@@ -216,24 +230,25 @@ class TimmBackbone(nn.Module):
                 f"{type(self.net).__name__} gives no feature map "
                 f"({type(error).__name__}: {error}); {_CHOOSE}"
             ) from None
+        finally:
+            for hook in hooks:
+                hook.remove()
         return features
 
-    def as_map(self, features: Any, images: Tensor) -> Any:
+    def as_map(self, features: Any, images: Tensor, layer: nn.Module | None = None) -> Any:
         """What a layer gives as (B, D, h, w): tokens without their prefix, channels to the front.
 
         Args:
             features: (B, D, h, w), (B, h, w, D) or (B, tokens, D).
             images: (B, 3, H, W), whose size tells the grid of tokens.
+            layer: the module of `net` that gave it, which tells where the channels are; none if
+                they are known to come first.
 
         Raises:
             ValueError: it is no grid.
         """
         if torch.is_tensor(features) and features.ndim == 4:
-            width = self.net.num_features
-            channels_last = features.shape[1] != width and features.shape[-1] == width
-            if channels_last or getattr(self.net, "output_fmt", "NCHW") == "NHWC":
-                return features.permute(0, 3, 1, 2)
-            return features
+            return features.permute(0, 3, 1, 2) if layer in self._channels_last else features
         if torch.is_tensor(features) and features.ndim == 3:
             tokens = features[:, int(getattr(self.net, "num_prefix_tokens", 0)) :]
             listed = getattr(self.net, "feature_info", ())
