@@ -107,7 +107,8 @@ def test_networks_are_trained_again_only_for_a_reason(
     assert sorted(one.name for one in paths.affinities.iterdir()) == ["first", "second"]
     for name in NETWORKS:
         files = sorted(one.name for one in (paths.affinities / name).iterdir())
-        assert files == ["model.json", "training.json", "weights.safetensors"]
+        wanted = [".fingerprint.json", "model.json", "training.json", "weights.safetensors"]
+        assert files == wanted
     weights = (paths.affinities / "first/weights.safetensors").read_bytes()
     report = read_json(paths.report("train_affinities"))
     assert report.keys() == NETWORKS.keys()
@@ -141,7 +142,7 @@ def test_the_same_bytes_again(
         files = sorted(paths.affinities.rglob("*.safetensors"))
         weights.append([one.read_bytes() for one in files])
         for one in paths.affinities.iterdir():
-            (one / "training.json").unlink()
+            (one / ".fingerprint.json").unlink()
     assert weights[0] == weights[1]
 
 

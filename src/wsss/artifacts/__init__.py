@@ -4,8 +4,21 @@ from wsss.artifacts.files import atomic_path, read_json, write_json
 from wsss.artifacts.label_png import IGNORE_INDEX, palette, read_label_png, write_label_png
 from wsss.artifacts.manifest import SPLITS, Manifest, Sample, read_image
 from wsss.artifacts.proposals import Proposals, read_proposals, write_proposals
-from wsss.artifacts.score_map import ScoreMap, as_stored, read_score_map, write_score_map
-from wsss.artifacts.staging import Staging, drop_others, fingerprint, source_fingerprint
+from wsss.artifacts.score_map import (
+    ScoreMap,
+    as_stored,
+    read_further_map,
+    read_score_map,
+    write_score_map,
+)
+from wsss.artifacts.staging import (
+    Staging,
+    drop_others,
+    fingerprint,
+    has_key,
+    source_fingerprint,
+    write_key,
+)
 
 __all__ = [
     "IGNORE_INDEX",
@@ -19,7 +32,9 @@ __all__ = [
     "atomic_path",
     "drop_others",
     "fingerprint",
+    "has_key",
     "palette",
+    "read_further_map",
     "read_image",
     "read_json",
     "read_label_png",
@@ -27,6 +42,7 @@ __all__ = [
     "read_score_map",
     "source_fingerprint",
     "write_json",
+    "write_key",
     "write_label_png",
     "write_proposals",
     "write_score_map",

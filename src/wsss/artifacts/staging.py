@@ -3,36 +3,71 @@
 DVC deletes an out before its stage runs, so what a killed run has done must live beside
 it: `data/cams` is filled as `data/.cams.partial`. A marker holds the fingerprint of
 everything the result depends on; the rest of a run is kept only if that still fits.
+
+Of several outs of one stage, each in a folder of its own, only those need to be made anew whose
+fingerprint is another one. There it stays in the finished folder.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from wsss.artifacts.files import write_json
+from wsss.config.settings import Settings
 
-__all__ = ["Staging", "drop_others", "fingerprint", "source_fingerprint"]
+__all__ = ["Staging", "drop_others", "fingerprint", "has_key", "source_fingerprint", "write_key"]
 
 _MARKER = ".fingerprint.json"
 
 
 def fingerprint(*values: Any, files: Iterable[Path] = ()) -> str:
-    """A hash of plain values (anything JSON can hold) and of the contents of files or folders."""
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
+    """A hash of plain values (anything JSON can hold) and of the contents of files or folders.
+
+    Among the values may be settings; the files that these name count with their contents, and not
+    with the place where a machine has them.
+    """
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=_plain).encode())
     for path in files:
-        members = (
-            sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-        )
-        for member in members:
-            digest.update(str(member).encode())
-            with member.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        for member in _members(path):
+            digest.update(str(member).encode() + _digest(member))
     return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold of a value."""
+    if not isinstance(value, Settings):
+        return str(value)
+    contents = []
+    for path in value.files():
+        for member in _members(path):
+            name, known = member.relative_to(path), member.stat()
+            if not any(part.startswith(".") for part in name.parts):  # notes of a download
+                once = _digest_once(member, known.st_size, known.st_mtime_ns)
+                contents.append((name.as_posix(), once.hex()))
+    return value.model_dump(mode="json"), contents
+
+
+def _members(path: Path) -> Iterator[Path]:
+    """All files of a folder, or the file itself."""
+    yield from sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+
+
+def _digest(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()
+
+
+@cache
+def _digest_once(file: Path, size: int, modified: int) -> bytes:
+    """Of a checkpoint, which takes seconds, and which several outs of a stage may depend on."""
+    del size, modified  # a file that is replaced has others
+    return _digest(file)
 
 
 def source_fingerprint() -> str:
@@ -52,6 +87,19 @@ def drop_others(folder: Path, names: Container[str]) -> None:
             _remove(old)
 
 
+def has_key(folder: Path, key: str) -> bool:
+    """Whether a folder says that it was made, or is being made, under this fingerprint."""
+    try:
+        return bool(json.loads((folder / _MARKER).read_text())["key"] == key)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def write_key(folder: Path, key: str) -> None:
+    """Let a folder say under which fingerprint it was made."""
+    write_json(folder / _MARKER, {"key": key})
+
+
 class Staging:
     """Fill a folder under a temporary name; `with` moves it into place at the end.
 
@@ -59,26 +107,21 @@ class Staging:
         out: the folder to make, such as data/cams. What is there is replaced at the end.
         key: the fingerprint of all that decides the contents. Work left by a killed run
             with the same key is kept, any other is deleted.
+        keep_key: the finished folder says its key, for `has_key`.
 
     Attributes:
         path: where to write. Files whose names start with ".work." are dropped at the end.
         resumed: whether work of an earlier run was found.
     """
 
-    def __init__(self, out: Path, key: str) -> None:
-        self.out = out
+    def __init__(self, out: Path, key: str, *, keep_key: bool = False) -> None:
+        self.out, self.keep_key = out, keep_key
         self.path = out.with_name(f".{out.name}.partial")
-        self.resumed = self._matches(key)
+        self.resumed = has_key(self.path, key)
         if not self.resumed:
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir(parents=True)
-            write_json(self.path / _MARKER, {"key": key})
-
-    def _matches(self, key: str) -> bool:
-        try:
-            return bool(json.loads((self.path / _MARKER).read_text())["key"] == key)
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+            write_key(self.path, key)
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +138,8 @@ class Staging:
             leftover.unlink()
         for work in self.path.glob(".work.*"):
             _remove(work)
-        (self.path / _MARKER).unlink()
+        if not self.keep_key:
+            (self.path / _MARKER).unlink()
         self.out.parent.mkdir(parents=True, exist_ok=True)
         old = self.out.with_name(f".{self.out.name}.old")
         _remove(old)

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,6 +25,21 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    def files(self) -> list[Path]:
+        """The files and folders that keys such as `weights` name in it, at any depth.
+
+        Left out is what does not exist, such as 'none' and the names of downloads.
+        """
+        found = []
+        for value in _values_of(self.model_dump(), FILE_KEYS):
+            with suppress(ConfigError):  # of a variable that is not set
+                found.append(expand_path(value, ""))
+        return [one for one in found if one.exists()]
+
+
+FILE_KEYS = frozenset({"checkpoint", "encoder_weights", "weights"})
+"""What may name a file on whose contents results depend."""
 
 
 def expand_path(value: str, key: str) -> Path:
@@ -87,6 +103,19 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in models_in(part)]
+
+
+def _values_of(tree: Any, keys: frozenset[str]) -> Iterator[str]:
+    """The texts under some keys of nested mappings and lists."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            if key in keys and isinstance(value, str) and value:
+                yield value
+            else:
+                yield from _values_of(value, keys)
+    elif isinstance(tree, list | tuple):
+        for one in tree:
+            yield from _values_of(one, keys)
 
 
 def _locate(model: type[BaseModel], values: Any, item: ErrorDetails) -> tuple[str, list[str]]:

@@ -1,6 +1,6 @@
 """Maps to fuse with data/cams, by other classifiers, methods or settings; without any, nothing."""
 
-from wsss.artifacts import Manifest, drop_others, read_json, write_json
+from wsss.artifacts import Manifest, drop_others, has_key, write_json, write_key
 from wsss.config.params import Params
 from wsss.stages._base import Paths, execute
 from wsss.stages.generate_cams import cams_key, write_cams
@@ -18,10 +18,10 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
         teacher = settings.classifier
         classifier = paths.teachers / teacher if teacher else paths.classifier
         out = paths.further_cams / source
-        known, key = out / "source.json", cams_key(settings, classifier, paths)
-        if not known.exists() or read_json(known)["key"] != key:
+        key = cams_key(settings, classifier, paths)
+        if not has_key(out, key):
             rate = write_cams(settings, classifier, out, manifest, params.machine, paths)
-            write_json(known, {"key": key})
+            write_key(out, key)
             if rate:
                 tracker.metrics({f"{source}_images_per_second": rate})
     report = {"num_sources": len(params.further_cams), "num_images": len(manifest.all_samples())}

@@ -7,7 +7,6 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from wsss.artifacts import (
     Manifest,
@@ -15,6 +14,7 @@ from wsss.artifacts import (
     Staging,
     drop_others,
     fingerprint,
+    has_key,
     read_image,
     read_json,
     read_proposals,
@@ -23,15 +23,12 @@ from wsss.artifacts import (
     write_proposals,
 )
 from wsss.config.params import Params
-from wsss.cores import usable_cores
+from wsss.cores import device_of, usable_cores
 from wsss.progress import track
 from wsss.proposals import ProposalSource
 from wsss.registry import PROPOSALS
 from wsss.stages._base import Paths, execute
 from wsss.tracking import Tracker
-
-if TYPE_CHECKING:
-    import torch
 
 log = logging.getLogger(__name__)
 
@@ -45,22 +42,14 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     """
     samples = Manifest.read(paths.splits).all_samples()
     drop_others(paths.proposals, params.make_proposals)
-
-    def device() -> "torch.device":
-        from lightning_fabric import Fabric
-
-        found: torch.device = Fabric(accelerator=params.machine.accelerator, devices=1).device
-        return found
-
+    device = partial(device_of, params.machine.accelerator)
     report = {}
     for name, settings in params.make_proposals.items():
         out = paths.proposals / name
-        values = settings.model_dump(mode="json"), source_fingerprint()
-        key = fingerprint(*values, files=[paths.splits, paths.images])
-        known = out / "source.json"
-        if not known.exists() or read_json(known)["key"] != key:
+        key = fingerprint(settings, source_fingerprint(), files=[paths.splits, paths.images])
+        if not has_key(out, key):
             source: ProposalSource = PROPOSALS.build(settings, device)
-            with Staging(out, key) as staging:
+            with Staging(out, key, keep_key=True) as staging:
                 files = [staging.path / f"{one.name}.npz" for one in samples]
                 missing = [
                     one for one, file in zip(samples, files, strict=True) if not file.exists()
@@ -72,9 +61,8 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
                 seconds = time.perf_counter() - started
                 counts = [len(read_proposals(file)) for file in files]
                 write_json(
-                    staging.path / known.name,
+                    staging.path / "source.json",
                     {
-                        "key": key,
                         "num_images": len(counts),
                         "num_proposals": sum(counts),
                         "fewest": min(counts, default=0),
@@ -85,7 +73,7 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
                 rate = len(missing) / seconds
                 log.info("%s: proposals of %d images at %.1f/s", name, len(missing), rate)
                 tracker.metrics({f"{name}_images_per_second": rate})
-        report[name] = {k: value for k, value in read_json(known).items() if k != "key"}
+        report[name] = read_json(out / "source.json")
     write_json(paths.report("make_proposals"), report)
 
 

@@ -7,6 +7,7 @@ from wsss.artifacts import (
     Staging,
     drop_others,
     fingerprint,
+    has_key,
     read_json,
     source_fingerprint,
     write_json,
@@ -30,14 +31,10 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     for name, settings in params.train_affinities.items():
         out = paths.affinities / name
         key = fingerprint(
-            settings.model_dump(mode="json"),
-            rng_seed,
-            source_fingerprint(),
-            files=[paths.splits, paths.cams],
+            settings, rng_seed, source_fingerprint(), files=[paths.splits, paths.cams]
         )
-        known = out / "training.json"
-        if not known.exists() or read_json(known)["key"] != key:
-            with Staging(out, key) as staging:
+        if not has_key(out, key):
+            with Staging(out, key, keep_key=True) as staging:
                 task = AffinityTask(
                     Manifest.read(paths.splits),
                     paths.images,
@@ -54,10 +51,10 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
                 save_network(model, staging.path)
                 last = fitted.history[-1]
                 values = {k: round(value, 6) for k, value in last.items() if k != "epoch"}
-                write_json(staging.path / "training.json", {"key": key, **values})
+                write_json(staging.path / "training.json", values)
                 if fitted.images_per_second:
                     tracker.metrics({f"{name}_images_per_second": fitted.images_per_second})
-        report[name] = {k: value for k, value in read_json(known).items() if k != "key"}
+        report[name] = read_json(out / "training.json")
         tracker.metrics({f"{name}_last_{k}": value for k, value in report[name].items()})
     write_json(paths.report("train_affinities"), report)
 

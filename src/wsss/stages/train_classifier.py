@@ -14,7 +14,7 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     settings, rng_seed = params.train_classifier, params.base.rng_seed
     teachers = {name: load_classifier(paths.teachers / name)[0] for name in params.train_teachers}
     key = fingerprint(
-        settings.model_dump(mode="json"),
+        settings,
         rng_seed,
         source_fingerprint(),
         files=[paths.splits, *(paths.teachers / name for name in params.train_teachers)],

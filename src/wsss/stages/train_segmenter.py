@@ -53,7 +53,7 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
         world_size=fabric.world_size,
     )
     key = fingerprint(
-        settings.model_dump(mode="json"),
+        settings,
         params.base.rng_seed,
         source_fingerprint(),
         files=[paths.splits, paths.pseudo_masks, paths.classifier],

@@ -7,6 +7,7 @@ from wsss.artifacts import (
     Staging,
     drop_others,
     fingerprint,
+    has_key,
     read_json,
     source_fingerprint,
     write_json,
@@ -29,12 +30,9 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     report: dict[str, Any] = {}
     for name, settings in params.train_teachers.items():
         out = paths.teachers / name
-        key = fingerprint(
-            settings.model_dump(mode="json"), rng_seed, source_fingerprint(), files=[paths.splits]
-        )
-        known = out / "teacher.json"
-        if not known.exists() or read_json(known)["key"] != key:
-            with Staging(out, key) as staging:
+        key = fingerprint(settings, rng_seed, source_fingerprint(), files=[paths.splits])
+        if not has_key(out, key):
+            with Staging(out, key, keep_key=True) as staging:
                 task = Task(
                     Manifest.read(paths.splits),
                     paths.images,
@@ -51,10 +49,9 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
                 best = fitted.history[fitted.epoch]
                 values = {k: round(value, 6) for k, value in best.items() if k != "epoch"}
                 write_json(
-                    staging.path / "teacher.json",
-                    {"key": key, "best_epoch": fitted.epoch + 1, **values},
+                    staging.path / "teacher.json", {"best_epoch": fitted.epoch + 1, **values}
                 )
-        report[name] = {k: value for k, value in read_json(known).items() if k != "key"}
+        report[name] = read_json(out / "teacher.json")
         tracker.metrics({f"{name}_best_{k}": value for k, value in report[name].items()})
     write_json(paths.report("train_teachers"), report)
 

@@ -1,0 +1,275 @@
+"""The stages whose outs are several named folders: killed, resumed, rerun, and what follows."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from wsss.artifacts import Manifest, Sample, read_json, read_score_map
+from wsss.config.params import BackboneSettings, Params, parse_params
+from wsss.models.classifier import Classifier, save_classifier
+from wsss.models.timm_backbone import TimmBackbone
+from wsss.proposals.superpixels import Superpixels, SuperpixelsSettings
+from wsss.stages import (
+    generate_cams,
+    generate_further_cams,
+    make_proposals,
+    refine_cams,
+    train_affinities,
+    train_teachers,
+)
+from wsss.stages._base import Paths
+from wsss.tracking import NullTracker
+
+BACKBONE = BackboneSettings(model_name="resnet10t")
+SUPERPIXELS = {"name": "superpixels", "felzenszwalb_scales": [300], "slic_segments": [10]}
+NAMES = ("a", "b", "deep/c", "d")
+VALUES: dict[str, Any] = {
+    "machine": {"accelerator": "cpu", "num_workers": 0},
+    "train_classifier": {
+        "backbone": BACKBONE.model_dump(),
+        "augment": {"crop_size": 32, "long_side": [32, 40]},
+        "batch_size": 2,
+        "epochs": 2,
+        "eval_long_side": 32,
+    },
+    "generate_cams": {"scales": [1.0], "batch_size": 1},
+    "train_teachers": {"first": {}, "second": {"loss": "single_label"}},
+    "further_cams": {
+        "first": {"method": {"name": "grad_cam", "layers": ["stage3"]}},
+        "second": {"method": {"name": "layer_cam", "layers": ["stage2"]}},
+    },
+    "make_proposals": {"first": SUPERPIXELS, "second": SUPERPIXELS | {"felzenszwalb_scales": []}},
+    "train_affinities": {
+        "first": {"method": {"name": "psa", "widths": [4, 4, 4]}},
+        "second": {"method": {"name": "irn", "radius": 3}},
+    },
+    "refine": {
+        "chains": {"both": [{"name": "fusion", "sources": {"first": 2.0, "second": 1.0}}]},
+    },
+    "make_pseudo_masks": {"chain": "both"},
+}
+PATHS = Paths(Path())  # as stages have it, so that a fingerprint is the same in every folder
+
+Run = Callable[[Params, Paths, Any], None]
+TRAINED: dict[str, tuple[Run, Path]] = {
+    "train_teachers": (train_teachers.run, PATHS.teachers),
+    "train_affinities": (train_affinities.run, PATHS.affinities),
+}
+WRITTEN: dict[str, tuple[Run, Path, Any, str]] = {
+    "generate_further_cams": (
+        generate_further_cams.run, PATHS.further_cams, generate_cams, "write_score_map",
+    ),
+    "make_proposals": (make_proposals.run, PATHS.proposals, make_proposals, "write_proposals"),
+}  # fmt: skip
+"""Stages, their folders, and what writes the result of an image."""
+
+
+def params(**sections: Any) -> Params:
+    return parse_params(VALUES | sections)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four images, their tags, a random classifier and its CAMs."""
+    root = tmp_path_factory.mktemp("prepared")
+    paths, rng, samples = Paths(root), np.random.default_rng(0), []
+    for name, ids in zip(NAMES, ((1,), (1, 2), (2,), ()), strict=True):
+        file = paths.images / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32, 48, 3), np.uint8)).save(file)
+        samples.append(Sample(name, f"{name}.png", (32, 48), ids))
+    splits = {"train": tuple(samples[1:]), "selection": tuple(samples[:1]), "val": ()}
+    Manifest(("x", "y"), splits).write(paths.splits)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Classifier(TimmBackbone(BACKBONE), ("x", "y"))
+        torch.nn.init.uniform_(model.head.weight)
+    paths.classifier.mkdir(parents=True)
+    save_classifier(model, BACKBONE, "multi_label", paths.classifier)
+    generate_cams.run(params(), paths, NullTracker())
+    return root
+
+
+@pytest.fixture
+def fresh(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Go to a copy of the prepared project."""
+
+    def enter(name: str) -> None:
+        shutil.copytree(prepared, tmp_path / name)
+        monkeypatch.chdir(tmp_path / name)
+
+    return enter
+
+
+class Counting(NullTracker):
+    """Counts epochs, and ends the run after so many."""
+
+    def __init__(self, stop_after: int = 1000) -> None:
+        self.stop_after = stop_after
+        self.epochs = 0
+
+    def flush(self) -> None:
+        self.epochs += 1
+        if self.epochs == self.stop_after:
+            raise KeyboardInterrupt
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (one for one in sorted(folder.rglob("*")) if one.is_file())
+    return {str(one.relative_to(folder)): one.read_bytes() for one in files}
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(one): one.stat().st_mtime_ns for one in sorted(folder.rglob("*"))}
+
+
+def nothing_happens(run: Run, out: Path, reported: str) -> None:
+    """In a run after a finished one, but that the report is written again."""
+    before, report = times(out), PATHS.report(reported).read_bytes()
+    run(params(), PATHS, NullTracker())
+    assert times(out) == before
+    assert PATHS.report(reported).read_bytes() == report
+
+
+@pytest.mark.parametrize("stage", TRAINED)
+def test_training_that_is_killed_goes_on_to_the_same_bytes(
+    fresh: Callable[[str], None], stage: str
+) -> None:
+    run, out = TRAINED[stage]
+    fresh("whole")
+    run(params(), PATHS, NullTracker())
+    whole, report = contents(out), read_json(PATHS.report(stage))
+    assert {name.split("/")[0] for name in whole} == set(report) == {"first", "second"}
+    assert all("key" not in values for values in report.values())
+    nothing_happens(run, out, stage)
+
+    fresh("killed")  # in the second one, after the first of two epochs
+    with pytest.raises(KeyboardInterrupt):
+        run(params(), PATHS, Counting(stop_after=3))
+    assert (out / "first").exists() and not (out / "second").exists()
+    done, tracker = times(out / "first"), Counting()
+    run(params(), PATHS, tracker)
+    assert tracker.epochs == 1 and times(out / "first") == done
+    assert contents(out) == whole
+    assert read_json(PATHS.report(stage)) == report
+
+
+@pytest.mark.parametrize("stage", WRITTEN)
+def test_maps_and_masks_of_a_killed_run_are_not_made_again(
+    fresh: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    run, out, module, writer = WRITTEN[stage]
+    original, written = getattr(module, writer), []
+    stop_at = 0
+
+    def write(path: Path, result: Any) -> None:
+        if len(written) + 1 == stop_at:
+            raise KeyboardInterrupt
+        written.append(path.stem)
+        original(path, result)
+
+    monkeypatch.setattr(module, writer, write)
+    fresh("whole")
+    run(params(), PATHS, NullTracker())
+    assert sorted(written) == sorted(2 * ["a", "b", "c", "d"])
+    whole, report = contents(out), read_json(PATHS.report(stage))
+    nothing_happens(run, out, stage)
+
+    fresh("killed")  # with two images of the second source done
+    written.clear()
+    stop_at = 7
+    with pytest.raises(KeyboardInterrupt):
+        run(params(), PATHS, NullTracker())
+    assert (out / "first").exists() and not (out / "second").exists()
+    done, first = set(written[4:]), times(out / "first")
+    written.clear()
+    stop_at = 0
+    run(params(), PATHS, NullTracker())
+    assert len(done) == 2 and sorted([*done, *written]) == ["a", "b", "c", "d"]
+    assert contents(out) == whole and times(out / "first") == first
+    assert read_json(PATHS.report(stage)) == report
+
+
+def test_further_maps_are_fused(fresh: Callable[[str], None]) -> None:
+    fresh("project")
+    generate_further_cams.run(params(), PATHS, NullTracker())
+    assert read_json(PATHS.report("generate_further_cams")) == {"num_sources": 2, "num_images": 4}
+    refine_cams.run(params(), PATHS, NullTracker(), "both")
+    for name in NAMES:
+        own, first, second, fused = (
+            read_score_map(folder / f"{name}.npz")
+            for folder in (
+                PATHS.cams,
+                PATHS.further_cams / "first",
+                PATHS.further_cams / "second",
+                PATHS.refined("both"),
+            )
+        )
+        expected = (own.scores + 2 * first.scores + second.scores) / 4
+        np.testing.assert_allclose(fused.scores, expected, atol=2 / 255)  # as they are stored
+        assert fused.scores.shape == (len(own.class_ids), 8, 12)
+        if len(own.class_ids):
+            assert not np.allclose(first.scores, second.scores, atol=0.1)
+
+
+def test_a_source_that_is_no_longer_named_is_deleted(fresh: Callable[[str], None]) -> None:
+    fresh("project")
+    generate_further_cams.run(params(), PATHS, NullTracker())
+    kept = times(PATHS.further_cams / "second")
+    named = {"second": VALUES["further_cams"]["second"]}
+    chains = {"chains": {"both": []}}
+    generate_further_cams.run(params(further_cams=named, refine=chains), PATHS, NullTracker())
+    assert [one.name for one in PATHS.further_cams.iterdir()] == ["second"]
+    assert times(PATHS.further_cams / "second") == kept
+
+
+def with_weights(**keys: str) -> Params:
+    """Two teachers, of which the first starts from weights."""
+    backbone = VALUES["train_classifier"]["backbone"] | keys
+    return params(train_teachers={"first": {"backbone": backbone}, "second": {}})
+
+
+def test_other_weights_in_the_same_file_are_noticed(
+    fresh: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh("project")
+    monkeypatch.setenv("HERE", str(Path().absolute()))
+    found = with_weights(weights="$HERE/w.safetensors")
+    epochs = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        weights: Mapping[str, Any] = TimmBackbone(BACKBONE).net.state_dict()
+        save_file(dict(weights), Path("w.safetensors"), metadata={"of": "x" * (1 + 99 * seed)})
+        for _ in range(2):
+            tracker = Counting()
+            train_teachers.run(found, PATHS, tracker)
+            epochs.append(tracker.epochs)
+    assert epochs == [4, 0, 2, 0]
+
+
+def test_another_checkpoint_of_a_source_of_masks_is_noticed(
+    fresh: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Any] = []
+
+    def build(settings: Any, device: Any) -> Superpixels:
+        built.append(settings)
+        return Superpixels(SuperpixelsSettings.model_validate(SUPERPIXELS), device)
+
+    monkeypatch.setattr(make_proposals, "PROPOSALS", SimpleNamespace(build=build))
+    fresh("project")
+    found = params(make_proposals={"sam": {"name": "sam", "checkpoint": "sam.pth"}})
+    counts = []
+    for text in ("one", "one", "another"):
+        Path("sam.pth").write_text(text)
+        make_proposals.run(found, PATHS, NullTracker())
+        counts.append(len(built))
+    assert counts == [1, 1, 2]
