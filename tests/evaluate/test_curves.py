@@ -82,6 +82,23 @@ def test_scores_on_a_coarse_grid_are_compared_at_full_resolution() -> None:
     assert (curve.confusion(4) == expected[:, :-1]).all()
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 200))
+def test_blocks_of_rows_add_up_to_the_image(seed: int, limit: int) -> None:
+    rng = np.random.default_rng(seed)
+    size = tuple(rng.integers(1, 14, 2).tolist())
+    scores = rng.random((rng.integers(0, 4), *rng.integers(1, 9, 2)), np.float32)
+    ids = np.arange(1, len(scores) + 1, dtype=np.uint8)
+    score_map = ScoreMap(ids, scores, size, np.ones(len(ids), np.float32))
+    gt_mask = rng.choice([0, 1, 2, 3, 255], size).astype(np.uint8)
+    thresholds = threshold_grid(0.1)
+    whole = score_histogram(gt_mask, score_map, NUM_CLASSES, thresholds)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wsss.artifacts.score_map.BLOCK_PIXELS", limit)
+        found = score_histogram(gt_mask, score_map, NUM_CLASSES, thresholds)
+    assert found.dtype == whole.dtype
+    np.testing.assert_array_equal(found, whole)
+
+
 @pytest.mark.parametrize("step", [0.01, 0.05, 0.07, 0.1, 1 / 3, 0.3, 0.5])
 def test_grid_runs_from_zero_to_one(step: float) -> None:
     grid = threshold_grid(step)

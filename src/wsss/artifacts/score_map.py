@@ -1,5 +1,6 @@
 """Per-class score maps of one image: what CAM methods make and refiners change."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from PIL import Image
 from wsss.artifacts.files import atomic_path
 from wsss.checks import check_shape
 
-__all__ = ["ScoreMap", "as_stored", "read_score_map", "write_score_map"]
+__all__ = ["ScoreMap", "as_stored", "read_further_map", "read_score_map", "write_score_map"]
+
+BLOCK_PIXELS = 2**20  # of an image, that row_blocks lets be worked on together
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,43 @@ class ScoreMap:
             full[index] = np.asarray(resized)
         return full
 
+    def row_blocks(self) -> Iterator[tuple[int, int]]:
+        """Starts and stops for `rows`, such that a large image needs little memory.
+
+        A map with more rows than the image is as large as the whole, so that is one block.
+        """
+        height, width = self.size
+        step = max(1, BLOCK_PIXELS // width) if self.scores.shape[1] <= height else height
+        for start in range(0, height, step):
+            yield start, min(start + step, height)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """(P, stop - start, W) float32: `full_scores()[:, start:stop]`, to the last bit.
+
+        Args:
+            start: first row, in 0..H - 1.
+            stop: after the last row, in start + 1..H.
+        """
+        height, width = self.size
+        cells = self.scores.shape[1]
+        if cells > height or stop - start == height or self.scores.shape[1:] == self.size:
+            return self.full_scores()[:, start:stop]
+        # PIL interpolates along rows, rounds to float32, and then interpolates down columns. Its
+        # own way to a part, `box`, has other bits; so the second half is done here as PIL does it.
+        centres = (np.arange(start, stop) + 0.5) * (cells / height)
+        first = np.maximum((centres - 0.5).astype(np.intp), 0)
+        taps = first[:, None] + np.arange(3)
+        weights = np.maximum(1 - np.abs(taps - centres[:, None] + 0.5), 0)
+        weights[taps >= cells] = 0
+        weights /= weights.sum(axis=1, keepdims=True)
+        top, bottom = first[0], min(first[-1] + 3, cells)
+        band = replace(self, scores=self.scores[:, top:bottom]).on_grid((bottom - top, width))
+        found = np.empty((len(band), stop - start, width), np.float32)
+        rows = np.minimum(taps, cells - 1) - top
+        for index, one in enumerate(band):
+            found[index] = sum(weights[:, [tap]] * one[rows[:, tap]] for tap in range(3))
+        return found
+
 
 def write_score_map(path: Path, score_map: ScoreMap) -> None:
     """Write a score map as one .npz, atomically; the same map gives the same bytes.
@@ -77,7 +117,7 @@ def write_score_map(path: Path, score_map: ScoreMap) -> None:
         np.savez_compressed(
             file,
             class_ids=score_map.class_ids.astype(np.uint8),
-            scores=levels.astype(np.uint8, order="C"),
+            scores=levels,
             steps=steps,
             size=np.asarray(score_map.size, np.int32),
             class_probs=score_map.class_probs.astype(np.float32),
@@ -91,10 +131,14 @@ def as_stored(score_map: ScoreMap) -> ScoreMap:
 
 
 def _levels(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores as whole steps of 0..255, and the height of a step per class."""
+    """Scores as uint8, whole steps of 0..255, and the height of a step per class."""
     peaks = scores.max(axis=(1, 2), initial=0)
     steps = np.where(peaks > 1e-30, peaks, 1).astype(np.float32) / 255
-    return np.rint(scores / steps[:, None, None]), steps
+    levels = np.empty(scores.shape, np.uint8)
+    rows = max(1, BLOCK_PIXELS // max(1, scores.shape[2]))
+    for top in range(0, scores.shape[1], rows):  # of a large map no copy as floats is made
+        levels[:, top : top + rows] = np.rint(scores[:, top : top + rows] / steps[:, None, None])
+    return levels, steps
 
 
 def read_score_map(path: Path) -> ScoreMap:
@@ -114,3 +158,27 @@ def read_score_map(path: Path) -> ScoreMap:
         raise ValueError(
             f"{path} is not a score map: {error}; rerun the stage that writes it"
         ) from None
+
+
+def read_further_map(folder: Path, name: str, own: ScoreMap) -> ScoreMap:
+    """Read a map that generate_further_cams made of the image that a score map is of.
+
+    Args:
+        folder: of the source.
+        name: of the image.
+        own: the score map that it is to go with.
+
+    Raises:
+        ValueError: it is missing, or is of other classes or another size.
+    """
+    path = folder / f"{name}.npz"
+    if not path.exists():
+        raise ValueError(f"{path} is missing; run `dvc repro generate_further_cams`")
+    other = read_score_map(path)
+    if not np.array_equal(other.class_ids, own.class_ids) or other.size != own.size:
+        raise ValueError(
+            f"{path} has the classes {other.class_ids.tolist()} of an image of {other.size}, but "
+            f"the map to go with it {own.class_ids.tolist()} of {own.size}; run "
+            "`dvc repro generate_further_cams`"
+        )
+    return other

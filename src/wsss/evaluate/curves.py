@@ -44,20 +44,23 @@ def score_histogram(
     check_shape("gt_mask", gt_mask.shape, score_map.size)
     num_bins = len(thresholds) + 1
     num_winners = max(len(score_map.class_ids), 1)
-    best, winner = _winners(score_map)
-    valid = gt_mask != IGNORE_INDEX
-    index = gt_mask[valid].astype(np.int64) * num_winners + winner[valid]
-    index *= num_bins
-    index += np.searchsorted(thresholds.astype(np.float32), best[valid], side="left")
-    length = num_classes * num_winners * num_bins
-    return np.bincount(index, minlength=length).reshape(num_classes, num_winners, num_bins)
+    pixels = np.zeros(num_classes * num_winners * num_bins, np.int64)
+    for start, stop in score_map.row_blocks():
+        gt = gt_mask[start:stop]
+        best, winner = _winners(score_map.rows(start, stop))
+        valid = gt != IGNORE_INDEX
+        index = gt[valid].astype(np.int64) * num_winners + winner[valid]
+        index *= num_bins
+        index += np.searchsorted(thresholds.astype(np.float32), best[valid], side="left")
+        pixels += np.bincount(index, minlength=len(pixels))
+    return pixels.reshape(num_classes, num_winners, num_bins)
 
 
-def _winners(score_map: ScoreMap) -> tuple[np.ndarray, np.ndarray]:
+def _winners(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Per pixel the highest score and the index of its class; the first class on ties."""
-    best = np.zeros(score_map.size, np.float32)
-    winner = np.zeros(score_map.size, np.uint8)
-    for index, score in enumerate(score_map.full_scores()):
+    best = np.zeros(scores.shape[1:], np.float32)
+    winner = np.zeros(scores.shape[1:], np.uint8)
+    for index, score in enumerate(scores):
         better = score > best
         winner[better] = index
         np.maximum(best, score, out=best)
