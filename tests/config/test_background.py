@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from wsss.config.background import BackgroundSettings, background_scores
 
@@ -17,3 +18,31 @@ def test_power_is_of_the_highest_score(alpha: float, expected: float) -> None:
 def test_constant_is_the_threshold_everywhere() -> None:
     found = background_scores(np.random.default_rng(0).random((2, 3, 4)), BackgroundSettings(), 0.2)
     np.testing.assert_array_equal(found, np.full((1, 3, 4), 0.2, np.float32))
+
+
+OBJECT = BackgroundSettings(background="object", object_source="ccam")
+
+
+def test_object_is_what_no_class_of_the_map_claims() -> None:
+    objects = np.array([[[0.25, 0.5, 0.0]], [[0.125, 1.0, 0.0]]], np.float32)
+    found = background_scores(np.ones((3, 1, 3), np.float32), OBJECT, 0.9, objects)
+    assert found.dtype == np.float32
+    assert found.tolist() == [[[0.75, 0.0, 1.0]]]
+
+
+def test_the_object_background_does_without_nothing() -> None:
+    with pytest.raises(ValidationError, match="set object_source to a name in further_cams"):
+        BackgroundSettings(background="object")
+    with pytest.raises(ValueError, match="no object map here; take constant or power"):
+        background_scores(np.ones((1, 2, 2), np.float32), OBJECT, 0.9)
+
+
+def test_a_source_waits_for_its_background_as_alpha_does() -> None:
+    """So that a recipe or a study can change the background alone."""
+    scores = np.random.default_rng(1).random((2, 3, 4), np.float32)
+    for background in ("constant", "power"):
+        with_source = BackgroundSettings(background=background, object_source="ccam")
+        without = BackgroundSettings(background=background)
+        np.testing.assert_array_equal(
+            background_scores(scores, with_source, 0.3), background_scores(scores, without, 0.3)
+        )

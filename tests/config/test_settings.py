@@ -88,6 +88,48 @@ def refusal(text: str) -> str:
                 "does not have; did you mean 'crf'?"
             ),
         ),
+        (
+            "make_pseudo_masks: {background: object}",
+            (
+                "params.yaml: make_pseudo_masks: background: object needs an object map; set "
+                "object_source to a name in further_cams, such as one whose method is ccam"
+            ),
+        ),
+        (
+            "make_pseudo_masks: {background: object, object_source: ccam}",
+            (
+                "params.yaml: make_pseudo_masks.object_source names 'ccam', which further_cams "
+                "does not have; add it there"
+            ),
+        ),
+        (
+            "further_cams: {ccam: {}}\n"
+            "refine: {chains: {crf: [{name: dense_crf, object_source: cam}]}}",
+            (
+                "params.yaml: refine.chains.crf.0.object_source names 'cam', which further_cams "
+                "does not have; did you mean 'ccam'?"
+            ),
+        ),
+        (
+            "further_cams: {ccam: {}}\n"
+            "refine: {chains: {crf: [], two: [{name: pamr}, {name: fusion, sources: {cam: 1}}]}}",
+            (
+                "params.yaml: refine.chains.two.1.sources names 'cam', which further_cams "
+                "does not have; did you mean 'ccam'?"
+            ),
+        ),
+        *(
+            (
+                f"{section}: {{a b: {{{value}}}}}",
+                f"params.yaml: {what} 'a b' names a folder; use letters, digits and _",
+            )
+            for section, what, value in (
+                ("train_teachers", "teacher", ""),
+                ("further_cams", "source", ""),
+                ("make_proposals", "source", "name: superpixels"),
+                ("train_affinities", "network", ""),
+            )
+        ),
         ("- 1", "params.yaml: the top level must be sections, but is a list"),
         ("", "params.yaml: the top level must be sections, but is empty"),
     ],

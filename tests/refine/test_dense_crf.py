@@ -1,11 +1,12 @@
 """What the refiner adds to the CRF: the unary it builds and the background it folds away."""
 
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 
-from wsss.artifacts import ScoreMap
+from wsss.artifacts import ScoreMap, write_score_map
 from wsss.config.params import Params, parse_params
 from wsss.config.settings import ConfigError
 from wsss.densecrf import dense_crf
@@ -62,6 +63,59 @@ def test_no_update_keeps_the_order_of_scores() -> None:
     (refined,) = DenseCrf(DenseCrfSettings(n_iters=0), Context())([image], [one], ["a"])
     order = np.argsort(one.scores.ravel())
     assert (np.diff(refined.scores.ravel()[order]) >= -1e-6).all()
+
+
+OBJECT = DenseCrfSettings(
+    background="object", object_source="ccam", sigma_xy=5, sigma_rgb=30, n_iters=3
+)
+
+
+def test_each_image_has_the_object_map_of_its_name(tmp_path: Path) -> None:
+    """The refiner against the field from a unary made here."""
+    rng = np.random.default_rng(3)
+    images = [rng.integers(0, 256, (6, 7, 3), dtype=np.uint8) for _ in range(3)]
+    nothing = ScoreMap(np.zeros(0, np.uint8), np.zeros((0, 6, 7), np.float32), (6, 7), np.zeros(0))
+    maps = [one_map(rng.random((2, 6, 7))), nothing, one_map(rng.random((1, 6, 7)))]
+    sources = {"a": one_map(rng.integers(0, 256, (2, 6, 7)) / 255)}
+    sources["b c"] = ScoreMap(  # of a coarser grid
+        maps[2].class_ids, np.array([[[0, 1.0]]], np.float32), (6, 7), maps[2].class_probs
+    )
+    sources["a"].scores[:, 0, 0] = 1  # a map reaches 1, and is then stored exactly
+    for name, one in sources.items():
+        write_score_map(tmp_path / f"ccam/{name}.npz", one)
+    names = ["a", "no file", "b c"]
+    refined = DenseCrf(OBJECT, Context(further_cams=tmp_path))(images, maps, names)
+    assert not len(refined[1].scores)
+    for at in (0, 2):
+        background = 1 - sources[names[at]].full_scores().max(axis=0, keepdims=True)
+        stack = np.maximum(np.concatenate([background, maps[at].scores]), 1e-5)
+        probs = dense_crf(
+            [images[at]],
+            [stack / stack.sum(axis=0)],
+            sigma_xy=5,
+            sigma_rgb=30,
+            compat_bilateral=10,
+            sigma_gaussian=3,
+            compat_gaussian=3,
+            n_iters=3,
+        )[0]
+        expected = probs[1:] / (probs[1:].max(axis=0) + probs[0])
+        np.testing.assert_allclose(refined[at].scores, expected, atol=1e-4)
+
+
+def test_an_object_map_must_be_there_and_fit(tmp_path: Path) -> None:
+    image, one = np.zeros((4, 5, 3), np.uint8), one_map(np.ones((1, 4, 5)))
+    refiner = DenseCrf(OBJECT, Context(further_cams=tmp_path))
+    with pytest.raises(ValueError, match=r"ccam/a.npz is missing; run `dvc repro generate_further"):
+        refiner([image], [one], ["a"])
+    write_score_map(tmp_path / "ccam/a.npz", one_map(np.ones((1, 5, 4))))
+    with pytest.raises(ValueError, match=r"of an image of \(5, 4\), but the map to go with it"):
+        refiner([image], [one], ["a"])
+
+
+def test_what_is_read_by_name_is_of_the_whole_image() -> None:
+    assert not DenseCrf(OBJECT, Context()).windowed
+    assert DenseCrf(DenseCrfSettings(object_source="ccam"), Context()).windowed
 
 
 # iterations; smoothness: sigma_xy, weight; appearance: sigma_xy, sigma_rgb, weight

@@ -1,13 +1,18 @@
 """Pseudo masks against a pixel loop, and the promises they make."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from wsss.artifacts import ScoreMap
-from wsss.config.params import PseudoMaskSettings
-from wsss.stages.make_pseudo_masks import pseudo_mask
+from wsss.artifacts import Manifest, Sample, ScoreMap, read_label_png, write_score_map
+from wsss.config.params import PseudoMaskSettings, parse_params
+from wsss.stages._base import Paths
+from wsss.stages.make_pseudo_masks import pseudo_mask, run
+from wsss.tracking import NullTracker
 
 
 def score_map(scores: np.ndarray, class_ids: list[int]) -> ScoreMap:
@@ -15,7 +20,9 @@ def score_map(scores: np.ndarray, class_ids: list[int]) -> ScoreMap:
     return ScoreMap(ids, scores.astype(np.float32), scores.shape[1:], np.ones(len(ids), np.float32))
 
 
-def by_hand(one: ScoreMap, settings: PseudoMaskSettings, threshold: float) -> np.ndarray:
+def by_hand(
+    one: ScoreMap, settings: PseudoMaskSettings, threshold: float, objects: ScoreMap
+) -> np.ndarray:
     mask = np.zeros(one.size, np.uint8)
     for y, x in np.ndindex(one.size):
         values = {int(c): float(one.scores[i, y, x]) for i, c in enumerate(one.class_ids)}
@@ -26,8 +33,10 @@ def by_hand(one: ScoreMap, settings: PseudoMaskSettings, threshold: float) -> np
             limit = threshold / (1 - threshold)
             values = {c: 1.0 if o == float("inf") else o / (o + limit) for c, o in odds.items()}
             values[0] = 0.5
-        else:
+        elif settings.background == "power":
             values[0] = (1 - best) ** settings.alpha
+        else:
+            values[0] = min(1 - float(score) for score in objects.scores[:, y, x])
         # the background wins ties, then the lower class
         ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))
         doubtful = ranked[0][1] - ranked[1][1] < settings.ignore_margin
@@ -38,7 +47,7 @@ def by_hand(one: ScoreMap, settings: PseudoMaskSettings, threshold: float) -> np
 @given(
     seed=st.integers(0, 10**6),
     classes=st.integers(1, 4),
-    background=st.sampled_from(["constant", "power"]),
+    background=st.sampled_from(["constant", "power", "object"]),
     margin=st.sampled_from([0.0, 0.1]),
 )
 def test_equals_a_pixel_loop(seed: int, classes: int, background: str, margin: float) -> None:
@@ -46,8 +55,44 @@ def test_equals_a_pixel_loop(seed: int, classes: int, background: str, margin: f
     # float32 sums of quarters are exact, so no tie is decided by rounding
     scores = rng.integers(0, 5, (classes, 3, 4)) / 4
     one = score_map(scores, sorted(rng.choice(np.arange(1, 21), classes, replace=False).tolist()))
-    settings = PseudoMaskSettings(background=background, alpha=2, ignore_margin=margin)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(pseudo_mask(one, settings, 0.25), by_hand(one, settings, 0.25))
+    objects = score_map(rng.integers(0, 5, (classes, 3, 4)) / 4, one.class_ids.tolist())
+    settings = PseudoMaskSettings(
+        background=background,  # type: ignore[arg-type]
+        alpha=2,
+        object_source="ccam",
+        ignore_margin=margin,
+    )
+    found = pseudo_mask(one, settings, 0.25, objects if background == "object" else None)
+    np.testing.assert_array_equal(found, by_hand(one, settings, 0.25, objects))
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    background=st.sampled_from(["constant", "power", "object"]),
+    limit=st.integers(1, 150),
+)
+def test_blocks_of_rows_make_the_same_mask(seed: int, background: str, limit: int) -> None:
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(1, 14, 2).tolist()
+    one, objects = (
+        ScoreMap(
+            np.array([2, 5, 9], np.uint8),
+            rng.random((3, *rng.integers(1, 9, 2)), np.float32),
+            (height, width),
+            np.ones(3, np.float32),
+        )
+        for _ in range(2)
+    )
+    settings = PseudoMaskSettings(
+        background=background,  # type: ignore[arg-type]
+        object_source="ccam",
+        ignore_below=0.4,
+        min_area_share=0.2,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        whole = pseudo_mask(one, settings, 0.3, objects)
+        patch.setattr("wsss.artifacts.score_map.BLOCK_PIXELS", limit)
+        np.testing.assert_array_equal(pseudo_mask(one, settings, 0.3, objects), whole)
 
 
 @pytest.mark.parametrize(("alpha", "background"), [(4, 0.2401), (16, 0.00332), (32, 1.10e-5)])
@@ -95,3 +140,34 @@ def test_small_class_is_ignored_where_it_stood() -> None:
     mask = pseudo_mask(score_map(scores, [3, 7]), PseudoMaskSettings(min_area_share=0.1), 0.3)
     assert mask[0, 0] == 255
     assert (mask[2:] == 7).all()
+
+
+def test_the_stage_reads_the_object_map_of_each_image(tmp_path: Path) -> None:
+    paths, samples = Paths(tmp_path), []
+    paths.images.mkdir(parents=True)
+    objects = {"a": [1.0, 0.0], "b": [0.0, 1.0]}
+    for name, row in objects.items():
+        Image.new("RGB", (2, 1)).save(paths.images / f"{name}.png")
+        write_score_map(
+            paths.refined("crf") / f"{name}.npz", score_map(np.full((1, 1, 2), 0.5), [1])
+        )
+        write_score_map(paths.further_cams / f"ccam/{name}.npz", score_map(np.array([[row]]), [1]))
+        samples.append(Sample(name, f"{name}.png", (1, 2), (1,)))
+    # no threshold is selected anywhere, and none is needed
+    Manifest(("cat",), {"train": tuple(samples), "selection": (), "val": ()}).write(paths.splits)
+    params = parse_params(
+        {
+            "further_cams": {"ccam": {}},
+            "make_pseudo_masks": {"background": "object", "object_source": "ccam"},
+        }
+    )
+    run(params, paths, NullTracker())
+    for name, row in objects.items():
+        assert read_label_png(paths.pseudo_masks / f"{name}.png").tolist() == [row]
+    # other object maps are other masks
+    write_score_map(paths.further_cams / "ccam/a.npz", score_map(np.ones((1, 1, 2)), [1]))
+    run(params, paths, NullTracker())
+    assert read_label_png(paths.pseudo_masks / "a.png").tolist() == [[1, 1]]
+    (paths.further_cams / "ccam/a.npz").unlink()
+    with pytest.raises(ValueError, match=r"ccam/a.npz is missing"):
+        run(params, paths, NullTracker())

@@ -1,36 +1,77 @@
 """The background as a score that competes with those of the classes."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, model_validator
 
 from wsss.config.settings import Settings
 
-__all__ = ["BackgroundSettings", "background_scores"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["BackgroundSettings", "background_scores", "power_background"]
+
+Scores = TypeVar("Scores", np.ndarray, "Tensor")
 
 
 class BackgroundSettings(Settings):
     """A part of the settings of what needs a background; these have their own threshold."""
 
-    background: Literal["constant", "power"] = "constant"
-    """Background score: `threshold`, or (1 - max)^alpha of the scores."""
+    background: Literal["constant", "power", "object"] = "constant"
+    """Background score: `threshold`, (1 - max)^alpha of the scores, or 1 - an object map."""
     alpha: PositiveFloat = 4
     """Of the power background: a larger one means less background."""
+    object_source: str = ""
+    """Of the object background: the name in further_cams of maps that say where any object is, such
+    as those of CCAM. With several classes in an image it is the highest of their scores."""
+
+    @model_validator(mode="after")
+    def _has_source(self) -> Self:
+        if self.background == "object" and not self.object_source:
+            raise ValueError(
+                "background: object needs an object map; set object_source to a name in "
+                "further_cams, such as one whose method is ccam"
+            )
+        return self
+
+
+def power_background(best: Scores, alpha: float) -> Scores:
+    """(1 - best)^alpha: what the power background scores.
+
+    Args:
+        best: the highest score of a class at each pixel, in [0, 1].
+        alpha: above 0.
+
+    Example:
+        >>> float(power_background(np.array(0.3), 4).round(4))
+        0.2401
+    """
+    return (1 - best) ** alpha
 
 
 def background_scores(
-    scores: np.ndarray, settings: BackgroundSettings, threshold: float
+    scores: np.ndarray,
+    settings: BackgroundSettings,
+    threshold: float,
+    objects: np.ndarray | None = None,
 ) -> np.ndarray:
     """What the background scores where the classes score so.
+
+    The object background is that of CCAM (Xie et al., CVPR 2022) and of methods with saliency
+    maps: 1 - object, where the object map has 1 as its highest value.
 
     Args:
         scores: (P, H, W) float32 in [0, 1], P at least 1.
         settings: the form of the background.
         threshold: of the constant background, in [0, 1].
+        objects: of the object background: (Q, H, W) float32 in [0, 1], the scores of its source.
 
     Returns:
         (1, H, W) float32 in [0, 1].
+
+    Raises:
+        ValueError: the background is that of an object map, and there is none.
 
     Example:
         >>> settings = BackgroundSettings(background="power", alpha=4)
@@ -39,5 +80,9 @@ def background_scores(
     """
     if settings.background == "constant":
         return np.full((1, *scores.shape[1:]), threshold, np.float32)
-    left: np.ndarray = (1 - scores.max(axis=0, keepdims=True)) ** np.float32(settings.alpha)
-    return left
+    if settings.background == "object":
+        if objects is None:
+            raise ValueError("background: object has no object map here; take constant or power")
+        beyond: np.ndarray = 1 - objects.max(axis=0, keepdims=True)
+        return beyond
+    return power_background(scores.max(axis=0, keepdims=True), settings.alpha)

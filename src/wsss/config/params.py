@@ -214,7 +214,7 @@ class GenerateCamsSettings(Settings):
 
 
 class FurtherCamsSettings(GenerateCamsSettings):
-    """A source of maps for the refiner `fusion`."""
+    """A source of maps for the refiner `fusion`, or an object map that tells the background."""
 
     classifier: str = ""
     """A classifier of train_teachers; empty is that of train_classifier."""
@@ -238,6 +238,12 @@ class RefineSettings(Settings):
         min_length=1,
     )
     """Each chain's refiners, in order; an empty chain passes the CAMs through."""
+    window: NonNegativeInt = 0
+    """Side of the windows that a larger image is refined in, in pixels; 0 refines it whole. For
+    images too large for memory: a refiner does not see beyond a window, so make it several times
+    sigma_xy and other reaches. Refiners that read proposals or further CAMs always run whole."""
+    window_overlap: float = Field(default=0.5, ge=0, lt=1)
+    """Share of a window that the next one covers again; 0 leaves seams."""
 
     @field_validator("chains")
     @classmethod
@@ -295,6 +301,12 @@ class PredictMasksSettings(Settings):
     scales: tuple[PositiveFloat, ...] = Field(default=(0.75, 1.0, 1.25), min_length=1)
     flip: bool = True
     batch_size: PositiveInt = 16
+    """Images of one size, or windows of one image, that run together."""
+    window: NonNegativeInt = 0
+    """Side of the windows that larger images are cut into, in pixels of the image, best a multiple
+    of 32; each is predicted at all scales. 0 runs images whole. For images too large for memory."""
+    window_overlap: float = Field(default=0.5, ge=0, lt=1)
+    """Share of a window that the next one covers again."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
 
@@ -315,6 +327,22 @@ class EvaluateSettings(Settings):
         return self
 
 
+# sections whose entries have a folder each, and what an entry is
+_FOLDERS = {
+    "train_teachers": "teacher",
+    "further_cams": "source",
+    "make_proposals": "source",
+    "train_affinities": "network",
+}
+# of refiners and pseudo masks: the fields that name one or more of these entries
+_NAMED_IN = (
+    ("further_cams", "sources"),
+    ("further_cams", "object_source"),
+    ("make_proposals", "proposals"),
+    ("train_affinities", "network"),
+)
+
+
 class Params(Settings):
     base: BaseSettings = BaseSettings()
     machine: MachineSettings = MachineSettings()
@@ -325,8 +353,8 @@ class Params(Settings):
     train_classifier: TrainClassifierSettings = Field(default_factory=TrainClassifierSettings)
     generate_cams: GenerateCamsSettings = Field(default_factory=GenerateCamsSettings)
     further_cams: dict[str, FurtherCamsSettings] = Field(default={})
-    """Maps that the refiner `fusion` takes besides those of generate_cams, by name. What one of
-    them does not name is as in generate_cams, but for the method, which is then cam."""
+    """Maps besides those of generate_cams, by name, for the refiner `fusion` and as object maps.
+    What one of them does not name is as in generate_cams, but for the method, which is then cam."""
     make_proposals: dict[str, ProposalChoice] = Field(default={})
     """Sources of masks that refiners take, by name."""
     train_affinities: dict[str, AffinitySettings] = Field(default={})
@@ -366,8 +394,6 @@ class Params(Settings):
     @model_validator(mode="after")
     def _teachers_exist(self) -> Self:
         for name, teacher in self.train_teachers.items():
-            if not name.isidentifier():
-                raise ValueError(f"teacher '{name}' names a folder; use letters, digits and _")
             if _wanted_teachers(teacher):
                 raise ValueError(
                     f"train_teachers.{name} learns from another teacher; only train_classifier can"
@@ -377,52 +403,35 @@ class Params(Settings):
         return self
 
     @model_validator(mode="after")
-    def _sources_exist(self) -> Self:
+    def _named_exist(self) -> Self:
+        for section, what in _FOLDERS.items():
+            for name in getattr(self, section):
+                if not name.isidentifier():
+                    raise ValueError(f"{what} '{name}' names a folder; use letters, digits and _")
         for name, source in self.further_cams.items():
-            if not name.isidentifier():
-                raise ValueError(f"source '{name}' names a folder; use letters, digits and _")
-            _check_named(
-                f"further_cams.{name}.classifier", source.classifier, "train_teachers",
-                self.train_teachers,
-            )  # fmt: skip
-        for chain, refiners in self.refine.chains.items():
-            for at, refiner in enumerate(refiners):
-                for name in getattr(refiner, "sources", ()):
-                    key = f"refine.chains.{chain}.{at}.sources"
-                    _check_named(key, name, "further_cams", self.further_cams)
-        return self
-
-    @model_validator(mode="after")
-    def _proposals_exist(self) -> Self:
-        for name in self.make_proposals:
-            if not name.isidentifier():
-                raise ValueError(f"source '{name}' names a folder; use letters, digits and _")
-        for chain, refiners in self.refine.chains.items():
-            for at, refiner in enumerate(refiners):
-                key = f"refine.chains.{chain}.{at}.proposals"
-                name = getattr(refiner, "proposals", "")
-                _check_named(key, name, "make_proposals", self.make_proposals)
-        return self
-
-    @model_validator(mode="after")
-    def _affinities_exist(self) -> Self:
-        for name in self.train_affinities:
-            if not name.isidentifier():
-                raise ValueError(f"network '{name}' names a folder; use letters, digits and _")
-        for chain, refiners in self.refine.chains.items():
-            for at, refiner in enumerate(refiners):
-                wanted = getattr(type(refiner), "trained_by", None)
-                if wanted is None:
-                    continue
-                key = f"refine.chains.{chain}.{at}.network"
-                network = getattr(refiner, "network", "")
-                _check_named(key, network, "train_affinities", self.train_affinities)
-                method: Any = self.train_affinities[network].method
-                if method.name != wanted:
-                    raise ValueError(
-                        f"{key} names '{network}', whose method is {method.name}; name one whose "
-                        f"method is {wanted}"
-                    )
+            key = f"further_cams.{name}.classifier"
+            _check_named(key, source.classifier, "train_teachers", self.train_teachers)
+        users: dict[str, Settings] = {
+            f"refine.chains.{chain}.{at}": refiner
+            for chain, refiners in self.refine.chains.items()
+            for at, refiner in enumerate(refiners)
+        }
+        users["make_pseudo_masks"] = self.make_pseudo_masks
+        for user, settings in users.items():
+            for section, field in _NAMED_IN:
+                names = getattr(settings, field, ())
+                for name in [names] if isinstance(names, str) else names:
+                    _check_named(f"{user}.{field}", name, section, getattr(self, section))
+            wanted = getattr(type(settings), "trained_by", None)
+            if wanted is None:
+                continue
+            network = settings.network  # type: ignore[attr-defined]
+            method: Any = self.train_affinities[network].method
+            if method.name != wanted:
+                raise ValueError(
+                    f"{user}.network names '{network}', whose method is {method.name}; name one "
+                    f"whose method is {wanted}"
+                )
         return self
 
     @model_validator(mode="after")

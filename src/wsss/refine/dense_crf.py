@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
-from wsss.artifacts import ScoreMap
+from wsss.artifacts import ScoreMap, read_further_map
 from wsss.config.background import BackgroundSettings, background_scores
 from wsss.refine._base import Context
 from wsss.registry import REFINERS
@@ -110,12 +110,15 @@ class DenseCrfSettings(BackgroundSettings):
         return PRESETS[name] | values
 
 
-def unary_probs(scores: np.ndarray, settings: DenseCrfSettings) -> np.ndarray:
+def unary_probs(
+    scores: np.ndarray, settings: DenseCrfSettings, objects: np.ndarray | None = None
+) -> np.ndarray:
     """Background and class probabilities that the field starts from.
 
     Args:
         scores: (P, H, W) float32 in [0, 1].
         settings: how the background and the probabilities are made.
+        objects: of the object background, as in `background_scores`.
 
     Returns:
         (P + 1, H, W) float32, positive, summing to 1 over the first axis; 0 is background.
@@ -124,7 +127,7 @@ def unary_probs(scores: np.ndarray, settings: DenseCrfSettings) -> np.ndarray:
         >>> unary_probs(np.full((1, 1, 1), 0.9, np.float32), DenseCrfSettings()).ravel().round(3)
         array([0.25, 0.75], dtype=float32)
     """
-    background = background_scores(scores, settings, settings.threshold)
+    background = background_scores(scores, settings, settings.threshold, objects)
     stack: np.ndarray = np.concatenate([background, scores])
     if settings.unary == "labels":
         winner = stack.argmax(axis=0)
@@ -138,7 +141,10 @@ def unary_probs(scores: np.ndarray, settings: DenseCrfSettings) -> np.ndarray:
 
 
 def marginals(
-    images: Sequence[np.ndarray], score_maps: Sequence[ScoreMap], settings: DenseCrfSettings
+    images: Sequence[np.ndarray],
+    score_maps: Sequence[ScoreMap],
+    settings: DenseCrfSettings,
+    object_maps: Sequence[ScoreMap] | None = None,
 ) -> list[np.ndarray]:
     """The field's probabilities of background and classes.
 
@@ -146,15 +152,20 @@ def marginals(
         images: each (H, W, 3) uint8 RGB.
         score_maps: one per image, with a class each at least.
         settings: of the field.
+        object_maps: of the object background, one per image.
 
     Returns:
         For each image (P + 1, H, W) float32, summing to 1 over the first axis; 0 is background.
     """
     from wsss.densecrf import dense_crf  # compiled; not needed to read settings
 
+    others: Sequence[ScoreMap | None] = object_maps or [None] * len(images)
     found: list[np.ndarray] = dense_crf(
         list(images),
-        [unary_probs(one.full_scores(), settings) for one in score_maps],
+        [
+            unary_probs(one.full_scores(), settings, other.full_scores() if other else None)
+            for one, other in zip(score_maps, others, strict=True)
+        ],
         sigma_xy=settings.sigma_xy,
         sigma_rgb=settings.sigma_rgb,
         compat_bilateral=settings.compat_bilateral,
@@ -174,8 +185,9 @@ class DenseCrf:
     """
 
     def __init__(self, settings: DenseCrfSettings, context: Context) -> None:
-        del context
         self.settings = settings
+        self.folder = context.further_cams / settings.object_source
+        self.windowed = settings.background != "object"
 
     def __call__(
         self,
@@ -184,10 +196,16 @@ class DenseCrf:
         names: Sequence[str],
     ) -> list[ScoreMap]:
         tagged = [index for index, one in enumerate(score_maps) if len(one.class_ids)]
+        object_maps = None
+        if self.settings.background == "object":
+            object_maps = [
+                read_further_map(self.folder, names[index], score_maps[index]) for index in tagged
+            ]
         found = marginals(
             [images[index] for index in tagged],
             [score_maps[index] for index in tagged],
             self.settings,
+            object_maps,
         )
         refined = [replace(one, scores=one.full_scores()) for one in score_maps]
         for index, probs in zip(tagged, found, strict=True):

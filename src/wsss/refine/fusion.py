@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat
 
-from wsss.artifacts import ScoreMap, read_score_map
+from wsss.artifacts import ScoreMap, read_further_map
 from wsss.config.settings import Settings
 from wsss.refine._base import Context
 from wsss.registry import REFINERS
@@ -78,6 +77,8 @@ class Fusion:
     drowns the others. The result has the grid of the finest.
     """
 
+    windowed = False
+
     def __init__(self, settings: FusionSettings, context: Context) -> None:
         self.settings = settings
         self.folders = [
@@ -101,24 +102,12 @@ class Fusion:
     def _fused(self, own: ScoreMap, name: str) -> ScoreMap:
         settings = self.settings
         members = [(own, settings.own_weight)] if settings.own_weight else []
-        members += [(_read(folder, name, own), weight) for folder, weight in self.folders]
+        members += [
+            (read_further_map(folder, name, own), weight) for folder, weight in self.folders
+        ]
         grid = max((one.scores.shape[1:] for one, _ in members), key=lambda shape: shape[0])
         maps = np.stack([one.on_grid(grid) for one, _ in members])
         scores = fuse(maps, np.array([weight for _, weight in members]), settings.how)
         if settings.class_probs:
             scores *= own.class_probs[:, None, None]
         return replace(own, scores=scores)
-
-
-def _read(folder: Path, name: str, own: ScoreMap) -> ScoreMap:
-    path = folder / f"{name}.npz"
-    if not path.exists():
-        raise ValueError(f"{path} is missing; run `dvc repro generate_further_cams`")
-    other = read_score_map(path)
-    if not np.array_equal(other.class_ids, own.class_ids) or other.size != own.size:
-        raise ValueError(
-            f"{path} has the classes {other.class_ids.tolist()} of an image of {other.size}, but "
-            f"the map to fuse it with {own.class_ids.tolist()} of {own.size}; run "
-            "`dvc repro generate_further_cams`"
-        )
-    return other

@@ -10,6 +10,7 @@ from wsss.artifacts import (
     ScoreMap,
     Staging,
     fingerprint,
+    read_further_map,
     read_json,
     read_score_map,
     source_fingerprint,
@@ -28,13 +29,19 @@ __all__ = ["centred", "pseudo_mask", "run"]
 log = logging.getLogger(__name__)
 
 
-def pseudo_mask(score_map: ScoreMap, settings: PseudoMaskSettings, threshold: float) -> np.ndarray:
+def pseudo_mask(
+    score_map: ScoreMap,
+    settings: PseudoMaskSettings,
+    threshold: float,
+    objects: ScoreMap | None = None,
+) -> np.ndarray:
     """The winning class per pixel, with doubtful pixels ignored.
 
     Args:
         score_map: of the classes present.
         settings: background form, margin and smallest area.
         threshold: of the constant background, in [0, 1].
+        objects: of the object background, the map of its source.
 
     Returns:
         (H, W) uint8: 0, a value of score_map.class_ids, or 255.
@@ -46,26 +53,41 @@ def pseudo_mask(score_map: ScoreMap, settings: PseudoMaskSettings, threshold: fl
         >>> pseudo_mask(one, PseudoMaskSettings(ignore_margin=0.1), 0.3)
         array([[  3, 255,   0]], dtype=uint8)
     """
-    scores = score_map.full_scores()
-    if not len(scores):
-        return np.zeros(score_map.size, np.uint8)
-    if settings.background == "constant":
-        scores, threshold = centred(scores, threshold), 0.5
-    stack = np.concatenate([background_scores(scores, settings, threshold), scores])
-    ids = np.concatenate([[0], score_map.class_ids]).astype(np.uint8)
-    mask: np.ndarray = ids[stack.argmax(axis=0)]
-    if settings.ignore_margin:
-        runner_up, winner = np.partition(stack, -2, axis=0)[-2:]
-        mask[winner - runner_up < settings.ignore_margin] = IGNORE_INDEX
-    if settings.ignore_below:
-        shares = np.concatenate([1 - scores.max(axis=0, keepdims=True), scores])
-        mask[shares.max(axis=0) < settings.ignore_below * shares.sum(axis=0)] = IGNORE_INDEX
+    mask = np.zeros(score_map.size, np.uint8)
+    if not len(score_map.class_ids):
+        return mask
+    ids = np.array([0, *score_map.class_ids], np.uint8)
+    for start, stop in score_map.row_blocks():
+        of_objects = None if objects is None else objects.rows(start, stop)
+        scores = score_map.rows(start, stop)
+        mask[start:stop] = _labels(scores, ids, settings, threshold, of_objects)
     if settings.min_area_share:
         for class_id in score_map.class_ids:
             pixels = mask == class_id
             if pixels.mean() < settings.min_area_share:
                 mask[pixels] = IGNORE_INDEX
     return mask
+
+
+def _labels(
+    scores: np.ndarray,
+    ids: np.ndarray,
+    settings: PseudoMaskSettings,
+    threshold: float,
+    objects: np.ndarray | None,
+) -> np.ndarray:
+    """(H, W) uint8: of `ids`, background first, that of the winner of (P, H, W) scores, or 255."""
+    if settings.background == "constant":
+        scores, threshold = centred(scores, threshold), 0.5
+    stack = np.concatenate([background_scores(scores, settings, threshold, objects), scores])
+    labels: np.ndarray = ids[stack.argmax(axis=0)]
+    if settings.ignore_margin:
+        runner_up, winner = np.partition(stack, -2, axis=0)[-2:]
+        labels[winner - runner_up < settings.ignore_margin] = IGNORE_INDEX
+    if settings.ignore_below:
+        shares = np.concatenate([1 - scores.max(axis=0, keepdims=True), scores])
+        labels[shares.max(axis=0) < settings.ignore_below * shares.sum(axis=0)] = IGNORE_INDEX
+    return labels
 
 
 def centred(scores: np.ndarray, threshold: float) -> np.ndarray:
@@ -84,24 +106,30 @@ def centred(scores: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def run(params: Params, paths: Paths, tracker: Tracker) -> None:
-    """Read data/refined/<chain>; write data/pseudo_masks/<name>.png for every image."""
+    """Read data/refined/<chain>, and data/further_cams/<source> where the background is that of an
+    object map; write data/pseudo_masks/<name>.png for every image.
+    """
     settings = params.make_pseudo_masks
     manifest = Manifest.read(paths.splits)
     threshold = _threshold(settings, paths)
     folder = paths.refined(settings.chain)
+    source = None
+    if settings.background == "object":
+        source = paths.further_cams / settings.object_source
     samples = manifest.all_samples()
     key = fingerprint(
         settings.model_dump(mode="json"),
         threshold,
         source_fingerprint(),
-        files=[paths.splits, folder],
+        files=[paths.splits, folder, *([source] if source else [])],
     )
     with Staging(paths.pseudo_masks, key) as staging:
         for sample in track(samples, "pseudo masks"):
             path = staging.path / f"{sample.name}.png"
             if not path.exists():
                 score_map = read_score_map(folder / f"{sample.name}.npz")
-                write_label_png(path, pseudo_mask(score_map, settings, threshold))
+                objects = read_further_map(source, sample.name, score_map) if source else None
+                write_label_png(path, pseudo_mask(score_map, settings, threshold, objects))
     write_json(
         paths.report("make_pseudo_masks"),
         {"chain": settings.chain, "threshold": threshold, "num_images": len(samples)},
@@ -113,7 +141,7 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
 
 def _threshold(settings: PseudoMaskSettings, paths: Paths) -> float:
     """The number in params.yaml, or the one evaluation found best on the selection split."""
-    if settings.background == "power":
+    if settings.background != "constant":
         return 0.0
     if not isinstance(settings.threshold, str):
         return settings.threshold
@@ -128,4 +156,4 @@ def _threshold(settings: PseudoMaskSettings, paths: Paths) -> float:
 
 
 if __name__ == "__main__":
-    execute("make_pseudo_masks", run, upstream=("data/splits", "data/refined"))
+    execute("make_pseudo_masks", run, upstream=("data/splits", "data/refined", "data/further_cams"))
