@@ -15,6 +15,7 @@ from wsss.config.params import BackboneSettings
 from wsss.models.affinity_net import save_network
 from wsss.proposals.superpixels import Superpixels, SuperpixelsSettings
 from wsss.refine import Chain, Context
+from wsss.refine._windows import Windowed
 from wsss.refine.dense_crf import PRESETS
 from wsss.registry import AFFINITIES, REFINERS
 
@@ -55,6 +56,10 @@ CHAINS: dict[str, dict[str, Any]] = {
     },
 }
 
+WINDOW = 24
+"""Pixels of a window: smaller than most images here, so that they are refined in several."""
+WINDOWED = [f"{name}-windows" for name in REFINERS.names() if name not in ("fusion", "regions")]
+
 UNTRAINED = dict.fromkeys(
     ("affinity_net", "irn", "vit_affinity"),
     "its network has random weights here; tests of its own train one",
@@ -88,19 +93,23 @@ def affinities(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=CHAINS)
+@pytest.fixture(params=[*CHAINS, *WINDOWED])
 def chain(request: pytest.FixtureRequest, tmp_path: Path, affinities: Path) -> "Refine":
     proposals = tmp_path / "proposals/superpixels"
     proposals.mkdir(parents=True)
-    return Refine(CHAINS[request.param], Context("cpu", proposals.parent, affinities))
+    name = request.param.removesuffix("-windows")
+    window = WINDOW if name != request.param else 0
+    return Refine(CHAINS[name], Context("cpu", proposals.parent, affinities), window)
 
 
 class Refine:
     """A chain of one; images are named by their content, and their superpixels are made."""
 
-    def __init__(self, values: dict[str, Any], context: Context) -> None:
+    def __init__(self, values: dict[str, Any], context: Context, window: int) -> None:
         self.name = values["name"]
-        self.chain = Chain([REFINERS.settings(self.name).model_validate(values)], context)
+        settings = REFINERS.settings(self.name).model_validate(values)
+        self.chain = Chain([settings], context, window=window)
+        assert isinstance(self.chain.refiners[0], Windowed) == bool(window)
         self.folder = context.proposals / "superpixels"
 
     def __call__(self, images: Sequence[np.ndarray], maps: Sequence[ScoreMap]) -> list[ScoreMap]:

@@ -9,6 +9,8 @@ import numpy as np
 
 from wsss.artifacts import ScoreMap
 from wsss.config.settings import Settings
+from wsss.cores import device_of
+from wsss.refine._windows import Windowed
 from wsss.registry import REFINERS
 
 if TYPE_CHECKING:
@@ -35,10 +37,7 @@ class Context:
 
     def device(self) -> "torch.device":
         """Where a refiner's tensors and networks go."""
-        from lightning_fabric import Fabric
-
-        device: torch.device = Fabric(accelerator=self.accelerator, devices=1).device
-        return device
+        return device_of(self.accelerator)
 
 
 class Refiner(Protocol):
@@ -47,7 +46,15 @@ class Refiner(Protocol):
     It keeps class_ids, size and class_probs, and gives scores in [0, 1] on any grid. It must
     commute with a permutation of the classes and never reads a mask. Where an image has no tag
     there is nothing to do.
+
+    Attributes:
+        windowed: True where pixels and scores are all that it looks at: a `Chain` may run it on
+            windows of a large image. False where it finds artefacts of the whole image by name.
+            One that divides by the greatest score of an image has a method `undivided` besides,
+            of the same arguments, that does not; see `Windowed`.
     """
+
+    windowed: bool
 
     def __call__(
         self,
@@ -70,10 +77,23 @@ class Chain:
     Args:
         settings: of each refiner.
         context: see `Context`.
+        window: pixels of the side of the windows that larger images are refined in, by those
+            refiners that can be; see `Windowed`. 0 refines any image whole.
+        overlap: share of a window that the next one covers again, in [0, 1).
     """
 
-    def __init__(self, settings: Sequence[Settings], context: Context) -> None:
-        self.refiners: list[Refiner] = [REFINERS.build(one, context) for one in settings]
+    def __init__(
+        self,
+        settings: Sequence[Settings],
+        context: Context,
+        *,
+        window: int = 0,
+        overlap: float = 0.5,
+    ) -> None:
+        built: list[Refiner] = [REFINERS.build(one, context) for one in settings]
+        self.refiners: list[Refiner] = [
+            Windowed(one, window, overlap) if window and one.windowed else one for one in built
+        ]
 
     def __call__(
         self,

@@ -10,19 +10,41 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from wsss.checks import check_range, check_shape
+from wsss.config.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["cells_with_partner", "moved", "pair_offsets", "path_affinities", "random_walk"]
+__all__ = [
+    "WalkSettings",
+    "cells_with_partner",
+    "moved",
+    "pair_offsets",
+    "path_affinities",
+    "random_walk",
+]
 
 Cells = tuple[slice, slice]
 """Rows and columns of a grid."""
 
 TOLERANCE = 1e-9
 """The share of a walk that may be left out."""
+
+
+class WalkSettings(Settings):
+    """Which trained network tells affinities, and how far scores walk."""
+
+    network: str = Field(min_length=1)
+    """Of train_affinities."""
+    beta: PositiveFloat
+    """Power of the affinities: a larger one keeps scores nearer to where they are."""
+    steps: NonNegativeInt = 256
+    """Of the walk."""
+    radius: int = Field(default=5, ge=2)
+    """A step leads to cells nearer than this, in cells."""
 
 
 def pair_offsets(radius: int) -> np.ndarray:

@@ -5,13 +5,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from wsss.artifacts import ScoreMap
-from wsss.config.settings import Settings
+from wsss.config.background import power_background
 from wsss.refine._affinity_labels import AffinityLabelSettings
 from wsss.refine._base import Context
-from wsss.refine._random_walk import cells_with_partner, moved, pair_offsets, random_walk
+from wsss.refine._random_walk import (
+    WalkSettings,
+    cells_with_partner,
+    moved,
+    pair_offsets,
+    random_walk,
+)
 from wsss.registry import AFFINITIES, REFINERS
 
 if TYPE_CHECKING:
@@ -49,7 +55,7 @@ def make_affinity_net(settings: PsaSettings, backbone: "BackboneSettings") -> "A
     return AffinityNet(backbone, settings.widths)
 
 
-class AffinityNetSettings(Settings):
+class AffinityNetSettings(WalkSettings):
     """Which network, and how far scores walk; the defaults are PSA's."""
 
     name: Literal["affinity_net"] = "affinity_net"
@@ -60,10 +66,6 @@ class AffinityNetSettings(Settings):
     """Of the background (1 - max)^alpha that walks along: a larger one means less background."""
     beta: PositiveFloat = 8
     """Power of the affinities: a larger one keeps scores nearer to where they are."""
-    steps: NonNegativeInt = 256
-    """Of the walk."""
-    radius: int = Field(default=5, ge=2)
-    """A step leads to cells nearer than this, in cells; as in training."""
 
 
 def pair_affinities(features: "Tensor", offsets: np.ndarray) -> "Tensor":
@@ -116,6 +118,8 @@ class AffinityNetWalk:
         Supervised Semantic Segmentation, CVPR 2018.
     """
 
+    windowed = True
+
     def __init__(self, settings: AffinityNetSettings, context: Context) -> None:
         from wsss.models.affinity_net import load_affinity_net
 
@@ -148,7 +152,7 @@ class AffinityNetWalk:
             affinities = pair_affinities(features, self.offsets)[0]
             scores = torch.from_numpy(np.ascontiguousarray(one.full_scores()))
             scores = scores.to(features.device)
-            background = (1 - scores.amax(dim=0, keepdim=True)) ** settings.alpha
+            background = power_background(scores.amax(dim=0, keepdim=True), settings.alpha)
             cells = functional.adaptive_avg_pool2d(
                 torch.cat([background, scores]), features.shape[2:]
             )

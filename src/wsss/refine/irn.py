@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveFloat
+from pydantic import Field, PositiveFloat
 
 from wsss.artifacts import ScoreMap
-from wsss.config.settings import Settings
 from wsss.refine._affinity_labels import AffinityLabelSettings
 from wsss.refine._base import Context
-from wsss.refine._random_walk import pair_offsets, path_affinities, random_walk
+from wsss.refine._random_walk import WalkSettings, pair_offsets, path_affinities, random_walk
+from wsss.refine._windows import divided
 from wsss.registry import AFFINITIES, REFINERS
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def make_irn(settings: IrnLearnerSettings, backbone: "BackboneSettings") -> "Irn
     return Irn(backbone)
 
 
-class IrnSettings(Settings):
+class IrnSettings(WalkSettings):
     """Which network, and how far scores walk; the defaults are IRN's."""
 
     name: Literal["irn"] = "irn"
@@ -51,10 +51,6 @@ class IrnSettings(Settings):
     """Of train_affinities, with the method irn."""
     beta: PositiveFloat = 10
     """Power of the affinities: a larger one keeps scores nearer to where they are."""
-    steps: NonNegativeInt = 256
-    """Of the walk."""
-    radius: int = Field(default=5, ge=2)
-    """A step leads to cells nearer than this, in cells."""
     flip: bool = True
     """Boundaries are also looked for in the mirrored image."""
 
@@ -75,6 +71,8 @@ class IrnWalk:
         Relations, CVPR 2019.
     """
 
+    windowed = True
+
     def __init__(self, settings: IrnSettings, context: Context) -> None:
         from wsss.models.irn import load_irn
 
@@ -88,6 +86,15 @@ class IrnWalk:
         score_maps: Sequence[ScoreMap],
         names: Sequence[str],
     ) -> list[ScoreMap]:
+        return [divided(one) for one in self.undivided(images, score_maps, names)]
+
+    def undivided(
+        self,
+        images: Sequence[np.ndarray],
+        score_maps: Sequence[ScoreMap],
+        names: Sequence[str],
+    ) -> list[ScoreMap]:
+        """As `__call__`, but for the division."""
         # one at a time: to the last bit the same in any company, and in bounded memory
         return [
             self._refined(image, one) if len(one.class_ids) else one
@@ -122,5 +129,4 @@ class IrnWalk:
                 beta=settings.beta,
                 steps=settings.steps,
             )
-            walked /= walked.max().clamp_min(1e-12)
         return replace(one, scores=walked.clamp(0, 1).cpu().numpy())

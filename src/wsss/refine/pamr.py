@@ -137,6 +137,8 @@ def average(
 class Pamr:
     """Images of a batch go one after another: one alone keeps every core or a GPU busy."""
 
+    windowed = True
+
     def __init__(self, settings: PamrSettings, context: Context) -> None:
         self.settings = settings
         self.device = context.device()

@@ -156,6 +156,8 @@ class Regions:
     of the scores decides: s becomes 0.51 + 0.49 s for the class of a pixel, and 0.49 s for others.
     """
 
+    windowed = False
+
     def __init__(self, settings: RegionsSettings, context: Context) -> None:
         self.settings = settings
         self.folder = context.proposals / settings.proposals

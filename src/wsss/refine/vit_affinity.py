@@ -112,6 +112,8 @@ class VitAffinity:
     long_side, take a shallow stage, or let a refiner of pixels follow.
     """
 
+    windowed = True
+
     def __init__(self, settings: VitAffinitySettings, context: Context) -> None:
         import torch
 

@@ -3,10 +3,13 @@
 import logging
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from wsss.artifacts import (
     Manifest,
+    Sample,
+    ScoreMap,
     Staging,
     fingerprint,
     read_image,
@@ -16,6 +19,7 @@ from wsss.artifacts import (
     write_score_map,
 )
 from wsss.config.params import Params
+from wsss.config.settings import Settings
 from wsss.progress import track
 from wsss.refine import Chain, Context
 from wsss.report import write_panel
@@ -27,37 +31,55 @@ log = logging.getLogger(__name__)
 BATCH_SIZE = 16  # images whose full-resolution scores are in memory together
 
 
-def refine_context(params: Params, paths: Paths) -> Context:
-    """What the refiners of this project find where."""
-    return Context(
+def make_chain(refiners: Sequence[Settings], params: Params, paths: Paths) -> Chain:
+    """Refiners that find what this project has, in windows as it has them."""
+    context = Context(
         params.machine.accelerator, paths.proposals, paths.affinities, paths.further_cams
     )
+    refine = params.refine
+    return Chain(refiners, context, window=refine.window, overlap=refine.window_overlap)
+
+
+def refined_maps(
+    refine: Chain, samples: Sequence[Sample], paths: Paths, window: int
+) -> Iterator[tuple[Sample, ScoreMap]]:
+    """Refine the CAMs of samples, in batches; an image larger than the window goes alone."""
+    batches: list[list[Sample]] = []
+    small = []
+    for one in samples:
+        if window and max(one.size) > window:
+            batches.append([one])
+        else:
+            small.append(one)
+    batches += [small[at : at + BATCH_SIZE] for at in range(0, len(small), BATCH_SIZE)]
+    for batch in batches:
+        images = [read_image(paths.images / one.image) for one in batch]
+        cams = [read_score_map(paths.cams / f"{one.name}.npz") for one in batch]
+        yield from zip(batch, refine(images, cams, [one.name for one in batch]), strict=True)
 
 
 def run(params: Params, paths: Paths, tracker: Tracker, chain: str) -> None:
     """Read data/cams and the images; write data/refined/<chain>/<name>.npz."""
     settings = params.refine.chains[chain]
+    window = params.refine.window
     manifest = Manifest.read(paths.splits)
     samples = manifest.all_samples()
     out = paths.refined(chain)
-    context = refine_context(params, paths)
-    helps = (context.proposals, context.affinities, context.further_cams)
+    helps = (paths.proposals, paths.affinities, paths.further_cams)
     key = fingerprint(
-        [one.model_dump(mode="json") for one in settings],
+        list(settings),
+        window,
+        params.refine.window_overlap,
         source_fingerprint(),
         files=[paths.splits, paths.cams, *(one for one in helps if one.exists())],
     )
-    refine = Chain(settings, context)
+    refine = make_chain(settings, params, paths)
     with Staging(out, key) as staging:
         missing = [one for one in samples if not (staging.path / f"{one.name}.npz").exists()]
         started = time.perf_counter()
-        batches = [missing[at : at + BATCH_SIZE] for at in range(0, len(missing), BATCH_SIZE)]
-        for batch in track(batches, f"refine {chain}", len(missing), BATCH_SIZE):
-            images = [read_image(paths.images / one.image) for one in batch]
-            cams = [read_score_map(paths.cams / f"{one.name}.npz") for one in batch]
-            names = [one.name for one in batch]
-            for sample, refined in zip(batch, refine(images, cams, names), strict=True):
-                write_score_map(staging.path / f"{sample.name}.npz", refined)
+        maps = refined_maps(refine, missing, paths, window)
+        for sample, refined in track(maps, f"refine {chain}", len(missing)):
+            write_score_map(staging.path / f"{sample.name}.npz", refined)
         seconds = time.perf_counter() - started
     write_json(paths.report(f"refine_cams_{chain}"), {"num_images": len(samples)})
     if missing:

@@ -139,7 +139,11 @@ STAGES = (
     Stage(
         "refine_cams",
         partial(refine_cams.run, chain=CHAIN),
-        lambda params: list(params.refine.chains[CHAIN]),
+        lambda params: [
+            *params.refine.chains[CHAIN],
+            params.refine.window,
+            params.refine.window_overlap,
+        ],
         (*IMAGES, "data/splits", "data/cams", *HELPS),
         ("data/refined",),
         _scored,

@@ -74,7 +74,7 @@ def run_start(
 def stage_settings(stage: str, params: "Params") -> dict[str, Any]:
     """The settings a stage reads, as a tree of plain values: its own section and the rng_seed.
 
-    Of the refine section, "refine_cams@crf" reads only its own chain.
+    Of the chains of refine, "refine_cams@crf" reads only its own.
     """
     name, _, entry = stage.partition("@")
     known = [section for section in type(params).model_fields if name.startswith(section)]
@@ -82,7 +82,7 @@ def stage_settings(stage: str, params: "Params") -> dict[str, Any]:
     for section in known[:1]:
         tree[section] = params.model_dump(mode="json", include={section})[section]
     if "refine" in known and entry:
-        tree["refine"] = {"chains": {entry: tree["refine"]["chains"].get(entry)}}
+        tree["refine"]["chains"] = {entry: tree["refine"]["chains"].get(entry)}
     return tree
 
 

@@ -7,10 +7,9 @@ import numpy as np
 from wsss.artifacts import Manifest, Sample, as_stored, read_image, read_score_map
 from wsss.config.params import Params
 from wsss.evaluate import ThresholdCurve, best_threshold, read_ground_truth, score_histogram
-from wsss.refine import Chain
 from wsss.seeding import generator
 from wsss.stages._base import Paths
-from wsss.stages.refine_cams import refine_context
+from wsss.stages.refine_cams import make_chain
 from wsss.tuning._base import Score
 
 __all__ = ["chain_scorer", "selection_samples"]
@@ -74,8 +73,7 @@ def chain_scorer(
         of its curve.
     """
     num_classes = manifest.num_fg_classes + 1
-    context = refine_context(params, paths)
-    before = Chain(params.refine.chains[chain][:place], context)
+    before = make_chain(params.refine.chains[chain][:place], params, paths)
     batches = []
     for at in range(0, len(samples), BATCH_SIZE):
         batch = samples[at : at + BATCH_SIZE]
@@ -89,7 +87,7 @@ def chain_scorer(
         batches.append((images, before(images, cams, names), names, masks))
 
     def score(trial_params: Params) -> Score:
-        rest = Chain(trial_params.refine.chains[chain][place:], context)
+        rest = make_chain(trial_params.refine.chains[chain][place:], trial_params, paths)
         evaluate = trial_params.evaluate
         curve = ThresholdCurve(num_classes, evaluate.threshold_step)
         for images, cams, names, masks in batches:
