@@ -2,17 +2,21 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from wsss.cam.cam import LinearHeadCam, LinearHeadCamSettings
 from wsss.cam.grad_cam import GradCam, GradCamSettings
-from wsss.cam.multiscale import multiscale_cams
+from wsss.cam.multiscale import multiscale_cams, windowed_cams
 from wsss.cam.sliding_window import SlidingWindow
 from wsss.models.classifier import Classifier
 from wsss.windows import window_starts, window_weights
@@ -168,3 +172,63 @@ def test_maps_that_do_not_fit_are_refused() -> None:
     method = SlidingWindow(Coarse(LinearHeadCamSettings()), 64, 0.5)
     with pytest.raises(ValueError, match="maps of 3 x 4 cells do not fit windows of 4 x 4"):
         method(cells(), torch.rand(2, 3, 128, 128), ROWS, COLUMNS)
+
+
+def normalised(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.float() / 127.5 - 1
+
+
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize("method", [METHOD, GradCam(GradCamSettings(layers=("stage3", "last")))])
+def test_windows_of_pixels_are_those_of_the_resized_image(
+    classifier: Callable[[str], Classifier], method: LinearHeadCam | GradCam, corners: bool
+) -> None:
+    # A network that sees a whole window: a wrong resize, place, order or mirror image shows.
+    model = classifier("cnn")
+    image = np.random.default_rng(0).integers(0, 256, (112 + corners, 80 + corners, 3), np.uint8)
+    pixels = normalised(torch.from_numpy(image).permute(2, 0, 1)[None])
+    windows = SlidingWindow(method, 64, 0.5, 3)
+    how: dict[str, Any] = {"scales": (0.5, 1.0, 1.5), "flip": True, "align_corners": corners}
+    with torch.inference_mode(not method.needs_gradients):
+        (wanted,), logits = multiscale_cams(model, windows, pixels, [(1, 3)], grid=(28, 20), **how)
+        found, scores = windowed_cams(
+            model, windows, image, (1, 3), normalise=normalised, grid=(28, 20), **how
+        )
+        none, _ = windowed_cams(
+            model, windows, image, (), normalise=normalised, grid=(28, 20), **how
+        )
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(scores, logits[0], atol=1e-4, rtol=1e-4)
+    assert found.amax(dim=(1, 2)).tolist() == pytest.approx([1, 1], abs=1e-3)
+    assert none.shape == (0, 28, 20)
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many values the largest tensor of floats has that anything makes."""
+
+    values = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **kwargs or {})
+        for one in tree_leaves(result):
+            if isinstance(one, torch.Tensor) and one.is_floating_point():
+                self.values = max(self.values, one.numel())
+        return result
+
+
+def test_no_float_image_is_larger_than_the_windows_that_run_together() -> None:
+    model, largest = cells(), []
+    windows = SlidingWindow(METHOD, 64, 0.5, together=4)
+    for side in (96, 192, 384):
+        image = np.zeros((side, side + 5, 3), np.uint8)
+        with torch.inference_mode(), Largest() as seen:
+            windowed_cams(
+                model, windows, image, (1, 2), normalise=normalised, grid=(side // 16, side // 16),
+                scales=(0.5, 2.0), flip=True, align_corners=False,
+            )  # fmt: skip
+        largest.append(seen.values)
+    # The window at scale 0.5 shows 128 x 128 pixels and a border of two.
+    together, shown = 4 * 3 * 64 * 64, 3 * 132 * 132
+    assert all(3 * 64 * 64 < one <= max(together, shown) for one in largest)

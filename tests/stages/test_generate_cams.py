@@ -12,6 +12,7 @@ from wsss.artifacts import Manifest, Sample, ScoreMap, read_score_map
 from wsss.config.params import BackboneSettings, parse_params
 from wsss.models.classifier import Classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
+from wsss.stages import generate_cams
 from wsss.stages._base import Paths
 from wsss.stages.generate_cams import run
 from wsss.tracking import NullTracker
@@ -59,6 +60,36 @@ def test_windows_of_the_image_and_smaller_ones(paths: Paths) -> None:
     assert np.array_equal(whole.scores, same.scores)
     assert windows.scores.shape == whole.scores.shape
     assert not np.allclose(windows.scores, whole.scores, atol=0.05)
+
+
+def test_windows_of_any_size_leave_small_images_as_they_are(paths: Paths) -> None:
+    # 90 x 150 pixels fill no whole cells; the tiny image has to run as it does without windows.
+    pixels = np.random.default_rng(1).integers(0, 256, (90, 150, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(paths.images / "a.png")
+    samples = Sample("a", "a.png", (90, 150), (2,)), Sample("b", "b.png", (9, 5), (1,))
+    Manifest(("x", "y"), {"train": samples, "selection": (), "val": ()}).write(paths.splits)
+    wanted = cams_of(paths, "b")
+    windows = cams_of(paths, window=64, scales=[0.5, 1.0, 2.0])
+    assert windows.scores.shape == (1, 23, 38) and windows.size == (90, 150)
+    assert windows.scores.min() >= 0 and 0.99 < windows.scores.max() <= 1
+    found = cams_of(paths, "b", window=64)
+    assert np.array_equal(found.scores, wanted.scores)
+    assert np.array_equal(found.class_probs, wanted.class_probs)
+
+
+def test_a_killed_run_goes_on_with_what_is_left(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    decoded: list[str] = []
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(generate_cams, "multiscale_cams", stop)  # after the large image
+        cams_of(paths, window=64)
+    monkeypatch.setattr(generate_cams, "read_image", lambda path: decoded.append(path.name))
+    cams_of(paths, window=64)
+    assert decoded == []
 
 
 def test_a_method_the_network_can_not_have_stops_it(paths: Paths) -> None:

@@ -1,15 +1,20 @@
 """Test-time scales and flips, summed into one normalised map per present class."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wsss.cam.scaled_image import ScaledImage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wsss.cam._base import CamMethod
+    from wsss.cam.sliding_window import SlidingWindow
     from wsss.models.classifier import Classifier
 
-__all__ = ["multiscale_cams", "whole_cells"]
+__all__ = ["multiscale_cams", "whole_cells", "windowed_cams"]
 
 
 def whole_cells(
@@ -66,44 +71,130 @@ def multiscale_cams(
     import torch
     from torch.nn import functional
 
-    height, width = images.shape[2:]
-    stride = model.backbone.output_stride
-    counts = [len(ids) for ids in class_ids]
     rows = torch.tensor([row for row, ids in enumerate(class_ids) for _ in ids])
     columns = torch.tensor([one - 1 for ids in class_ids for one in ids])
     rows, columns = rows.long().to(images.device), columns.long().to(images.device)
-    summed = images.new_zeros(len(rows), 1, *grid)
-    logits = images.new_zeros(())
-    for scale in scales:
-        size = whole_cells((height, width), scale, stride, align_corners)
+    if flip:
+        rows, columns = torch.cat([rows, rows + len(images)]), torch.cat([columns, columns])
+
+    def run(size: tuple[int, int], scale: float) -> "tuple[Tensor, Tensor]":
         scaled = images
-        if size != (height, width):
+        if size != tuple(images.shape[2:]):
             scaled = functional.interpolate(
                 images, size, mode="bilinear", align_corners=align_corners, antialias=scale < 1
             )
         if flip:
             scaled = torch.cat([scaled, scaled.flip(-1)])
-        wanted_rows, wanted_columns = rows, columns
-        if flip:
-            wanted_rows = torch.cat([rows, rows + len(images)])
-            wanted_columns = torch.cat([columns, columns])
         together = max(1, (max_pixels or scaled[:, 0].numel()) // (size[0] * size[1]))
         parts = []
         for begin in range(0, len(scaled), together):
             part = scaled[begin : begin + together].contiguous(memory_format=torch.channels_last)
-            inside = (wanted_rows >= begin) & (wanted_rows < begin + together)
-            parts.append(method(model, part, wanted_rows[inside] - begin, wanted_columns[inside]))
+            inside = (rows >= begin) & (rows < begin + together)
+            parts.append(method(model, part, rows[inside] - begin, columns[inside]))
         maps, scores = (torch.cat(part) for part in zip(*parts, strict=True))
-        kept = maps[: len(rows)].float()  # (sum P, h', w')
+        return maps, scores
+
+    height, width = images.shape[2:]
+    stride = model.backbone.output_stride
+    sizes = [whole_cells((height, width), scale, stride, align_corners) for scale in scales]
+    parts = (run(*one) for one in zip(sizes, scales, strict=True))
+    cams, logits = _summed(parts, len(scales), len(images), grid, flip, align_corners)
+    return list(torch.split(cams, [len(ids) for ids in class_ids])), logits
+
+
+def windowed_cams(
+    model: "Classifier",
+    method: "SlidingWindow",
+    image: np.ndarray,
+    class_ids: Sequence[int],
+    *,
+    normalise: "Callable[[Tensor], Tensor]",
+    grid: tuple[int, int],
+    scales: Sequence[float],
+    flip: bool,
+    align_corners: bool,
+) -> "tuple[Tensor, Tensor]":
+    """The same of one image that is too large to be resized whole.
+
+    Windows are cut from its pixels at each scale (`ScaledImage`). Memory that grows with the image
+    is its 3 bytes per pixel, and maps: a few on `grid`, and those of one scale on the network's
+    cells.
+
+    Args:
+        model: in eval mode.
+        method: raw maps of windows.
+        image: (H, W, 3) uint8.
+        class_ids: as of `multiscale_cams`, of one image.
+        normalise: (1, 3, h, w) uint8 on the CPU to float32 on the model's device.
+        grid: as of `multiscale_cams`.
+        scales: as of `multiscale_cams`.
+        flip: as of `multiscale_cams`.
+        align_corners: as of `multiscale_cams`.
+
+    Returns:
+        (P, h, w) float32 in [0, 1], and (K,) float32 logits.
+    """
+    import torch
+
+    device = next(model.parameters()).device
+    columns = torch.tensor(class_ids, dtype=torch.long, device=device) - 1
+
+    def run(size: tuple[int, int], scale: float) -> "tuple[Tensor, Tensor]":
+        parts = []
+        for mirrored in (False, True) if flip else (False,):
+            scaled = ScaledImage(
+                image, normalise, size,
+                align_corners=align_corners, antialias=scale < 1, mirrored=mirrored,
+            )  # fmt: skip
+            rows = torch.zeros_like(columns)
+            parts.append(method.blended(model, size, scaled.window, rows, columns))
+        maps, scores = (torch.cat(part) for part in zip(*parts, strict=True))
+        return maps, scores
+
+    height, width = image.shape[:2]
+    stride = model.backbone.output_stride
+    sizes = [whole_cells((height, width), scale, stride, align_corners) for scale in scales]
+    parts = (run(*one) for one in zip(sizes, scales, strict=True))
+    cams, logits = _summed(parts, len(scales), 1, grid, flip, align_corners)
+    return cams, logits[0]
+
+
+def _summed(
+    parts: "Iterable[tuple[Tensor, Tensor]]",
+    n_scales: int,
+    count: int,
+    grid: tuple[int, int],
+    flip: bool,
+    align_corners: bool,
+) -> "tuple[Tensor, Tensor]":
+    """Maps of all scales on one grid, divided by their maxima, and the mean of the logits.
+
+    Args:
+        parts: per scale (P, h, w) maps and (count, K) logits; with `flip` those of the mirrored
+            images come after the others, twice as many in all.
+        n_scales: how many there are.
+        count: of images.
+        grid: as of `multiscale_cams`.
+        flip: as of `multiscale_cams`.
+        align_corners: as of `multiscale_cams`.
+    """
+    import torch
+    from torch.nn import functional
+
+    summed = logits = torch.zeros(())
+    for maps, scores in parts:
+        n_maps = len(maps) // (1 + flip)
+        if not summed.ndim:
+            summed = torch.zeros(n_maps, 1, *grid, device=maps.device)
+        kept = maps[:n_maps].float()  # (sum P, h', w')
         if flip:
-            kept = kept + maps[len(rows) :].float().flip(-1)
-        if counts != [0] * len(counts):
+            kept = kept + maps[n_maps:].float().flip(-1)
+        if n_maps:
             kept = kept[:, None]
             summed += functional.interpolate(
                 kept, grid, mode="bilinear", align_corners=align_corners
             )
-        views = scores.float().view(-1, len(images), scores.shape[1])  # (1 or 2, B, K)
-        logits = logits + views.mean(dim=0) / len(scales)
+        views = scores.float().view(-1, count, scores.shape[1])  # (1 or 2, B, K)
+        logits = logits + views.mean(dim=0) / n_scales
     cams = summed[:, 0]
-    cams = cams / (cams.amax(dim=(1, 2), keepdim=True) + 1e-5)  # no division by zero
-    return list(torch.split(cams, counts)), logits
+    return cams / (cams.amax(dim=(1, 2), keepdim=True) + 1e-5), logits  # no division by zero

@@ -1,8 +1,7 @@
 """A CAM method in windows, for images too large to be run whole."""
 
-import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from wsss.windows import window_starts, window_weights
 
@@ -11,6 +10,8 @@ if TYPE_CHECKING:
 
     from wsss.cam._base import CamMethod
     from wsss.models.classifier import Classifier
+
+    Cut: TypeAlias = Callable[[int, int, int, int], Tensor]
 
 __all__ = ["SlidingWindow"]
 
@@ -39,14 +40,42 @@ class SlidingWindow:
         self, model: "Classifier", images: "Tensor", rows: "Tensor", columns: "Tensor"
     ) -> "tuple[Tensor, Tensor]":
         """As `CamMethod`; the logits of a class are those of the window where it is surest."""
+        height, width = images.shape[2:]
+        if max(height, width) <= self.window:
+            return self.method(model, images, rows, columns)
+
+        def cut(top: int, left: int, high: int, wide: int) -> "Tensor":
+            return images[:, :, top : top + high, left : left + wide]
+
+        return self.blended(model, (height, width), cut, rows, columns, count=len(images))
+
+    def blended(
+        self,
+        model: "Classifier",
+        size: tuple[int, int],
+        cut: "Cut",
+        rows: "Tensor",
+        columns: "Tensor",
+        *,
+        count: int = 1,
+    ) -> "tuple[Tensor, Tensor]":
+        """The same of images that nobody holds: `cut` makes their windows when they are due.
+
+        Args:
+            model: in eval mode.
+            size: (H, W) of the images, in pixels.
+            cut: top, left, height and width of a window to its (count, 3, height, width) pixels,
+                float32 and normalised.
+            rows: as of `CamMethod`.
+            columns: as of `CamMethod`.
+            count: how many images there are.
+        """
         import torch
 
-        if max(images.shape[2:]) <= self.window:
-            return self.method(model, images, rows, columns)
         stride = model.backbone.output_stride
         # Where corner cells sit on corner pixels, neighbouring windows share a pixel.
-        shared = [length % stride for length in images.shape[2:]]
-        cells = [length // stride for length in images.shape[2:]]
+        shared = [length % stride for length in size]
+        cells = [length // stride for length in size]
         sides = [
             min(have, max(1, (self.window - extra) // stride))
             for have, extra in zip(cells, shared, strict=True)
@@ -54,20 +83,17 @@ class SlidingWindow:
         high, wide = (n * stride + extra for n, extra in zip(sides, shared, strict=True))
         starts = [window_starts(*one, self.overlap) for one in zip(cells, sides, strict=True)]
         corners = [(top, left) for top in starts[0] for left in starts[1]]
-        summed = total = weights = images.new_zeros(())
-        logits = images.new_full((), -math.inf)
-        together = max(1, self.together // len(images))
+        summed = total = weights = torch.zeros(())
+        surest: Tensor | None = None
+        together = max(1, self.together // count)
         for begin in range(0, len(corners), together):
             batch = corners[begin : begin + together]
-            crops = [
-                images[:, :, y * stride : y * stride + high, x * stride : x * stride + wide]
-                for y, x in batch
-            ]
+            crops = [cut(y * stride, x * stride, high, wide) for y, x in batch]
             shift = torch.arange(len(batch), device=rows.device).repeat_interleave(len(rows))
             maps, scores = self.method(
                 model,
                 torch.cat(crops).contiguous(memory_format=torch.channels_last),
-                rows.repeat(len(batch)) + shift * len(images),
+                rows.repeat(len(batch)) + shift * count,
                 columns.repeat(len(batch)),
             )
             maps = maps.float().reshape(len(batch), len(rows), *maps.shape[1:])
@@ -82,9 +108,10 @@ class SlidingWindow:
                 along = slice(x * finer, x * finer + one.shape[2])
                 summed[:, down, along] += one * weights
                 total[down, along] += weights
-            scores = scores.reshape(len(batch), len(images), -1).amax(dim=0)
-            logits = torch.maximum(logits, scores)
-        return summed / total, logits
+            scores = scores.reshape(len(batch), count, -1).amax(dim=0)
+            surest = scores if surest is None else torch.maximum(surest, scores)
+        assert surest is not None
+        return summed.div_(total), surest
 
 
 def _cells_per_stride(size: Sequence[int], sides: list[int], shared: list[int]) -> int:

@@ -2,24 +2,33 @@
 
 import logging
 import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
+from lightning_fabric import Fabric
+from torch import Tensor
 
 from wsss.artifacts import (
     Manifest,
+    Sample,
     ScoreMap,
     Staging,
     fingerprint,
+    read_image,
     source_fingerprint,
     write_json,
     write_score_map,
 )
-from wsss.cam.multiscale import multiscale_cams, whole_cells
+from wsss.cam.multiscale import multiscale_cams, whole_cells, windowed_cams
 from wsss.cam.sliding_window import SlidingWindow
 from wsss.config.params import GenerateCamsSettings, MachineSettings, Params
-from wsss.models.classifier import load_classifier
+from wsss.models.classifier import Classifier, load_classifier
 from wsss.models.fusion import fuse_batchnorm
+from wsss.progress import track
 from wsss.registry import CAM_METHODS
 from wsss.report import write_panel
 from wsss.stages._base import Paths, execute
@@ -47,8 +56,7 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
 
 def cams_key(settings: GenerateCamsSettings, classifier: Path, paths: Paths) -> str:
     """A hash of all that maps depend on."""
-    values = settings.model_dump(mode="json"), source_fingerprint()
-    return fingerprint(*values, files=[classifier, paths.splits])
+    return fingerprint(settings, source_fingerprint(), files=[classifier, paths.splits])
 
 
 def write_cams(
@@ -60,6 +68,10 @@ def write_cams(
     paths: Paths,
 ) -> float:
     """Write out/<name>.npz for every image of the manifest that has none yet.
+
+    Images larger than `settings.window` are decoded one at a time and cut into windows: memory
+    that grows with the image is the decoder's, 3 bytes per pixel of what it gives, and the maps of
+    `windowed_cams`. The others run whole, in batches of equal size.
 
     Args:
         settings: of the maps.
@@ -74,40 +86,24 @@ def write_cams(
     """
     model, loss = load_classifier(classifier)
     fabric = make_fabric(machine, settings.precision)
-    stride = model.backbone.output_stride
-    max_pixels = CPU_PIXELS if fabric.device.type == "cpu" else None
     method = CAM_METHODS.build(settings.method)
     if not method.needs_gradients:  # such a method may look at any layer, which has to be there
+        stride = model.backbone.output_stride
         model = fuse_batchnorm(model, torch.rand(1, 3, 4 * stride, 4 * stride))
-    model = fabric.to_device(model)
-    if settings.window:
-        together = max_pixels // settings.window**2 if max_pixels else settings.batch_size
-        method = SlidingWindow(method, settings.window, settings.window_overlap, together)
+    maker = _Maker(fabric.to_device(model), method, settings, fabric, paths.images)
+    limit = settings.window or float("inf")
+    small = [one for one in manifest.all_samples() if max(one.size) <= limit]
+    large = [one for one in manifest.all_samples() if max(one.size) > limit]
     with Staging(out, cams_key(settings, classifier, paths)) as staging:
+
+        def done(sample: Sample) -> bool:
+            return (staging.path / f"{sample.name}.npz").exists()
+
         count, started = 0, time.perf_counter()
-        for batch, pixels in same_size_batches(
-            manifest.all_samples(),
-            paths.images,
-            batch_size=settings.batch_size,
-            num_workers=num_workers(machine),
-            size_for=lambda size: whole_cells(size, 1, stride, settings.align_corners),
-            done=lambda one: (staging.path / f"{one.name}.npz").exists(),
-            description="CAMs",
+        for batch, cams, logits in chain(
+            maker.in_windows([one for one in large if not done(one)]),
+            maker.whole(small, num_workers(machine), done),
         ):
-            height, width = pixels.shape[2:]
-            images = normalise(fabric.to_device(pixels), model.backbone.mean, model.backbone.std)
-            with torch.inference_mode(not method.needs_gradients), fabric.autocast():
-                cams, logits = multiscale_cams(
-                    model,
-                    method,
-                    images,
-                    [one.class_ids for one in batch],
-                    grid=(-(-height // settings.grid_stride), -(-width // settings.grid_stride)),
-                    scales=settings.scales,
-                    flip=settings.flip,
-                    align_corners=settings.align_corners,
-                    max_pixels=max_pixels,
-                )
             probs = logits.sigmoid() if loss == "multi_label" else logits.softmax(dim=1)
             for sample, cam, prob in zip(batch, cams, probs.cpu().numpy(), strict=True):
                 ids = torch.tensor(sample.class_ids, dtype=torch.uint8).numpy()
@@ -118,6 +114,87 @@ def write_cams(
     if count:
         log.info("%d CAMs at %.1f images/s", count, count / seconds)
     return count / seconds
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Yields samples, the (P, h, w) maps of each, and (B, K) logits."""
+
+    model: Classifier
+    method: Any
+    settings: GenerateCamsSettings
+    fabric: Fabric
+    images: Path
+
+    def whole(
+        self, samples: list[Sample], n_workers: int, done: Callable[[Sample], bool]
+    ) -> Iterator[tuple[list[Sample], Sequence[Tensor], Tensor]]:
+        """Of images that are resized whole, in batches."""
+        settings, stride = self.settings, self.model.backbone.output_stride
+        # an image that is no larger than a window can be at a larger scale
+        method = self._sliding() if settings.window else self.method
+        for batch, pixels in same_size_batches(
+            samples,
+            self.images,
+            batch_size=settings.batch_size,
+            num_workers=n_workers,
+            size_for=lambda size: whole_cells(size, 1, stride, settings.align_corners),
+            done=done,
+            description="CAMs",
+        ):
+            images = self._prepare(pixels)
+            ids = [one.class_ids for one in batch]
+            with torch.inference_mode(not method.needs_gradients), self.fabric.autocast():
+                cams, logits = multiscale_cams(
+                    self.model,
+                    method,
+                    images,
+                    ids,
+                    max_pixels=self._max_pixels(),
+                    **self._views(*pixels.shape[2:]),
+                )
+            yield batch, cams, logits
+
+    def in_windows(
+        self, samples: list[Sample]
+    ) -> Iterator[tuple[list[Sample], Sequence[Tensor], Tensor]]:
+        """Of images that are never resized whole, one by one."""
+        if not samples:
+            return
+        method = self._sliding()
+        for sample in track(samples, "CAMs of large images"):
+            with torch.inference_mode(not method.needs_gradients), self.fabric.autocast():
+                cam, logits = windowed_cams(
+                    self.model,
+                    method,
+                    read_image(self.images / sample.image),
+                    sample.class_ids,
+                    normalise=self._prepare,
+                    **self._views(*sample.size),
+                )
+            yield [sample], [cam], logits[None]
+
+    def _sliding(self) -> SlidingWindow:
+        """The method in windows."""
+        settings, together = self.settings, self.settings.batch_size
+        if max_pixels := self._max_pixels():
+            together = max_pixels // settings.window**2
+        return SlidingWindow(self.method, settings.window, settings.window_overlap, together)
+
+    def _max_pixels(self) -> int | None:
+        return CPU_PIXELS if self.fabric.device.type == "cpu" else None
+
+    def _prepare(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 to float32, normalised, on the device."""
+        backbone = self.model.backbone
+        return normalise(self.fabric.to_device(pixels), backbone.mean, backbone.std)
+
+    def _views(self, height: int, width: int) -> dict[str, Any]:
+        stride = self.settings.grid_stride
+        grid = -(-height // stride), -(-width // stride)
+        return {"grid": grid} | self.settings.model_dump(
+            include={"scales", "flip", "align_corners"}
+        )
 
 
 if __name__ == "__main__":
