@@ -1,12 +1,15 @@
-"""Class probabilities of whole images, averaged over scales and flips."""
+"""Class probabilities averaged over scales and flips: of whole images, or of their windows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["predict_probs"]
+from wsss.windows import window_starts, window_weights
+
+__all__ = ["predict_mask_in_windows", "predict_probs"]
 
 SIDE_MULTIPLE = 32  # what every encoder's strides divide
 
@@ -46,3 +49,59 @@ def predict_probs(
             total = probs if total is None else total.add_(probs)
     assert total is not None
     return total / (len(scales) * (2 if flip else 1))
+
+
+def predict_mask_in_windows(
+    model: nn.Module,
+    image: np.ndarray,
+    *,
+    normalise: Callable[[Tensor], Tensor],
+    window: int,
+    overlap: float,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    together: int = 1,
+) -> np.ndarray:
+    """Segment an image that is too large to be run whole.
+
+    Scales and flips apply to each window: cut from the image once, it is predicted as a small image
+    is. Probabilities are summed with Hann weights where windows overlap, in a strip as high as a
+    window; rows that no later window touches get their mask, and leave the strip. So the memory is
+    that of the windows that run together, of the strip (4 bytes x classes x window x W, and a copy
+    of what windows share), and what the image and its mask take, 4 bytes per pixel.
+
+    Args:
+        model: as of `predict_probs`.
+        image: (H, W, 3) uint8.
+        normalise: (B, 3, h, w) uint8 on the CPU to float32 on the model's device.
+        window: pixels of its side; a multiple of 32 is resized least.
+        overlap: share of a window that the next one covers again, in [0, 1).
+        scales: as of `predict_probs`, of the sides of a window.
+        flip: as of `predict_probs`.
+        together: windows in one batch.
+
+    Returns:
+        (H, W) uint8, the most probable class of each pixel.
+    """
+    height, width = image.shape[:2]
+    mask = np.empty((height, width), np.uint8)
+    high, wide = min(height, window), min(width, window)
+    tops, lefts = window_starts(height, high, overlap), window_starts(width, wide, overlap)
+    strip = weights = torch.zeros(())
+    for top, below in zip(tops, [*tops[1:], height], strict=True):
+        for begin in range(0, len(lefts), together):
+            batch = lefts[begin : begin + together]
+            crops = np.stack([image[top : top + high, x : x + wide] for x in batch])
+            images = normalise(torch.from_numpy(crops).permute(0, 3, 1, 2))
+            probs = predict_probs(model, images, scales=scales, flip=flip)
+            if not strip.ndim:
+                strip = probs.new_zeros(probs.shape[1], high, width)
+                weights = torch.from_numpy(window_weights(high, wide)).to(probs.device)
+            for x, one in zip(batch, probs, strict=True):
+                strip[:, :, x : x + wide] += one * weights
+        # the sum of weights is the same for all classes, so that the most probable one needs none
+        finished = below - top
+        mask[top:below] = strip[:, :finished].argmax(dim=0).to(torch.uint8).cpu().numpy()
+        strip[:, : high - finished] = strip[:, finished:].clone()
+        strip[:, high - finished :] = 0
+    return mask

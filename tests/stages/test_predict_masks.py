@@ -1,0 +1,65 @@
+"""The stage on a large and a small image: what it writes, and that windows reach the large one."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wsss.artifacts import Manifest, Sample, read_label_png
+from wsss.config.params import SegmenterSettings, parse_params
+from wsss.models.classifier import Classifier, save_classifier
+from wsss.models.timm_backbone import TimmBackbone
+from wsss.segment.network import make_segmenter, save_segmenter
+from wsss.stages import predict_masks
+from wsss.stages._base import Paths
+from wsss.tracking import NullTracker
+
+SIZES = {"a": (96, 160), "b": (40, 64)}
+
+
+@pytest.fixture
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    """A random segmenter of two classes; without the panel, which shows other stages' files."""
+    monkeypatch.setattr(predict_masks, "write_panel", lambda *_, **__: tmp_path / "panel.png")
+    paths = Paths(tmp_path)
+    for folder in (paths.images, paths.splits, paths.classifier, paths.segmenter):
+        folder.mkdir(parents=True)
+    rng, samples = np.random.default_rng(0), []
+    for name, size in SIZES.items():
+        pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(paths.images / f"{name}.png")
+        samples.append(Sample(name, f"{name}.png", size, (1,)))
+    Manifest(("x", "y"), {"train": (), "selection": (), "val": tuple(samples)}).write(paths.splits)
+    torch.manual_seed(0)
+    backbone = parse_params({}).train_classifier.backbone.model_copy(
+        update={"model_name": "resnet10t"}
+    )
+    classifier = Classifier(TimmBackbone(backbone), ("x", "y"))
+    save_classifier(classifier, backbone, "multi_label", paths.classifier)
+    settings = SegmenterSettings(arch="unet", arch_kwargs={"decoder_channels": [8] * 5})
+    segmenter = make_segmenter(settings, paths.classifier)
+    torch.nn.init.normal_(segmenter.net.segmentation_head[0].weight)  # more than one class
+    save_segmenter(segmenter, paths.segmenter)
+    return paths
+
+
+def masks_of(paths: Paths, **settings: Any) -> dict[str, np.ndarray]:
+    changes = {"predict_masks": {"scales": [0.5, 1.0]} | settings}
+    params = parse_params({"machine": {"num_workers": 0, "accelerator": "cpu"}} | changes)
+    predict_masks.run(params, paths, NullTracker())
+    return {name: read_label_png(paths.predictions / "val" / f"{name}.png") for name in SIZES}
+
+
+def test_windows_for_larger_images_alone(paths: Paths) -> None:
+    whole, same = masks_of(paths), masks_of(paths, window=160)
+    windows = masks_of(paths, window=64, batch_size=2)
+    assert {name: one.shape for name, one in windows.items()} == SIZES
+    for name in SIZES:
+        assert np.array_equal(whole[name], same[name])
+    assert np.array_equal(whole["b"], windows["b"])
+    assert all(len(np.unique(one)) > 1 for one in whole.values())
+    changed = (whole["a"] != windows["a"]).mean()
+    assert 0 < changed < 0.5  # the network sees less, but the same image
