@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from wsss.artifacts import Manifest, Sample, ScoreMap, write_label_png, write_score_map
-from wsss.report import choose_samples, write_panel
+from wsss.report import choose_samples, panels, write_panel
 from wsss.report.panels import CELL, GAP, HEAD, overlay_mask, overlay_scores
 
 
@@ -88,6 +88,12 @@ def test_a_threshold_shows_what_is_above_it(tree: Tree) -> None:
     assert columns_of(below) == [BLACK, SCORES, SCORES, MASK, MASK]
     above = write_panel(tree, MANIFEST, "evaluate_refined_crf", chain="crf", threshold=1)
     assert columns_of(above) == [BLACK, SCORES, SCORES, BLACK, MASK]
+
+
+def test_a_large_image_looks_as_a_small_one(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panels, "DRAWN", (30, 30))
+    path = write_panel(tree, MANIFEST, "evaluate_refined_crf", chain="crf", threshold=0.5)
+    assert columns_of(path) == [BLACK, SCORES, SCORES, MASK, MASK]
 
 
 def test_only_evaluation_opens_ground_truth(tree: Tree) -> None:

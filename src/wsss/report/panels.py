@@ -1,7 +1,7 @@
 """panel.png: the same few images in every run, from the input over CAMs to the ground truth."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, Protocol
@@ -34,6 +34,7 @@ __all__ = [
 
 # all in pixels
 CELL = (168, 216)  # height, width
+DRAWN = (672, 864)  # larger images are made smaller before anything is laid over them
 GAP = 6
 HEAD = 30
 CAPTION = 24
@@ -221,7 +222,7 @@ def _cells(
     images: Path, sample: Sample, columns: Sequence[Column], num_fg_classes: int
 ) -> list[Image.Image | None]:
     """The image, then what each column shows of it; None where there is no file."""
-    image = read_image(images / sample.image)
+    image = _drawn(read_image(images / sample.image), Image.Resampling.LANCZOS)
     pictures: list[np.ndarray | None] = [image]
     outline = None
     for column in columns:
@@ -229,17 +230,18 @@ def _cells(
         if path is None:
             pictures.append(None)
         elif column.kind == "scores":
-            score_map = read_score_map(path)
+            score_map = replace(read_score_map(path), size=image.shape[:2])
             if column.threshold is None:
                 pictures.append(overlay_scores(image, score_map))
             else:
                 pictures.append(overlay_mask(image, _above(score_map, column.threshold)))
-        elif column.kind == "mask":
-            pictures.append(overlay_mask(image, read_label_png(path)))
         else:
-            truth = read_ground_truth(path, sample.size, num_fg_classes)
-            pictures.append(overlay_mask(image, truth))
-            outline = _outline(np.asarray(_fitted(truth, Image.Resampling.NEAREST)))
+            if column.kind == "mask":
+                mask = read_label_png(path)
+            else:
+                mask = read_ground_truth(path, sample.size, num_fg_classes)
+                outline = _outline(np.asarray(_fitted(mask, Image.Resampling.NEAREST)))
+            pictures.append(overlay_mask(image, _drawn(mask, Image.Resampling.NEAREST)))
     cells: list[Image.Image | None] = []
     for at, picture in enumerate(pictures):
         cell = None if picture is None else _fitted(picture, Image.Resampling.LANCZOS)
@@ -261,12 +263,21 @@ def _above(score_map: ScoreMap, threshold: float) -> np.ndarray:
     return mask
 
 
-def _fitted(picture: np.ndarray, resample: Image.Resampling) -> Image.Image:
-    """Resize a picture so that it just fits into a cell."""
+def _fitted(
+    picture: np.ndarray, resample: Image.Resampling, into: tuple[int, int] = CELL
+) -> Image.Image:
+    """Resize a picture so that it just fits into (height, width)."""
     height, width = picture.shape[:2]
-    scale = min(CELL[0] / height, CELL[1] / width)
+    scale = min(into[0] / height, into[1] / width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return Image.fromarray(picture).resize(size, resample)
+
+
+def _drawn(picture: np.ndarray, resample: Image.Resampling) -> np.ndarray:
+    """A picture at the size in which it is drawn on."""
+    if picture.shape[0] <= DRAWN[0] and picture.shape[1] <= DRAWN[1]:
+        return picture
+    return np.asarray(_fitted(picture, resample, DRAWN))
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
