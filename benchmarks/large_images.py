@@ -1,0 +1,142 @@
+"""Memory and time of every stage that runs whole images, where these are large.
+
+    python benchmarks/large_images.py [--sides 2500 10000] [--window 1024]
+
+One painted image of each size goes through CAMs, a refine chain, evaluation, pseudo masks and
+prediction, each as its stage in a process of its own, in windows. Networks are random and small,
+since only their memory and time count. Shown is the most memory that a process had above what it
+holds before it sees the image, what of it the image as bytes (3 per pixel) and a score map at image
+size (4 per pixel, of the last refiner) are, and the rest, which should not grow. Linux.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from wsss.artifacts import Manifest, Sample, write_label_png
+from wsss.config.params import Params, SegmenterSettings, parse_params
+from wsss.models.classifier import Classifier, save_classifier
+from wsss.models.timm_backbone import TimmBackbone
+from wsss.segment.network import make_segmenter, save_segmenter
+from wsss.stages import evaluate, generate_cams, make_pseudo_masks, predict_masks, refine_cams
+from wsss.stages._base import Paths
+from wsss.tracking import NullTracker
+
+CLASSES = ("object",)
+CHAIN = "edges"
+STAGES: dict[str, tuple[Callable[..., None], float]] = {
+    # and bytes per pixel that an image and a score map are
+    "generate_cams": (generate_cams.run, 3),
+    "refine_cams": (partial(refine_cams.run, chain=CHAIN), 3 + 4),
+    "evaluate_refined": (partial(evaluate.run, target="refined", chain=CHAIN), 3 + 4),
+    "make_pseudo_masks": (make_pseudo_masks.run, 3 + 4),
+    "predict_masks": (predict_masks.run, 3),
+}
+
+
+def settings(window: int) -> Params:
+    """A small network, and windows wherever there can be any."""
+    return parse_params(
+        {
+            "machine": {"accelerator": "cpu", "num_workers": 0},
+            "train_classifier": {"backbone": {"model_name": "resnet10t", "output_stride": 16}},
+            "generate_cams": {"scales": [0.5, 1.0], "flip": False, "window": window},
+            "refine": {
+                "chains": {CHAIN: [{"name": "pamr"}, {"name": "dense_crf"}]},
+                "window": window,
+                "window_overlap": 0.25,
+            },
+            "make_pseudo_masks": {"chain": CHAIN},
+            "predict_masks": {
+                "splits": ["selection"],
+                "batch_size": 2,
+                "scales": [1.0],
+                "flip": False,
+                "window": window,
+                "window_overlap": 0.25,
+            },
+        }
+    )
+
+
+def paint(root: Path, side: int, params: Params) -> None:
+    """An image of a few smooth shapes with grain, its mask, and networks with random weights."""
+    paths = Paths(root)
+    rng = np.random.default_rng(0)
+    coarse = np.asarray(
+        Image.fromarray(rng.random((9, 9)).astype(np.float32)).resize(
+            (side, side), Image.Resampling.BILINEAR
+        )
+    )
+    mask = (coarse > 0.6).astype(np.uint8)
+    write_label_png(paths.masks / "a.png", mask)
+    tile = rng.integers(0, 30, (500, 500), np.uint8)
+    grain = np.tile(tile, (-(-side // 500), -(-side // 500)))[:side, :side]
+    pixels = np.stack([np.uint8(120) * mask + grain, (coarse * 200).astype(np.uint8), grain], -1)
+    paths.images.mkdir(parents=True)
+    Image.fromarray(pixels).save(paths.images / "a.png", compress_level=1)
+    sample = Sample("a", "a.png", (side, side), (1,), "a.png")
+    Manifest(CLASSES, {"train": (), "selection": (sample,), "val": ()}).write(paths.splits)
+    torch.manual_seed(0)
+    backbone = params.train_classifier.backbone
+    paths.classifier.mkdir(parents=True)
+    save_classifier(
+        Classifier(TimmBackbone(backbone), CLASSES), backbone, "multi_label", paths.classifier
+    )
+    paths.segmenter.mkdir(parents=True)
+    save_segmenter(make_segmenter(SegmenterSettings(), paths.classifier), paths.segmenter)
+
+
+def measure(stage: str, root: Path, window: int) -> None:
+    """Print what one stage took, as JSON."""
+    held = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    started = time.perf_counter()
+    STAGES[stage][0](settings(window), Paths(root), NullTracker())
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"bytes": peak - held, "seconds": seconds}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--sides", type=int, nargs="+", default=[2500, 10000], metavar="PIXELS")
+    parser.add_argument("--window", type=int, default=1024, metavar="PIXELS")
+    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
+    parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.stage:
+        measure(args.stage, args.root, args.window)
+        return
+    table = Table("stage", "image", "seconds", "memory", "of that pixels", "the rest, MB")
+    for side in args.sides:
+        with tempfile.TemporaryDirectory() as folder:
+            paint(Path(folder), side, settings(args.window))
+            for stage, (_, per_pixel) in STAGES.items():
+                command = [sys.executable, __file__, "--stage", stage, "--root", folder]
+                command += ["--window", str(args.window)]
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                found = json.loads(done.stdout.splitlines()[-1])
+                taken, pixels = found["bytes"] / 1e6, side * side * per_pixel / 1e6
+                numbers = (taken, pixels, taken - pixels)
+                table.add_row(
+                    stage, f"{side} x {side}", f"{found['seconds']:.0f}",
+                    *(f"{one:.0f}" for one in numbers),
+                )  # fmt: skip
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
