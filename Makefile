@@ -68,6 +68,7 @@ bench: setup .venv/.peer  ## ours beside the peers, in one run, as ratios
 	python benchmarks/cam.py
 	python benchmarks/refine.py
 	python benchmarks/random_walk.py
+	python benchmarks/large_images.py
 
 # Programs that build the native module anew, below build/hardening and one compiler at a time; .venv
 # is used, and left as it is. VARIANTS: some of dispatch, baseline, scalar and thread.
