@@ -605,10 +605,10 @@ def measure(index: int, folder: Path, processes: Any, options: argparse.Namespac
         for wanted in (small_inputs(context), data):
             MAKE[row.settings["name"]](wanted)
     sides = contenders(row, context)
-    costs: dict[str, Cost] = {
-        name: processes.apply(alone, (index, who, folder, options.threads))
-        for who, name in enumerate(sides)
-    }
+    costs: dict[str, Cost] = {}
+    for who, name in enumerate(sides):
+        with processes.Pool(1) as fresh:  # which is gone before anything is timed
+            costs[name] = fresh.apply(alone, (index, who, folder, options.threads))
     quick = {name: work for name, work in sides.items() if costs[name].wall < SLOW}
     begin = time.perf_counter()
     results = {name: work(data) for name, work in quick.items()}
@@ -668,11 +668,11 @@ def main() -> None:
     # every array of a process that measures memory is a mapping of its own: none hides in what the
     # heap kept from before
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
-    fresh = multiprocessing.get_context("forkserver").Pool(1, maxtasksperchild=1)
-    with tempfile.TemporaryDirectory() as folder, fresh:
+    processes = multiprocessing.get_context("forkserver")
+    with tempfile.TemporaryDirectory() as folder:
         for index, row in enumerate(ROWS):
             if options.only in (None, row.settings["name"]):
-                for text in measure(index, Path(folder), fresh, options):
+                for text in measure(index, Path(folder), processes, options):
                     print(text, flush=True)
 
 
