@@ -14,7 +14,7 @@ import pytest
 from wsss.config.params import Params, TrainClassifierSettings
 from wsss.config.recipes import BASE_RECIPE, Recipe, recipe_params
 from wsss.config.yaml_text import load_yaml
-from wsss.registry import METHODS
+from wsss.registry import METHODS, REFINERS
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 ROWS = sorted(path.stem for path in FOLDER.glob("*.yaml") if re.match("voc|pets|smoke", path.stem))
@@ -24,6 +24,7 @@ VARIABLES = {
     "$BACKGROUND_ROOT",
     "$SMOKE_ROOT",
     "$RESNET38_WEIGHTS",
+    "$SAM_WEIGHTS",
     "$WSSS_SHARED",
 }
 """Folders and files that are not in the repository."""
@@ -116,6 +117,12 @@ def test_no_value_of_the_painted_scenes_is_left(name: str) -> None:
 def test_every_training_method_has_a_recipe() -> None:
     used = {params(name).train_classifier.method.model_dump()["name"] for name in ROWS}
     assert used >= set(METHODS.names())
+
+
+def test_every_refiner_has_a_recipe() -> None:
+    chains = [params(name).refine.chains for name in ROWS]
+    used = {one.model_dump()["name"] for each in chains for chain in each.values() for one in chain}
+    assert used >= set(REFINERS.names())
 
 
 @pytest.mark.parametrize(
