@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from wsss.evaluate import confusion_matrix
+from wsss.evaluate import confusion, confusion_matrix
 from wsss.evaluate.confusion import merge_foreground
 
 NUM_CLASSES = 4
@@ -21,6 +21,9 @@ def test_equals_counting_pixel_by_pixel(pair: tuple[np.ndarray, np.ndarray]) -> 
         if true != 255:
             expected[true, NUM_CLASSES if found == 255 else found] += 1
     assert (confusion_matrix(gt_mask, mask, NUM_CLASSES) == expected).all()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(confusion, "BLOCK_PIXELS", 7)  # a few rows, as of a large image
+        assert (confusion_matrix(gt_mask, mask, NUM_CLASSES) == expected).all()
 
 
 @pytest.mark.parametrize("wrong", [NUM_CLASSES, 254])

@@ -7,6 +7,8 @@ from wsss.checks import check_shape
 
 __all__ = ["confusion_matrix", "merge_foreground"]
 
+BLOCK_PIXELS = 2**20  # that are counted together, at some 24 bytes each
+
 
 def confusion_matrix(gt_mask: np.ndarray, mask: np.ndarray, num_classes: int) -> np.ndarray:
     """Count the pixels of each pair of classes.
@@ -37,8 +39,13 @@ def confusion_matrix(gt_mask: np.ndarray, mask: np.ndarray, num_classes: int) ->
     """
     check_shape("gt_mask", gt_mask.shape, ("H", "W"))
     check_shape("mask", mask.shape, gt_mask.shape)
-    pairs = np.bincount((gt_mask.astype(np.intp) * 256 + mask).ravel(), minlength=256 * 256)
-    pairs = pairs.reshape(256, 256)
+    counts = np.zeros(256 * 256, np.int64)
+    rows = max(1, BLOCK_PIXELS // max(1, gt_mask.shape[1]))
+    for top in range(0, len(gt_mask), rows):
+        block = slice(top, top + rows)
+        both = gt_mask[block].astype(np.intp) * 256 + mask[block]
+        counts += np.bincount(both.ravel(), minlength=len(counts))
+    pairs = counts.reshape(256, 256)
     for name, used in (("gt_mask", pairs.sum(axis=1)), ("mask", pairs.sum(axis=0))):
         wrong = np.flatnonzero(used[num_classes:IGNORE_INDEX]) + num_classes
         if wrong.size:
@@ -47,7 +54,7 @@ def confusion_matrix(gt_mask: np.ndarray, mask: np.ndarray, num_classes: int) ->
                 f"{IGNORE_INDEX}; was it made with other classes?"
             )
     columns = [*range(num_classes), IGNORE_INDEX]
-    return pairs[:num_classes, columns].astype(np.int64)
+    return pairs[:num_classes, columns]
 
 
 def merge_foreground(matrix: np.ndarray) -> np.ndarray:

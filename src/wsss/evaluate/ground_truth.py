@@ -31,7 +31,8 @@ def read_ground_truth(path: Path, size: tuple[int, int], num_fg_classes: int) ->
             f"image has {size[0]} x {size[1]}; a mask must have the size of its image: draw it "
             "again at that size, or resize it without interpolation"
         )
-    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    blocks = np.array_split(mask.ravel(), 1 + mask.size // 2**20)  # 8 bytes a pixel while counted
+    present = np.flatnonzero(sum(np.bincount(one, minlength=256) for one in blocks))
     unknown = [value for value in present.tolist() if num_fg_classes < value < IGNORE_INDEX]
     if unknown:
         raise ValueError(
