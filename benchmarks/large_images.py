@@ -5,8 +5,8 @@
 One painted image of each size goes through CAMs, a refine chain, evaluation, pseudo masks and
 prediction, each as its stage in a process of its own, in windows. Networks are random and small,
 since only their memory and time count. Shown is the most memory that a process had above what it
-holds before it sees the image, what of it the image as bytes (3 per pixel) and a score map at image
-size (4 per pixel, of the last refiner) are, and the rest, which should not grow. Linux.
+holds before it sees the image, what of it are pixels (an image while it is decoded, 7 bytes each; a
+score map at image size, 4; a mask, 1), and the rest, which should not grow. Linux.
 """
 
 import argparse
@@ -23,8 +23,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from wsss.artifacts import Manifest, Sample, write_label_png
 from wsss.config.params import Params, SegmenterSettings, parse_params
@@ -38,12 +36,13 @@ from wsss.tracking import NullTracker
 CLASSES = ("object",)
 CHAIN = "edges"
 STAGES: dict[str, tuple[Callable[..., None], float]] = {
-    # and bytes per pixel that an image and a score map are
-    "generate_cams": (generate_cams.run, 3),
-    "refine_cams": (partial(refine_cams.run, chain=CHAIN), 3 + 4),
-    "evaluate_refined": (partial(evaluate.run, target="refined", chain=CHAIN), 3 + 4),
-    "make_pseudo_masks": (make_pseudo_masks.run, 3 + 4),
-    "predict_masks": (predict_masks.run, 3),
+    # and bytes per pixel: 7 of an image that is decoded, 4 of scores, 1 of a mask
+    "generate_cams": (generate_cams.run, 7),
+    "refine_cams": (partial(refine_cams.run, chain=CHAIN), 7 + 4),
+    "evaluate_refined": (partial(evaluate.run, target="refined", chain=CHAIN), 7),
+    "make_pseudo_masks": (make_pseudo_masks.run, 7 + 4 + 1),
+    "predict_masks": (predict_masks.run, 7 + 1),
+    "evaluate_segmenter": (partial(evaluate.run, target="segmenter"), 7),
 }
 
 
@@ -120,7 +119,8 @@ def main() -> None:
     if args.stage:
         measure(args.stage, args.root, args.window)
         return
-    table = Table("stage", "image", "seconds", "memory", "of that pixels", "the rest, MB")
+    print("| stage | image | seconds | memory, MB | of that pixels | the rest |")
+    print("|---|---:|---:|---:|---:|---:|")
     for side in args.sides:
         with tempfile.TemporaryDirectory() as folder:
             paint(Path(folder), side, settings(args.window))
@@ -130,12 +130,11 @@ def main() -> None:
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
                 found = json.loads(done.stdout.splitlines()[-1])
                 taken, pixels = found["bytes"] / 1e6, side * side * per_pixel / 1e6
-                numbers = (taken, pixels, taken - pixels)
-                table.add_row(
-                    stage, f"{side} x {side}", f"{found['seconds']:.0f}",
-                    *(f"{one:.0f}" for one in numbers),
-                )  # fmt: skip
-    Console().print(table)
+                print(
+                    f"| {stage} | {side} x {side} | {found['seconds']:.0f} | {taken:.0f} "
+                    f"| {pixels:.0f} | {taken - pixels:.0f} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":
