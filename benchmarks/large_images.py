@@ -11,7 +11,6 @@ score map at image size, 4; a mask, 1), and the rest, which should not grow. Lin
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from densecrf import memory_megabytes
 from PIL import Image
 
 from wsss.artifacts import Manifest, Sample, write_label_png
@@ -101,12 +101,12 @@ def paint(root: Path, side: int, params: Params) -> None:
 
 def measure(stage: str, root: Path, window: int) -> None:
     """Print what one stage took, as JSON."""
-    held = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    started = time.perf_counter()
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far, of imports
+    held, started = memory_megabytes("VmRSS"), time.perf_counter()
     STAGES[stage][0](settings(window), Paths(root), NullTracker())
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"bytes": peak - held, "seconds": seconds}))
+    peak = memory_megabytes("VmHWM")
+    print(json.dumps({"megabytes": peak - held, "seconds": seconds}))
 
 
 def main() -> None:
@@ -119,7 +119,7 @@ def main() -> None:
     if args.stage:
         measure(args.stage, args.root, args.window)
         return
-    print("| stage | image | seconds | memory, MB | of that pixels | the rest |")
+    print("| stage | image | seconds | memory, MiB | of that pixels | the rest |")
     print("|---|---:|---:|---:|---:|---:|")
     for side in args.sides:
         with tempfile.TemporaryDirectory() as folder:
@@ -129,7 +129,7 @@ def main() -> None:
                 command += ["--window", str(args.window)]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
                 found = json.loads(done.stdout.splitlines()[-1])
-                taken, pixels = found["bytes"] / 1e6, side * side * per_pixel / 1e6
+                taken, pixels = found["megabytes"], side * side * per_pixel / 2**20
                 print(
                     f"| {stage} | {side} x {side} | {found['seconds']:.0f} | {taken:.0f} "
                     f"| {pixels:.0f} | {taken - pixels:.0f} |",
