@@ -39,7 +39,8 @@ STAGES: dict[str, tuple[Callable[..., None], float]] = {
     # and bytes per pixel: 7 of an image that is decoded, 4 of scores, 1 of a mask
     "generate_cams": (generate_cams.run, 7),
     "refine_cams": (partial(refine_cams.run, chain=CHAIN), 7 + 4),
-    "evaluate_refined": (partial(evaluate.run, target="refined", chain=CHAIN), 7),
+    # the panel reads the next map while it has the last
+    "evaluate_refined": (partial(evaluate.run, target="refined", chain=CHAIN), 4 + 4 + 1),
     "make_pseudo_masks": (make_pseudo_masks.run, 7 + 4 + 1),
     "predict_masks": (predict_masks.run, 7 + 1),
     "evaluate_segmenter": (partial(evaluate.run, target="segmenter"), 7),
