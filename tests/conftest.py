@@ -1,7 +1,9 @@
 """Fixtures for all tests."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
@@ -15,3 +17,49 @@ def cuda() -> "torch.device":
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU that PyTorch can use (CUDA)")
     return torch.device("cuda")
+
+
+@pytest.fixture(scope="session")
+def largest_tensor() -> Callable[[], Any]:
+    """Makes a context that notes, as `values`, how many the largest tensor has that anything makes.
+
+    Pixels as they are on disk are left out.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class Largest(TorchDispatchMode):
+        values = 0
+
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            result = function(*args, **kwargs or {})
+            for one in tree_leaves(result):
+                if isinstance(one, torch.Tensor) and one.dtype != torch.uint8:
+                    self.values = max(self.values, one.numel())
+            return result
+
+    return Largest
+
+
+Cell = tuple[int, ...]
+
+
+@pytest.fixture(scope="session")
+def on_the_way() -> Callable[[Cell, Cell], list[Cell]]:
+    """Gives the cells nearer than 1 to the segment between two, by projecting all onto it."""
+
+    def found(one: Cell, other: Cell) -> list[Cell]:
+        start, step = np.array(one, float), np.subtract(other, one).astype(float)
+        low, high = np.minimum(one, other), np.maximum(one, other)
+        cells: list[Cell] = []
+        for y in range(low[0], high[0] + 1):
+            for x in range(low[1], high[1] + 1):
+                along = np.clip(np.dot((y, x) - start, step) / np.dot(step, step), 0, 1)
+                if np.linalg.norm((y, x) - start - along * step) < 1 - 1e-9:
+                    cells.append((y, x))
+        return cells
+
+    return found

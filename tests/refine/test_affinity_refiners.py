@@ -123,20 +123,9 @@ def test_affinity_net_is_a_walk_with_the_background(affinities: Path) -> None:
     np.testing.assert_array_equal(mask, winner)
 
 
-def on_the_way(one: tuple[int, int], other: tuple[int, int]) -> list[tuple[int, int]]:
-    """Cells nearer than 1 to the segment between two, by projecting every cell onto it."""
-    start, step = np.array(one, float), np.subtract(other, one).astype(float)
-    low, high = np.minimum(one, other), np.maximum(one, other)
-    found = []
-    for y in range(low[0], high[0] + 1):
-        for x in range(low[1], high[1] + 1):
-            along = np.clip(np.dot((y, x) - start, step) / np.dot(step, step), 0, 1)
-            if np.linalg.norm((y, x) - start - along * step) < 1 - 1e-9:
-                found.append((y, x))
-    return found
-
-
-def test_irn_is_a_walk_within_boundaries(affinities: Path) -> None:
+def test_irn_is_a_walk_within_boundaries(
+    affinities: Path, on_the_way: Callable[..., list[tuple[int, ...]]]
+) -> None:
     settings = IrnSettings(beta=2, steps=5, radius=4)
     refiner = IrnWalk(settings, Context(affinities=affinities))
     image = an_image(20, 24)

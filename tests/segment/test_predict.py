@@ -1,5 +1,6 @@
 """Multi-scale prediction and the pixel loss: identities that any mistake breaks."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from wsss.segment.losses import cross_entropy
 from wsss.segment.predict import predict_mask_in_windows, predict_probs
@@ -104,26 +103,11 @@ def test_windows_by_a_plain_loop(size: tuple[int, int]) -> None:
     assert certain.mean() > 0.99 and (mask == total.argmax(dim=0).numpy())[certain].all()
 
 
-class Largest(TorchDispatchMode):
-    """Notes how many values the largest tensor has, pixels as they are on disk left out."""
-
-    values = 0
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = function(*args, **kwargs or {})
-        for one in tree_leaves(result):
-            if isinstance(one, torch.Tensor) and one.dtype != torch.uint8:
-                self.values = max(self.values, one.numel())
-        return result
-
-
-def test_nothing_grows_with_the_length_of_the_image() -> None:
+def test_nothing_grows_with_the_length_of_the_image(largest_tensor: Callable[[], Any]) -> None:
     net, largest = nn.Conv2d(3, 7, 1), []
     for height in (128, 512, 1024):
         image = np.zeros((height, 160, 3), np.uint8)
-        with torch.inference_mode(), Largest() as seen:
+        with torch.inference_mode(), largest_tensor() as seen:
             predict_mask_in_windows(net, image, normalise=normalised, window=64, overlap=0.5)
         largest.append(seen.values)
     assert largest == [7 * 64 * 160] * 3  # the strip of sums

@@ -1,6 +1,6 @@
 """Training affinity networks: the losses pair by pair, what is learned, and resuming."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -124,25 +124,14 @@ def task(data: AffinityTask, tmp_path: Path) -> AffinityTask:
     return replace(data, work=tmp_path)
 
 
-def on_the_way(one: tuple[int, ...], other: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Cells nearer than 1 to the segment between two."""
-    start, step = np.array(one, float), np.subtract(other, one).astype(float)
-    low, high = np.minimum(one, other), np.maximum(one, other)
-    found = []
-    for y in range(low[0], high[0] + 1):
-        for x in range(low[1], high[1] + 1):
-            along = np.clip(np.dot((y, x) - start, step) / np.dot(step, step), 0, 1)
-            if np.linalg.norm((y, x) - start - along * step) < 1 - 1e-9:
-                found.append((y, x))
-    return found
-
-
 def mean(values: list[float]) -> float:
     return float(np.mean(values)) if values else 0.0
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_losses_are_means_over_pairs(method: str) -> None:
+def test_losses_are_means_over_pairs(
+    method: str, on_the_way: Callable[..., list[tuple[int, ...]]]
+) -> None:
     """Every pair of cells once, with labels taken at the centres of cells."""
     torch.manual_seed(0)
     settings: Any = settings_of(method)
