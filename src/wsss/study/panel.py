@@ -1,6 +1,7 @@
 """All rows of a study on the same few images, in one picture."""
 
 from pathlib import Path
+from typing import Any
 
 from wsss.artifacts import Manifest, fingerprint, read_json, write_json
 from wsss.report import Column, choose_samples, draw_panel
@@ -36,14 +37,17 @@ def write_panel(root: Path, study: str, plan: Plan, size: str) -> Path | None:
             records[row] = record
     if not records:
         return None
-    made = {row: root / RESULTS / one["outs"]["data/refined"] for row, one in records.items()}
-    first = next(iter(records.values()))["outs"]
-    data = Paths(root / RESULTS / first["data/images"])
-    manifest = Manifest.read(Paths(root / RESULTS / first["data/splits"]).splits)
+
+    def paths(record: dict[str, Any], out: str) -> Paths:
+        return Paths(root / RESULTS / record["outs"][out])
+
+    first = next(iter(records.values()))
+    data = paths(first, "data/images")
+    manifest = Manifest.read(paths(first, "data/splits").splits)
     columns = [
-        Column(row, "scores", Paths(made[row]).refined(CHAIN), record["threshold"])
+        Column(row, "scores", paths(record, "data/refined").refined(CHAIN), record["threshold"])
         for row, record in records.items()
-        if record["outs"]["data/images"] == first["data/images"]
+        if paths(record, "data/images") == data
     ]
     columns.append(Column("ground truth", "ground_truth", data.masks))
     folder = root / RESULTS / "rows" / f"{study}-{size}-panel"
