@@ -24,13 +24,12 @@ import torch
 from densecrf import memory_megabytes
 from PIL import Image
 
-from wsss.artifacts import Manifest, Sample, write_label_png
+from wsss.artifacts import Manifest, Paths, Sample, write_label_png
 from wsss.config.params import Params, SegmenterSettings, parse_params
 from wsss.models.classifier import Classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.segment.network import make_segmenter, save_segmenter
 from wsss.stages import evaluate, generate_cams, make_pseudo_masks, predict_masks, refine_cams
-from wsss.stages._base import Paths
 from wsss.tracking import NullTracker
 
 CLASSES = ("object",)

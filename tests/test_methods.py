@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wsss.artifacts import Manifest, read_json, read_score_map
+from wsss.artifacts import Manifest, Paths, read_json, read_score_map
 from wsss.config.params import parse_params
 from wsss.models.classifier import load_classifier
 from wsss.registry import METHODS
 from wsss.stages import evaluate, generate_cams, prepare_data, train_classifier, train_teachers
-from wsss.stages._base import Paths
 from wsss.tracking import NullTracker
 
 DATA = {

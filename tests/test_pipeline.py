@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from wsss.artifacts import Manifest, read_json, read_label_png, read_score_map
+from wsss.artifacts import Manifest, Paths, read_json, read_label_png, read_score_map
 from wsss.config.params import Params, parse_params
 from wsss.stages import (
     evaluate,
@@ -26,7 +26,6 @@ from wsss.stages import (
     train_classifier,
     train_segmenter,
 )
-from wsss.stages._base import Paths
 from wsss.tracking import NullTracker
 
 NETWORK = {

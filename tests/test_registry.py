@@ -9,8 +9,8 @@ from typing import Literal
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from wsss.config.settings import Settings
 from wsss.registry import CAM_METHODS, CLUSTERINGS, DATASETS, METHODS, REFINERS, Registry
+from wsss.settings import Settings
 
 
 class BlurSettings(Settings):
@@ -81,7 +81,7 @@ def test_a_new_file_in_the_package_is_found(package: str, tmp_path: Path) -> Non
     """Nothing but the file is added; the registry must import it by itself."""
     module = """
         from typing import Literal
-        from wsss.config.settings import Settings
+        from wsss.settings import Settings
         from registered_filters import FILTERS
 
         class MedianSettings(Settings):

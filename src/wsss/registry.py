@@ -8,12 +8,10 @@ registry and the JSON schema can not disagree.
 import importlib
 import pkgutil
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union
+from typing import Annotated, Any, Generic, TypeVar, Union
 
 from wsss.checks import did_you_mean
-
-if TYPE_CHECKING:
-    from wsss.config.settings import Settings
+from wsss.settings import Named
 
 __all__ = [
     "AFFINITIES",
@@ -42,10 +40,10 @@ class Registry(Generic[Entry]):
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
         self.package = package
-        self._entries: dict[str, tuple[Entry, type[Settings]]] = {}
+        self._entries: dict[str, tuple[Entry, type[Named]]] = {}
         self._loaded = False
 
-    def register(self, settings: "type[Settings]") -> Callable[[Entry], Entry]:
+    def register(self, settings: type[Named]) -> Callable[[Entry], Entry]:
         """Decorate an implementation that is built from `settings`."""
         name = settings.model_fields["name"].default
 
@@ -61,13 +59,17 @@ class Registry(Generic[Entry]):
         """All registered names, sorted."""
         return sorted(self._load())
 
-    def settings(self, name: str) -> "type[Settings]":
+    def settings(self, name: str) -> type[Named]:
         """The settings model of one entry. Raises ValueError for an unknown name."""
         return self._find(name)[1]
 
-    def build(self, settings: "Settings", /, *args: Any, **kwargs: Any) -> Any:
+    def default(self, name: str) -> Named:
+        """The settings of one entry with every default. Raises ValueError for an unknown name."""
+        return self.settings(name).model_validate({})
+
+    def build(self, settings: Named, /, *args: Any, **kwargs: Any) -> Any:
         """Make the implementation that `settings` names; further arguments go to it."""
-        return self._find(settings.name)[0](settings, *args, **kwargs)  # type: ignore[attr-defined]
+        return self._find(settings.name)[0](settings, *args, **kwargs)
 
     def choice(self) -> Any:
         """The type of a params.yaml value that picks one entry by its `name`."""
@@ -76,13 +78,13 @@ class Registry(Generic[Entry]):
         models = tuple(self._load()[name][1] for name in self.names())
         return Annotated[Union[models], Field(discriminator="name")] if models[1:] else models[0]  # noqa: UP007
 
-    def _find(self, name: str) -> "tuple[Entry, type[Settings]]":
+    def _find(self, name: str) -> tuple[Entry, type[Named]]:
         entries = self._load()
         if name not in entries:
             raise ValueError(f"no {self.kind} is named '{name}'; {did_you_mean(name, entries)}")
         return entries[name]
 
-    def _load(self) -> "dict[str, tuple[Entry, type[Settings]]]":
+    def _load(self) -> dict[str, tuple[Entry, type[Named]]]:
         if not self._loaded:
             package = importlib.import_module(self.package)
             for module in pkgutil.iter_modules(package.__path__):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wsss.artifacts import Staging, fingerprint, has_key, staging, write_key
-from wsss.config.settings import Settings
+from wsss.settings import Settings
 
 
 class Killed(Exception):

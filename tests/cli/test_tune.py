@@ -11,9 +11,9 @@ from types import ModuleType
 import pytest
 from typer.testing import CliRunner
 
+from wsss.artifacts import Paths
 from wsss.cli import app
 from wsss.config.params import load_params
-from wsss.stages._base import Paths
 from wsss.tuning._base import holds
 from wsss.tuning.search import Outcome, prepare
 from wsss.tuning.storage import complete_trials, find_study

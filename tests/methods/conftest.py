@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from wsss.config.params import BackboneSettings
-from wsss.config.settings import Settings
 from wsss.methods._base import Start, Teacher
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone
+from wsss.settings import Settings
 
 NAMES = ("boat", "car", "tree")
 IMAGES = list("abcd")

@@ -6,8 +6,8 @@ from scipy.ndimage import label  # type: ignore[import-untyped]
 
 from wsss.artifacts import Proposals
 from wsss.config.params import parse_params
-from wsss.config.settings import ConfigError
 from wsss.proposals.superpixels import Superpixels, SuperpixelsSettings
+from wsss.settings import ConfigError
 
 
 def boxes(height: int = 48, width: int = 64) -> tuple[np.ndarray, np.ndarray]:

@@ -8,10 +8,10 @@ import pytest
 
 from wsss.artifacts import ScoreMap, write_score_map
 from wsss.config.params import Params, parse_params
-from wsss.config.settings import ConfigError
 from wsss.densecrf import dense_crf
 from wsss.refine import Context
 from wsss.refine.dense_crf import PRESETS, DenseCrf, DenseCrfSettings, unary_probs
+from wsss.settings import ConfigError
 
 
 def one_map(scores: np.ndarray) -> ScoreMap:

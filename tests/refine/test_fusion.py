@@ -10,9 +10,9 @@ from hypothesis.extra.numpy import arrays
 
 from wsss.artifacts import ScoreMap, write_score_map
 from wsss.config.params import parse_params
-from wsss.config.settings import ConfigError
 from wsss.refine import Chain, Context
 from wsss.refine.fusion import FusionSettings, How, fuse
+from wsss.settings import ConfigError
 
 MAPS = arrays(np.float32, (3, 2, 2, 3), elements=st.floats(0, 1, width=32))
 IMAGE = np.zeros((8, 12, 3), np.uint8)

@@ -9,9 +9,9 @@ import torch
 
 from wsss.artifacts import ScoreMap
 from wsss.config.params import parse_params
-from wsss.config.settings import ConfigError
 from wsss.refine import Context
 from wsss.refine.pamr import Pamr, PamrSettings, average, neighbor_weights
+from wsss.settings import ConfigError
 
 PUBLISHED = (1, 2, 4, 8, 12, 24)
 

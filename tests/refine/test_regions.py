@@ -11,7 +11,6 @@ from hypothesis.extra import numpy as hnp
 
 from wsss.artifacts import Proposals, ScoreMap, write_proposals
 from wsss.config.params import parse_params
-from wsss.config.settings import ConfigError
 from wsss.refine import Chain, Context
 from wsss.refine.regions import (
     RegionsSettings,
@@ -19,6 +18,7 @@ from wsss.refine.regions import (
     sepl_labels,
     smoke_labels,
 )
+from wsss.settings import ConfigError
 
 IMAGE = np.zeros((2, 10, 3), np.uint8)
 

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 
 from wsss.artifacts import ScoreMap
 from wsss.config.params import parse_params
-from wsss.config.settings import ConfigError
 from wsss.refine import Context, vit_affinity
 from wsss.refine.vit_affinity import VitAffinity, VitAffinitySettings, propagate
+from wsss.settings import ConfigError
 
 
 def of(**values: Any) -> VitAffinitySettings:

@@ -15,9 +15,8 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from wsss.artifacts import Sample, ScoreMap
+from wsss.artifacts import Paths, Sample, ScoreMap
 from wsss.config.params import BackboneSettings, RefineSettings
-from wsss.config.settings import Settings
 from wsss.models.affinity_net import save_network
 from wsss.refine import Chain, Context, _windows
 from wsss.refine._windows import Windowed
@@ -26,8 +25,8 @@ from wsss.refine.fusion import FusionSettings
 from wsss.refine.irn import IrnLearnerSettings, IrnSettings
 from wsss.refine.pamr import PamrSettings
 from wsss.registry import AFFINITIES
+from wsss.settings import Settings
 from wsss.stages import refine_cams
-from wsss.stages._base import Paths
 
 Refine = Callable[[np.ndarray, ScoreMap], np.ndarray]
 

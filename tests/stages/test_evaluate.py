@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsss.artifacts import Manifest, Sample, ScoreMap, write_label_png, write_score_map
+from wsss.artifacts import Manifest, Paths, Sample, ScoreMap, write_label_png, write_score_map
 from wsss.config.params import parse_params
-from wsss.stages._base import Paths
 from wsss.stages.evaluate import run
 from wsss.tracking import NullTracker
 

@@ -8,12 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from wsss.artifacts import Manifest, Sample, ScoreMap, read_score_map
+from wsss.artifacts import Manifest, Paths, Sample, ScoreMap, read_score_map
 from wsss.config.params import BackboneSettings, parse_params
 from wsss.models.classifier import Classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.stages import generate_cams
-from wsss.stages._base import Paths
 from wsss.stages.generate_cams import run
 from wsss.tracking import NullTracker
 

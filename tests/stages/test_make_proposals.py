@@ -9,6 +9,7 @@ from PIL import Image
 
 from wsss.artifacts import (
     Manifest,
+    Paths,
     Proposals,
     Sample,
     ScoreMap,
@@ -21,7 +22,6 @@ from wsss.artifacts import (
 from wsss.config.params import parse_params
 from wsss.proposals.superpixels import Superpixels, SuperpixelsSettings
 from wsss.stages import make_proposals, refine_cams
-from wsss.stages._base import Paths
 from wsss.stages.make_proposals import run
 from wsss.tracking import NullTracker
 

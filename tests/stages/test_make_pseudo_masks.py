@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from wsss.artifacts import Manifest, Sample, ScoreMap, read_label_png, write_score_map
+from wsss.artifacts import Manifest, Paths, Sample, ScoreMap, read_label_png, write_score_map
 from wsss.config.params import PseudoMaskSettings, parse_params
-from wsss.stages._base import Paths
 from wsss.stages.make_pseudo_masks import pseudo_mask, run
 from wsss.tracking import NullTracker
 

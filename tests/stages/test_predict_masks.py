@@ -8,13 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from wsss.artifacts import Manifest, Sample, read_label_png
+from wsss.artifacts import Manifest, Paths, Sample, read_label_png
 from wsss.config.params import SegmenterSettings, parse_params
 from wsss.models.classifier import Classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.segment.network import make_segmenter, save_segmenter
 from wsss.stages import predict_masks
-from wsss.stages._base import Paths
 from wsss.tracking import NullTracker
 
 SIZES = {"a": (96, 160), "b": (40, 64)}

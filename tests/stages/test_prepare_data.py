@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsss.artifacts import Manifest, read_image, read_json, write_label_png
+from wsss.artifacts import Manifest, Paths, read_image, read_json, write_label_png
 from wsss.config.params import parse_params
 from wsss.data import RawSample
 from wsss.stages import _preparation, prepare_data
-from wsss.stages._base import Paths
 from wsss.stages._preparation import Preparation
 from wsss.tracking import NullTracker
 

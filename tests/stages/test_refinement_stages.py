@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from wsss.artifacts import Manifest, Sample, read_json, read_score_map
+from wsss.artifacts import Manifest, Paths, Sample, read_json, read_score_map
 from wsss.config.params import BackboneSettings, Params, parse_params
 from wsss.models.classifier import Classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
@@ -25,7 +25,6 @@ from wsss.stages import (
     train_affinities,
     train_teachers,
 )
-from wsss.stages._base import Paths
 from wsss.tracking import NullTracker
 
 BACKBONE = BackboneSettings(model_name="resnet10t")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from wsss.artifacts import (
     Manifest,
+    Paths,
     Sample,
     ScoreMap,
     read_json,
@@ -17,11 +18,10 @@ from wsss.artifacts import (
     write_score_map,
 )
 from wsss.config.params import Params, parse_params
-from wsss.config.settings import ConfigError
 from wsss.models.affinity_net import load_affinity_net
 from wsss.models.irn import load_irn
+from wsss.settings import ConfigError
 from wsss.stages import refine_cams, train_affinities
-from wsss.stages._base import Paths
 from wsss.tracking import NullTracker
 
 PATCHES = {

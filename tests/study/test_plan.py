@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wsss.config.settings import ConfigError
+from wsss.settings import ConfigError
 from wsss.study.plan import FOLDER, Plan, read_plan, row_params
 
 ROOT = Path(__file__).parents[2]

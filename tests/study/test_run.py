@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from wsss.artifacts import Manifest, Sample
+from wsss.artifacts import Manifest, Paths, Sample
 from wsss.config.params import Params, parse_params
-from wsss.stages._base import Paths
 from wsss.study import run
 from wsss.tracking import Tracker
 

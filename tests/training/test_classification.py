@@ -10,14 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from wsss.artifacts import Manifest, Sample, read_image
+from wsss.artifacts import Manifest, Paths, Sample, read_image
 from wsss.config.params import TrainClassifierSettings, parse_params
 from wsss.methods._base import Start
 from wsss.methods.cam import Cam
 from wsss.methods.subcategory import Subcategory
 from wsss.models.classifier import Classifier
 from wsss.stages import prepare_data
-from wsss.stages._base import Paths
 from wsss.tracking import NullTracker
 from wsss.training import classification
 from wsss.training.classification import Task, fit_classifier

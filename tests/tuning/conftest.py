@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from wsss.artifacts import Manifest, Sample, ScoreMap, write_label_png, write_score_map
+from wsss.artifacts import Manifest, Paths, Sample, ScoreMap, write_label_png, write_score_map
 from wsss.config.params import Params, load_params
-from wsss.stages._base import Paths
 from wsss.tracking import prepare_mlflow
 
 SIZE = (24, 32)

@@ -5,9 +5,8 @@ from typing import Any
 import optuna
 import pytest
 
-from wsss.artifacts import read_json
+from wsss.artifacts import Paths, read_json
 from wsss.config.params import Params
-from wsss.stages._base import Paths
 from wsss.stages.evaluate import run as run_evaluate
 from wsss.stages.refine_cams import run as run_refine
 from wsss.tracking import NullTracker

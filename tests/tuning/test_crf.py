@@ -9,6 +9,7 @@ import pytest
 
 from wsss.artifacts import (
     Manifest,
+    Paths,
     Sample,
     ScoreMap,
     as_stored,
@@ -18,7 +19,6 @@ from wsss.artifacts import (
 )
 from wsss.config.params import Params, parse_params
 from wsss.refine.dense_crf import PRESETS, DenseCrfSettings
-from wsss.stages._base import Paths
 from wsss.stages.evaluate import run as run_evaluate
 from wsss.stages.refine_cams import run as run_refine
 from wsss.tracking import NullTracker

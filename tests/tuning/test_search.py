@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+from wsss.artifacts import Paths
 from wsss.config.params import Params
-from wsss.stages._base import Paths
 from wsss.tuning._base import changed
 from wsss.tuning.crf import CrfStudy, CrfStudySettings
 from wsss.tuning.search import prepare, search

@@ -3,6 +3,7 @@
 from wsss.artifacts.files import atomic_path, read_json, write_json
 from wsss.artifacts.label_png import IGNORE_INDEX, palette, read_label_png, write_label_png
 from wsss.artifacts.manifest import SPLITS, Manifest, Sample, read_image
+from wsss.artifacts.paths import Paths
 from wsss.artifacts.proposals import Proposals, read_proposals, write_proposals
 from wsss.artifacts.score_map import (
     ScoreMap,
@@ -24,6 +25,7 @@ __all__ = [
     "IGNORE_INDEX",
     "SPLITS",
     "Manifest",
+    "Paths",
     "Proposals",
     "Sample",
     "ScoreMap",

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from wsss.artifacts.files import write_json
-from wsss.config.settings import Settings
+from wsss.settings import Settings
 
 __all__ = ["Staging", "drop_others", "fingerprint", "has_key", "source_fingerprint", "write_key"]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from wsss.checks import did_you_mean
-from wsss.config.settings import Settings, expand_path
 from wsss.seeding import derive_seed
+from wsss.settings import Settings, expand_path
 
 if TYPE_CHECKING:
     import torch

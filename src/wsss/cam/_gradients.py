@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from wsss.checks import did_you_mean
-from wsss.config.settings import Settings
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["GradientCam", "GradientCamSettings", "gradient_cams"]
 
 
-class GradientCamSettings(Settings):
+class GradientCamSettings(Named):
     """Which layers to look at."""
 
     layers: tuple[str, ...] = Field(default=("last",), min_length=1)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from wsss.config.settings import Settings
 from wsss.registry import CAM_METHODS
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["AttentionRollout", "AttentionRolloutSettings", "rollout"]
 
 
-class AttentionRolloutSettings(Settings):
+class AttentionRolloutSettings(Named):
     """Of attention rollout."""
 
     name: Literal["attention_rollout"] = "attention_rollout"

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from wsss.config.settings import Settings
 from wsss.registry import CAM_METHODS
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["LinearHeadCam", "LinearHeadCamSettings"]
 
 
-class LinearHeadCamSettings(Settings):
+class LinearHeadCamSettings(Named):
     """Which head is asked."""
 
     name: Literal["cam"] = "cam"

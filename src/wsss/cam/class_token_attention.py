@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import PositiveInt
 
 from wsss.cam.trans_cam import spread_by_attention
-from wsss.config.settings import Settings
 from wsss.registry import CAM_METHODS
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ClassTokenAttention", "ClassTokenAttentionSettings"]
 
 
-class ClassTokenAttentionSettings(Settings):
+class ClassTokenAttentionSettings(Named):
     """Of class token attention."""
 
     name: Literal["class_token_attention"] = "class_token_attention"

@@ -6,6 +6,7 @@ from pydantic import Field, PositiveInt
 
 from wsss.cam._clip import Clip, ClipSettings, attention, on_one_scale, stretched
 from wsss.registry import CAM_METHODS
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ClipEs", "ClipEsSettings", "in_boxes", "log_odds", "sinkhorn", "spread_in_boxes"]
 
 
-class ClipEsSettings(ClipSettings):
+class ClipEsSettings(Named, ClipSettings):
     """Of CLIP-ES."""
 
     name: Literal["clip_es"] = "clip_es"

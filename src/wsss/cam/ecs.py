@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from wsss.config.settings import Settings
 from wsss.registry import CAM_METHODS
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["ErasedCam", "ErasedCamSettings", "add_erased", "blurred", "erase"]
 
 
-class ErasedCamSettings(Settings):
+class ErasedCamSettings(Named):
     """Of ECS at inference."""
 
     name: Literal["ecs"] = "ecs"

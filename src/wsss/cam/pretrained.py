@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from wsss.config.settings import Settings
 from wsss.registry import CAM_METHODS
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["PretrainedCam", "PretrainedCamSettings"]
 
 
-class PretrainedCamSettings(Settings):
+class PretrainedCamSettings(Named):
     """No settings of its own."""
 
     name: Literal["pretrained"] = "pretrained"

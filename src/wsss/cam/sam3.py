@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from wsss.checks import did_you_mean
-from wsss.config.settings import Settings, expand_path
 from wsss.registry import CAM_METHODS
+from wsss.settings import Named, expand_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ __all__ = ["Sam3Cam", "Sam3CamSettings"]
 _KEY = "generate_cams.method.checkpoint"
 
 
-class Sam3CamSettings(Settings):
+class Sam3CamSettings(Named):
     """Of SAM 3, prompted with the names of classes."""
 
     name: Literal["sam3"] = "sam3"

@@ -6,6 +6,7 @@ from pydantic import PositiveInt
 
 from wsss.cam._clip import Clip, ClipSettings, attention, on_one_scale, stretched
 from wsss.registry import CAM_METHODS
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["TextSeeds", "TextSeedsSettings", "without_redundancy"]
 
 
-class TextSeedsSettings(ClipSettings):
+class TextSeedsSettings(Named, ClipSettings):
     """Of text seeds."""
 
     name: Literal["text_seeds"] = "text_seeds"

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import NonNegativeInt
 
-from wsss.config.settings import Settings
 from wsss.registry import CAM_METHODS
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["TransCam", "TransCamSettings", "spread_by_attention"]
 
 
-class TransCamSettings(Settings):
+class TransCamSettings(Named):
     """Of TransCAM."""
 
     name: Literal["trans_cam"] = "trans_cam"

@@ -23,8 +23,8 @@ def list_() -> None:
     from rich.table import Table
 
     from wsss.config.recipes import list_recipes
-    from wsss.config.settings import ConfigError
     from wsss.config.yaml_text import load_yaml, read_text
+    from wsss.settings import ConfigError
 
     recipes = list_recipes(RECIPES)
     if not recipes:

@@ -47,10 +47,10 @@ def run(
 
     A setting is scored by evaluate.select_by on the selection split. Run it again to go on.
     """
+    from wsss.artifacts import Paths
     from wsss.config.params import load_params
     from wsss.config.recipes import parse_setting
     from wsss.densecrf import get_num_threads
-    from wsss.stages._base import Paths
     from wsss.tuning.search import search
     from wsss.tuning.storage import find_study, study_settings
 
@@ -81,8 +81,8 @@ def show(
     top: Annotated[int, typer.Option(min=1, help="How many trials to list.")] = 10,
 ) -> None:
     """Print the best trials, where params.yaml stands, and which settings matter."""
+    from wsss.artifacts import Paths
     from wsss.config.params import load_params
-    from wsss.stages._base import Paths
     from wsss.tuning.storage import find_study
 
     params = load_params(PARAMS)
@@ -98,12 +98,11 @@ def apply(
     ] = False,
 ) -> None:
     """Write the best trial's values into params.yaml, whose comments and layout stay."""
-    from wsss.artifacts import atomic_path
+    from wsss.artifacts import Paths, atomic_path
     from wsss.cli.recipe import print_changes
     from wsss.config.params import load_params
     from wsss.config.recipes import set_values
     from wsss.config.yaml_text import read_text
-    from wsss.stages._base import Paths
     from wsss.tuning._base import holds
     from wsss.tuning.storage import complete_trials, find_study
 

@@ -20,8 +20,8 @@ from wsss.clustering._base import (
     number_by_appearance,
     row_norms,
 )
-from wsss.config.settings import Settings
 from wsss.registry import CLUSTERINGS
+from wsss.settings import Named
 
 __all__ = ["Finch", "FinchSettings", "Partition", "finch", "first_neighbors"]
 
@@ -363,7 +363,7 @@ def _merge(
     return number_by_appearance(parent[labels])
 
 
-class FinchSettings(Settings):
+class FinchSettings(Named):
     """Which distance, and which level of the hierarchy."""
 
     name: Literal["finch"] = "finch"

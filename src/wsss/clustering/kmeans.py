@@ -7,8 +7,8 @@ import numpy as np
 from pydantic import PositiveInt
 
 from wsss.clustering._base import check_points, number_by_appearance
-from wsss.config.settings import Settings
 from wsss.registry import CLUSTERINGS
+from wsss.settings import Named
 
 __all__ = ["Kmeans", "KmeansSettings", "kmeans"]
 
@@ -63,7 +63,7 @@ def kmeans(
     return number_by_appearance(model.labels_), model.cluster_centers_[kept]
 
 
-class KmeansSettings(Settings):
+class KmeansSettings(Named):
     """How many clusters, and how hard to look for them."""
 
     name: Literal["kmeans"] = "kmeans"

@@ -15,11 +15,11 @@ from pydantic import (
     model_validator,
 )
 
+from wsss.artifacts.background import BackgroundSettings
 from wsss.checks import did_you_mean
-from wsss.config.background import BackgroundSettings
-from wsss.config.settings import ConfigError, Settings, explain
 from wsss.config.yaml_text import load_yaml, read_text
 from wsss.registry import AFFINITIES, CAM_METHODS, DATASETS, METHODS, PROPOSALS, REFINERS
+from wsss.settings import ConfigError, Named, Settings, explain
 
 __all__ = [
     "AffinitySettings",
@@ -43,12 +43,12 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    DatasetChoice: TypeAlias = Settings
-    MethodChoice: TypeAlias = Settings
-    CamMethodChoice: TypeAlias = Settings
-    ProposalChoice: TypeAlias = Settings
-    AffinityChoice: TypeAlias = Settings
-    RefinerChoice: TypeAlias = Settings
+    DatasetChoice: TypeAlias = Named
+    MethodChoice: TypeAlias = Named
+    CamMethodChoice: TypeAlias = Named
+    ProposalChoice: TypeAlias = Named
+    AffinityChoice: TypeAlias = Named
+    RefinerChoice: TypeAlias = Named
 else:
     DatasetChoice = DATASETS.choice()
     MethodChoice = METHODS.choice()
@@ -77,7 +77,7 @@ class MachineSettings(Settings):
 
 
 class PrepareDataSettings(Settings):
-    dataset: DatasetChoice = Field(default_factory=lambda: DATASETS.settings("synthetic")())
+    dataset: DatasetChoice = Field(default_factory=lambda: DATASETS.default("synthetic"))
     selection_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of the training images held out for choosing thresholds and checkpoints, where
     the data set names no selection split of its own."""
@@ -185,7 +185,7 @@ class TrainSettings(Settings):
 class TrainClassifierSettings(TrainSettings):
     backbone: BackboneSettings = BackboneSettings()
     head: HeadSettings = HeadSettings()
-    method: MethodChoice = Field(default_factory=lambda: METHODS.settings("cam")())
+    method: MethodChoice = Field(default_factory=lambda: METHODS.default("cam"))
     loss: Literal["multi_label", "single_label"] = "multi_label"
     """Sigmoid and binary cross-entropy per class, or softmax over exclusive classes."""
     start_from: str = ""
@@ -196,7 +196,7 @@ class TrainClassifierSettings(TrainSettings):
 
 
 class GenerateCamsSettings(Settings):
-    method: CamMethodChoice = Field(default_factory=lambda: CAM_METHODS.settings("cam")())
+    method: CamMethodChoice = Field(default_factory=lambda: CAM_METHODS.default("cam"))
     scales: tuple[PositiveFloat, ...] = Field(default=(0.5, 1.0, 1.5, 2.0), min_length=1)
     flip: bool = True
     align_corners: bool = False
@@ -225,7 +225,7 @@ class AffinitySettings(TrainSettings):
 
     backbone: BackboneSettings = BackboneSettings()
     """Learns with psa, and stays as it is with irn."""
-    method: AffinityChoice = Field(default_factory=lambda: AFFINITIES.settings("psa")())
+    method: AffinityChoice = Field(default_factory=lambda: AFFINITIES.default("psa"))
     """The head, and the labels it learns from: psa for affinity_net, irn for irn."""
 
 
@@ -233,7 +233,7 @@ class RefineSettings(Settings):
     chains: dict[str, tuple[RefinerChoice, ...]] = Field(
         default_factory=lambda: {
             "none": (),
-            "crf": (REFINERS.settings("dense_crf")(),),
+            "crf": (REFINERS.default("dense_crf"),),
         },
         min_length=1,
     )

@@ -16,8 +16,8 @@ from pydantic import BaseModel
 
 from wsss.checks import did_you_mean
 from wsss.config.params import Params, parse_params
-from wsss.config.settings import ConfigError, models_in
 from wsss.config.yaml_text import Fragment, fragment_at, load_yaml, read_text, set_value
+from wsss.settings import ConfigError, models_in
 
 __all__ = [
     "BASE_RECIPE",

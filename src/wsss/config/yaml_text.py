@@ -14,7 +14,7 @@ from ruamel.yaml import YAML, MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from wsss.config.settings import ConfigError
+from wsss.settings import ConfigError
 
 __all__ = ["Fragment", "flow_text", "fragment_at", "load_yaml", "read_text", "set_value"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from wsss.config.settings import ConfigError, expand_path
+from wsss.settings import ConfigError, expand_path
 
 __all__ = ["Dataset", "Problem", "RawDataset", "RawSample", "source_folder"]
 

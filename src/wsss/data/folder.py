@@ -7,17 +7,17 @@ from typing import Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from wsss.checks import did_you_mean
-from wsss.config.settings import ConfigError, Settings
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
 from wsss.data._tag_files import read_tags
 from wsss.data.images import list_images
 from wsss.data.splits import hold_out, subset
 from wsss.registry import DATASETS
+from wsss.settings import ConfigError, Named
 
 __all__ = ["Folder", "FolderSettings"]
 
 
-class FolderSettings(Settings):
+class FolderSettings(Named):
     name: Literal["folder"] = "folder"
     root: str
     """The folder that everything lies in; $VARS are expanded."""

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from wsss.artifacts import atomic_path
-from wsss.config.settings import ConfigError
+from wsss.settings import ConfigError
 
 __all__ = [
     "IMAGE_SUFFIXES",

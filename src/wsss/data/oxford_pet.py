@@ -9,10 +9,10 @@ from typing import Literal
 from pydantic import PositiveInt
 
 from wsss.artifacts import IGNORE_INDEX
-from wsss.config.settings import ConfigError, Settings
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
 from wsss.data.splits import hold_out, subset
 from wsss.registry import DATASETS
+from wsss.settings import ConfigError, Named
 
 __all__ = ["OxfordPet", "OxfordPetSettings"]
 
@@ -21,7 +21,7 @@ _VAL_SHARE = 0.2
 _PET, _BACKGROUND, _BORDER = 1, 2, 3  # values of a trimap
 
 
-class OxfordPetSettings(Settings):
+class OxfordPetSettings(Named):
     name: Literal["oxford_pet"] = "oxford_pet"
     root: str = "$PETS_ROOT"
     """The folder that holds images and annotations; $VARS are expanded."""

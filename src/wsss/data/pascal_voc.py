@@ -9,10 +9,10 @@ from pydantic import PositiveInt
 
 from wsss.artifacts import read_json
 from wsss.checks import did_you_mean
-from wsss.config.settings import ConfigError, Settings
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
 from wsss.data.splits import subset
 from wsss.registry import DATASETS
+from wsss.settings import ConfigError, Named
 
 __all__ = ["VOC_CLASSES", "PascalVoc", "PascalVocSettings"]
 
@@ -23,7 +23,7 @@ VOC_CLASSES = (
 )
 
 
-class PascalVocSettings(Settings):
+class PascalVocSettings(Named):
     name: Literal["pascal_voc"] = "pascal_voc"
     root: str = "$VOC_ROOT"
     """The folder that holds VOCdevkit/VOC2012, or VOC2012 itself; $VARS are expanded."""

@@ -13,13 +13,13 @@ from PIL import Image
 from pydantic import Field, PositiveInt
 
 from wsss.artifacts import write_label_png
-from wsss.config.settings import Settings
 from wsss.cores import usable_cores
 from wsss.data._base import RawDataset, RawSample
 from wsss.data._scenery import Canvas, balloon, boat, scenery, sheep, tree
 from wsss.progress import track
 from wsss.registry import DATASETS
 from wsss.seeding import generator
+from wsss.settings import Named
 
 __all__ = ["CLASS_NAMES", "Synthetic", "SyntheticSettings", "paint_scene"]
 
@@ -29,7 +29,7 @@ _MIN_VISIBLE = 0.025  # share of the image that each tagged class shows at least
 _MIN_JOBS = 100  # fewer are not worth starting processes for
 
 
-class SyntheticSettings(Settings):
+class SyntheticSettings(Named):
     name: Literal["synthetic"] = "synthetic"
     num_train: PositiveInt = 500
     """Training images, of which the selection split is held out."""

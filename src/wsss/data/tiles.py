@@ -10,18 +10,18 @@ import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 from wsss.artifacts import read_label_png, write_label_png
-from wsss.config.settings import Settings
 from wsss.cores import usable_cores
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
 from wsss.data.images import BadImageError, list_images, open_rgb
 from wsss.data.splits import hold_out, subset
 from wsss.progress import track
 from wsss.registry import DATASETS
+from wsss.settings import Named
 
 __all__ = ["Tiles", "TilesSettings", "tile_boxes"]
 
 
-class TilesSettings(Settings):
+class TilesSettings(Named):
     name: Literal["tiles"] = "tiles"
     root: str
     """The folder that holds images/<split> and masks/<split>; $VARS are expanded."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import NonNegativeFloat
 
-from wsss.config.settings import Settings
 from wsss.seeding import Step
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Method", "MethodSettings", "Start", "Teacher"]
 
 
-class MethodSettings(Settings):
+class MethodSettings(Named):
     """What the settings of every method have: the weights of what `Objective` adds."""
 
     entropy_weight: NonNegativeFloat = 0
@@ -108,7 +108,7 @@ class Method(ABC, Generic[S]):
     def __init__(self, settings: S) -> None:
         self.settings = settings
 
-    def begin(self, start: Start) -> tuple[Settings, ...]:
+    def begin(self, start: Start) -> tuple[Named, ...]:
         """Prepare a round of training.
 
         Returns:

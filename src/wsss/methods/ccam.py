@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveInt
 
-from wsss.config.settings import Settings
 from wsss.methods._base import Method, MethodSettings, Start
 from wsss.methods._contrast import contrast_loss
 from wsss.methods._erasing import erased_targets
 from wsss.registry import METHODS
 from wsss.seeding import Step
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,7 +66,7 @@ class Ccam(Method[CcamSettings]):
 
     keep: ClassVar[Literal["best", "last"]] = "last"
 
-    def begin(self, start: Start) -> tuple[Settings, ...]:
+    def begin(self, start: Start) -> tuple[Named, ...]:
         from wsss.models.disentangler import DisentanglerSettings
 
         del start

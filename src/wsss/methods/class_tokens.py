@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from wsss.config.settings import Settings
 from wsss.methods._base import Method, MethodSettings, Start
 from wsss.registry import METHODS, PARTS
 from wsss.seeding import Step
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,8 +37,8 @@ class ClassTokens(Method[ClassTokensSettings]):
         tokens that the latter adds.
     """
 
-    def begin(self, start: Start) -> tuple[Settings, ...]:
-        return (PARTS.settings("class_tokens")(),)
+    def begin(self, start: Start) -> tuple[Named, ...]:
+        return (PARTS.default("class_tokens"),)
 
     def __call__(
         self,

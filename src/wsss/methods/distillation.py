@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from wsss.config.settings import Settings
 from wsss.methods._base import Method, MethodSettings, Start, Teacher
 from wsss.methods._transfer import (
     DISTANCES,
@@ -23,6 +22,7 @@ from wsss.methods._transfer import (
 )
 from wsss.registry import METHODS, PARTS
 from wsss.seeding import Step
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,7 +116,7 @@ class Distillation(Method[DistillationSettings]):
         super().__init__(settings)
         self.teachers: tuple[Teacher, ...] = ()
 
-    def begin(self, start: Start) -> tuple[Settings, ...]:
+    def begin(self, start: Start) -> tuple[Named, ...]:
         settings = self.settings
         self.teachers = tuple(start.teachers[name] for name in settings.teachers)
         for name, teacher in zip(settings.teachers, self.teachers, strict=True):

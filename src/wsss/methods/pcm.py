@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveInt
 
-from wsss.config.settings import Settings
 from wsss.methods._base import Method, MethodSettings, Start
 from wsss.registry import METHODS, PARTS
 from wsss.seeding import Step
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,7 @@ class CorrelationSettings(MethodSettings):
     align_corners: bool = True
     """How images, features and maps are resized."""
 
-    def part(self) -> Settings:
+    def part(self) -> Named:
         """Settings of the module."""
         fields = {"stages", "channels", "embedding", "relu", "align_corners"}
         return PARTS.settings("pcm").model_validate(self.model_dump(include=fields))
@@ -56,7 +56,7 @@ class Pcm(Method[PcmMethodSettings]):
         arXiv 2507.21959; the module is that of SEAM (Wang et al., CVPR 2020).
     """
 
-    def begin(self, start: Start) -> tuple[Settings, ...]:
+    def begin(self, start: Start) -> tuple[Named, ...]:
         return (self.settings.part(),)
 
     def __call__(

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from wsss.config.settings import Settings
 from wsss.methods._base import Method, MethodSettings, Start
 from wsss.registry import METHODS
 from wsss.seeding import Step
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ class Pretrained(Method[PretrainedSettings]):
     too, keeps what it knows.
     """
 
-    def begin(self, start: Start) -> tuple[Settings, ...]:
+    def begin(self, start: Start) -> tuple[Named, ...]:
         """Ask for the weights' own head."""
         from wsss.models.pretrained_head import PretrainedHeadSettings
 

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from wsss.config.settings import Settings
 from wsss.methods._base import Method, Start
 from wsss.methods.pcm import CorrelationSettings
 from wsss.registry import METHODS
 from wsss.seeding import Step
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,7 @@ class Seam(Method[SeamSettings]):
         SEAM (Wang et al., CVPR 2020). Its code compares maps stretched to the copy's pixels.
     """
 
-    def begin(self, start: Start) -> tuple[Settings, ...]:
+    def begin(self, start: Start) -> tuple[Named, ...]:
         return (self.settings.part(),)
 
     def __call__(

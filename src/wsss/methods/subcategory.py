@@ -21,10 +21,10 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from wsss.clustering import cluster_per_class
-from wsss.config.settings import Settings
 from wsss.methods._base import Method, MethodSettings, Start, Teacher
 from wsss.registry import CLUSTERINGS, METHODS
 from wsss.seeding import Step
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from wsss.methods._objective import Objective
     from wsss.models.classifier import Classifier
 
-    ClusteringChoice: TypeAlias = Settings
+    ClusteringChoice: TypeAlias = Named
 else:
     ClusteringChoice = CLUSTERINGS.choice()
 
@@ -49,7 +49,7 @@ class SubcategorySettings(MethodSettings):
     rounds: PositiveInt = 3
     """Trainings, each from the weights of the backbone; from the second on, the features of the
     classifier before are clustered."""
-    clustering: ClusteringChoice = Field(default_factory=lambda: CLUSTERINGS.settings("kmeans")())
+    clustering: ClusteringChoice = Field(default_factory=lambda: CLUSTERINGS.default("kmeans"))
     """How the images of each class are split."""
     sub_weight: NonNegativeFloat = 5
     """Of the classification loss of the sub-categories; 0 is without them."""
@@ -70,7 +70,7 @@ class Subcategory(Method[SubcategorySettings]):
         """(sum of K_c,) float32 multi-hot of each training image by name."""
         self._teacher: Teacher | None = None
 
-    def begin(self, start: Start) -> tuple[Settings, ...]:
+    def begin(self, start: Start) -> tuple[Named, ...]:
         """Cluster the training images, which alone are seen here."""
         settings = self.settings
         self._teacher = start.teachers[settings.teachers[0]]

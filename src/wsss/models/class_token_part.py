@@ -5,15 +5,15 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from wsss.config.settings import Settings
 from wsss.models.class_tokens import add_class_tokens, class_token_logits
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import PARTS
+from wsss.settings import Named
 
 __all__ = ["ClassTokenPart", "ClassTokenPartSettings"]
 
 
-class ClassTokenPartSettings(Settings):
+class ClassTokenPartSettings(Named):
     """Made by the training method `class_tokens`."""
 
     name: Literal["class_tokens"] = "class_tokens"

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from wsss.artifacts import read_json, write_json
 from wsss.config.params import BackboneSettings, HeadSettings
-from wsss.config.settings import Settings
 from wsss.models.pooling import pool
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.models.weights import load_matching, read_weights
 from wsss.registry import PARTS
+from wsss.settings import Named
 
 __all__ = ["Classifier", "ClassifierOutput", "load_classifier", "save_classifier"]
 
@@ -62,7 +62,7 @@ class Classifier(nn.Module):
         head: HeadSettings | None = None,
         *,
         num_extra: int = 0,
-        parts: Sequence[Settings] = (),
+        parts: Sequence[Named] = (),
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -77,7 +77,7 @@ class Classifier(nn.Module):
         )
         nn.init.normal_(self.head.weight, std=0.01)
         self.dropout = nn.Dropout2d(self.head_settings.dropout)
-        built = {one.name: PARTS.build(one, backbone, outputs) for one in parts}  # type: ignore[attr-defined]
+        built = {one.name: PARTS.build(one, backbone, outputs) for one in parts}
         self.parts: Any = nn.ModuleDict(built)
 
     def forward(self, images: Tensor, *, with_stages: bool = False) -> ClassifierOutput:

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsss.config.settings import Settings
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import PARTS
+from wsss.settings import Named
 
 __all__ = ["Disentangler", "DisentanglerSettings"]
 
 
-class DisentanglerSettings(Settings):
+class DisentanglerSettings(Named):
     """Set by train_classifier.method: ccam."""
 
     name: Literal["disentangler"] = "disentangler"

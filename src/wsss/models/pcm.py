@@ -7,10 +7,10 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsss.config.settings import Settings
 from wsss.models.pooling import peaks
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import PARTS
+from wsss.settings import Named
 
 __all__ = ["Pcm", "PcmSettings", "normalised", "with_background"]
 
@@ -18,7 +18,7 @@ TOGETHER = 4096
 """Cells whose affinities are in memory at once where no gradient is needed."""
 
 
-class PcmSettings(Settings):
+class PcmSettings(Named):
     """Of the pixel correlation module; the defaults are SEAM's."""
 
     name: Literal["pcm"] = "pcm"

@@ -5,14 +5,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from wsss.config.settings import Settings
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import PARTS
+from wsss.settings import Named
 
 __all__ = ["PretrainedHead", "PretrainedHeadSettings"]
 
 
-class PretrainedHeadSettings(Settings):
+class PretrainedHeadSettings(Named):
     """Made by the training method `pretrained`."""
 
     name: Literal["pretrained_head"] = "pretrained_head"

@@ -5,14 +5,14 @@ from typing import Literal
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from wsss.config.settings import Settings
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import PARTS
+from wsss.settings import Named
 
 __all__ = ["Projection", "ProjectionSettings"]
 
 
-class ProjectionSettings(Settings):
+class ProjectionSettings(Named):
     """Made by the training method `distillation`."""
 
     name: Literal["projection"] = "projection"

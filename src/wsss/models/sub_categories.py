@@ -6,14 +6,14 @@ import torch
 from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
 
-from wsss.config.settings import Settings
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import PARTS
+from wsss.settings import Named
 
 __all__ = ["SubCategories", "SubCategoriesSettings"]
 
 
-class SubCategoriesSettings(Settings):
+class SubCategoriesSettings(Named):
     """How many sub-categories there are; found by clustering, not typed by hand."""
 
     name: Literal["sub_categories"] = "sub_categories"

@@ -8,13 +8,13 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from wsss.artifacts import Proposals
-from wsss.config.settings import Settings
 from wsss.proposals._base import Device
+from wsss.settings import Named
 
 __all__ = ["PointGrid", "PointGridSettings"]
 
 
-class PointGridSettings(Settings):
+class PointGridSettings(Named):
     """What the generator can be told, with its own names and defaults.
 
     The smoke thesis (arXiv 2507.21959) takes points_per_side 8, pred_iou_thresh 0.7,

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from wsss.config.settings import expand_path
 from wsss.proposals._base import Device
 from wsss.proposals._mobile_sam import mobile_sam, renamed
 from wsss.proposals._point_grid import PointGrid, PointGridSettings
 from wsss.registry import PROPOSALS
+from wsss.settings import expand_path
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,11 +4,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from wsss.config.settings import expand_path
 from wsss.proposals._base import Device
 from wsss.proposals._point_grid import PointGrid, PointGridSettings
 from wsss.proposals._point_predictor import PointPredictor
 from wsss.registry import PROPOSALS
+from wsss.settings import expand_path
 
 __all__ = ["Sam2", "Sam2Settings"]
 

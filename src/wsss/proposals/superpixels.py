@@ -13,14 +13,14 @@ from pydantic import (
 )
 
 from wsss.artifacts import Proposals
-from wsss.config.settings import Settings
 from wsss.proposals._base import Device
 from wsss.registry import PROPOSALS
+from wsss.settings import Named
 
 __all__ = ["Superpixels", "SuperpixelsSettings"]
 
 
-class SuperpixelsSettings(Settings):
+class SuperpixelsSettings(Named):
     """Levels, each a partition of the image. A refiner has the regions of all of them."""
 
     name: Literal["superpixels"] = "superpixels"

@@ -7,9 +7,9 @@ import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
 
 from wsss.artifacts import IGNORE_INDEX, ScoreMap
-from wsss.config.settings import Settings
 from wsss.refine._random_walk import cells_with_partner, moved
 from wsss.refine.dense_crf import DenseCrfSettings, marginals
+from wsss.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from wsss.artifacts import ScoreMap
-from wsss.config.settings import Settings
 from wsss.cores import device_of
 from wsss.refine._windows import Windowed
 from wsss.registry import REFINERS
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +84,7 @@ class Chain:
 
     def __init__(
         self,
-        settings: Sequence[Settings],
+        settings: Sequence[Named],
         context: Context,
         *,
         window: int = 0,

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from wsss.checks import check_range, check_shape
-from wsss.config.settings import Settings
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,7 @@ TOLERANCE = 1e-9
 """The share of a walk that may be left out."""
 
 
-class WalkSettings(Settings):
+class WalkSettings(Named):
     """Which trained network tells affinities, and how far scores walk."""
 
     network: str = Field(min_length=1)

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from wsss.artifacts import ScoreMap
-from wsss.config.background import power_background
+from wsss.artifacts.background import power_background
 from wsss.refine._affinity_labels import AffinityLabelSettings
 from wsss.refine._base import Context
 from wsss.refine._random_walk import (
@@ -19,6 +19,7 @@ from wsss.refine._random_walk import (
     random_walk,
 )
 from wsss.registry import AFFINITIES, REFINERS
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 
-class PsaSettings(AffinityLabelSettings):
+class PsaSettings(Named, AffinityLabelSettings):
     """An AffinityNet and what it learns from: pairs of cells on the grid of its features."""
 
     name: Literal["psa"] = "psa"

@@ -8,9 +8,10 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from wsss.artifacts import ScoreMap, read_further_map
-from wsss.config.background import BackgroundSettings, background_scores
+from wsss.artifacts.background import BackgroundSettings, background_scores
 from wsss.refine._base import Context
 from wsss.registry import REFINERS
+from wsss.settings import Named
 
 __all__ = ["PRESETS", "DenseCrf", "DenseCrfSettings", "marginals", "unary_probs"]
 
@@ -70,7 +71,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Published settings, for images of about 500 pixels: scale sigma_xy with the size of yours."""
 
 
-class DenseCrfSettings(BackgroundSettings):
+class DenseCrfSettings(Named, BackgroundSettings):
     """Kernels, weights and what the field starts from."""
 
     name: Literal["dense_crf"] = "dense_crf"

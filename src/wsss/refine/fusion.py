@@ -8,16 +8,16 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat
 
 from wsss.artifacts import ScoreMap, read_further_map
-from wsss.config.settings import Settings
 from wsss.refine._base import Context
 from wsss.registry import REFINERS
+from wsss.settings import Named
 
 __all__ = ["Fusion", "FusionSettings", "fuse"]
 
 How = Literal["mean", "max", "product", "geometric"]
 
 
-class FusionSettings(Settings):
+class FusionSettings(Named):
     """What is fused with the map that the chain has so far, and how."""
 
     name: Literal["fusion"] = "fusion"

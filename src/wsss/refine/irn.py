@@ -13,6 +13,7 @@ from wsss.refine._base import Context
 from wsss.refine._random_walk import WalkSettings, pair_offsets, path_affinities, random_walk
 from wsss.refine._windows import divided
 from wsss.registry import AFFINITIES, REFINERS
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["IrnLearnerSettings", "IrnSettings", "IrnWalk", "make_irn"]
 
 
-class IrnLearnerSettings(AffinityLabelSettings):
+class IrnLearnerSettings(Named, AffinityLabelSettings):
     """An IRN and what it learns from: pairs of cells on the grid of the backbone's first stage."""
 
     name: Literal["irn"] = "irn"

@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from wsss.artifacts import ScoreMap
-from wsss.config.settings import Settings
 from wsss.refine._base import Context
 from wsss.registry import REFINERS
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Pamr", "PamrSettings", "average", "neighbor_weights"]
 
 
-class PamrSettings(Settings):
+class PamrSettings(Named):
     """The neighbours, the grid, and how often the average is taken."""
 
     name: Literal["pamr"] = "pamr"

@@ -8,14 +8,14 @@ import numpy as np
 from pydantic import Field
 
 from wsss.artifacts import Proposals, ScoreMap, read_proposals
-from wsss.config.settings import Settings
 from wsss.refine._base import Context
 from wsss.registry import REFINERS
+from wsss.settings import Named
 
 __all__ = ["Regions", "RegionsSettings", "average_in_regions", "sepl_labels", "smoke_labels"]
 
 
-class RegionsSettings(Settings):
+class RegionsSettings(Named):
     """Which proposals, and by which rule.
 
     The seeds P_c of class c, of the rules sepl and smoke, are the pixels where it has the best

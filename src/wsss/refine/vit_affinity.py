@@ -10,9 +10,9 @@ from PIL import Image
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from wsss.artifacts import ScoreMap
-from wsss.config.settings import Settings, expand_path
 from wsss.refine._base import Context
 from wsss.registry import REFINERS
+from wsss.settings import Named, expand_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ TOGETHER = {"cpu": 1, "cuda": 16}
 to the last bit the same in any company."""
 
 
-class VitAffinitySettings(Settings):
+class VitAffinitySettings(Named):
     """Which network looks, and how much alike cells must be."""
 
     name: Literal["vit_affinity"] = "vit_affinity"

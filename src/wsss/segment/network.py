@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from wsss.artifacts import read_json, write_json
 from wsss.checks import did_you_mean
 from wsss.config.params import BackboneSettings, SegmenterSettings
-from wsss.config.settings import expand_path
 from wsss.models.weights import load_matching, read_weights
+from wsss.settings import expand_path
 
 __all__ = ["Segmenter", "load_segmenter", "make_segmenter", "save_segmenter"]
 

@@ -5,81 +5,18 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from wsss.artifacts import atomic_path, write_json
+from wsss.artifacts import Paths, atomic_path, write_json
 from wsss.config.params import Params, load_params
 from wsss.progress import show_log
 from wsss.tracking import Tracker, open_tracker
 
-__all__ = ["Paths", "Run", "execute", "report_training"]
+__all__ = ["Run", "execute", "report_training"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where the stages keep their files, below one root (the repository, or a trial's folder)."""
-
-    root: Path
-
-    @property
-    def images(self) -> Path:
-        return self.root / "data/images"
-
-    @property
-    def masks(self) -> Path:
-        """Ground truth. Evaluation alone reads it."""
-        return self.root / "data/masks"
-
-    @property
-    def splits(self) -> Path:
-        return self.root / "data/splits"
-
-    @property
-    def teachers(self) -> Path:
-        return self.root / "models/teachers"
-
-    @property
-    def classifier(self) -> Path:
-        return self.root / "models/classifier"
-
-    @property
-    def cams(self) -> Path:
-        return self.root / "data/cams"
-
-    @property
-    def further_cams(self) -> Path:
-        return self.root / "data/further_cams"
-
-    @property
-    def proposals(self) -> Path:
-        return self.root / "data/proposals"
-
-    @property
-    def affinities(self) -> Path:
-        return self.root / "models/affinities"
-
-    def refined(self, chain: str) -> Path:
-        return self.root / "data/refined" / chain
-
-    @property
-    def pseudo_masks(self) -> Path:
-        return self.root / "data/pseudo_masks"
-
-    @property
-    def segmenter(self) -> Path:
-        return self.root / "models/segmenter"
-
-    @property
-    def predictions(self) -> Path:
-        return self.root / "data/predictions"
-
-    def report(self, name: str, suffix: str = ".json") -> Path:
-        return self.root / "reports" / f"{name}{suffix}"
 
 
 Run = Callable[[Params, Paths, Tracker], None]

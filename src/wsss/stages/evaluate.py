@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from wsss.artifacts import SPLITS, Manifest, write_json
+from wsss.artifacts import SPLITS, Manifest, Paths, write_json
 from wsss.config.params import Params
 from wsss.evaluate import (
     curve_columns,
@@ -28,7 +28,7 @@ from wsss.evaluate import (
     write_curve,
 )
 from wsss.report import write_panel
-from wsss.stages._base import Paths, execute
+from wsss.stages._base import execute
 from wsss.tracking import Tracker
 
 __all__ = ["main", "run"]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wsss.artifacts import (
     Manifest,
+    Paths,
     Sample,
     ScoreMap,
     Staging,
@@ -31,7 +32,7 @@ from wsss.models.fusion import fuse_batchnorm
 from wsss.progress import track
 from wsss.registry import CAM_METHODS
 from wsss.report import write_panel
-from wsss.stages._base import Paths, execute
+from wsss.stages._base import execute
 from wsss.tracking import Tracker
 from wsss.training.loading import num_workers
 from wsss.training.loop import make_fabric

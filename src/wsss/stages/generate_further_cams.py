@@ -1,8 +1,8 @@
 """Maps to fuse with data/cams, by other classifiers, methods or settings; without any, nothing."""
 
-from wsss.artifacts import Manifest, drop_others, has_key, write_json, write_key
+from wsss.artifacts import Manifest, Paths, drop_others, has_key, write_json, write_key
 from wsss.config.params import Params
-from wsss.stages._base import Paths, execute
+from wsss.stages._base import execute
 from wsss.stages.generate_cams import cams_key, write_cams
 from wsss.tracking import Tracker
 

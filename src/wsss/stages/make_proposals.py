@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wsss.artifacts import (
     Manifest,
+    Paths,
     Sample,
     Staging,
     drop_others,
@@ -27,7 +28,7 @@ from wsss.cores import device_of, usable_cores
 from wsss.progress import track
 from wsss.proposals import ProposalSource
 from wsss.registry import PROPOSALS
-from wsss.stages._base import Paths, execute
+from wsss.stages._base import execute
 from wsss.tracking import Tracker
 
 log = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ import numpy as np
 from wsss.artifacts import (
     IGNORE_INDEX,
     Manifest,
+    Paths,
     ScoreMap,
     Staging,
     fingerprint,
@@ -17,11 +18,11 @@ from wsss.artifacts import (
     write_json,
     write_label_png,
 )
-from wsss.config.background import background_scores
+from wsss.artifacts.background import background_scores
 from wsss.config.params import Params, PseudoMaskSettings
 from wsss.progress import track
 from wsss.report import write_panel
-from wsss.stages._base import Paths, execute
+from wsss.stages._base import execute
 from wsss.tracking import Tracker
 
 __all__ = ["centred", "pseudo_mask", "run"]

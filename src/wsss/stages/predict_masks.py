@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wsss.artifacts import (
     Manifest,
+    Paths,
     Sample,
     Staging,
     fingerprint,
@@ -23,7 +24,7 @@ from wsss.progress import track
 from wsss.report import write_panel
 from wsss.segment.network import load_segmenter
 from wsss.segment.predict import predict_mask_in_windows, predict_probs
-from wsss.stages._base import Paths, execute
+from wsss.stages._base import execute
 from wsss.tracking import Tracker
 from wsss.training.loading import num_workers
 from wsss.training.loop import make_fabric

@@ -13,6 +13,7 @@ from wsss.artifacts import (
     IGNORE_INDEX,
     SPLITS,
     Manifest,
+    Paths,
     Sample,
     Staging,
     fingerprint,
@@ -20,12 +21,12 @@ from wsss.artifacts import (
     write_json,
 )
 from wsss.config.params import Params
-from wsss.config.settings import ConfigError, expand_path
 from wsss.data import Problem, RawDataset, RawSample
 from wsss.data.images import list_images
 from wsss.data.splits import hold_out, subset
 from wsss.registry import DATASETS
-from wsss.stages._base import Paths, execute
+from wsss.settings import ConfigError, expand_path
+from wsss.stages._base import execute
 from wsss.stages._preparation import Preparation, file_bytes
 from wsss.tracking import Tracker
 

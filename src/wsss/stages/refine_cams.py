@@ -8,6 +8,7 @@ from functools import partial
 
 from wsss.artifacts import (
     Manifest,
+    Paths,
     Sample,
     ScoreMap,
     Staging,
@@ -19,11 +20,11 @@ from wsss.artifacts import (
     write_score_map,
 )
 from wsss.config.params import Params
-from wsss.config.settings import Settings
 from wsss.progress import track
 from wsss.refine import Chain, Context
 from wsss.report import write_panel
-from wsss.stages._base import Paths, execute
+from wsss.settings import Named
+from wsss.stages._base import execute
 from wsss.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 BATCH_SIZE = 16  # images whose full-resolution scores are in memory together
 
 
-def make_chain(refiners: Sequence[Settings], params: Params, paths: Paths) -> Chain:
+def make_chain(refiners: Sequence[Named], params: Params, paths: Paths) -> Chain:
     """Refiners that find what this project has, in windows as it has them."""
     context = Context(
         params.machine.accelerator, paths.proposals, paths.affinities, paths.further_cams

@@ -4,6 +4,7 @@ from typing import Any
 
 from wsss.artifacts import (
     Manifest,
+    Paths,
     Staging,
     drop_others,
     fingerprint,
@@ -14,7 +15,7 @@ from wsss.artifacts import (
 )
 from wsss.config.params import Params
 from wsss.models.affinity_net import save_network
-from wsss.stages._base import Paths, execute
+from wsss.stages._base import execute
 from wsss.tracking import Tracker
 from wsss.training.affinity import AffinityTask, fit_affinity
 from wsss.training.loop import make_fabric

@@ -1,9 +1,9 @@
 """Train a classifier on image tags: the only supervision the pipeline has."""
 
-from wsss.artifacts import Manifest, Staging, fingerprint, source_fingerprint
+from wsss.artifacts import Manifest, Paths, Staging, fingerprint, source_fingerprint
 from wsss.config.params import Params
 from wsss.models.classifier import load_classifier, save_classifier
-from wsss.stages._base import Paths, execute, report_training
+from wsss.stages._base import execute, report_training
 from wsss.tracking import Tracker
 from wsss.training.classification import Task, fit_classifier, score_classifier
 from wsss.training.loop import make_fabric

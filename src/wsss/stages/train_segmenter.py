@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from wsss.artifacts import (
     Manifest,
+    Paths,
     Staging,
     fingerprint,
     read_label_png,
@@ -23,7 +24,7 @@ from wsss.seeding import Step
 from wsss.segment.losses import cross_entropy
 from wsss.segment.network import make_segmenter, save_segmenter
 from wsss.segment.predict import predict_probs
-from wsss.stages._base import Paths, execute, report_training
+from wsss.stages._base import execute, report_training
 from wsss.tracking import Tracker
 from wsss.training.loading import num_workers, training_batches
 from wsss.training.loop import fit, make_fabric

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from wsss.artifacts import Manifest, fingerprint, read_json, write_json
+from wsss.artifacts import Manifest, Paths, fingerprint, read_json, write_json
 from wsss.report import Column, choose_samples, draw_panel
-from wsss.stages._base import Paths
 from wsss.study.plan import Plan, row_params
 from wsss.study.run import CHAIN, RESULTS, row_folder
 from wsss.tracking import open_tracker

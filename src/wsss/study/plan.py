@@ -9,8 +9,8 @@ from pydantic import Field, ValidationError
 from wsss.checks import did_you_mean
 from wsss.config.params import Params
 from wsss.config.recipes import BASE_RECIPE, Recipe, recipe_params
-from wsss.config.settings import ConfigError, Settings, explain
 from wsss.config.yaml_text import load_yaml, read_text
+from wsss.settings import ConfigError, Settings, explain
 
 __all__ = ["FOLDER", "Column", "Plan", "Row", "read_plan", "row_params"]
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-from wsss.artifacts import Manifest, fingerprint, read_json, write_json
+from wsss.artifacts import Manifest, Paths, fingerprint, read_json, write_json
 from wsss.config.params import Params
 from wsss.stages import (
     evaluate,
@@ -24,7 +24,6 @@ from wsss.stages import (
     train_classifier,
     train_teachers,
 )
-from wsss.stages._base import Paths
 from wsss.study.plan import Plan, row_params
 from wsss.tracking import Tracker, open_tracker, tracking_uri
 
@@ -271,7 +270,7 @@ def run_row(
     folder = row_folder(root, tags["study"], tags["size"], tags["row"], seed)
     folder.mkdir(parents=True, exist_ok=True)
     own_tags = dict(tags) | named | {"seed": str(seed)}
-    own_tags["cam_method"] = params.generate_cams.method.name  # type: ignore[attr-defined]
+    own_tags["cam_method"] = params.generate_cams.method.name
     own_tags["mlflow.runName"] = f"{tags['study']} {tags['size']} {tags['row']} {seed}"
     record, key = folder / "recorded.json", fingerprint(found, own_tags)
     if not record.exists() or read_json(record)["key"] != key:

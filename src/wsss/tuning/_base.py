@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from wsss.artifacts import Paths
 from wsss.config.params import Params, parse_params
-from wsss.stages._base import Paths
 
 __all__ = ["Score", "Study", "changed", "holds", "replaced", "setting"]
 

@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from wsss.artifacts import Manifest, Sample, as_stored, read_image, read_score_map
+from wsss.artifacts import Manifest, Paths, Sample, as_stored, read_image, read_score_map
 from wsss.config.params import Params
 from wsss.evaluate import ThresholdCurve, best_threshold, read_ground_truth, score_histogram
 from wsss.seeding import generator
-from wsss.stages._base import Paths
 from wsss.stages.refine_cams import make_chain
 from wsss.tuning._base import Score
 

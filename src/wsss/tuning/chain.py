@@ -6,12 +6,11 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from wsss.artifacts import fingerprint
+from wsss.artifacts import Paths, fingerprint
 from wsss.checks import did_you_mean
 from wsss.config.params import Params
-from wsss.config.settings import Settings
 from wsss.registry import STUDIES
-from wsss.stages._base import Paths
+from wsss.settings import Named, Settings
 from wsss.tuning._base import Score, changed, replaced, setting
 from wsss.tuning._selection import chain_scorer, selection_samples
 
@@ -27,7 +26,7 @@ class Interval(Settings):
     """Drawn by ratio, as for scales that span decades."""
 
 
-class ChainStudySettings(Settings):
+class ChainStudySettings(Named):
     """What to search, such as {0.delta: {low: 0.2, high: 0.8}, 1.n_iters: [5, 10, 20]}."""
 
     name: Literal["chain"] = "chain"

@@ -5,13 +5,12 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from wsss.artifacts import Manifest, Sample, fingerprint
+from wsss.artifacts import Manifest, Paths, Sample, fingerprint
 from wsss.checks import did_you_mean
 from wsss.config.params import Params
-from wsss.config.settings import Settings
 from wsss.refine.dense_crf import DenseCrfSettings
 from wsss.registry import STUDIES
-from wsss.stages._base import Paths
+from wsss.settings import Named
 from wsss.tuning._base import Score
 from wsss.tuning._selection import chain_scorer, selection_samples
 
@@ -25,7 +24,7 @@ _CHOICES = ("unary", "background")
 _SEARCHED = (*_KERNELS, *_CHOICES, "gt_prob", "threshold", "alpha")
 
 
-class CrfStudySettings(Settings):
+class CrfStudySettings(Named):
     """Where to search: smallest and largest value, or the choices, of each setting of the CRF."""
 
     name: Literal["crf"] = "crf"

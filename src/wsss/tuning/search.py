@@ -9,10 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from wsss.artifacts import Paths
 from wsss.config.params import Params
-from wsss.config.settings import Settings
 from wsss.registry import STUDIES
-from wsss.stages._base import Paths
+from wsss.settings import Named
 from wsss.tuning._base import Study, holds
 from wsss.tuning.storage import (
     complete_trials,
@@ -42,7 +42,7 @@ class Outcome:
 
 
 def search(
-    settings: Settings,
+    settings: Named,
     params: Params,
     paths: Paths,
     *,
@@ -97,7 +97,7 @@ def search(
 
 
 def prepare(
-    settings: Settings,
+    settings: Named,
     params: Params,
     paths: Paths,
     workers: int = 1,
@@ -117,7 +117,7 @@ def prepare(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study: Study = STUDIES.build(settings)
     study.check(params, paths)
-    opened = open_storage(settings.name, paths, storage)  # type: ignore[attr-defined]
+    opened = open_storage(settings.name, paths, storage)
     optuna_study = create_study(settings, params, paths, opened)
     fail_dead_trials(optuna_study)
     known = optuna_study.get_trials(deepcopy=False)

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from wsss.artifacts import Paths
 from wsss.config.params import Params
-from wsss.config.settings import ConfigError, Settings, explain
 from wsss.registry import STUDIES
-from wsss.stages._base import Paths
+from wsss.settings import ConfigError, Named, explain
 from wsss.tuning._base import Study
 
 __all__ = [
@@ -30,7 +30,7 @@ FOLDER = ".tuning"
 _HEARTBEAT, _GRACE = 60, 180  # seconds
 
 
-def study_settings(name: str, values: dict[str, Any] | None = None) -> Settings:
+def study_settings(name: str, values: dict[str, Any] | None = None) -> Named:
     """The settings of the study `name`. Raises ValueError for an unknown name, key or value."""
     model = STUDIES.settings(name)
     tree = {"name": name, **(values or {})}
@@ -81,7 +81,7 @@ def open_storage(name: str, paths: Paths, storage: str | None) -> Any:
         ) from None
 
 
-def create_study(settings: Settings, params: Params, paths: Paths, storage: Any) -> Any:
+def create_study(settings: Named, params: Params, paths: Paths, storage: Any) -> Any:
     """Make or reopen the Optuna study of these settings on the present data.
 
     Its name holds `Study.key`, so trials on other CAMs or of other ranges never mix with it.
@@ -172,5 +172,5 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _full_name(study: Study, settings: Settings, params: Params, paths: Paths) -> str:
-    return f"{settings.name}-{study.key(params, paths)[:12]}"  # type: ignore[attr-defined]
+def _full_name(study: Study, settings: Named, params: Params, paths: Paths) -> str:
+    return f"{settings.name}-{study.key(params, paths)[:12]}"

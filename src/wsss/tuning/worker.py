@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wsss.artifacts import Paths
 from wsss.config.params import Params
-from wsss.config.settings import Settings
 from wsss.registry import STUDIES
 from wsss.seeding import derive_seed
-from wsss.stages._base import Paths
+from wsss.settings import Named
 from wsss.tracking import open_tracker, prepare_mlflow, tracking_uri
 from wsss.tracking.provenance import upstream_hashes
 from wsss.tuning._base import Study, changed
@@ -44,7 +44,7 @@ class Job:
         deadline: no trial starts after it, in seconds of `time.time`.
     """
 
-    settings: Settings
+    settings: Named
     params: Params
     paths: Paths
     storage: str | None
@@ -92,9 +92,9 @@ def run_trials(job: Job, index: int, tickets: Any) -> None:
     folder.mkdir(exist_ok=True)
     hashes = upstream_hashes(job.paths.root, study.upstream)
     tags = {
-        "study": job.settings.name,  # type: ignore[attr-defined]
+        "study": job.settings.name,
         "study.key": job.study_name,
-        "stage": f"tune_{job.settings.name}",  # type: ignore[attr-defined]
+        "stage": f"tune_{job.settings.name}",
         **{f"upstream.{path}": value for path, value in hashes.items()},
     }
 
@@ -129,7 +129,7 @@ def run_trials(job: Job, index: int, tickets: Any) -> None:
         sampler = optuna.samplers.TPESampler(seed=seed % 2**32, multivariate=True, group=True)
         optuna_study = optuna.load_study(
             study_name=job.study_name,
-            storage=open_storage(job.settings.name, job.paths, job.storage),  # type: ignore[attr-defined]
+            storage=open_storage(job.settings.name, job.paths, job.storage),
             sampler=sampler,
         )
         parent = multiprocessing.parent_process()

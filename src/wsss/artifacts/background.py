@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 import numpy as np
 from pydantic import PositiveFloat, model_validator
 
-from wsss.config.settings import Settings
+from wsss.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor

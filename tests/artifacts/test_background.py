@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from wsss.config.background import BackgroundSettings, background_scores
+from wsss.artifacts.background import BackgroundSettings, background_scores
 
 
 @pytest.mark.parametrize(("alpha", "expected"), [(4, 0.2401), (16, 0.00332), (32, 1.10e-5)])

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from wsss.config.params import Params, load_params, parse_params
-from wsss.config.settings import ConfigError, expand_path
 from wsss.config.yaml_text import load_yaml
+from wsss.settings import ConfigError, expand_path
 
 
 def refusal(text: str) -> str:

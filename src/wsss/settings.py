@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from wsss.checks import did_you_mean
 
-__all__ = ["ConfigError", "Settings", "expand_path", "explain", "models_in"]
+__all__ = ["ConfigError", "Named", "Settings", "expand_path", "explain", "models_in"]
 
 
 class ConfigError(ValueError):
@@ -38,6 +38,13 @@ class Settings(BaseModel):
         return [one for one in found if one.exists()]
 
 
+class Named(Settings):
+    """Settings of a registered implementation; each subclass fixes `name` as a Literal."""
+
+    name: str
+    """Which implementation the settings are for."""
+
+
 FILE_KEYS = frozenset({"checkpoint", "encoder_weights", "weights"})
 """What may name a file on whose contents results depend."""
 
@@ -56,7 +63,7 @@ def expand_path(value: str, key: str) -> Path:
         >>> expand_path("$NOWHERE/images", "prepare_data.dataset.root")
         Traceback (most recent call last):
         ...
-        wsss.config.settings.ConfigError: prepare_data.dataset.root is '$NOWHERE/images', but the \
+        wsss.settings.ConfigError: prepare_data.dataset.root is '$NOWHERE/images', but the \
 environment variable NOWHERE is not set; export NOWHERE=/a/folder, or write the path itself: \
 wsss recipe apply <name> --set prepare_data.dataset.root=/a/path
     """
