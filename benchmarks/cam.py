@@ -31,7 +31,7 @@ from torch.nn import functional
 from wsss.cam.cam import LinearHeadCam, LinearHeadCamSettings
 from wsss.cam.grad_cam import GradCam, GradCamSettings
 from wsss.cam.multiscale import multiscale_cams, whole_cells
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier
 from wsss.models.fusion import fuse_batchnorm
 from wsss.models.timm_backbone import TimmBackbone

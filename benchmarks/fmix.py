@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.methods._objective import Objective
 from wsss.methods.cam import Cam, CamSettings
 from wsss.methods.fmix import fmix_field, fmix_mask

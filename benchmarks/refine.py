@@ -44,7 +44,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wsss.artifacts import ScoreMap, read_proposals, write_proposals, write_score_map
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.affinity_net import AffinityNet, load_affinity_net, network_input, save_network
 from wsss.models.irn import Irn, load_irn
 from wsss.models.timm_backbone import TimmBackbone

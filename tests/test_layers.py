@@ -110,7 +110,7 @@ def test_wsss_itself_imports_nothing() -> None:
         ("wsss.cam.cam", "from . import multiscale", 0),
         ("wsss.report.panels", "from wsss.tracking import Tracker", 1),
         ("wsss.stages.refine_cams", "from wsss.tracking import Tracker", 0),
-        ("wsss.stages.refine_cams", "from wsss.tuning import study", 2),
+        ("wsss.stages.refine_cams", "from wsss.tuning import search", 2),
         ("wsss.registry", "from wsss.settings import Settings", 0),
     ],
 )
@@ -123,6 +123,7 @@ READ_MASKS = {
     "wsss.stages.prepare_data",
     "wsss.stages.evaluate",
     "wsss.report.panels",
+    "wsss.pipeline.job",
 }
 """Outside `evaluate`, who opens masks of annotators: one checks and stores them, one scores with
 them, one draws them beside the results."""
@@ -150,6 +151,7 @@ PIPELINE = (
     "segment",
     "training",
     "report",
+    "pipeline",
     "stages",
 )
 

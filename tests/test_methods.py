@@ -10,8 +10,9 @@ from wsss.artifacts import Manifest, Paths, read_json, read_score_map
 from wsss.config.params import parse_params
 from wsss.models.classifier import load_classifier
 from wsss.registry import METHODS
-from wsss.stages import evaluate, generate_cams, prepare_data, train_classifier, train_teachers
-from wsss.tracking import NullTracker
+from wsss.stages import (
+    run_stage,
+)
 
 DATA = {
     "dataset": {"name": "synthetic", "num_train": 40, "num_val": 6, "image_size": [64, 64]},
@@ -44,7 +45,7 @@ OWN: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    prepare_data.run(parse_params({"prepare_data": DATA}), Paths(root), NullTracker())
+    run_stage("prepare_data", parse_params({"prepare_data": DATA}), Paths(root))
     return root
 
 
@@ -69,9 +70,9 @@ def test_a_method_trains_and_its_maps_are_scored(name: str, prepared: Path, tmp_
     for folder in ("images", "masks", "splits"):
         (tmp_path / "data" / folder).symlink_to(prepared / "data" / folder)
     paths = Paths(tmp_path)
-    for stage in (train_teachers, train_classifier, generate_cams):
-        stage.run(params, paths, NullTracker())
-    evaluate.run(params, paths, NullTracker(), "cams")
+    for stage in ("train_teachers", "train_classifier", "generate_cams"):
+        run_stage(stage, params, paths)
+    run_stage("evaluate_cams", params, paths)
 
     report = read_json(paths.report("train_classifier"))
     assert all(np.isfinite(value) for value in report.values())

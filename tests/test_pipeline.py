@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,17 +14,7 @@ import yaml
 
 from wsss.artifacts import Manifest, Paths, read_json, read_label_png, read_score_map
 from wsss.config.params import Params, parse_params
-from wsss.stages import (
-    evaluate,
-    generate_cams,
-    make_pseudo_masks,
-    predict_masks,
-    prepare_data,
-    refine_cams,
-    train_classifier,
-    train_segmenter,
-)
-from wsss.tracking import NullTracker
+from wsss.stages import run_stage
 
 NETWORK = {
     "batch_size": 8,
@@ -68,25 +56,20 @@ def hashes(root: Path, folder: str) -> dict[str, str]:
 
 def run_all(root: Path, params: Params, *, hide_masks: bool = False) -> Paths:
     paths = Paths(root)
-    stages: list[Callable[..., None]] = [
-        train_classifier.run,
-        generate_cams.run,
-        partial(refine_cams.run, chain="none"),
-        partial(refine_cams.run, chain="crf"),
-    ]
-    prepare_data.run(params, paths, NullTracker())
+    stages = ("train_classifier", "generate_cams", "refine_cams@none", "refine_cams@crf")
+    run_stage("prepare_data", params, paths)
     hidden = root / "hidden"
     if hide_masks:
         paths.masks.rename(hidden)
     for stage in stages:
-        stage(params, paths, NullTracker())
+        run_stage(stage, params, paths)
     if hide_masks:
         hidden.rename(paths.masks)
-    evaluate.run(params, paths, NullTracker(), "refined", "crf")  # the threshold comes from here
+    run_stage("evaluate_refined@crf", params, paths)  # the threshold comes from here
     if hide_masks:
         paths.masks.rename(hidden)
-    for stage in (make_pseudo_masks.run, train_segmenter.run, predict_masks.run):
-        stage(params, paths, NullTracker())
+    for stage in ("make_pseudo_masks", "train_segmenter", "predict_masks"):
+        run_stage(stage, params, paths)
     if hide_masks:
         hidden.rename(paths.masks)
     return paths
@@ -131,8 +114,8 @@ def test_same_bytes_again_and_without_ground_truth(
 
 def test_evaluations_agree_where_they_must(finished: Paths, params: Params) -> None:
     for target in ("cams", "pseudo_masks", "segmenter"):
-        evaluate.run(params, finished, NullTracker(), target)
-    evaluate.run(params, finished, NullTracker(), "refined", "none")
+        run_stage(f"evaluate_{target}", params, finished)
+    run_stage("evaluate_refined@none", params, finished)
     cams = read_json(finished.report("evaluate_cams"))
     none = read_json(finished.report("evaluate_refined_none"))
     assert cams["val"] == none["val"]
@@ -161,7 +144,7 @@ def test_killed_stage_goes_on_and_ends_in_the_same_bytes(
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    command = [sys.executable, "-m", *f"wsss.stages.{stage}".split()]
+    command = [sys.executable, "-m", "wsss.stages", *stage.split()]
     process = subprocess.Popen(
         command, cwd=root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from wsss.config.params import Params, TrainClassifierSettings
+from wsss.config.params import Params
 from wsss.config.recipes import BASE_RECIPE, Recipe, recipe_params
+from wsss.config.sections import TrainClassifierSettings
 from wsss.config.yaml_text import load_yaml
 from wsss.registry import METHODS, REFINERS
 

@@ -22,7 +22,7 @@ __all__ = [
     "PARTS",
     "PROPOSALS",
     "REFINERS",
-    "STUDIES",
+    "SEARCHES",
     "Registry",
 ]
 
@@ -101,4 +101,4 @@ CAM_METHODS: Registry[Any] = Registry("CAM method", "wsss.cam")
 PROPOSALS: Registry[Any] = Registry("proposal source", "wsss.proposals")
 REFINERS: Registry[Any] = Registry("refiner", "wsss.refine")
 AFFINITIES: Registry[Any] = Registry("affinity network", "wsss.refine")
-STUDIES: Registry[Any] = Registry("study", "wsss.tuning")
+SEARCHES: Registry[Any] = Registry("search", "wsss.tuning")

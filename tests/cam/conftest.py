@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.class_tokens import add_class_tokens
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone

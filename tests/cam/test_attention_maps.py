@@ -76,7 +76,7 @@ def test_rollout_maps(
 
 @pytest.mark.parametrize("reg_tokens", [0, 4])
 def test_rollout_without_a_class_token_follows_patches(reg_tokens: int) -> None:
-    from wsss.config.params import BackboneSettings
+    from wsss.config.sections import BackboneSettings
     from wsss.models.timm_backbone import TimmBackbone
 
     kwargs = {"class_token": False, "global_pool": "avg", "reg_tokens": reg_tokens}

@@ -8,7 +8,7 @@ import torch
 
 from wsss.cam.ccam import CcamMaps, CcamMapsSettings
 from wsss.cam.multiscale import multiscale_cams
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier
 from wsss.models.disentangler import DisentanglerSettings
 from wsss.models.timm_backbone import TimmBackbone

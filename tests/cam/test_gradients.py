@@ -8,7 +8,7 @@ from wsss.cam.cam import LinearHeadCam, LinearHeadCamSettings
 from wsss.cam.grad_cam import grad_cam_maps
 from wsss.cam.grad_cam_plus_plus import grad_cam_plus_plus_maps
 from wsss.cam.layer_cam import layer_cam_maps
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import CAM_METHODS

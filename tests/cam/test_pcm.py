@@ -7,7 +7,7 @@ import torch
 
 from wsss.cam.multiscale import multiscale_cams
 from wsss.cam.pcm import PcmCam, PcmCamSettings
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier
 from wsss.models.pcm import PcmSettings
 from wsss.models.timm_backbone import TimmBackbone

@@ -6,7 +6,7 @@ from torch import nn
 
 from wsss.cam.cam import LinearHeadCam, LinearHeadCamSettings
 from wsss.cam.multiscale import multiscale_cams
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier
 from wsss.models.sub_categories import SubCategoriesSettings
 from wsss.models.timm_backbone import TimmBackbone

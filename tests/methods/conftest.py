@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.methods._base import Start, Teacher
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone

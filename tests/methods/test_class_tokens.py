@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wsss.config.params import BackboneSettings, HeadSettings
+from wsss.config.sections import BackboneSettings, HeadSettings
 from wsss.methods._base import Start
 from wsss.methods._objective import Objective
 from wsss.methods.class_tokens import ClassTokens, ClassTokensSettings

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wsss.config.params import MachineSettings, OptimizerSettings, TrainSettings
+from wsss.config.sections import MachineSettings, OptimizerSettings, TrainSettings
 from wsss.methods._base import Method, Start
 from wsss.methods._objective import Objective
 from wsss.models.classifier import Classifier

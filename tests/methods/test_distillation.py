@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import wsss.methods.distillation as distillation
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.methods._base import Start, Teacher
 from wsss.methods._objective import Objective
 from wsss.methods._transfer import boundary_loss, logits_loss, map_loss, randomly_projected

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import wsss.methods._mixing as mixing
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.methods._mixing import Mix, draw_mix
 from wsss.methods._objective import Objective, entropy
 from wsss.methods.manifold_mixup import ManifoldMixupSettings, _forward

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wsss.cam.pretrained import PretrainedCam, PretrainedCamSettings
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.methods._objective import Objective
 from wsss.methods.pretrained import Pretrained, PretrainedSettings
 from wsss.models.classifier import Classifier, load_classifier, save_classifier

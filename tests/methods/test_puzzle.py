@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wsss.config.params import HeadSettings
+from wsss.config.sections import HeadSettings
 from wsss.methods._objective import Objective
 from wsss.methods.puzzle import Puzzle, PuzzleSettings, cut, merge
 from wsss.models.classifier import Classifier, ClassifierOutput

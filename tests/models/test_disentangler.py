@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier, load_classifier, save_classifier
 from wsss.models.disentangler import Disentangler, DisentanglerSettings
 from wsss.models.fusion import fuse_batchnorm

@@ -5,7 +5,7 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier
 from wsss.models.fusion import ActivatedConv2d, fuse_batchnorm
 from wsss.models.timm_backbone import TimmBackbone

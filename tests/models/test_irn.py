@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.affinity_net import level_features, load_affinity_net, save_network
 from wsss.models.irn import Irn, load_irn
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import wsss.models.pcm as module
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier, load_classifier, save_classifier
 from wsss.models.pcm import PcmSettings, normalised, with_background
 from wsss.models.timm_backbone import TimmBackbone

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier, load_classifier, save_classifier
 from wsss.models.projection import Projection, ProjectionSettings
 from wsss.models.timm_backbone import TimmBackbone

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier, load_classifier, save_classifier
 from wsss.models.sub_categories import SubCategories, SubCategoriesSettings
 from wsss.models.timm_backbone import TimmBackbone

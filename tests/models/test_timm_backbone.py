@@ -7,7 +7,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.timm_backbone import TimmBackbone
 
 

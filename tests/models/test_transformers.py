@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import Tensor
 
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier
 from wsss.models.fusion import fuse_batchnorm
 from wsss.models.timm_backbone import TimmBackbone

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import nn
 
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.models.vgg import dilate_vgg
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 from torch import nn
 
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.models.weights import load_matching, read_weights, with_positions_for
 

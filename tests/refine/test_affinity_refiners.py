@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wsss.artifacts import ScoreMap
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.affinity_net import AffinityNet, save_network
 from wsss.models.irn import Irn
 from wsss.refine import Context

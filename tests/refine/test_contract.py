@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from wsss.artifacts import Proposals, ScoreMap, read_proposals, write_proposals
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.affinity_net import save_network
 from wsss.proposals.superpixels import Superpixels, SuperpixelsSettings
 from wsss.refine import Chain, Context

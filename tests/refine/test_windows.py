@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from wsss.artifacts import Paths, Sample, ScoreMap
-from wsss.config.params import BackboneSettings, RefineSettings
+from wsss.config.sections import BackboneSettings, RefineSettings
 from wsss.models.affinity_net import save_network
 from wsss.refine import Chain, Context, _windows
 from wsss.refine._windows import Windowed

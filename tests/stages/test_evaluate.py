@@ -11,7 +11,7 @@ from PIL import Image
 
 from wsss.artifacts import Manifest, Paths, Sample, ScoreMap, write_label_png, write_score_map
 from wsss.config.params import parse_params
-from wsss.stages.evaluate import run
+from wsss.stages import run_stage
 from wsss.tracking import NullTracker
 
 SIZE = (24, 32)
@@ -77,7 +77,9 @@ def report_of(paths: Paths, name: str) -> Any:
 @pytest.mark.parametrize(("target", "chain"), [("cams", ""), ("refined", "none")])
 def test_score_maps(paths: Paths, target: str, chain: str) -> None:
     tracker = Recorder()
-    run(PARAMS, paths, tracker, target, chain)
+    run_stage(
+        "evaluate_cams" if target == "cams" else "evaluate_refined@none", PARAMS, paths, tracker
+    )
     name = "evaluate_cams" if target == "cams" else "evaluate_refined_none"
     report = report_of(paths, name)
     assert 0.35 <= report["threshold"] <= 0.6
@@ -101,7 +103,7 @@ def test_score_maps(paths: Paths, target: str, chain: str) -> None:
 def test_threshold_by_another_metric(paths: Paths, select_by: str) -> None:
     tree = PARAMS.model_dump(mode="json")
     tree["evaluate"]["select_by"] = select_by
-    run(parse_params(tree), paths, NullTracker(), "cams")
+    run_stage("evaluate_cams", parse_params(tree), paths)
     report = report_of(paths, "evaluate_cams")
     assert report["selection"][select_by] == report["oracle"]["selection"][select_by]
     assert report["protocol"]["threshold"] == f"best {select_by} on the selection split"
@@ -113,12 +115,12 @@ def test_an_unknown_metric_is_refused() -> None:
 
 
 def test_pseudo_masks_and_predictions(paths: Paths) -> None:
-    run(PARAMS, paths, NullTracker(), "pseudo_masks")
+    run_stage("evaluate_pseudo_masks", PARAMS, paths)
     pseudo = report_of(paths, "evaluate_pseudo_masks")
     assert pseudo["train"]["mean_iou"] == 1
     assert pseudo["train"]["coverage"] == pytest.approx(0.5)
     assert 0.4 < pseudo["train"]["strict"]["mean_iou"] < 0.7
-    run(PARAMS, paths, NullTracker(), "segmenter")
+    run_stage("evaluate_segmenter", PARAMS, paths)
     segmenter = report_of(paths, "evaluate_segmenter")
     assert segmenter["val"]["mean_iou"] == segmenter["val"]["iou_image_mean"] == 1
     assert set(segmenter) == {"val", "protocol"}  # no prediction was made for other splits
@@ -127,7 +129,7 @@ def test_pseudo_masks_and_predictions(paths: Paths) -> None:
 def test_the_report_is_the_same_bytes_each_time(paths: Paths) -> None:
     found = []
     for _ in range(2):
-        run(PARAMS, paths, NullTracker(), "cams")
+        run_stage("evaluate_cams", PARAMS, paths)
         files = sorted(one for one in paths.report("").parent.rglob("*") if one.is_file())
         found.append({one.name: one.read_bytes() for one in files})
     assert found[0] == found[1]
@@ -145,7 +147,7 @@ def test_without_ground_truth_the_stage_says_so_and_succeeds(
     Manifest(manifest.class_names, bare).write(paths.splits)
     caplog.set_level("INFO")
     for target in ("cams", "segmenter"):
-        run(PARAMS, paths, NullTracker(), target)
+        run_stage(f"evaluate_{target}", PARAMS, paths)
         report = report_of(paths, f"evaluate_{target}")
         assert set(report) == {"protocol"}
         assert report["protocol"]["ground_truth"].startswith("none")
@@ -164,7 +166,7 @@ def test_a_wrong_group_stops_before_any_file_is_read(paths: Paths) -> None:
     for cam in paths.cams.iterdir():
         cam.write_bytes(b"")
     with pytest.raises(ValueError, match=r"names 'kat'.*did you mean 'cat'"):
-        run(params, paths, NullTracker(), "cams")
+        run_stage("evaluate_cams", params, paths)
 
 
 def test_heavy_libraries_are_not_imported() -> None:

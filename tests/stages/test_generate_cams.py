@@ -9,12 +9,11 @@ import torch
 from PIL import Image
 
 from wsss.artifacts import Manifest, Paths, Sample, ScoreMap, read_score_map
-from wsss.config.params import BackboneSettings, parse_params
+from wsss.config.params import parse_params
+from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
-from wsss.stages import generate_cams
-from wsss.stages.generate_cams import run
-from wsss.tracking import NullTracker
+from wsss.stages import _cams, run_stage
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def paths(tmp_path: Path) -> Paths:
 def cams_of(paths: Paths, name: str = "a", **settings: Any) -> ScoreMap:
     changes = {"generate_cams": {"scales": [1.0]} | settings}
     params = parse_params({"machine": {"num_workers": 0, "accelerator": "cpu"}} | changes)
-    run(params, paths, NullTracker())
+    run_stage("generate_cams", params, paths)
     return read_score_map(paths.cams / f"{name}.npz")
 
 
@@ -84,9 +83,9 @@ def test_a_killed_run_goes_on_with_what_is_left(
 
     decoded: list[str] = []
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(generate_cams, "multiscale_cams", stop)  # after the large image
+        patch.setattr(_cams, "multiscale_cams", stop)  # after the large image
         cams_of(paths, window=64)
-    monkeypatch.setattr(generate_cams, "read_image", lambda path: decoded.append(path.name))
+    monkeypatch.setattr(_cams, "read_image", lambda path: decoded.append(path.name))
     cams_of(paths, window=64)
     assert decoded == []
 

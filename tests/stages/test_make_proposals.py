@@ -21,9 +21,7 @@ from wsss.artifacts import (
 )
 from wsss.config.params import parse_params
 from wsss.proposals.superpixels import Superpixels, SuperpixelsSettings
-from wsss.stages import make_proposals, refine_cams
-from wsss.stages.make_proposals import run
-from wsss.tracking import NullTracker
+from wsss.stages import make_proposals, run_stage
 
 COARSE = {"name": "superpixels", "felzenszwalb_scales": [300], "slic_segments": []}
 FINE = {"name": "superpixels", "felzenszwalb_scales": [], "slic_segments": [30]}
@@ -48,7 +46,7 @@ def paths(tmp_path: Path) -> Paths:
 def make(paths: Paths, **sources: Any) -> Any:
     """Run the stage; the report."""
     params = parse_params({"machine": {"accelerator": "cpu"}, "make_proposals": sources})
-    run(params, paths, NullTracker())
+    run_stage("make_proposals", params, paths)
     return read_json(paths.report("make_proposals"))
 
 
@@ -136,9 +134,9 @@ def test_the_refiner_finds_them(paths: Paths) -> None:
     values = {"make_proposals": {"fine": FINE}, "refine": {"chains": chains}}
     params = parse_params({"machine": {"accelerator": "cpu"}} | values)
     with pytest.raises(ValueError, match="run make_proposals"):
-        refine_cams.run(params, paths, NullTracker(), "crf")
-    run(params, paths, NullTracker())
-    refine_cams.run(params, paths, NullTracker(), "crf")
+        run_stage("refine_cams@crf", params, paths)
+    run_stage("make_proposals", params, paths)
+    run_stage("refine_cams@crf", params, paths)
     for name in NAMES:
         refined = read_score_map(paths.refined("crf") / f"{name}.npz").scores[0]
         found = read_proposals(paths.proposals / "fine" / f"{name}.npz")

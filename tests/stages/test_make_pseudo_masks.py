@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from wsss.artifacts import Manifest, Paths, Sample, ScoreMap, read_label_png, write_score_map
-from wsss.config.params import PseudoMaskSettings, parse_params
-from wsss.stages.make_pseudo_masks import pseudo_mask, run
-from wsss.tracking import NullTracker
+from wsss.config.params import parse_params
+from wsss.config.sections import PseudoMaskSettings
+from wsss.stages import run_stage
+from wsss.stages.make_pseudo_masks import pseudo_mask
 
 
 def score_map(scores: np.ndarray, class_ids: list[int]) -> ScoreMap:
@@ -160,13 +161,13 @@ def test_the_stage_reads_the_object_map_of_each_image(tmp_path: Path) -> None:
             "make_pseudo_masks": {"background": "object", "object_source": "ccam"},
         }
     )
-    run(params, paths, NullTracker())
+    run_stage("make_pseudo_masks", params, paths)
     for name, row in objects.items():
         assert read_label_png(paths.pseudo_masks / f"{name}.png").tolist() == [row]
     # other object maps are other masks
     write_score_map(paths.further_cams / "ccam/a.npz", score_map(np.ones((1, 1, 2)), [1]))
-    run(params, paths, NullTracker())
+    run_stage("make_pseudo_masks", params, paths)
     assert read_label_png(paths.pseudo_masks / "a.png").tolist() == [[1, 1]]
     (paths.further_cams / "ccam/a.npz").unlink()
     with pytest.raises(ValueError, match=r"ccam/a.npz is missing"):
-        run(params, paths, NullTracker())
+        run_stage("make_pseudo_masks", params, paths)

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from wsss.artifacts import Manifest, Paths, Sample, read_label_png
-from wsss.config.params import SegmenterSettings, parse_params
+from wsss.config.params import parse_params
+from wsss.config.sections import SegmenterSettings
 from wsss.models.classifier import Classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.segment.network import make_segmenter, save_segmenter
-from wsss.stages import predict_masks
-from wsss.tracking import NullTracker
+from wsss.stages import predict_masks, run_stage
 
 SIZES = {"a": (96, 160), "b": (40, 64)}
 
@@ -48,7 +48,7 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
 def masks_of(paths: Paths, **settings: Any) -> dict[str, np.ndarray]:
     changes = {"predict_masks": {"scales": [0.5, 1.0]} | settings}
     params = parse_params({"machine": {"num_workers": 0, "accelerator": "cpu"}} | changes)
-    predict_masks.run(params, paths, NullTracker())
+    run_stage("predict_masks", params, paths)
     return {name: read_label_png(paths.predictions / "val" / f"{name}.png") for name in SIZES}
 
 

@@ -13,9 +13,8 @@ from PIL import Image
 from wsss.artifacts import Manifest, Paths, read_image, read_json, write_label_png
 from wsss.config.params import parse_params
 from wsss.data import RawSample
-from wsss.stages import _preparation, prepare_data
+from wsss.stages import _preparation, run_stage
 from wsss.stages._preparation import Preparation
-from wsss.tracking import NullTracker
 
 
 class Project:
@@ -57,7 +56,7 @@ class Project:
             "make_pseudo_masks": {"chain": "none", "threshold": 0.3},
             **(params or {}),
         }
-        prepare_data.run(parse_params(tree), self.paths, NullTracker())
+        run_stage("prepare_data", parse_params(tree), self.paths)
         return read_json(self.paths.report("prepare_data"))
 
     def manifest(self) -> Manifest:
@@ -361,7 +360,7 @@ def test_a_name_in_two_splits(tmp_path):
     }
     (tmp_path / "project").mkdir()
     with pytest.raises(ValueError, match="'c' occurs twice"):
-        prepare_data.run(parse_params(tree), Paths(tmp_path / "project"), NullTracker())
+        run_stage("prepare_data", parse_params(tree), Paths(tmp_path / "project"))
 
 
 def test_synthetic_set(tmp_path):
@@ -371,7 +370,7 @@ def test_synthetic_set(tmp_path):
         },
         "make_pseudo_masks": {"chain": "none"},
     }
-    prepare_data.run(parse_params(tree), Paths(tmp_path), NullTracker())
+    run_stage("prepare_data", parse_params(tree), Paths(tmp_path))
     manifest = Manifest.read(tmp_path / "data/splits")
     assert {split: len(one) for split, one in manifest.splits.items()} == {
         "train": 18,
@@ -532,7 +531,7 @@ def test_pets_get_the_class_of_their_image(tmp_path):
         },
         "make_pseudo_masks": {"chain": "none"},
     }
-    prepare_data.run(parse_params(tree), paths, NullTracker())
+    run_stage("prepare_data", parse_params(tree), paths)
     report = read_json(paths.report("prepare_data"))
     assert [one["name"] for one in report["skipped"]] == ["Bengal_1"]
     assert "holds the value 0" in report["skipped"][0]["reason"]

@@ -13,18 +13,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from wsss.artifacts import Manifest, Paths, Sample, read_json, read_score_map
-from wsss.config.params import BackboneSettings, Params, parse_params
+from wsss.config.params import Params, parse_params
+from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.proposals.superpixels import Superpixels, SuperpixelsSettings
-from wsss.stages import (
-    generate_cams,
-    generate_further_cams,
-    make_proposals,
-    refine_cams,
-    train_affinities,
-    train_teachers,
-)
+from wsss.stages import _cams, make_proposals, run_stage
 from wsss.tracking import NullTracker
 
 BACKBONE = BackboneSettings(model_name="resnet10t")
@@ -57,17 +51,11 @@ VALUES: dict[str, Any] = {
 }
 PATHS = Paths(Path())  # as stages have it, so that a fingerprint is the same in every folder
 
-Run = Callable[[Params, Paths, Any], None]
-TRAINED: dict[str, tuple[Run, Path]] = {
-    "train_teachers": (train_teachers.run, PATHS.teachers),
-    "train_affinities": (train_affinities.run, PATHS.affinities),
+TRAINED = {"train_teachers": PATHS.teachers, "train_affinities": PATHS.affinities}
+WRITTEN: dict[str, tuple[Path, Any, str]] = {
+    "generate_further_cams": (PATHS.further_cams, _cams, "write_score_map"),
+    "make_proposals": (PATHS.proposals, make_proposals, "write_proposals"),
 }
-WRITTEN: dict[str, tuple[Run, Path, Any, str]] = {
-    "generate_further_cams": (
-        generate_further_cams.run, PATHS.further_cams, generate_cams, "write_score_map",
-    ),
-    "make_proposals": (make_proposals.run, PATHS.proposals, make_proposals, "write_proposals"),
-}  # fmt: skip
 """Stages, their folders, and what writes the result of an image."""
 
 
@@ -93,7 +81,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.nn.init.uniform_(model.head.weight)
     paths.classifier.mkdir(parents=True)
     save_classifier(model, BACKBONE, "multi_label", paths.classifier)
-    generate_cams.run(params(), paths, NullTracker())
+    run_stage("generate_cams", params(), paths)
     return root
 
 
@@ -130,32 +118,32 @@ def times(folder: Path) -> dict[str, int]:
     return {str(one): one.stat().st_mtime_ns for one in sorted(folder.rglob("*"))}
 
 
-def nothing_happens(run: Run, out: Path, reported: str) -> None:
+def nothing_happens(stage: str, out: Path) -> None:
     """In a run after a finished one, but that the report is written again."""
-    before, report = times(out), PATHS.report(reported).read_bytes()
-    run(params(), PATHS, NullTracker())
+    before, report = times(out), PATHS.report(stage).read_bytes()
+    run_stage(stage, params(), PATHS)
     assert times(out) == before
-    assert PATHS.report(reported).read_bytes() == report
+    assert PATHS.report(stage).read_bytes() == report
 
 
 @pytest.mark.parametrize("stage", TRAINED)
 def test_training_that_is_killed_goes_on_to_the_same_bytes(
     fresh: Callable[[str], None], stage: str
 ) -> None:
-    run, out = TRAINED[stage]
+    out = TRAINED[stage]
     fresh("whole")
-    run(params(), PATHS, NullTracker())
+    run_stage(stage, params(), PATHS)
     whole, report = contents(out), read_json(PATHS.report(stage))
     assert {name.split("/")[0] for name in whole} == set(report) == {"first", "second"}
     assert all("key" not in values for values in report.values())
-    nothing_happens(run, out, stage)
+    nothing_happens(stage, out)
 
     fresh("killed")  # in the second one, after the first of two epochs
     with pytest.raises(KeyboardInterrupt):
-        run(params(), PATHS, Counting(stop_after=3))
+        run_stage(stage, params(), PATHS, Counting(stop_after=3))
     assert (out / "first").exists() and not (out / "second").exists()
     done, tracker = times(out / "first"), Counting()
-    run(params(), PATHS, tracker)
+    run_stage(stage, params(), PATHS, tracker)
     assert tracker.epochs == 1 and times(out / "first") == done
     assert contents(out) == whole
     assert read_json(PATHS.report(stage)) == report
@@ -165,7 +153,7 @@ def test_training_that_is_killed_goes_on_to_the_same_bytes(
 def test_maps_and_masks_of_a_killed_run_are_not_made_again(
     fresh: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    run, out, module, writer = WRITTEN[stage]
+    out, module, writer = WRITTEN[stage]
     original, written = getattr(module, writer), []
     stop_at = 0
 
@@ -177,21 +165,21 @@ def test_maps_and_masks_of_a_killed_run_are_not_made_again(
 
     monkeypatch.setattr(module, writer, write)
     fresh("whole")
-    run(params(), PATHS, NullTracker())
+    run_stage(stage, params(), PATHS)
     assert sorted(written) == sorted(2 * ["a", "b", "c", "d"])
     whole, report = contents(out), read_json(PATHS.report(stage))
-    nothing_happens(run, out, stage)
+    nothing_happens(stage, out)
 
     fresh("killed")  # with two images of the second source done
     written.clear()
     stop_at = 7
     with pytest.raises(KeyboardInterrupt):
-        run(params(), PATHS, NullTracker())
+        run_stage(stage, params(), PATHS)
     assert (out / "first").exists() and not (out / "second").exists()
     done, first = set(written[4:]), times(out / "first")
     written.clear()
     stop_at = 0
-    run(params(), PATHS, NullTracker())
+    run_stage(stage, params(), PATHS)
     assert len(done) == 2 and sorted([*done, *written]) == ["a", "b", "c", "d"]
     assert contents(out) == whole and times(out / "first") == first
     assert read_json(PATHS.report(stage)) == report
@@ -199,9 +187,10 @@ def test_maps_and_masks_of_a_killed_run_are_not_made_again(
 
 def test_further_maps_are_fused(fresh: Callable[[str], None]) -> None:
     fresh("project")
-    generate_further_cams.run(params(), PATHS, NullTracker())
-    assert read_json(PATHS.report("generate_further_cams")) == {"num_sources": 2, "num_images": 4}
-    refine_cams.run(params(), PATHS, NullTracker(), "both")
+    run_stage("generate_further_cams", params(), PATHS)
+    report = read_json(PATHS.report("generate_further_cams"))
+    assert report == {"first": {"num_images": 4}, "second": {"num_images": 4}}
+    run_stage("refine_cams@both", params(), PATHS)
     for name in NAMES:
         own, first, second, fused = (
             read_score_map(folder / f"{name}.npz")
@@ -221,11 +210,11 @@ def test_further_maps_are_fused(fresh: Callable[[str], None]) -> None:
 
 def test_a_source_that_is_no_longer_named_is_deleted(fresh: Callable[[str], None]) -> None:
     fresh("project")
-    generate_further_cams.run(params(), PATHS, NullTracker())
+    run_stage("generate_further_cams", params(), PATHS)
     kept = times(PATHS.further_cams / "second")
     named = {"second": VALUES["further_cams"]["second"]}
     chains = {"chains": {"both": []}}
-    generate_further_cams.run(params(further_cams=named, refine=chains), PATHS, NullTracker())
+    run_stage("generate_further_cams", params(further_cams=named, refine=chains), PATHS)
     assert [one.name for one in PATHS.further_cams.iterdir()] == ["second"]
     assert times(PATHS.further_cams / "second") == kept
 
@@ -249,7 +238,7 @@ def test_other_weights_in_the_same_file_are_noticed(
         save_file(dict(weights), Path("w.safetensors"), metadata={"of": "x" * (1 + 99 * seed)})
         for _ in range(2):
             tracker = Counting()
-            train_teachers.run(found, PATHS, tracker)
+            run_stage("train_teachers", found, PATHS, tracker)
             epochs.append(tracker.epochs)
     assert epochs == [4, 0, 2, 0]
 
@@ -269,6 +258,6 @@ def test_another_checkpoint_of_a_source_of_masks_is_noticed(
     counts = []
     for text in ("one", "one", "another"):
         Path("sam.pth").write_text(text)
-        make_proposals.run(found, PATHS, NullTracker())
+        run_stage("make_proposals", found, PATHS)
         counts.append(len(built))
     assert counts == [1, 1, 2]

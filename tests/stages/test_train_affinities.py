@@ -21,8 +21,8 @@ from wsss.config.params import Params, parse_params
 from wsss.models.affinity_net import load_affinity_net
 from wsss.models.irn import load_irn
 from wsss.settings import ConfigError
-from wsss.stages import refine_cams, train_affinities
-from wsss.tracking import NullTracker
+from wsss.stages import run_stage
+from wsss.training import affinity
 
 PATCHES = {
     "model_name": "vit_tiny_patch16_224",
@@ -79,15 +79,15 @@ def paths(tmp_path: Path) -> Paths:
 def trained(paths: Paths, params: Params, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Run the stage; the names of those that it trained."""
     names: list[str] = []
-    fit = train_affinities.fit_affinity
+    fit = affinity.fit_affinity
 
-    def counted(settings: Any, task: Any) -> Any:
+    def counted(settings: Any, task: Any, cams: Path) -> Any:
         names.append(task.prefix.removesuffix("_"))
-        return fit(settings, task)
+        return fit(settings, task, cams)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_affinities, "fit_affinity", counted)
-        train_affinities.run(params, paths, NullTracker())
+        patch.setattr(affinity, "fit_affinity", counted)
+        run_stage("train_affinities", params, paths)
     return names
 
 
@@ -149,11 +149,11 @@ def test_the_same_bytes_again(
 def test_refiners_walk_with_them(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     params = params_of(NETWORKS)
     with pytest.raises(ValueError, match=r"first holds no trained network.*train_affinities"):
-        refine_cams.run(params, paths, NullTracker(), "walk")
+        run_stage("refine_cams@walk", params, paths)
     trained(paths, params, monkeypatch)
     assert load_affinity_net(paths.affinities / "first").reduce[0].out_channels == 4
     assert not load_irn(paths.affinities / "second").training
-    refine_cams.run(params, paths, NullTracker(), "walk")
+    run_stage("refine_cams@walk", params, paths)
     refined = read_score_map(paths.refined("walk") / "b.npz")
     assert refined.scores.shape == (2, 6, 8) and refined.scores.max() > 0.99
     assert read_score_map(paths.refined("walk") / "c.npz").scores.shape[0] == 0

@@ -1,17 +1,16 @@
 """A stage of a study runs once for all rows that share its settings, and again for new code."""
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from wsss.artifacts import Manifest, Paths, Sample
-from wsss.config.params import Params, parse_params
+from wsss.artifacts import Manifest, Sample
+from wsss.config.params import parse_params
+from wsss.pipeline import Job, Pipeline, Stage
+from wsss.stages import find_stages
 from wsss.study import run
-from wsss.tracking import Tracker
 
 VALUES = {
     "prepare_data": {"dataset": {"name": "synthetic", "num_train": 30}},
@@ -20,39 +19,39 @@ VALUES = {
 }
 
 
+CODE = {stage.name: "1" for stage in find_stages()}
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[str]]:
     """A project whose stages note that they ran, and write empty outs."""
     ran: list[str] = []
 
-    def stub(stage: run.Stage) -> Callable[[Params, Paths, Tracker], None]:
-        def stub_run(params: Params, paths: Paths, tracker: Tracker) -> None:
-            ran.append(stage.name)
-            for out in stage.takes:
-                assert (paths.root / out).exists(), f"{stage.name} misses {out}"
-            for out in stage.makes:
-                (paths.root / out).mkdir(parents=True)
-            if "data/splits" in stage.makes:
-                one = Sample("a", "a.png", (2, 2), (1,))
-                splits = {"train": (one,), "selection": (), "val": (one,)}
-                Manifest(("cat",), splits).write(paths.splits)
-            elif stage.images(params) == "scored":
-                assert not Manifest.read(paths.splits).splits["train"]
-            tracker.metrics({"seed": params.base.rng_seed, "curve/x": 1.0})
+    def work(job: Job) -> None:
+        stage = job.target.stage
+        ran.append(stage.name)
+        for path in job.target.inputs(job.params):
+            assert (job.paths.root / path).exists(), f"{stage.name} misses {path}"
+        for out in job.target.outs(job.params):
+            (job.paths.root / out).mkdir(parents=True)
+        if stage.name == "prepare_data":
+            sample = Sample("a", "a.png", (2, 2), (1,))
+            splits = {"train": (sample,), "selection": (), "val": (sample,)}
+            Manifest(("cat",), splits).write(job.paths.splits)
+        elif stage.images(job.params) == "scored":
+            assert not Manifest.read(job.paths.splits).splits["train"]
+        job.tracker.metrics({"seed": job.params.base.rng_seed, "curve/x": 1.0})
 
-        return stub_run
+    def use(**runs: Any) -> None:
+        stages = (replace(stage, run=runs.get(stage.name, work)) for stage in find_stages())
+        pipeline = Pipeline(stages)
+        monkeypatch.setattr(run, "find_stages", lambda: pipeline)
 
-    stages = tuple(
-        run.Stage(one.name, stub(one), one.reads, one.takes, one.makes, one.images)
-        for one in run.STAGES
-    )
-    monkeypatch.setattr(run, "STAGES", stages)
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src/code.py").write_text("1")
-    bodies = {one.name: {"deps": ["src/code.py"]} for one in stages}
-    bodies["train_classifier"] = {"deps": ["src/code.py", "src/training.py"]}
-    (tmp_path / "src/training.py").write_text("1")
-    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": bodies}))
+    use()
+    monkeypatch.setattr(run, "use", use, raising=False)
+    for name in CODE:
+        CODE[name] = "1"
+    monkeypatch.setattr(Stage, "code_fingerprint", lambda stage: CODE[stage.name])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     return tmp_path, ran
 
@@ -60,14 +59,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list
 def go(root: Path, seed: int = 0, *, ignore_code: bool = False, **values: Any) -> dict[str, float]:
     params = parse_params(VALUES | values | {"base": {"rng_seed": 7}})
     tags = {"study": "s", "size": "tiny", "row": "cam"}
-    code = run.code_hashes(root)
-    return run.run_row(root, params, tags, code, seed=seed, ignore_code=ignore_code)
+    return run.run_row(root, params, tags, seed=seed, ignore_code=ignore_code)
 
 
-NAMES = [one.name for one in run.STAGES]
-AFTER_TRAINING = [  # all that needs a classifier
-    name for name in NAMES[NAMES.index("train_classifier") :] if name != "make_proposals"
-]
+NAMES = [target.stage.name for target in run.row_targets(find_stages(), parse_params(VALUES))]
+AFTER_TRAINING = NAMES[NAMES.index("train_classifier") :]
+"""All that needs a classifier."""
 
 
 def test_a_second_run_does_nothing_and_says_the_same(project: tuple[Path, list[str]]) -> None:
@@ -108,7 +105,7 @@ def test_changed_code_runs_again_with_all_that_follows(project: tuple[Path, list
     root, ran = project
     go(root)
     ran.clear()
-    (root / "src/training.py").write_text("2")
+    CODE["train_classifier"] = "2"
     go(root, ignore_code=True)
     assert ran == []
     go(root)
@@ -119,18 +116,15 @@ def test_a_stage_that_stops_is_run_again(
     project: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, ran = project
-    stages = list(run.STAGES)
     at = NAMES.index("generate_cams")
 
-    def broken(params: Params, paths: Paths, tracker: Tracker) -> None:
+    def broken(job: Job) -> None:
         raise ValueError("no")
 
-    monkeypatch.setattr(
-        run, "STAGES", (*stages[:at], replace(stages[at], run=broken), *stages[at + 1 :])
-    )
+    run.use(generate_cams=broken)  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="no"):
         go(root)
-    monkeypatch.setattr(run, "STAGES", tuple(stages))
+    run.use()  # type: ignore[attr-defined]
     ran.clear()
     go(root)
     assert ran == NAMES[at:]

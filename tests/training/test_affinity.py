@@ -19,7 +19,7 @@ from wsss.artifacts import (
     read_score_map,
     write_score_map,
 )
-from wsss.config.params import AffinitySettings, MachineSettings
+from wsss.config.sections import AffinitySettings, MachineSettings
 from wsss.models.affinity_net import save_network
 from wsss.refine import Chain, Context
 from wsss.refine._affinity_labels import affinity_labels, pair_labels

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from wsss.artifacts import Manifest, Paths, Sample, read_image
-from wsss.config.params import TrainClassifierSettings, parse_params
+from wsss.config.params import parse_params
+from wsss.config.sections import TrainClassifierSettings
 from wsss.methods._base import Start
 from wsss.methods.cam import Cam
 from wsss.methods.subcategory import Subcategory
 from wsss.models.classifier import Classifier
-from wsss.stages import prepare_data
+from wsss.stages import run_stage
 from wsss.tracking import NullTracker
 from wsss.training import classification
 from wsss.training.classification import Task, fit_classifier
@@ -62,7 +63,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Task:
         }
     )
     paths = Paths(tmp_path_factory.mktemp("data"))
-    prepare_data.run(params, paths, NullTracker())
+    run_stage("prepare_data", params, paths)
     fabric = make_fabric(params.machine, "32-true")
     manifest = Manifest.read(paths.splits)
     return Task(manifest, paths.images, params.machine, 3, fabric, paths.root, NullTracker())

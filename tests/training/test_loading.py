@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from wsss.artifacts import Sample, write_label_png
-from wsss.config.params import AugmentSettings
+from wsss.config.sections import AugmentSettings
 from wsss.training.loading import (
     TrainDataset,
     Window,

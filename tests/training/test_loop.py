@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wsss.config.params import MachineSettings, OptimizerSettings, TrainSettings
+from wsss.config.sections import MachineSettings, OptimizerSettings, TrainSettings
 from wsss.seeding import Step
 from wsss.tracking import NullTracker
 from wsss.training.loop import Fitted, fit, make_fabric

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from torch import nn
 
-from wsss.config.params import OptimizerSettings
+from wsss.config.sections import OptimizerSettings
 from wsss.training.schedules import lr_factor, make_optimizer
 
 

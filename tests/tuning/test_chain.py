@@ -11,7 +11,7 @@ from wsss.stages.evaluate import run as run_evaluate
 from wsss.stages.refine_cams import run as run_refine
 from wsss.tracking import NullTracker
 from wsss.tuning._base import changed
-from wsss.tuning.chain import ChainStudy, ChainStudySettings
+from wsss.tuning.chain import ChainSearch, ChainSearchSettings
 
 RANGES: dict[str, Any] = {
     "0.sigma_xy": {"low": 5.0, "high": 50.0, "log": True},
@@ -20,9 +20,9 @@ RANGES: dict[str, Any] = {
 }
 
 
-def study(ranges: dict[str, Any] = RANGES, chain: str = "crf") -> ChainStudy:
+def study(ranges: dict[str, Any] = RANGES, chain: str = "crf") -> ChainSearch:
     values = {"ranges": ranges, "chain": chain}
-    return ChainStudy(ChainStudySettings.model_validate(values))
+    return ChainSearch(ChainSearchSettings.model_validate(values))
 
 
 def test_what_is_drawn_lies_in_the_ranges(params: Params) -> None:
@@ -77,7 +77,7 @@ def test_trials_compare_where_only_what_is_searched_differs(project: Paths, para
     ],
 )
 def test_what_can_not_be_searched_is_told(
-    project: Paths, params: Params, one: ChainStudy, message: str
+    project: Paths, params: Params, one: ChainSearch, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         one.check(params, project)

@@ -23,10 +23,10 @@ from wsss.stages.evaluate import run as run_evaluate
 from wsss.stages.refine_cams import run as run_refine
 from wsss.tracking import NullTracker
 from wsss.tuning._base import changed, holds
-from wsss.tuning.crf import CrfStudy, CrfStudySettings
-from wsss.tuning.storage import study_settings
+from wsss.tuning.crf import CrfSearch, CrfSearchSettings
+from wsss.tuning.storage import search_settings
 
-STUDY = CrfStudy(CrfStudySettings())
+STUDY = CrfSearch(CrfSearchSettings())
 CRF = "refine.chains.crf.0"
 
 
@@ -81,7 +81,7 @@ def test_only_selection_images_are_read(project: Paths, params: Params) -> None:
 
 
 def test_max_images_are_drawn_from_the_seed(project: Paths, params: Params) -> None:
-    few = CrfStudy(CrfStudySettings(max_images=3))
+    few = CrfSearch(CrfSearchSettings(max_images=3))
     _, drawn = few._samples(params, project)
     assert len(drawn) == len({one.name for one in drawn}) == 3
     assert drawn == few._samples(params, project)[1] == sorted(drawn, key=lambda one: one.name)
@@ -141,7 +141,7 @@ def test_suggestions_are_short_in_range_and_belong_together(params: Params) -> N
 
 
 def test_a_choice_of_one_is_kept_and_the_current_one_not_forced(params: Params) -> None:
-    study = CrfStudy(CrfStudySettings(unary=("labels",), background=("power",)))
+    study = CrfSearch(CrfSearchSettings(unary=("labels",), background=("power",)))
     assert {"unary", "background"}.isdisjoint(study.current(params))  # soft and constant
     study_of_one = optuna.create_study()
     study_of_one.enqueue_trial(study.current(params))
@@ -157,7 +157,7 @@ def test_the_key_follows_what_decides_a_score(project: Paths, params: Params) ->
     )
     assert STUDY.key(changed(params, {f"{CRF}.n_iters": 4}), project) != key
     assert STUDY.key(changed(params, {"evaluate.select_by": "mean_iou"}), project) != key
-    assert CrfStudy(CrfStudySettings(max_images=2)).key(params, project) != key
+    assert CrfSearch(CrfSearchSettings(max_images=2)).key(params, project) != key
     cams = sorted((project.cams / "selection").iterdir())
     shutil.copy(cams[0], cams[1])
     assert STUDY.key(params, project) != key
@@ -168,9 +168,9 @@ def test_the_key_follows_what_decides_a_score(project: Paths, params: Params) ->
 
 def test_what_is_missing_is_named(project: Paths, params: Params) -> None:
     with pytest.raises(ValueError, match=r"no chain 'crv'; did you mean 'crf'\?"):
-        CrfStudy(CrfStudySettings(chain="crv")).check(params, project)
+        CrfSearch(CrfSearchSettings(chain="crv")).check(params, project)
     with pytest.raises(ValueError, match=r"chains\.none has no dense_crf .* chain=NAME \(crf\)"):
-        CrfStudy(CrfStudySettings(chain="none")).check(params, project)
+        CrfSearch(CrfSearchSettings(chain="none")).check(params, project)
     (project.cams / "selection" / "große 2.npz").unlink()
     with pytest.raises(ValueError, match=r"1 of 6 .*große 2.*dvc repro generate_cams"):
         STUDY.check(params, project)
@@ -198,12 +198,12 @@ def test_what_is_missing_is_named(project: Paths, params: Params) -> None:
 )
 def test_ranges_are_checked(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        study_settings("crf", values)
+        search_settings("crf", values)
 
 
 def test_no_heavy_library_is_imported_to_know_the_studies() -> None:
     code = (
-        "import sys; from wsss.registry import STUDIES; print(STUDIES.names())\n"
+        "import sys; from wsss.registry import SEARCHES; print(SEARCHES.names())\n"
         "heavy = ('torch', 'mlflow', 'optuna', 'matplotlib', 'wsss.densecrf')\n"
         "print([one for one in heavy if one in sys.modules])"
     )

@@ -16,19 +16,19 @@ from optuna.trial import TrialState
 from wsss.artifacts import Paths
 from wsss.config.params import Params
 from wsss.tuning._base import changed
-from wsss.tuning.crf import CrfStudy, CrfStudySettings
+from wsss.tuning.crf import CrfSearch, CrfSearchSettings
 from wsss.tuning.search import prepare, search
 from wsss.tuning.storage import (
     complete_trials,
     fail_dead_trials,
     find_study,
     open_storage,
-    study_settings,
+    search_settings,
     worker_id,
 )
 from wsss.tuning.worker import run_trials
 
-SETTINGS = CrfStudySettings(max_images=3)
+SETTINGS = CrfSearchSettings(max_images=3)
 
 
 def run_here(params: Params, paths: Paths, trials: int, storage: str | None = None) -> Any:
@@ -53,12 +53,12 @@ def test_one_worker_is_deterministic_and_starts_with_what_is_there(
     number, value, settings = drawn(first)[0]
     assert number == 0
     assert changed(params, settings) == params
-    score = CrfStudy(SETTINGS).scorer(params, project)(params)
+    score = CrfSearch(SETTINGS).scorer(params, project)(params)
     assert (value, first.trials[0].user_attrs["threshold"]) == (score.value, score.threshold)
     best = complete_trials(first)[0]
     assert best.value == max(one.value for one in first.trials)
     trial = changed(params, best.user_attrs["settings"])
-    assert CrfStudy(SETTINGS).scorer(params, project)(trial).value == best.value
+    assert CrfSearch(SETTINGS).scorer(params, project)(trial).value == best.value
 
 
 @pytest.mark.usefixtures("untracked")
@@ -198,6 +198,6 @@ def test_storages_that_can_not_be_used(project: Paths, tmp_path: Path) -> None:
 
 def test_an_unknown_study(project: Paths, params: Params) -> None:
     with pytest.raises(ValueError, match=r"no study is named 'cfr'; did you mean 'crf'\?"):
-        study_settings("cfr")
+        search_settings("cfr")
     with pytest.raises(ValueError, match=r"'crf' has no trials .* `wsss tune run crf`"):
         find_study("crf", params, project, None)

@@ -1,6 +1,7 @@
 """Files between stages: manifests, score maps, index PNGs; checked on read, atomic on write."""
 
 from wsss.artifacts.files import atomic_path, read_json, write_json
+from wsss.artifacts.fingerprint import contents, fingerprint
 from wsss.artifacts.label_png import IGNORE_INDEX, palette, read_label_png, write_label_png
 from wsss.artifacts.manifest import SPLITS, Manifest, Sample, read_image
 from wsss.artifacts.paths import Paths
@@ -12,14 +13,6 @@ from wsss.artifacts.score_map import (
     read_score_map,
     write_score_map,
 )
-from wsss.artifacts.staging import (
-    Staging,
-    drop_others,
-    fingerprint,
-    has_key,
-    source_fingerprint,
-    write_key,
-)
 
 __all__ = [
     "IGNORE_INDEX",
@@ -29,12 +22,10 @@ __all__ = [
     "Proposals",
     "Sample",
     "ScoreMap",
-    "Staging",
     "as_stored",
     "atomic_path",
-    "drop_others",
+    "contents",
     "fingerprint",
-    "has_key",
     "palette",
     "read_further_map",
     "read_image",
@@ -42,9 +33,7 @@ __all__ = [
     "read_label_png",
     "read_proposals",
     "read_score_map",
-    "source_fingerprint",
     "write_json",
-    "write_key",
     "write_label_png",
     "write_proposals",
     "write_score_map",

@@ -17,6 +17,7 @@ _LAZY = {
         "compare",
         "Print metrics of DVC revisions, experiments or MLflow runs side by side.",
     ),
+    "dvc": ("dvc", "Write dvc.yaml from the declarations of the stages."),
     "study": ("app", "Tables of methods on the same data."),
     "tune": ("app", "Search for better settings with Optuna."),
 }

@@ -22,16 +22,6 @@ __all__ = ["best_columns", "compare", "select"]
 
 _REPORTS = "reports"
 _HEADLINE = re.compile(r"(^|^evaluate_\w+/)(val/mean_iou[^/]*|threshold)$")
-_PIPELINE = (
-    "prepare_data",
-    "train_classifier",
-    "evaluate_cams",
-    "evaluate_refined",
-    "make_pseudo_masks",
-    "evaluate_pseudo_masks",
-    "train_segmenter",
-    "evaluate_segmenter",
-)
 _HIGH = {"iou", "dice", "accuracy", "precision", "recall", "f1", "map", "coverage"}
 _LOW = {"loss", "fp", "fn", "error", "skipped"}
 _MAX_RUNS = 20
@@ -262,9 +252,13 @@ def _unknown(rev: str, root: Path) -> str:
 def _ordered(keys: Iterable[str]) -> list[str]:
     """In the pipeline's order, then by name."""
 
+    from wsss.stages import find_stages
+
+    names = [stage.name for stage in find_stages()]
+
     def place(key: str) -> tuple[int, str]:
-        found = (index for index, stage in enumerate(_PIPELINE) if key.startswith(stage))
-        return next(found, len(_PIPELINE)), key
+        found = (index for index, name in enumerate(names) if key.startswith(name))
+        return next(found, len(names)), key
 
     return sorted(keys, key=place)
 

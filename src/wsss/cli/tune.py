@@ -11,7 +11,7 @@ PARAMS = Path("params.yaml")
 
 app = typer.Typer(no_args_is_help=True, help="Search for better settings with Optuna.")
 
-Name = Annotated[str, typer.Argument(metavar="STUDY", help="What to tune, such as crf.")]
+Name = Annotated[str, typer.Argument(metavar="SEARCH", help="What to tune, such as crf.")]
 Storage = Annotated[
     str | None,
     typer.Option(
@@ -39,11 +39,11 @@ def run(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="A setting of the study, such as max_images=100 or sigma_xy=[20,80]. Repeatable.",
+            help="A setting of the search, such as max_images=100 or sigma_xy=[20,80]. Repeatable.",
         ),
     ] = None,
 ) -> None:
-    """Add trials to a study, the values of params.yaml first; each is a run in MLflow.
+    """Add trials to a search, the values of params.yaml first; each is a run in MLflow.
 
     A setting is scored by evaluate.select_by on the selection split. Run it again to go on.
     """
@@ -52,10 +52,10 @@ def run(
     from wsss.config.recipes import parse_setting
     from wsss.densecrf import get_num_threads
     from wsss.tuning.search import search
-    from wsss.tuning.storage import find_study, study_settings
+    from wsss.tuning.storage import find_study, search_settings
 
     params, paths = load_params(PARAMS), Paths(Path())
-    settings = study_settings(name, dict(parse_setting(argument) for argument in set_ or ()))
+    settings = search_settings(name, dict(parse_setting(argument) for argument in set_ or ()))
     outcome = search(
         settings,
         params,
@@ -129,7 +129,7 @@ def apply(
         typer.echo(f"wrote {PARAMS}; `dvc repro` runs what changed")
 
 
-def _print_trials(study: Any, found: Any, params: Any, top: int) -> None:
+def _print_trials(search: Any, found: Any, params: Any, top: int) -> None:
     """A table of the best trials and of params.yaml's own, and what the settings weigh."""
     from rich.console import Console
     from rich.table import Table
@@ -158,7 +158,7 @@ def _print_trials(study: Any, found: Any, params: Any, top: int) -> None:
         console.width = 200
     console.print(table)
     mark = "* what params.yaml has" if now else "params.yaml has values that were not tried"
-    console.print(f"{len(trials)} trials of {study.stage}; {mark}", highlight=False)
+    console.print(f"{len(trials)} trials of the chain {search.chain}; {mark}", highlight=False)
     weights = _importances(found) if len(trials) >= 10 else {}
     if weights:
         parts = ", ".join(f"{key} {weight:.0%}" for key, weight in weights.items())

@@ -1,331 +1,55 @@
-"""The tree of params.yaml: `base`, `machine` and one section per stage."""
+"""The tree of params.yaml, and what its sections must have in common."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import Any, Self
 
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
-from wsss.artifacts.background import BackgroundSettings
 from wsss.checks import did_you_mean
+from wsss.config.sections import (
+    AffinitySettings,
+    BaseSettings,
+    EvaluateSettings,
+    FurtherCamsSettings,
+    GenerateCamsSettings,
+    MachineSettings,
+    PredictMasksSettings,
+    PrepareDataSettings,
+    ProposalChoice,
+    PseudoMaskSettings,
+    RefineSettings,
+    TrainClassifierSettings,
+    TrainSegmenterSettings,
+)
 from wsss.config.yaml_text import load_yaml, read_text
-from wsss.registry import AFFINITIES, CAM_METHODS, DATASETS, METHODS, PROPOSALS, REFINERS
-from wsss.settings import ConfigError, Named, Settings, explain
+from wsss.settings import ConfigError, Settings, explain
 
-__all__ = [
-    "AffinitySettings",
-    "BackboneSettings",
-    "BaseSettings",
-    "EvaluateSettings",
-    "GenerateCamsSettings",
-    "HeadSettings",
-    "MachineSettings",
-    "OptimizerSettings",
-    "Params",
-    "PredictMasksSettings",
-    "PrepareDataSettings",
-    "PseudoMaskSettings",
-    "RefineSettings",
-    "SegmenterSettings",
-    "TrainClassifierSettings",
-    "TrainSegmenterSettings",
-    "load_params",
-    "parse_params",
-]
-
-if TYPE_CHECKING:
-    DatasetChoice: TypeAlias = Named
-    MethodChoice: TypeAlias = Named
-    CamMethodChoice: TypeAlias = Named
-    ProposalChoice: TypeAlias = Named
-    AffinityChoice: TypeAlias = Named
-    RefinerChoice: TypeAlias = Named
-else:
-    DatasetChoice = DATASETS.choice()
-    MethodChoice = METHODS.choice()
-    CamMethodChoice = CAM_METHODS.choice()
-    ProposalChoice = PROPOSALS.choice()
-    AffinityChoice = AFFINITIES.choice()
-    RefinerChoice = REFINERS.choice()
+__all__ = ["COMPLETED", "Completion", "Params", "load_params", "parse_params"]
 
 
-class BaseSettings(Settings):
-    rng_seed: NonNegativeInt = 2024
-    """The one source of randomness."""
-    recipe: str = "synthetic_cam"
-    """The recipe these values came from; a tag of every run, without effect on results."""
+@dataclass(frozen=True)
+class Completion:
+    """Where the entries of a section get what they do not name, at any depth.
+
+    Attributes:
+        source: the section that has the values.
+        own: keys of an entry that have defaults of their own.
+    """
+
+    source: str
+    own: tuple[str, ...]
 
 
-class MachineSettings(Settings):
-    """Where and how fast things run. No stage's result depends on it, so DVC does not track it."""
-
-    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    devices: PositiveInt = 1
-    num_workers: NonNegativeInt | Literal["auto"] = "auto"
-    """Processes that load images; auto is one per core, at most 8."""
-    experiment: str = "wsss"
-    """The MLflow experiment."""
-
-
-class PrepareDataSettings(Settings):
-    dataset: DatasetChoice = Field(default_factory=lambda: DATASETS.default("synthetic"))
-    selection_share: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the training images held out for choosing thresholds and checkpoints, where
-    the data set names no selection split of its own."""
-    selection_max: PositiveInt = 1000
-    """At most this many images are held out."""
-    on_bad_image: Literal["skip", "error"] = "skip"
-    """An unreadable image, or one whose tags or mask do not fit: leave out and list it, or stop."""
-    max_skipped_share: float = Field(default=0.05, ge=0, le=1)
-    """More skipped images than this share is an error all the same."""
-    background_images: str | None = None
-    """A folder, searched with all below it, of images that show none of the classes, $VARS
-    expanded: one more class for the classifier to tell apart while it is trained."""
-    background_max: PositiveInt | None = None
-    """Only so many of them, chosen by rng_seed; none takes all."""
-
-
-class BackboneSettings(Settings):
-    model_name: str = "resnet18"
-    """Any timm model with a feature map, or resnet38d of the PSA family."""
-    output_stride: PositiveInt = 16
-    """Image pixels per cell of the last feature map: 8, 16 or 32 of most convolutional networks, 8
-    of resnet38d, the side of a patch of a vision transformer (14 in DINOv2)."""
-    weights: str = "none"
-    """'none' (random), 'hub' (timm's), or a file (.safetensors, .pth), $VARS expanded."""
-    timm_kwargs: dict[str, Any] = Field(default={})
-    """Further arguments of timm.create_model, such as pad_type: same. Transformers that can take
-    images of any size do so, unless dynamic_img_size: false."""
-    mean: tuple[float, float, float] | None = None
-    """Per channel, of an image in [0, 1]; none is what the timm model was trained with."""
-    std: tuple[float, float, float] | None = None
-    """Per channel, as `mean`."""
-    frozen_stages: NonNegativeInt = 0
-    """The stem and first stages that keep their weights: 0 none, 1 the stem, 2 also the next."""
-    freeze_batchnorm: bool = False
-    """Batch norm keeps its running statistics and affine values."""
-
-
-class HeadSettings(Settings):
-    """From features to a map and a logit per class."""
-
-    kernel_size: Literal[1, 3] = 1
-    """Of the convolution that gives the maps."""
-    dropout: float = Field(default=0, ge=0, lt=1)
-    """Share of feature channels that are set to 0 in training; 0.5 in PSA and SEAM."""
-    pooling: Literal["mean", "max", "ranked"] = "mean"
-    """Of a map to its logit: its mean, its maximum, or a mean weighted by rank."""
-    ranked_decay: float = Field(default=0.996, ge=0, le=1)
-    """Of ranked: the i-th highest cell counts this to the power of i."""
-
-
-class OptimizerSettings(Settings):
-    algorithm: Literal["sgd", "adamw"] = "sgd"
-    lr: PositiveFloat = 0.01
-    """Of pretrained weights."""
-    head_lr_factor: PositiveFloat = 10
-    """New layers learn at lr times this."""
-    bias_lr_factor: PositiveFloat = 1
-    """Biases learn at this times their group's rate; 2 in the PSA family."""
-    weight_decay: NonNegativeFloat = 1e-4
-    """Not applied to biases and normalisation layers."""
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Of sgd, and adamw's first beta. The PolyOptimizer of PSA, IRN, SC-CAM and SEAM took the
-    weight decay as momentum: 0.0005 or 0.0001, with about ten times the rate, is what they ran."""
-    schedule: Literal["poly", "cosine", "constant"] = "poly"
-    poly_power: PositiveFloat = 0.9
-    warmup_share: float = Field(default=0, ge=0, lt=1)
-    """Share of all steps in which the rate rises linearly from zero."""
-    gradient_clip: NonNegativeFloat = 0
-    """Largest norm of the gradient; 0 is no limit."""
-
-
-class AugmentSettings(Settings):
-    crop_size: PositiveInt = 256
-    """Height and width of a training crop, in pixels."""
-    long_side: tuple[PositiveInt, PositiveInt] = (256, 512)
-    """An image's longer side is resized to a length drawn from this range, in pixels."""
-    flip: bool = True
-    jitter: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (
-        0,
-        0,
-        0,
-        0,
-    )
-    """Brightness, contrast, saturation, hue, as in torchvision's ColorJitter."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.long_side[0] > self.long_side[1]:
-            raise ValueError("long_side is (smallest, largest); swap the two")
-        return self
-
-
-class TrainSettings(Settings):
-    """What training a classifier and training a segmenter share."""
-
-    optimizer: OptimizerSettings = OptimizerSettings()
-    augment: AugmentSettings = AugmentSettings()
-    batch_size: PositiveInt = 16
-    """Per device."""
-    epochs: PositiveInt = 5
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    channels_last: bool = True
-
-
-class TrainClassifierSettings(TrainSettings):
-    backbone: BackboneSettings = BackboneSettings()
-    head: HeadSettings = HeadSettings()
-    method: MethodChoice = Field(default_factory=lambda: METHODS.default("cam"))
-    loss: Literal["multi_label", "single_label"] = "multi_label"
-    """Sigmoid and binary cross-entropy per class, or softmax over exclusive classes."""
-    start_from: str = ""
-    """A classifier of train_teachers whose backbone and head are the start; empty is
-    backbone.weights."""
-    eval_long_side: PositiveInt = 320
-    """Longer side of selection images when scored, in pixels."""
-
-
-class GenerateCamsSettings(Settings):
-    method: CamMethodChoice = Field(default_factory=lambda: CAM_METHODS.default("cam"))
-    scales: tuple[PositiveFloat, ...] = Field(default=(0.5, 1.0, 1.5, 2.0), min_length=1)
-    flip: bool = True
-    align_corners: bool = False
-    """How maps are resized: False as IRN and SC-CAM, True as SEAM."""
-    batch_size: PositiveInt = 16
-    """Images of one size that run together."""
-    grid_stride: PositiveInt = 4
-    """Image pixels per stored cell of a map."""
-    window: NonNegativeInt = 0
-    """Side of the windows that an image is run in at each scale, in pixels; 0 runs it whole. For
-    images too large for memory, or with objects much smaller than those of training."""
-    window_overlap: float = Field(default=0.5, ge=0, lt=1)
-    """Share of a window that the next one covers again."""
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-
-
-class FurtherCamsSettings(GenerateCamsSettings):
-    """A source of maps for the refiner `fusion`, or an object map that tells the background."""
-
-    classifier: str = ""
-    """A classifier of train_teachers; empty is that of train_classifier."""
-
-
-class AffinitySettings(TrainSettings):
-    """A network that says which cells belong together, for the refiner of its method."""
-
-    backbone: BackboneSettings = BackboneSettings()
-    """Learns with psa, and stays as it is with irn."""
-    method: AffinityChoice = Field(default_factory=lambda: AFFINITIES.default("psa"))
-    """The head, and the labels it learns from: psa for affinity_net, irn for irn."""
-
-
-class RefineSettings(Settings):
-    chains: dict[str, tuple[RefinerChoice, ...]] = Field(
-        default_factory=lambda: {
-            "none": (),
-            "crf": (REFINERS.default("dense_crf"),),
-        },
-        min_length=1,
-    )
-    """Each chain's refiners, in order; an empty chain passes the CAMs through."""
-    window: NonNegativeInt = 0
-    """Side of the windows that a larger image is refined in, in pixels; 0 refines it whole. For
-    images too large for memory: a refiner does not see beyond a window, so make it several times
-    sigma_xy and other reaches. Refiners that read proposals or further CAMs always run whole."""
-    window_overlap: float = Field(default=0.5, ge=0, lt=1)
-    """Share of a window that the next one covers again; 0 leaves seams."""
-
-    @field_validator("chains")
-    @classmethod
-    def _names(cls, chains: dict[str, Any]) -> dict[str, Any]:
-        for name in chains:
-            if not name.isidentifier():
-                raise ValueError(f"chain '{name}' names files; use letters, digits and underscores")
-        return chains
-
-
-class PseudoMaskSettings(BackgroundSettings):
-    chain: str = "crf"
-    """The refine chain that masks are made from."""
-    threshold: float | Literal["selected"] = "selected"
-    """Of the constant background, in [0, 1]; 'selected' is the best on the selection split."""
-    ignore_margin: float = Field(default=0.05, ge=0, lt=1)
-    """A pixel whose winner leads the runner-up by less, background included, is ignored (255).
-    Scores are compared after their odds are divided by the threshold's, which becomes 0.5."""
-    ignore_below: float = Field(default=0, ge=0, lt=1)
-    """A pixel whose winner has a smaller share of the sum of scores, the background's 1 - max
-    among them, is ignored; 0.95 in CLIP-ES. Of a dense CRF these shares are its probabilities."""
-    min_area_share: float = Field(default=0, ge=0, lt=1)
-    """A class that covers less of its image than this share is ignored there."""
-
-    @field_validator("threshold")
-    @classmethod
-    def _range(cls, value: float | str) -> float | str:
-        if not isinstance(value, str) and not 0 <= value <= 1:
-            raise ValueError("a threshold lies in [0, 1], or is 'selected'")
-        return value
-
-
-class SegmenterSettings(Settings):
-    arch: str = "deeplabv3plus"
-    """Any architecture of segmentation-models-pytorch."""
-    encoder: str = "classifier"
-    """'classifier' for the classifier's backbone, or a name of segmentation-models-pytorch."""
-    encoder_weights: str = "classifier"
-    """'classifier' (what train_classifier learned), 'backbone' (the file or hub weights the
-    classifier started from), 'none', a pretrained name such as 'imagenet', or a file."""
-    arch_kwargs: dict[str, Any] = Field(default={})
-    """Further arguments of segmentation_models_pytorch.create_model."""
-    freeze_batchnorm: bool = False
-    """Batch norm of the encoder keeps its running statistics and affine values."""
-
-
-class TrainSegmenterSettings(TrainSettings):
-    model: SegmenterSettings = SegmenterSettings()
-    eval_long_side: PositiveInt = 320
-    """Longer side of selection images when scored, in pixels."""
-
-
-class PredictMasksSettings(Settings):
-    splits: tuple[Literal["train", "selection", "val"], ...] = Field(default=("val",), min_length=1)
-    scales: tuple[PositiveFloat, ...] = Field(default=(0.75, 1.0, 1.25), min_length=1)
-    flip: bool = True
-    batch_size: PositiveInt = 16
-    """Images of one size, or windows of one image, that run together."""
-    window: NonNegativeInt = 0
-    """Side of the windows that larger images are cut into, in pixels of the image, best a multiple
-    of 32; each is predicted at all scales. 0 runs images whole. For images too large for memory."""
-    window_overlap: float = Field(default=0.5, ge=0, lt=1)
-    """Share of a window that the next one covers again."""
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-
-
-class EvaluateSettings(Settings):
-    class_groups: dict[str, tuple[str, ...]] = Field(default={})
-    """Named lists of classes; each adds mean_iou_<name> over them and the background."""
-    select_by: str = "mean_iou"
-    """What chooses a threshold on the selection split: mean_iou, mean_iou_<group>, foreground_iou
-    (all classes taken as one) or iou_image_mean (of the foreground, averaged over images)."""
-    threshold_step: float = Field(default=0.01, gt=0, le=0.5)
-
-    @model_validator(mode="after")
-    def _known_metric(self) -> Self:
-        groups = (f"mean_iou_{group}" for group in self.class_groups)
-        known = ["mean_iou", "foreground_iou", "iou_image_mean", *groups]
-        if self.select_by not in known:
-            raise ValueError(f"select_by '{self.select_by}': {did_you_mean(self.select_by, known)}")
-        return self
-
+COMPLETED = {
+    "train_teachers": Completion("train_classifier", ("method", "start_from")),
+    "further_cams": Completion("generate_cams", ("method",)),
+    "train_affinities": Completion(
+        "train_classifier", ("head", "method", "loss", "start_from", "eval_long_side")
+    ),
+}
+"""By section with named entries, what completes these."""
 
 # sections whose entries have a folder each, and what an entry is
 _FOLDERS = {
@@ -372,22 +96,11 @@ class Params(Settings):
         """Give each teacher and each source of maps the keys of its model that it does not name."""
         if not isinstance(values, dict):
             return values
-        for section, model, own in (
-            ("train_teachers", "train_classifier", ("method", "start_from")),
-            ("further_cams", "generate_cams", ("method",)),
-            (
-                "train_affinities",
-                "train_classifier",
-                ("head", "method", "loss", "start_from", "eval_long_side"),
-            ),
-        ):
-            named, shared = values.get(section), values.get(model)
+        for section, rule in COMPLETED.items():
+            named, shared = values.get(section), values.get(rule.source)
             if isinstance(named, dict) and isinstance(shared, dict):
-                shared = {key: one for key, one in shared.items() if key not in own}
-                completed = {
-                    name: shared | one if isinstance(one, dict) else one
-                    for name, one in named.items()
-                }
+                shared = {key: held for key, held in shared.items() if key not in rule.own}
+                completed = {name: _merged(shared, own) for name, own in named.items()}
                 values = values | {section: completed}
         return values
 
@@ -443,6 +156,19 @@ class Params(Settings):
                 + did_you_mean(chain, self.refine.chains)
             )
         return self
+
+
+def _merged(shared: Any, own: Any) -> Any:
+    """`own` over `shared`, key by key at every depth.
+
+    A mapping with another `name` is a choice of another implementation, and is taken as it is.
+    """
+    if not isinstance(shared, dict) or not isinstance(own, dict):
+        return own
+    if own.get("name", shared.get("name")) != shared.get("name"):
+        return own
+    both = {key: _merged(shared[key], own[key]) for key in shared.keys() & own.keys()}
+    return shared | own | both
 
 
 def _check_named(key: str, name: str, section: str, known: Collection[str]) -> None:

@@ -9,7 +9,6 @@ from wsss.evaluate.protocol import (
     curve_columns,
     label_report,
     score_map_report,
-    write_curve,
 )
 from wsss.evaluate.splits import LabelScores, evaluate_labels, evaluate_score_maps
 
@@ -30,5 +29,4 @@ __all__ = [
     "score_map_report",
     "summary",
     "threshold_grid",
-    "write_curve",
 ]

@@ -1,13 +1,10 @@
 """What is reported of a target: which threshold, which splits, and how to read the numbers."""
 
-import csv
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wsss.artifacts import atomic_path
 from wsss.evaluate.confusion import merge_foreground
 from wsss.evaluate.curves import ThresholdCurve
 from wsss.evaluate.metrics import (
@@ -22,7 +19,7 @@ from wsss.evaluate.metrics import (
 )
 from wsss.evaluate.splits import LabelScores
 
-__all__ = ["best_threshold", "curve_columns", "label_report", "score_map_report", "write_curve"]
+__all__ = ["best_threshold", "curve_columns", "label_report", "score_map_report"]
 
 Groups = Mapping[str, Sequence[str]]
 
@@ -176,12 +173,3 @@ def curve_columns(
         columns[f"{split}_fn"] = mean_over(fn_share(counts)[:, 1:])
         columns[f"{split}_precision"], columns[f"{split}_recall"] = curve.precision_recall()
     return columns
-
-
-def write_curve(path: Path, thresholds: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
-    """Write a CSV of one row per threshold, atomically; what can not be computed stays empty."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["threshold", *columns])
-        for row in zip(thresholds, *columns.values(), strict=True):
-            writer.writerow("" if np.isnan(value) else round(float(value), 6) for value in row)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsss.artifacts import read_json, write_json
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.models.weights import load_matching, read_weights
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wsss.artifacts import read_json, write_json
-from wsss.config.params import BackboneSettings, HeadSettings
+from wsss.config.sections import BackboneSettings, HeadSettings
 from wsss.models.pooling import pool
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.models.weights import load_matching, read_weights

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.affinity_net import level_features, levels, read_spec
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.models.weights import load_matching, read_weights

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from wsss.config.params import HeadSettings
+from wsss.config.sections import HeadSettings
 
 __all__ = ["peaks", "pool", "ranked_mean"]
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 import wsss.models.resnet38d  # noqa: F401  its import adds it to timm's models
 from wsss.checks import did_you_mean
-from wsss.config.params import BackboneSettings
+from wsss.config.sections import BackboneSettings
 from wsss.models.vgg import dilate_vgg, vgg_stages
 from wsss.models.weights import load_matching, read_weights, with_positions_for
 from wsss.settings import expand_path

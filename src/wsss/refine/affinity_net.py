@@ -24,7 +24,7 @@ from wsss.settings import Named
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wsss.config.params import BackboneSettings
+    from wsss.config.sections import BackboneSettings
     from wsss.models.affinity_net import AffinityNet
 
 __all__ = [

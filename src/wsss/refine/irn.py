@@ -18,7 +18,7 @@ from wsss.settings import Named
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wsss.config.params import BackboneSettings
+    from wsss.config.sections import BackboneSettings
     from wsss.models.irn import Irn
 
 __all__ = ["IrnLearnerSettings", "IrnSettings", "IrnWalk", "make_irn"]

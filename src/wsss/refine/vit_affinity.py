@@ -117,7 +117,7 @@ class VitAffinity:
     def __init__(self, settings: VitAffinitySettings, context: Context) -> None:
         import torch
 
-        from wsss.config.params import BackboneSettings  # which reads this module's settings
+        from wsss.config.sections import BackboneSettings  # which reads this module's settings
         from wsss.models.timm_backbone import TimmBackbone
 
         self.settings = settings

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from wsss.artifacts import (
     IGNORE_INDEX,
-    Manifest,
     Sample,
     ScoreMap,
     atomic_path,
@@ -29,7 +28,6 @@ __all__ = [
     "draw_panel",
     "overlay_mask",
     "overlay_scores",
-    "write_panel",
 ]
 
 # all in pixels
@@ -42,18 +40,6 @@ LINE = 24  # of the legend
 SWATCH = 14
 INK, FAINT = (32, 32, 32), (120, 120, 120)
 _COLOURS = palette()
-
-# columns there are once a stage has run, of: CAM, refined, pseudo mask, prediction
-_MADE = {
-    "generate_cams": 1,
-    "evaluate_cams": 1,
-    "refine_cams": 2,
-    "evaluate_refined": 2,
-    "make_pseudo_masks": 3,
-    "evaluate_pseudo_masks": 3,
-    "predict_masks": 4,
-    "evaluate_segmenter": 4,
-}
 
 
 @dataclass(frozen=True)
@@ -82,68 +68,6 @@ class Column:
             name = sample.mask
         path = self.folder / name
         return path if path.is_file() else None
-
-
-class Folders(Protocol):
-    """Where a pipeline keeps its files, as `wsss.stages.Paths`."""
-
-    @property
-    def images(self) -> Path: ...
-    @property
-    def masks(self) -> Path: ...
-    @property
-    def cams(self) -> Path: ...
-    @property
-    def pseudo_masks(self) -> Path: ...
-    @property
-    def predictions(self) -> Path: ...
-    def refined(self, chain: str) -> Path: ...
-    def report(self, name: str, suffix: str = ".json") -> Path: ...
-
-
-def write_panel(
-    paths: Folders,
-    manifest: Manifest,
-    stage: str,
-    *,
-    chain: str | None = None,
-    threshold: float | None = None,
-    num_images: int = 6,
-) -> Path:
-    """Write reports/<stage>/panel.png: the columns up to what the stage made, as far as they exist.
-
-    The images are chosen from the val split, or the first that has any. An evaluation's
-    panel has the ground truth as last column; no other stage opens it.
-
-    Args:
-        paths: where the files are.
-        manifest: the samples.
-        stage: generate_cams, refine_cams_<chain>, make_pseudo_masks, predict_masks, or
-            evaluate_ and cams, refined_<chain>, pseudo_masks, segmenter.
-        chain: the refine chain to show; none leaves that column out.
-        threshold: of the score maps shown last; adds a column of the classes above it.
-        num_images: how many rows.
-
-    Returns:
-        The file.
-    """
-    split = next((one for one in ("val", "selection", "train") if manifest.splits[one]), "val")
-    columns = [
-        Column("CAM", "scores", paths.cams),
-        Column(f"refined: {chain}", "scores", paths.refined(chain or "none")),
-        Column("pseudo mask", "mask", paths.pseudo_masks),
-        Column("prediction", "mask", paths.predictions / split),
-    ]
-    made = _MADE.get(stage) or _MADE[stage.removesuffix(f"_{chain}")]
-    shown = [one for at, one in enumerate(columns[:made]) if at != 1 or chain is not None]
-    if threshold is not None:
-        shown.append(Column(f"above {threshold:.2f}", "scores", shown[-1].folder, threshold))
-    if stage.startswith("evaluate_"):
-        shown.append(Column("ground truth", "ground_truth", paths.masks))
-    out = paths.report(f"{stage}/panel", ".png")
-    samples = choose_samples(manifest.splits[split], num_images)
-    draw_panel(out, paths.images, samples, shown, manifest.class_names)
-    return out
 
 
 def choose_samples(samples: Sequence[Sample], number: int) -> list[Sample]:

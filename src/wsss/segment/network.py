@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wsss.artifacts import read_json, write_json
 from wsss.checks import did_you_mean
-from wsss.config.params import BackboneSettings, SegmenterSettings
+from wsss.config.sections import BackboneSettings, SegmenterSettings
 from wsss.models.weights import load_matching, read_weights
 from wsss.settings import expand_path
 

@@ -1,22 +1,17 @@
 """Score CAMs, refined score maps, pseudo masks or predictions against ground truth.
 
-    python -m wsss.stages.evaluate cams | refined CHAIN | pseudo_masks | segmenter
-
 The threshold of score maps is chosen on the selection split and reported on all; the best
 of each split itself is reported too, under "oracle".
 """
 
-import argparse
 import logging
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wsss.artifacts import SPLITS, Manifest, Paths, write_json
-from wsss.config.params import Params
+from wsss.artifacts import SPLITS, Manifest
 from wsss.evaluate import (
     curve_columns,
     evaluate_labels,
@@ -25,68 +20,100 @@ from wsss.evaluate import (
     label_report,
     score_map_report,
     threshold_grid,
-    write_curve,
 )
-from wsss.report import write_panel
-from wsss.stages._base import execute
+from wsss.pipeline import Curve, Job, Stage
 from wsss.tracking import Tracker
-
-__all__ = ["main", "run"]
 
 log = logging.getLogger(__name__)
 
-TARGETS = ("cams", "refined", "pseudo_masks", "segmenter")
 
-
-def run(params: Params, paths: Paths, tracker: Tracker, target: str, chain: str = "") -> None:
-    """Write reports/evaluate_<target>.json, and for score maps <same>_curve.csv.
+def score_maps(job: Job) -> None:
+    """Score maps at every threshold, whose best on the selection split is chosen.
 
     Every split is scored of which both results and masks are there (train too, as papers
     report it). Without any mask the report says so, and the stage succeeds.
     """
-    manifest = Manifest.read(paths.splits)
-    classes, settings = manifest.class_names, params.evaluate
-    group_ids(settings.class_groups, classes)  # a wrong name fails before the work
-    name = "_".join(filter(None, ("evaluate", target, chain)))
-    if target in ("cams", "refined"):
-        folder = paths.cams if target == "cams" else paths.refined(chain)
-        curves = {
-            split: evaluate_score_maps(
-                manifest.splits[split],
-                folder,
-                paths.masks,
-                manifest.num_fg_classes,
-                settings.threshold_step,
-            )
-            for split in SPLITS
-            if _scorable(manifest, split, folder, ".npz")
-        }
-        report = score_map_report(curves, classes, settings.class_groups, settings.select_by)
-        thresholds = threshold_grid(settings.threshold_step)
-        columns = curve_columns(curves, classes, settings.class_groups)
-        write_curve(paths.report(f"{name}_curve", ".csv"), thresholds, columns)
-        _track_curves(tracker, thresholds, columns)
-    else:
-        pseudo = target == "pseudo_masks"
-        folders = {
-            split: paths.pseudo_masks if pseudo else paths.predictions / split for split in SPLITS
-        }
-        scores = {
-            split: evaluate_labels(
-                manifest.splits[split], folders[split], paths.masks, manifest.num_fg_classes
-            )
-            for split in SPLITS
-            if _scorable(manifest, split, folders[split], ".png")
-        }
-        report = label_report(scores, classes, settings.class_groups, from_tags=pseudo)
+    manifest, settings = _manifest(job), job.params.evaluate
+    folder = job.paths.root / _scored(job)
+    classes = manifest.class_names
+    curves = {
+        split: evaluate_score_maps(
+            manifest.splits[split],
+            folder,
+            job.paths.masks,
+            manifest.num_fg_classes,
+            settings.threshold_step,
+        )
+        for split in SPLITS
+        if _scorable(manifest, split, folder, ".npz")
+    }
+    _check_results(job, manifest, curves)
+    report = score_map_report(curves, classes, settings.class_groups, settings.select_by)
+    thresholds = threshold_grid(settings.threshold_step)
+    columns = curve_columns(curves, classes, settings.class_groups)
+    table = {"threshold": thresholds} | columns
+    rows = [
+        {name: float(values[at]) for name, values in table.items() if not np.isnan(values[at])}
+        for at in range(len(thresholds))
+    ]
+    job.curve(rows, list(table))
+    _track_curves(job.tracker, thresholds, columns)
+    _record(job, report)
+
+
+def label_maps(job: Job) -> None:
+    """Masks of each split of which both results and ground truth are there."""
+    manifest, settings = _manifest(job), job.params.evaluate
+    folder = job.paths.root / _scored(job)
+    from_tags = folder == job.paths.pseudo_masks  # predictions have a folder per split
+    folders = {split: folder if from_tags else folder / split for split in SPLITS}
+    scores = {
+        split: evaluate_labels(
+            manifest.splits[split], folders[split], job.paths.masks, manifest.num_fg_classes
+        )
+        for split in SPLITS
+        if _scorable(manifest, split, folders[split], ".png")
+    }
+    _check_results(job, manifest, scores)
+    classes = manifest.class_names
+    _record(job, label_report(scores, classes, settings.class_groups, from_tags=from_tags))
+
+
+def _manifest(job: Job) -> Manifest:
+    """The samples; a group of a class that is not there fails before the work."""
+    manifest = Manifest.read(job.paths.splits)
+    group_ids(job.params.evaluate.class_groups, manifest.class_names)
+    return manifest
+
+
+def _scored(job: Job) -> str:
+    """The folder that is scored: what the stage reads besides masks and splits."""
+    inputs = job.target.inputs(job.params)
+    (path,) = set(inputs) - {"data/masks", "data/splits"}
+    return path
+
+
+def _check_results(job: Job, manifest: Manifest, scored: Collection[str]) -> None:
+    """Raise ValueError if there are masks, but no result of any image that has one."""
+    masked = [sample for sample in manifest.all_samples() if sample.mask is not None]
+    if masked and not scored:
+        path = _scored(job)
+        source = job.pipeline.source(path, job.params)
+        raise ValueError(
+            f"{job.paths.root / path} holds nothing of the {len(masked)} images that have a mask, "
+            f"such as '{masked[0].name}'; run `dvc repro {source.name if source else ''}`, and "
+            "`dvc repro --single-item --force` with its name where DVC takes it for done"
+        )
+
+
+def _record(job: Job, report: Mapping[str, Any]) -> None:
+    """Write the report, and tell the tracker."""
     report = _rounded(report)
-    write_json(paths.report(name), report)
-    tracker.metrics(dict(_flat(report)))
-    tracker.tags({f"protocol.{key}": value for key, value in report["protocol"].items()})
-    shown = chain or params.make_pseudo_masks.chain
-    threshold = report.get("threshold")
-    tracker.artifact(write_panel(paths, manifest, name, chain=shown, threshold=threshold))
-    log.info("%s: %s", name, _headline(report))
+    job.report(report)
+    job.tracker.metrics(dict(_flat(report)))
+    job.tracker.tags({f"protocol.{key}": value for key, value in report["protocol"].items()})
+    job.panel(threshold=report.get("threshold"), truth=True)
+    log.info("%s: %s", job.target.name, _headline(report))
 
 
 def _scorable(manifest: Manifest, split: str, folder: Path, suffix: str) -> bool:
@@ -143,31 +170,38 @@ def _headline(report: Mapping[str, Any]) -> str:
     )
 
 
-def main() -> None:
-    """Parse the command line and run."""
-    parser = argparse.ArgumentParser(
-        prog="python -m wsss.stages.evaluate", description="Score a target."
-    )
-    parser.add_argument("target", choices=TARGETS)
-    parser.add_argument(
-        "chain", nargs="?", default="", help="of 'refined': a name in refine.chains"
-    )
-    arguments = parser.parse_args()
-    target, chain = arguments.target, arguments.chain
-    if (target == "refined") != bool(chain):
-        parser.error("'refined' takes the name of a chain, the other targets take none")
-    source = {
-        "cams": "data/cams",
-        "refined": f"data/refined/{chain}",
-        "pseudo_masks": "data/pseudo_masks",
-        "segmenter": "data/predictions",
-    }[target]
-    execute(
-        "@".join(filter(None, (f"evaluate_{target}", chain))),
-        partial(run, target=target, chain=chain),
-        (source, "data/masks", "data/splits"),
-    )
+_CODE = ("evaluate",)
 
-
-if __name__ == "__main__":
-    main()
+CAMS = Stage(
+    "evaluate_cams",
+    score_maps,
+    settings=("evaluate",),
+    reads=("data/cams", "data/masks", "data/splits"),
+    code=_CODE,
+    curve=Curve("threshold", "val_mean_iou"),
+    images=lambda _: "scored",
+)
+REFINED = Stage(
+    "evaluate_refined",
+    score_maps,
+    settings=("evaluate",),
+    reads=("data/masks", "data/refined/{entry}", "data/splits"),
+    code=_CODE,
+    foreach="refine.chains",
+    curve=Curve("threshold", "val_mean_iou"),
+    images=lambda _: "scored",
+)
+PSEUDO_MASKS = Stage(
+    "evaluate_pseudo_masks",
+    label_maps,
+    settings=("evaluate",),
+    reads=("data/masks", "data/pseudo_masks", "data/splits"),
+    code=_CODE,
+)
+SEGMENTER = Stage(
+    "evaluate_segmenter",
+    label_maps,
+    settings=("evaluate",),
+    reads=("data/masks", "data/predictions", "data/splits"),
+    code=_CODE,
+)

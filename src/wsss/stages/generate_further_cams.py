@@ -1,36 +1,39 @@
-"""Maps to fuse with data/cams, by other classifiers, methods or settings; without any, nothing."""
+"""Maps besides those of generate_cams, for the refiner fusion and as object maps."""
 
-from wsss.artifacts import Manifest, Paths, drop_others, has_key, write_json, write_key
-from wsss.config.params import Params
-from wsss.stages._base import execute
-from wsss.stages.generate_cams import cams_key, write_cams
-from wsss.tracking import Tracker
+from pathlib import Path
+from typing import Any
 
-
-def run(params: Params, paths: Paths, tracker: Tracker) -> None:
-    """Read classifiers and images; write data/further_cams/<source>/<name>.npz.
-
-    A source whose settings, classifier and code are as they were is kept.
-    """
-    manifest = Manifest.read(paths.splits)
-    drop_others(paths.further_cams, params.further_cams)
-    for source, settings in params.further_cams.items():
-        teacher = settings.classifier
-        classifier = paths.teachers / teacher if teacher else paths.classifier
-        out = paths.further_cams / source
-        key = cams_key(settings, classifier, paths)
-        if not has_key(out, key):
-            rate = write_cams(settings, classifier, out, manifest, params.machine, paths)
-            write_key(out, key)
-            if rate:
-                tracker.metrics({f"{source}_images_per_second": rate})
-    report = {"num_sources": len(params.further_cams), "num_images": len(manifest.all_samples())}
-    write_json(paths.report("generate_further_cams"), report)
+from wsss.artifacts import Manifest
+from wsss.config.sections import FurtherCamsSettings
+from wsss.pipeline import Job, Stage
 
 
-if __name__ == "__main__":
-    execute(
-        "generate_further_cams",
-        run,
-        upstream=("data/images", "data/splits", "models/classifier", "models/teachers"),
-    )
+def run(job: Job) -> None:
+    """Write data/further_cams/<source>/<name>.npz for every image and named source."""
+
+    def write(name: str, settings: FurtherCamsSettings, folder: Path) -> dict[str, Any]:
+        from wsss.stages._cams import write_cams
+
+        write_cams(job, settings, job.paths.root / classifier(settings), folder, name)
+        return {"num_images": len(Manifest.read(job.paths.splits).all_samples())}
+
+    job.make_entries(write, lambda settings: ("data/images", "data/splits", classifier(settings)))
+
+
+def classifier(settings: FurtherCamsSettings) -> str:
+    """The folder of the classifier that makes a source's maps."""
+    teacher = settings.classifier
+    return f"models/teachers/{teacher}" if teacher else "models/classifier"
+
+
+STAGE = Stage(
+    "generate_further_cams",
+    run,
+    settings=("further_cams",),
+    reads=("data/images", "data/splits", "models/classifier", "models/teachers"),
+    makes=("data/further_cams",),
+    code=("cam", "loading", "models", "stages/_cams.py", "windows.py"),
+    entries="further_cams",
+    devices=True,
+    images=lambda _: "scored",
+)

@@ -1,87 +1,57 @@
 """Masks of no class of every image, by each named source; without any, nothing."""
 
-import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-from wsss.artifacts import (
-    Manifest,
-    Paths,
-    Sample,
-    Staging,
-    drop_others,
-    fingerprint,
-    has_key,
-    read_image,
-    read_json,
-    read_proposals,
-    source_fingerprint,
-    write_json,
-    write_proposals,
-)
-from wsss.config.params import Params
-from wsss.cores import device_of, usable_cores
-from wsss.progress import track
-from wsss.proposals import ProposalSource
+from wsss.artifacts import Manifest, Sample, read_image, read_proposals, write_proposals
+from wsss.pipeline import Job, Stage
 from wsss.registry import PROPOSALS
-from wsss.stages._base import execute
-from wsss.tracking import Tracker
-
-log = logging.getLogger(__name__)
+from wsss.settings import Named
 
 _MIN_JOBS = 64  # fewer are not worth starting processes for
 
 
-def run(params: Params, paths: Paths, tracker: Tracker) -> None:
-    """Read data/images; write data/proposals/<source>/<name>.npz and the report.
+def run(job: Job) -> None:
+    """Write data/proposals/<source>/<name>.npz for every image, and the report."""
 
-    A source whose settings, images and code are as they were is kept.
-    """
-    samples = Manifest.read(paths.splits).all_samples()
-    drop_others(paths.proposals, params.make_proposals)
-    device = partial(device_of, params.machine.accelerator)
-    report = {}
-    for name, settings in params.make_proposals.items():
-        out = paths.proposals / name
-        key = fingerprint(settings, source_fingerprint(), files=[paths.splits, paths.images])
-        if not has_key(out, key):
-            source: ProposalSource = PROPOSALS.build(settings, device)
-            with Staging(out, key, keep_key=True) as staging:
-                files = [staging.path / f"{one.name}.npz" for one in samples]
-                missing = [
-                    one for one, file in zip(samples, files, strict=True) if not file.exists()
-                ]
-                started = time.perf_counter()
-                work = partial(_write, source, paths.images, staging.path)
-                for _ in track(_each(work, missing, source.parallel), name, len(missing)):
-                    pass
-                seconds = time.perf_counter() - started
-                counts = [len(read_proposals(file)) for file in files]
-                write_json(
-                    staging.path / "source.json",
-                    {
-                        "num_images": len(counts),
-                        "num_proposals": sum(counts),
-                        "fewest": min(counts, default=0),
-                        "most": max(counts, default=0),
-                    },
-                )
-            if missing:
-                rate = len(missing) / seconds
-                log.info("%s: proposals of %d images at %.1f/s", name, len(missing), rate)
-                tracker.metrics({f"{name}_images_per_second": rate})
-        report[name] = read_json(out / "source.json")
-    write_json(paths.report("make_proposals"), report)
+    def make(name: str, settings: Named, folder: Path) -> dict[str, Any]:
+        import time
+
+        from wsss.loading.devices import device_of
+        from wsss.progress import track
+
+        samples = Manifest.read(job.paths.splits).all_samples()
+        source = PROPOSALS.build(settings, partial(device_of, job.params.machine.accelerator))
+        files = [folder / f"{sample.name}.npz" for sample in samples]
+        pairs = zip(samples, files, strict=True)
+        missing = [sample for sample, file in pairs if not file.exists()]
+        started = time.perf_counter()
+        work = partial(_write, source, job.paths.images, folder)
+        for _ in track(_each(work, missing, source.parallel), name, len(missing)):
+            pass
+        job.rate(len(missing), time.perf_counter() - started, name)
+        counts = [len(read_proposals(file)) for file in files]
+        return {
+            "num_images": len(counts),
+            "num_proposals": sum(counts),
+            "fewest": min(counts, default=0),
+            "most": max(counts, default=0),
+        }
+
+    job.make_entries(make)
 
 
 def _each(
     work: Callable[[Sample], None], samples: Sequence[Sample], parallel: bool
 ) -> Iterator[None]:
     """Do the work for each sample, in processes where that is possible and pays."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    from wsss.cores import usable_cores
+
     cores = min(usable_cores(), 8) if parallel and len(samples) >= _MIN_JOBS else 1
     if cores == 1:
         yield from map(work, samples)
@@ -90,9 +60,17 @@ def _each(
         yield from pool.map(work, samples, chunksize=4)
 
 
-def _write(source: ProposalSource, images: Path, out: Path, sample: Sample) -> None:
+def _write(source: Any, images: Path, out: Path, sample: Sample) -> None:
     write_proposals(out / f"{sample.name}.npz", source(read_image(images / sample.image)))
 
 
-if __name__ == "__main__":
-    execute("make_proposals", run, upstream=("data/images", "data/splits"))
+STAGE = Stage(
+    "make_proposals",
+    run,
+    settings=("make_proposals",),
+    reads=("data/images", "data/splits"),
+    makes=("data/proposals",),
+    code=("loading", "models", "proposals"),
+    entries="make_proposals",
+    images=lambda _: "scored",
+)

@@ -1,152 +1,62 @@
 """Turn the chosen chain's score maps into masks to train a segmenter on."""
 
-import logging
-
-import numpy as np
-
 from wsss.artifacts import (
-    IGNORE_INDEX,
     Manifest,
     Paths,
-    ScoreMap,
-    Staging,
-    fingerprint,
     read_further_map,
     read_json,
     read_score_map,
-    source_fingerprint,
-    write_json,
     write_label_png,
 )
-from wsss.artifacts.background import background_scores
-from wsss.config.params import Params, PseudoMaskSettings
+from wsss.config.sections import PseudoMaskSettings
+from wsss.pipeline import Job, Picture, Stage
 from wsss.progress import track
-from wsss.report import write_panel
-from wsss.stages._base import execute
-from wsss.tracking import Tracker
-
-__all__ = ["centred", "pseudo_mask", "run"]
-
-log = logging.getLogger(__name__)
+from wsss.segment.pseudo_masks import pseudo_mask
 
 
-def pseudo_mask(
-    score_map: ScoreMap,
-    settings: PseudoMaskSettings,
-    threshold: float,
-    objects: ScoreMap | None = None,
-) -> np.ndarray:
-    """The winning class per pixel, with doubtful pixels ignored.
-
-    Args:
-        score_map: of the classes present.
-        settings: background form, margin and smallest area.
-        threshold: of the constant background, in [0, 1].
-        objects: of the object background, the map of its source.
-
-    Returns:
-        (H, W) uint8: 0, a value of score_map.class_ids, or 255.
-
-    Example:
-        >>> ids = np.array([3], np.uint8)
-        >>> scores = np.array([[[0.9, 0.31, 0.0]]], np.float32)
-        >>> one = ScoreMap(ids, scores, (1, 3), np.ones(1, np.float32))
-        >>> pseudo_mask(one, PseudoMaskSettings(ignore_margin=0.1), 0.3)
-        array([[  3, 255,   0]], dtype=uint8)
-    """
-    mask = np.zeros(score_map.size, np.uint8)
-    if not len(score_map.class_ids):
-        return mask
-    ids = np.array([0, *score_map.class_ids], np.uint8)
-    for start, stop in score_map.row_blocks():
-        of_objects = None if objects is None else objects.rows(start, stop)
-        scores = score_map.rows(start, stop)
-        mask[start:stop] = _labels(scores, ids, settings, threshold, of_objects)
-    if settings.min_area_share:
-        for class_id in score_map.class_ids:
-            pixels = mask == class_id
-            if pixels.mean() < settings.min_area_share:
-                mask[pixels] = IGNORE_INDEX
-    return mask
-
-
-def _labels(
-    scores: np.ndarray,
-    ids: np.ndarray,
-    settings: PseudoMaskSettings,
-    threshold: float,
-    objects: np.ndarray | None,
-) -> np.ndarray:
-    """(H, W) uint8: of `ids`, background first, that of the winner of (P, H, W) scores, or 255."""
-    if settings.background == "constant":
-        scores, threshold = centred(scores, threshold), 0.5
-    stack = np.concatenate([background_scores(scores, settings, threshold, objects), scores])
-    labels: np.ndarray = ids[stack.argmax(axis=0)]
-    if settings.ignore_margin:
-        runner_up, winner = np.partition(stack, -2, axis=0)[-2:]
-        labels[winner - runner_up < settings.ignore_margin] = IGNORE_INDEX
-    if settings.ignore_below:
-        shares = np.concatenate([1 - scores.max(axis=0, keepdims=True), scores])
-        labels[shares.max(axis=0) < settings.ignore_below * shares.sum(axis=0)] = IGNORE_INDEX
-    return labels
-
-
-def centred(scores: np.ndarray, threshold: float) -> np.ndarray:
-    """Scores whose odds are divided by those of the threshold, so that it becomes 0.5.
-
-    A refiner may leave scores near 0 and 1 and its best threshold at 0.95; a margin around that
-    would leave nothing above it. Seen as odds there is as much room on either side.
-
-    Example:
-        >>> centred(np.array([0.0, 0.9, 0.95, 1.0]), 0.9).round(3)
-        array([0.   , 0.5  , 0.679, 1.   ])
-    """
-    theta = np.clip(np.float32(threshold), 1e-3, 1 - 1e-3)
-    above = scores * (1 - theta)
-    return np.asarray(above / (above + (1 - scores) * theta))
-
-
-def run(params: Params, paths: Paths, tracker: Tracker) -> None:
-    """Read data/refined/<chain>, and data/further_cams/<source> where the background is that of an
-    object map; write data/pseudo_masks/<name>.png for every image.
-    """
-    settings = params.make_pseudo_masks
-    manifest = Manifest.read(paths.splits)
-    threshold = _threshold(settings, paths)
+def run(job: Job) -> None:
+    """Write data/pseudo_masks/<name>.png for every image."""
+    settings, paths = job.params.make_pseudo_masks, job.paths
+    samples = Manifest.read(paths.splits).all_samples()
+    threshold = chosen_threshold(settings, paths)
     folder = paths.refined(settings.chain)
     source = None
     if settings.background == "object":
         source = paths.further_cams / settings.object_source
-    samples = manifest.all_samples()
-    key = fingerprint(
-        settings.model_dump(mode="json"),
-        threshold,
-        source_fingerprint(),
-        files=[paths.splits, folder, *([source] if source else [])],
-    )
-    with Staging(paths.pseudo_masks, key) as staging:
+    with job.staging() as staging:
         for sample in track(samples, "pseudo masks"):
             path = staging.path / f"{sample.name}.png"
             if not path.exists():
                 score_map = read_score_map(folder / f"{sample.name}.npz")
                 objects = read_further_map(source, sample.name, score_map) if source else None
                 write_label_png(path, pseudo_mask(score_map, settings, threshold, objects))
-    write_json(
-        paths.report("make_pseudo_masks"),
-        {"chain": settings.chain, "threshold": threshold, "num_images": len(samples)},
-    )
-    tracker.tags({"chain": settings.chain})
-    tracker.metrics({"threshold": threshold})
-    tracker.artifact(write_panel(paths, manifest, "make_pseudo_masks", chain=settings.chain))
+    report = {"chain": settings.chain, "num_images": len(samples)}
+    job.tracker.tags({"chain": settings.chain})
+    if settings.background == "constant":
+        report["threshold"] = threshold
+        job.tracker.metrics({"threshold": threshold})
+    job.report(report)
+    job.panel()
 
 
-def _threshold(settings: PseudoMaskSettings, paths: Paths) -> float:
-    """The number in params.yaml, or the one evaluation found best on the selection split."""
+def chosen_threshold(settings: PseudoMaskSettings, paths: Paths) -> float:
+    """The number in the settings, or the one evaluation found best on the selection split.
+
+    Other backgrounds than the constant one have none, and get 0.
+
+    Raises:
+        ValueError: the evaluation chose none, or has not run.
+    """
     if settings.background != "constant":
         return 0.0
     if not isinstance(settings.threshold, str):
         return settings.threshold
     report = paths.report(f"evaluate_refined_{settings.chain}")
+    if not report.exists():
+        raise ValueError(
+            f"make_pseudo_masks.threshold is 'selected', but {report} is not there; run "
+            f"`dvc repro evaluate_refined@{settings.chain}`, or set a number such as 0.3"
+        )
     selected = read_json(report).get("threshold")
     if selected is None:
         raise ValueError(
@@ -156,5 +66,17 @@ def _threshold(settings: PseudoMaskSettings, paths: Paths) -> float:
     return float(selected)
 
 
-if __name__ == "__main__":
-    execute("make_pseudo_masks", run, upstream=("data/splits", "data/refined", "data/further_cams"))
+STAGE = Stage(
+    "make_pseudo_masks",
+    run,
+    settings=("make_pseudo_masks",),
+    reads=(
+        "data/further_cams",
+        "data/refined/{make_pseudo_masks.chain}",
+        "data/splits",
+        "reports/evaluate_refined_{make_pseudo_masks.chain}.json",
+    ),
+    makes=("data/pseudo_masks",),
+    code=("segment",),
+    picture=Picture("pseudo mask", "mask"),
+)

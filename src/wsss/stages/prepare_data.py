@@ -15,53 +15,45 @@ from wsss.artifacts import (
     Manifest,
     Paths,
     Sample,
-    Staging,
-    fingerprint,
-    source_fingerprint,
-    write_json,
 )
 from wsss.config.params import Params
 from wsss.data import Problem, RawDataset, RawSample
 from wsss.data.images import list_images
 from wsss.data.splits import hold_out, subset
+from wsss.pipeline import Job, Stage
 from wsss.registry import DATASETS
 from wsss.settings import ConfigError, expand_path
-from wsss.stages._base import execute
 from wsss.stages._preparation import Preparation, file_bytes
 from wsss.tracking import Tracker
-
-__all__ = ["run"]
 
 log = logging.getLogger(__name__)
 
 _BACKGROUND = "background"
 
 
-def run(params: Params, paths: Paths, tracker: Tracker) -> None:
-    """Write data/images, data/masks, data/splits and reports/prepare_data.json.
+def run(job: Job) -> None:
+    """Write data/images, data/masks, data/splits and the report.
 
     Raises:
         ValueError: nothing usable is left, too much had to be skipped, tags do not suit the
             loss, or the disk is too small; always before or instead of the outs.
     """
-    settings, rng_seed = params.prepare_data, params.base.rng_seed
+    params, paths = job.params, job.paths
     scratch = paths.root / "data/.prepare_data.scratch"
     _check_writable(paths)
     background = _background(params)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
-        raw = DATASETS.build(settings.dataset).collect(scratch, rng_seed)
+        raw = DATASETS.build(params.prepare_data.dataset).collect(scratch, params.base.rng_seed)
         splits = _with_selection(raw, params)
         lists = splits | background
         _check_names(lists)
         _check_before(raw, splits, params)
         _check_space(lists, paths.root)
-        key = fingerprint(settings.model_dump(mode="json"), rng_seed, source_fingerprint())
         with ExitStack() as stack:
             images, masks, listing = (
-                stack.enter_context(Staging(out, key))
-                for out in (paths.images, paths.masks, paths.splits)
+                stack.enter_context(job.staging(at)) for at in range(len(STAGE.makes))
             )
             work = Preparation(
                 len(raw.class_names),
@@ -83,8 +75,8 @@ def run(params: Params, paths: Paths, tracker: Tracker) -> None:
     report = _report(manifest, problems, work.conversions)
     if work.problems:  # what was skipped may have left a class with few
         _warn_of_rare(report["splits"]["train"]["images_per_class"])
-    write_json(paths.report("prepare_data"), report)
-    _tell(report, tracker)
+    job.report(report)
+    _announce(report, job.tracker)
 
 
 def _background(params: Params) -> dict[str, list[RawSample]]:
@@ -143,9 +135,9 @@ def _check_before(raw: RawDataset, splits: dict[str, list[RawSample]], params: P
             "learn; check the data set's tags, or how its images are split"
         )
     _warn_of_rare({name: tags[c] for c, name in enumerate(raw.class_names, 1)})
-    if params.make_pseudo_masks.threshold == "selected" and not any(
-        one.mask for one in splits["selection"]
-    ):
+    pseudo = params.make_pseudo_masks
+    needs_threshold = pseudo.background == "constant" and pseudo.threshold == "selected"
+    if needs_threshold and not any(sample.mask for sample in splits["selection"]):
         raise ConfigError(
             "make_pseudo_masks.threshold is 'selected', but no selection image has a mask to "
             "choose it on; set a number such as 0.3, or add masks for some training images"
@@ -249,7 +241,7 @@ def _report(
     }
 
 
-def _tell(report: dict[str, Any], tracker: Tracker) -> None:
+def _announce(report: dict[str, Any], tracker: Tracker) -> None:
     for split, counts in report["splits"].items():
         log.info("%s: %d images, %d with a mask", split, counts["images"], counts["with_mask"])
     extra = report.get("background_images", 0)
@@ -267,5 +259,10 @@ def _tell(report: dict[str, Any], tracker: Tracker) -> None:
     )
 
 
-if __name__ == "__main__":
-    execute("prepare_data", run)
+STAGE = Stage(
+    "prepare_data",
+    run,
+    settings=("base.rng_seed", "prepare_data"),
+    makes=("data/images", "data/masks", "data/splits"),
+    code=("data", "evaluate", "stages/_preparation.py"),
+)

@@ -1,33 +1,22 @@
-"""Refine the CAMs of every image with one chain of refiners."""
+"""Refine CAMs through one chain of refine.chains, such as a dense CRF."""
 
-import logging
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 from wsss.artifacts import (
     Manifest,
     Paths,
     Sample,
     ScoreMap,
-    Staging,
-    fingerprint,
     read_image,
     read_score_map,
-    source_fingerprint,
-    write_json,
     write_score_map,
 )
 from wsss.config.params import Params
+from wsss.pipeline import Job, Picture, Stage
 from wsss.progress import track
 from wsss.refine import Chain, Context
-from wsss.report import write_panel
 from wsss.settings import Named
-from wsss.stages._base import execute
-from wsss.tracking import Tracker
-
-log = logging.getLogger(__name__)
 
 BATCH_SIZE = 16  # images whose full-resolution scores are in memory together
 
@@ -47,63 +36,55 @@ def refined_maps(
     """Refine the CAMs of samples, in batches; an image larger than the window goes alone."""
     batches: list[list[Sample]] = []
     small = []
-    for one in samples:
-        if window and max(one.size) > window:
-            batches.append([one])
+    for sample in samples:
+        if window and max(sample.size) > window:
+            batches.append([sample])
         else:
-            small.append(one)
+            small.append(sample)
     batches += [small[at : at + BATCH_SIZE] for at in range(0, len(small), BATCH_SIZE)]
     for batch in batches:
-        images = [read_image(paths.images / one.image) for one in batch]
-        cams = [read_score_map(paths.cams / f"{one.name}.npz") for one in batch]
-        yield from zip(batch, refine(images, cams, [one.name for one in batch]), strict=True)
+        images = [read_image(paths.images / sample.image) for sample in batch]
+        cams = [read_score_map(paths.cams / f"{sample.name}.npz") for sample in batch]
+        names = [sample.name for sample in batch]
+        yield from zip(batch, refine(images, cams, names), strict=True)
 
 
-def run(params: Params, paths: Paths, tracker: Tracker, chain: str) -> None:
-    """Read data/cams and the images; write data/refined/<chain>/<name>.npz."""
-    settings = params.refine.chains[chain]
-    window = params.refine.window
-    manifest = Manifest.read(paths.splits)
-    samples = manifest.all_samples()
-    out = paths.refined(chain)
-    helps = (paths.proposals, paths.affinities, paths.further_cams)
-    key = fingerprint(
-        list(settings),
-        window,
-        params.refine.window_overlap,
-        source_fingerprint(),
-        files=[paths.splits, paths.cams, *(one for one in helps if one.exists())],
-    )
-    refine = make_chain(settings, params, paths)
-    with Staging(out, key) as staging:
-        missing = [one for one in samples if not (staging.path / f"{one.name}.npz").exists()]
+def run(job: Job) -> None:
+    """Write data/refined/<chain>/<name>.npz for every image."""
+    chain, window = job.entry, job.params.refine.window
+    refine = make_chain(job.params.refine.chains[chain], job.params, job.paths)
+    samples = Manifest.read(job.paths.splits).all_samples()
+    with job.staging() as staging:
+        missing = [
+            sample
+            for sample in job.share(samples)
+            if not (staging.path / f"{sample.name}.npz").exists()
+        ]
         started = time.perf_counter()
-        maps = refined_maps(refine, missing, paths, window)
+        maps = refined_maps(refine, missing, job.paths, window)
         for sample, refined in track(maps, f"refine {chain}", len(missing)):
             write_score_map(staging.path / f"{sample.name}.npz", refined)
-        seconds = time.perf_counter() - started
-    write_json(paths.report(f"refine_cams_{chain}"), {"num_images": len(samples)})
-    if missing:
-        log.info("refined %d maps at %.1f images/s", len(missing), len(missing) / seconds)
-        tracker.metrics({"images_per_second": len(missing) / seconds})
-    tracker.artifact(write_panel(paths, manifest, f"refine_cams_{chain}", chain=chain))
+        job.rate(len(missing), time.perf_counter() - started)
+    job.report({"num_images": len(samples)})
+    job.panel()
 
 
-def main() -> None:
-    """Take the chain's name from the command line."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m wsss.stages.refine_cams CHAIN (a name in refine.chains)")
-    chain = sys.argv[1]
-    upstream = (
-        "data/images",
-        "data/splits",
+STAGE = Stage(
+    "refine_cams",
+    run,
+    settings=("refine.chains.{entry}", "refine.window", "refine.window_overlap"),
+    reads=(
         "data/cams",
         "data/further_cams",
+        "data/images",
         "data/proposals",
+        "data/splits",
         "models/affinities",
-    )
-    execute(f"refine_cams@{chain}", partial(run, chain=chain), upstream)
-
-
-if __name__ == "__main__":
-    main()
+    ),
+    makes=("data/refined/{entry}",),
+    code=("densecrf", "loading", "models", "refine", "windows.py"),
+    foreach="refine.chains",
+    picture=Picture("refined: {entry}", "scores"),
+    devices=True,
+    images=lambda _: "scored",
+)

@@ -1,42 +1,35 @@
 """Train a classifier on image tags: the only supervision the pipeline has."""
 
-from wsss.artifacts import Manifest, Paths, Staging, fingerprint, source_fingerprint
-from wsss.config.params import Params
-from wsss.models.classifier import load_classifier, save_classifier
-from wsss.stages._base import execute, report_training
-from wsss.tracking import Tracker
-from wsss.training.classification import Task, fit_classifier, score_classifier
-from wsss.training.loop import make_fabric
+from wsss.pipeline import Curve, Job, Stage
 
 
-def run(params: Params, paths: Paths, tracker: Tracker) -> None:
-    """Read data/images, data/splits and models/teachers; write models/classifier and the report."""
-    settings, rng_seed = params.train_classifier, params.base.rng_seed
-    teachers = {name: load_classifier(paths.teachers / name)[0] for name in params.train_teachers}
-    key = fingerprint(
-        settings,
-        rng_seed,
-        source_fingerprint(),
-        files=[paths.splits, *(paths.teachers / name for name in params.train_teachers)],
-    )
-    with Staging(paths.classifier, key) as staging:
-        task = Task(
-            Manifest.read(paths.splits),
-            paths.images,
-            params.machine,
-            rng_seed,
-            make_fabric(params.machine, settings.precision),
-            staging.path,
-            tracker,
-        )
+def run(job: Job) -> None:
+    """Write models/classifier, the best epoch by the selection split, and the report."""
+    from wsss.models.classifier import load_classifier, save_classifier
+    from wsss.stages._training import make_task, report_training
+    from wsss.training.classification import fit_classifier, score_classifier
+
+    settings = job.params.train_classifier
+    names = job.params.train_teachers
+    teachers = {name: load_classifier(job.paths.teachers / name)[0] for name in names}
+    with job.staging() as staging:
+        task = make_task(job, settings, staging.path)
         model, fitted = fit_classifier(settings, task, teachers)
-        tracker.tags({"weights": model.backbone.weights_source})
+        job.tracker.tags({"weights": model.backbone.weights_source})
         # of an epoch and settings that were chosen without this split
         val = score_classifier(model, settings, task, "val")
-        save_classifier(model.cpu(), settings.backbone, settings.loss, staging.path)
-    rate = fitted.images_per_second
-    report_training("train_classifier", fitted.history, fitted.epoch, rate, paths, tracker, val)
+        if job.is_first:
+            save_classifier(model.cpu(), settings.backbone, settings.loss, staging.path)
+    report_training(job, fitted, val)
 
 
-if __name__ == "__main__":
-    execute("train_classifier", run, upstream=("data/images", "data/splits", "models/teachers"))
+STAGE = Stage(
+    "train_classifier",
+    run,
+    settings=("base.rng_seed", "train_classifier", "train_teachers"),
+    reads=("data/images", "data/splits", "models/teachers"),
+    makes=("models/classifier",),
+    code=("clustering", "loading", "methods", "models", "stages/_training.py", "training"),
+    curve=Curve("epoch", "selection_map"),
+    devices=True,
+)

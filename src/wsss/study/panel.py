@@ -5,6 +5,7 @@ from typing import Any
 
 from wsss.artifacts import Manifest, Paths, fingerprint, read_json, write_json
 from wsss.report import Column, choose_samples, draw_panel
+from wsss.stages import find_stages
 from wsss.study.plan import Plan, row_params
 from wsss.study.run import CHAIN, RESULTS, row_folder
 from wsss.tracking import open_tracker
@@ -44,7 +45,12 @@ def write_panel(root: Path, study: str, plan: Plan, size: str) -> Path | None:
     data = paths(first, "data/images")
     manifest = Manifest.read(paths(first, "data/splits").splits)
     columns = [
-        Column(row, "scores", paths(record, "data/refined").refined(CHAIN), record["threshold"])
+        Column(
+            row,
+            "scores",
+            paths(record, f"data/refined/{CHAIN}").refined(CHAIN),
+            record["threshold"],
+        )
         for row, record in records.items()
         if paths(record, "data/images") == data
     ]
@@ -57,7 +63,11 @@ def write_panel(root: Path, study: str, plan: Plan, size: str) -> Path | None:
     if not recorded.exists() or read_json(recorded)["key"] != key:
         params = row_params(root, plan, next(iter(records)), size)
         tags = {"mlflow.runName": f"{study} {size} panel"}
-        with open_tracker("evaluate", params, folder, tags=tags) as tracker:
+        pipeline = find_stages()
+        target = pipeline.target(f"evaluate_refined@{CHAIN}", params)
+        settings = pipeline.settings(target, params)
+        experiment = params.machine.experiment
+        with open_tracker("study", folder, experiment, settings, key=key, tags=tags) as tracker:
             tracker.artifact(out)
         write_json(recorded, {"key": key})
     return out

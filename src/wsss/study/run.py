@@ -3,31 +3,19 @@
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Any
 
 from wsss.artifacts import Manifest, Paths, fingerprint, read_json, write_json
 from wsss.config.params import Params
-from wsss.stages import (
-    evaluate,
-    generate_cams,
-    generate_further_cams,
-    make_proposals,
-    prepare_data,
-    refine_cams,
-    train_affinities,
-    train_classifier,
-    train_teachers,
-)
+from wsss.pipeline import Job, Pipeline, Target
+from wsss.stages import find_stages
 from wsss.study.plan import Plan, row_params
-from wsss.tracking import Tracker, open_tracker, tracking_uri
+from wsss.tracking import open_tracker, tracking_uri
 
-__all__ = ["CHAIN", "RESULTS", "code_hashes", "row_folder", "run_row", "run_study"]
+__all__ = ["CHAIN", "RESULTS", "row_folder", "run_row", "run_study"]
 
 log = logging.getLogger(__name__)
 
@@ -36,126 +24,6 @@ RESULTS = ".study"
 
 CHAIN = "studied"
 """The chain of params.yaml that a study runs and scores."""
-
-IMAGES = ("data/images", "data/masks")
-HELPS = ("data/further_cams", "data/proposals", "models/affinities")
-"""What refiners may need."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage as a study runs it.
-
-    Attributes:
-        name: as in dvc.yaml.
-        run: the stage.
-        reads: the sections of params.yaml it depends on.
-        takes: outs of earlier stages, by path.
-        makes: its own outs.
-        images: whether it gets the images of "all" splits, or only those that are "scored", which
-            leaves out the training images.
-    """
-
-    name: str
-    run: Callable[[Params, Paths, Tracker], None]
-    reads: Callable[[Params], Any]
-    takes: tuple[str, ...]
-    makes: tuple[str, ...]
-    images: Callable[[Params], Literal["all", "scored"]] = lambda _: "all"
-
-
-def _scored(params: Params) -> Literal["all", "scored"]:
-    del params
-    return "scored"
-
-
-def _for_affinities(params: Params) -> Literal["all", "scored"]:
-    """Maps of training images are what affinity networks learn from."""
-    return "all" if params.train_affinities else "scored"
-
-
-STAGES = (
-    Stage(
-        "prepare_data",
-        prepare_data.run,
-        lambda params: [params.prepare_data, params.base.rng_seed],
-        (),
-        (*IMAGES, "data/splits"),
-    ),
-    Stage(
-        "train_teachers",
-        train_teachers.run,
-        lambda params: [*params.train_teachers.items(), params.base.rng_seed],
-        (*IMAGES, "data/splits"),
-        ("models/teachers",),
-    ),
-    Stage(
-        "train_classifier",
-        train_classifier.run,
-        lambda params: [params.train_classifier, params.base.rng_seed],
-        (*IMAGES, "data/splits", "models/teachers"),
-        ("models/classifier",),
-    ),
-    Stage(
-        "generate_cams",
-        generate_cams.run,
-        lambda params: [params.generate_cams],
-        (*IMAGES, "data/splits", "models/classifier"),
-        ("data/cams",),
-        _for_affinities,
-    ),
-    Stage(
-        "evaluate_cams",
-        partial(evaluate.run, target="cams"),
-        lambda params: [params.evaluate],
-        (*IMAGES, "data/splits", "data/cams"),
-        (),
-        _scored,
-    ),
-    Stage(
-        "generate_further_cams",
-        generate_further_cams.run,
-        lambda params: [*params.further_cams.items()],
-        (*IMAGES, "data/splits", "models/classifier", "models/teachers"),
-        ("data/further_cams",),
-        _scored,
-    ),
-    Stage(
-        "make_proposals",
-        make_proposals.run,
-        lambda params: [*params.make_proposals.items()],
-        (*IMAGES, "data/splits"),
-        ("data/proposals",),
-        _scored,
-    ),
-    Stage(
-        "train_affinities",
-        train_affinities.run,
-        lambda params: [*params.train_affinities.items(), params.base.rng_seed],
-        (*IMAGES, "data/splits", "data/cams"),
-        ("models/affinities",),
-    ),
-    Stage(
-        "refine_cams",
-        partial(refine_cams.run, chain=CHAIN),
-        lambda params: [
-            *params.refine.chains[CHAIN],
-            params.refine.window,
-            params.refine.window_overlap,
-        ],
-        (*IMAGES, "data/splits", "data/cams", *HELPS),
-        ("data/refined",),
-        _scored,
-    ),
-    Stage(
-        "evaluate_refined",
-        partial(evaluate.run, target="refined", chain=CHAIN),
-        lambda params: [params.evaluate],
-        (*IMAGES, "data/splits", "data/cams", "data/refined"),
-        (),
-        _scored,
-    ),
-)
 
 
 class _Collector:
@@ -211,24 +79,16 @@ def run_study(
         for row in chosen
         if seed == 0 or row in (plan.repeated or plan.rows)
     ]
-    code = code_hashes(root)
     for at, (row, seed, params) in enumerate(jobs, 1):
         log.info("row %d of %d: %s, seed %d", at, len(jobs), row, seed)
         tags = {"study": name, "size": size, "row": row}
-        run_row(root, params, tags, code, seed=seed, ignore_code=ignore_code)
-
-
-def code_hashes(root: Path) -> dict[str, str]:
-    """For each stage, a hash of the code that dvc.yaml lists for it."""
-    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    return {stage.name: _code(stages[stage.name], root) for stage in STAGES}
+        run_row(root, params, tags, seed=seed, ignore_code=ignore_code)
 
 
 def run_row(
     root: Path,
     params: Params,
     tags: Mapping[str, str],
-    code: Mapping[str, str],
     *,
     seed: int = 0,
     ignore_code: bool = False,
@@ -239,7 +99,6 @@ def run_row(
         root: the project.
         params: of the row.
         tags: of its MLflow run; "row" and "size" name it.
-        code: `code_hashes` of what is running.
         seed: added to base.rng_seed for all stages but prepare_data: all seeds share the data, so
             that a spread is that of training.
         ignore_code: see `run_study`.
@@ -247,26 +106,27 @@ def run_row(
     Returns:
         The last value of every metric of every stage, as "<stage>/<metric>".
     """
-    results = root / RESULTS
+    pipeline = find_stages()
     found: dict[str, float] = {}
     made: dict[str, Path] = {}
     keys: dict[str, str] = {}
     named: dict[str, str] = {}
-    panels: list[Path] = []
     base = params.base.model_copy(update={"rng_seed": params.base.rng_seed + seed})
     seeded = params.model_copy(update={"base": base})
-    for stage in STAGES:
+    for target in row_targets(pipeline, params):
+        stage = target.stage
         own = params if stage.name == "prepare_data" else seeded
-        reads = [stage.images(own), *(_plain(one) for one in stage.reads(own))]
-        key = fingerprint(stage.name, reads, sorted((k, keys[k]) for k in stage.takes))
-        place = results / f"{stage.name}-{key[:16]}"
-        done = _run_stage(stage, own, place, made, code[stage.name], ignore_code)
-        for out in stage.makes:
+        inputs = [(path, keys[path]) for path in target.inputs(own)]
+        key = fingerprint(target.name, stage.images(own), target.settings(own), inputs)
+        place = root / RESULTS / f"{stage.name}-{key[:16]}"
+        done = _run_stage(pipeline, target, own, place, made, ignore_code)
+        for out in target.outs(own):
             made[out], keys[out] = place, key
-        found |= {f"{stage.name}/{k}": one for k, one in done["metrics"].items()}
-        named |= {k: one for k, one in done["tags"].items() if not k.startswith("protocol.")}
-        if stage.name == "evaluate_refined":
-            panels = sorted((place / "reports").glob("**/panel.png"))
+        found |= {f"{stage.name}/{name}": value for name, value in done["metrics"].items()}
+        named |= {
+            name: tag for name, tag in done["tags"].items() if not name.startswith("protocol.")
+        }
+    panels = sorted((place / "reports").glob("**/panel.png"))  # of the last stage
     folder = row_folder(root, tags["study"], tags["size"], tags["row"], seed)
     folder.mkdir(parents=True, exist_ok=True)
     own_tags = dict(tags) | named | {"seed": str(seed)}
@@ -274,7 +134,9 @@ def run_row(
     own_tags["mlflow.runName"] = f"{tags['study']} {tags['size']} {tags['row']} {seed}"
     record, key = folder / "recorded.json", fingerprint(found, own_tags)
     if not record.exists() or read_json(record)["key"] != key:
-        with open_tracker("train_classifier", seeded, folder, tags=own_tags) as tracker:
+        settings = pipeline.settings(target, seeded)
+        experiment = params.machine.experiment
+        with open_tracker("study", folder, experiment, settings, key=key, tags=own_tags) as tracker:
             tracker.metrics(found)
             for panel in panels:
                 tracker.artifact(panel)
@@ -289,48 +151,48 @@ def row_folder(root: Path, study: str, size: str, row: str, seed: int) -> Path:
     return root / RESULTS / "rows" / f"{study}-{size}-{row}-{seed}"
 
 
+def row_targets(pipeline: Pipeline, params: Params) -> list[Target]:
+    """What a row runs: the CAMs and the refined maps with their scores, and all that they need."""
+    wanted = [
+        pipeline.target(name, params) for name in ("evaluate_cams", f"evaluate_refined@{CHAIN}")
+    ]
+    needed = {part.name for target in wanted for part in pipeline.upstream(target, params)}
+    return [target for target in pipeline.targets(params) if target.name in needed]
+
+
 def _run_stage(
-    stage: Stage, params: Params, place: Path, made: Mapping[str, Path], own_code: str, ignore: bool
+    pipeline: Pipeline,
+    target: Target,
+    params: Params,
+    place: Path,
+    made: Mapping[str, Path],
+    ignore: bool,
 ) -> dict[str, Any]:
     """Run one stage in its own folder, unless it is done; what it recorded."""
     record = place / "done.json"
-    sources = {made[out] for out in stage.takes}
-    upstream = [read_json(one / "done.json")["code"] for one in sources]
-    code = fingerprint(own_code, sorted(upstream))
+    sources = {made[path] for path in target.inputs(params)}
+    upstream = [read_json(source / "done.json")["code"] for source in sources]
+    code = fingerprint(target.stage.code_fingerprint(), sorted(upstream))
     if record.exists():
         done: dict[str, Any] = read_json(record)
         if ignore or done["code"] == code:
             return done
         shutil.rmtree(place)
     paths = Paths(place)
-    for out in stage.takes:
+    outs = target.outs(params)
+    for out, source in made.items():  # pictures show more than the stage reads
         link = place / out
+        if out in outs:
+            continue
         link.parent.mkdir(parents=True, exist_ok=True)
-        if stage.images(params) == "scored" and out == "data/splits":
-            whole = Manifest.read(made[out] / out)
+        if target.stage.images(params) == "scored" and out == "data/splits":
+            whole = Manifest.read(source / out)
             replace(whole, splits=whole.splits | {"train": ()}).write(link)
         elif not link.is_symlink():
-            link.symlink_to((made[out] / out).resolve())
+            link.symlink_to((source / out).resolve())
     (place / "reports").mkdir(parents=True, exist_ok=True)
     collector = _Collector()
-    stage.run(params, paths, collector)
+    target.stage.run(Job(pipeline, target, params, paths, collector))
     done = {"code": code, "metrics": collector.values, "tags": collector.named}
     write_json(record, done)
     return done
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-
-
-def _code(body: Mapping[str, Any], root: Path) -> str:
-    """A hash of the code that a stage of dvc.yaml lists."""
-    deps = [root / one for one in body.get("do", body)["deps"] if str(one).startswith("src/")]
-    files = [
-        file
-        for dep in sorted(deps)
-        for file in (sorted(dep.rglob("*.py")) if dep.is_dir() else [dep])
-    ]
-    return fingerprint([file.read_text(encoding="utf-8") for file in files])

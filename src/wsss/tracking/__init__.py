@@ -7,12 +7,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from wsss.tracking._base import NullTracker, RunTracker, Tracker
-
-if TYPE_CHECKING:
-    from wsss.config.params import Params
 
 __all__ = ["NullTracker", "Tracker", "open_tracker", "prepare_mlflow", "tracking_uri"]
 
@@ -22,9 +19,12 @@ _logger = logging.getLogger(__name__)
 @contextmanager
 def open_tracker(
     stage: str,
-    params: "Params",
     root: Path,
-    upstream: tuple[str, ...] = (),
+    experiment: str,
+    settings: Mapping[str, Any],
+    *,
+    key: str,
+    inputs: Mapping[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Iterator[Tracker]:
     """Open the run of one stage; leaving the block ends it as FINISHED, FAILED or KILLED.
@@ -35,9 +35,11 @@ def open_tracker(
 
     Args:
         stage: its name in dvc.yaml, such as "refine_cams@crf".
-        params: all settings; those of the stage are recorded.
-        root: the folder that holds params.yaml, dvc.lock and reports/.
-        upstream: paths below `root` the stage reads; their hashes in dvc.lock become tags.
+        root: the folder that holds reports/.
+        experiment: the MLflow experiment.
+        settings: of the stage and of all that it depends on, as a tree of plain values.
+        key: a hash of all that decides the results.
+        inputs: by path, a hash of what the stage reads; they become tags.
         tags: further tags, such as a trial's study.
 
     Yields:
@@ -58,7 +60,16 @@ def open_tracker(
         return
     from wsss.tracking.provenance import run_start
 
-    start = run_start(stage, params, root, upstream, tags or {}, tracking_uri(root))
+    start = run_start(
+        stage,
+        root,
+        tracking_uri(root),
+        experiment,
+        settings,
+        key=key,
+        inputs=inputs or {},
+        tags=tags or {},
+    )
     prepare_mlflow()
     tracker: RunTracker
     if "mlflow" in sys.modules:

@@ -8,16 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import yaml
+from wsss.artifacts import fingerprint
 
-from wsss.artifacts import fingerprint, source_fingerprint
-
-if TYPE_CHECKING:
-    from wsss.config.params import Params
-
-__all__ = ["RunStart", "flatten", "run_start", "stage_settings", "upstream_hashes"]
+__all__ = ["RunStart", "flatten", "run_start"]
 
 # written by the pipeline itself, so they say nothing about the code and settings of a run
 _WRITTEN = (":(top,exclude)dvc.lock", ":(top,exclude)reports")
@@ -32,7 +27,7 @@ class RunStart:
     """Where MLflow is."""
     experiment: str
     settings: dict[str, str]
-    """The stage's settings, named as in params.yaml."""
+    """Those of the stage and of all that it depends on, named as in params.yaml."""
     params_sha: str
     key: str
     """A hash of settings, inputs, code and tags: an interrupted run resumes if it is the same."""
@@ -43,47 +38,33 @@ class RunStart:
 
 def run_start(
     stage: str,
-    params: "Params",
     root: Path,
-    upstream: tuple[str, ...],
-    tags: Mapping[str, str],
     uri: str,
+    experiment: str,
+    settings: Mapping[str, Any],
+    *,
+    key: str,
+    inputs: Mapping[str, str],
+    tags: Mapping[str, str],
 ) -> RunStart:
     """Gather what `open_tracker` records; its arguments are explained there."""
-    tree = stage_settings(stage, params)
-    hashes = upstream_hashes(root, upstream)
-    params_sha = fingerprint(tree)
+    params_sha = fingerprint(settings)
     every_tag = {
-        **_origin(stage, params, root),
-        **{f"upstream.{path}": value for path, value in hashes.items()},
+        **_origin(stage, root),
+        **{f"upstream.{path}": value for path, value in inputs.items()},
         "params.sha": params_sha,
         **tags,
     }
     return RunStart(
         stage=stage,
         uri=uri,
-        experiment=params.machine.experiment,
-        settings=dict(flatten(tree)),
+        experiment=experiment,
+        settings=dict(flatten(settings)),
         params_sha=params_sha,
-        key=fingerprint(tree, hashes, dict(tags), source_fingerprint()),
+        key=fingerprint(key, settings, dict(tags)),
         tags=every_tag,
         record=str((root / "reports" / f"{stage.replace('@', '_')}.run.json").absolute()),
     )
-
-
-def stage_settings(stage: str, params: "Params") -> dict[str, Any]:
-    """The settings a stage reads, as a tree of plain values: its own section and the rng_seed.
-
-    Of the chains of refine, "refine_cams@crf" reads only its own.
-    """
-    name, _, entry = stage.partition("@")
-    known = [section for section in type(params).model_fields if name.startswith(section)]
-    tree: dict[str, Any] = {"base": {"rng_seed": params.base.rng_seed}}
-    for section in known[:1]:
-        tree[section] = params.model_dump(mode="json", include={section})[section]
-    if "refine" in known and entry:
-        tree["refine"]["chains"] = {entry: tree["refine"]["chains"].get(entry)}
-    return tree
 
 
 def flatten(tree: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -104,38 +85,10 @@ def flatten(tree: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, json.dumps(tree)
 
 
-def upstream_hashes(root: Path, upstream: tuple[str, ...]) -> dict[str, str]:
-    """The hash dvc.lock holds for each path; a path inside an out has that out's hash.
-
-    Paths that dvc.lock does not know are left out.
-    """
-    try:
-        stages = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
-    except (OSError, TypeError, KeyError, yaml.YAMLError):
-        return {}
-    known: dict[str, str] = {}
-    for kind in (
-        "deps",
-        "outs",
-    ):  # what made a file knows its hash better than what read it
-        for stage in stages.values():
-            for item in stage.get(kind, []):
-                if value := item.get(item.get("hash", "md5")):
-                    known[item["path"]] = value
-    found = {}
-    for path in upstream:
-        ancestors = [path, *(parent.as_posix() for parent in Path(path).parents)]
-        held = next((known[one] for one in ancestors if one in known), None)
-        if held:
-            found[path] = held
-    return found
-
-
-def _origin(stage: str, params: "Params", root: Path) -> dict[str, str]:
+def _origin(stage: str, root: Path) -> dict[str, str]:
     """Where a run comes from; what can not be known is left out."""
     tags = {
         "stage": stage,
-        "recipe": params.base.recipe,
         "dvc.exp": os.environ.get("DVC_EXP_NAME", ""),
         "python": platform.python_version(),
         "torch": _version("torch"),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsss.artifacts import Manifest, read_image, read_score_map, write_label_png
-from wsss.config.params import AffinitySettings, MachineSettings
+from wsss.config.sections import AffinitySettings, MachineSettings
 from wsss.models.affinity_net import AffinityNet
 from wsss.models.irn import Irn
 from wsss.progress import track

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from wsss.artifacts import Manifest, Sample
-from wsss.config.params import MachineSettings, TrainClassifierSettings
+from wsss.config.sections import MachineSettings, TrainClassifierSettings
 from wsss.methods._base import Method, Start, Teacher
 from wsss.methods._objective import Objective
 from wsss.models.classifier import Classifier

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
 from wsss.artifacts import IGNORE_INDEX, Sample, read_label_png
-from wsss.config.params import AugmentSettings, MachineSettings
+from wsss.config.sections import AugmentSettings, MachineSettings
 from wsss.cores import usable_cores
 from wsss.seeding import derive_seed, generator
 from wsss.training.same_size import normalise, resized

@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from wsss.config.params import MachineSettings, TrainSettings
+from wsss.config.sections import MachineSettings, TrainSettings
 from wsss.progress import track
 from wsss.seeding import Step, derive_seed, generator
 from wsss.training.checkpoint import load_checkpoint, save_checkpoint

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from wsss.config.params import OptimizerSettings
+from wsss.config.sections import OptimizerSettings
 
 __all__ = ["lr_factor", "make_optimizer"]
 

@@ -1,4 +1,4 @@
-"""What a study is: which settings it varies, and how good a set of them is."""
+"""What a search is: which settings it varies, and how good a set of them is."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from wsss.artifacts import Paths
 from wsss.config.params import Params, parse_params
 
-__all__ = ["Score", "Study", "changed", "holds", "replaced", "setting"]
+__all__ = ["Score", "Search", "changed", "holds", "replaced", "setting"]
 
 
 @dataclass(frozen=True)
@@ -23,21 +23,19 @@ class Score:
     threshold: float
 
 
-class Study(Protocol):
-    """Built from its settings; registered with `STUDIES`.
+class Search(Protocol):
+    """Built from its settings; registered with `SEARCHES`.
 
     A setting of params.yaml is named by its dotted key, such as "refine.chains.crf.0.sigma_xy".
 
     Attributes:
-        stage: whose settings are varied, such as "refine_cams@crf"; trials record all of them.
-        upstream: paths below the root that are read; their hashes become tags of the runs.
+        chain: a name in refine.chains, whose settings are varied and whose maps are scored.
     """
 
-    stage: str
-    upstream: tuple[str, ...]
+    chain: str
 
     def check(self, params: Params, paths: Paths) -> None:
-        """Raise ValueError, before long work, if the study can not run here."""
+        """Raise ValueError, before long work, if the search cannot run here."""
 
     def key(self, params: Params, paths: Paths) -> str:
         """A hash of all that decides a score but the settings searched: trials of one key compare.

@@ -1,17 +1,29 @@
 """The selection split as what scores the settings of a refine chain."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from wsss.artifacts import Manifest, Paths, Sample, as_stored, read_image, read_score_map
+from wsss.artifacts import (
+    Manifest,
+    Paths,
+    Sample,
+    as_stored,
+    contents,
+    fingerprint,
+    read_image,
+    read_score_map,
+)
 from wsss.config.params import Params
 from wsss.evaluate import ThresholdCurve, best_threshold, read_ground_truth, score_histogram
 from wsss.seeding import generator
+from wsss.settings import Named
+from wsss.stages import find_stages
 from wsss.stages.refine_cams import make_chain
 from wsss.tuning._base import Score
 
-__all__ = ["chain_scorer", "selection_samples"]
+__all__ = ["chain_scorer", "scoring_key", "selection_samples"]
 
 BATCH_SIZE = 16  # images whose full-resolution scores are in memory together
 
@@ -47,6 +59,32 @@ def selection_samples(params: Params, paths: Paths, limit: int) -> tuple[Manifes
             f"('{missing[0]}'); run `dvc repro generate_cams` first"
         )
     return manifest, samples
+
+
+def scoring_key(
+    settings: Named, rest: Any, params: Params, paths: Paths, chain: str, samples: Sequence[Sample]
+) -> str:
+    """A hash of all that decides a trial's score but the settings that are searched.
+
+    Args:
+        settings: of the search.
+        rest: the chain's own settings without what is searched.
+        params: of the project, whose other settings of refine_cams and evaluate_refined count.
+        paths: of the project.
+        chain: a name in refine.chains.
+        samples: the images that score, whose masks count.
+    """
+    pipeline = find_stages()
+    refine = pipeline.target(f"refine_cams@{chain}", params)
+    evaluate = pipeline.target(f"evaluate_refined@{chain}", params)
+    others = refine.settings(params) | evaluate.settings(params)
+    return fingerprint(
+        settings,
+        others | {f"refine.chains.{chain}": rest},
+        {path: contents(paths.root / path) for path in refine.inputs(params)},
+        [contents(paths.masks / str(sample.mask)) for sample in samples],
+        [target.stage.code_fingerprint() for target in (refine, evaluate)],
+    )
 
 
 def chain_scorer(

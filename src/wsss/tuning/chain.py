@@ -6,15 +6,15 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from wsss.artifacts import Paths, fingerprint
+from wsss.artifacts import Paths
 from wsss.checks import did_you_mean
 from wsss.config.params import Params
-from wsss.registry import STUDIES
+from wsss.registry import SEARCHES
 from wsss.settings import Named, Settings
 from wsss.tuning._base import Score, changed, replaced, setting
-from wsss.tuning._selection import chain_scorer, selection_samples
+from wsss.tuning._selection import chain_scorer, scoring_key, selection_samples
 
-__all__ = ["ChainStudy", "ChainStudySettings"]
+__all__ = ["ChainSearch", "ChainSearchSettings"]
 
 
 class Interval(Settings):
@@ -26,7 +26,7 @@ class Interval(Settings):
     """Drawn by ratio, as for scales that span decades."""
 
 
-class ChainStudySettings(Named):
+class ChainSearchSettings(Named):
     """What to search, such as {0.delta: {low: 0.2, high: 0.8}, 1.n_iters: [5, 10, 20]}."""
 
     name: Literal["chain"] = "chain"
@@ -39,26 +39,16 @@ class ChainStudySettings(Named):
     keeps them in memory."""
 
 
-@STUDIES.register(ChainStudySettings)
-class ChainStudy:
+@SEARCHES.register(ChainSearchSettings)
+class ChainSearch:
     """Refines cached maps in memory; the score is that of refine_cams and evaluate_refined.
 
     Weights of a fusion are found so, too: {0.sources.ccam: {low: 0.0, high: 1.0}}.
     """
 
-    upstream = (
-        "data/cams",
-        "data/further_cams",
-        "data/images",
-        "data/masks",
-        "data/proposals",
-        "data/splits",
-        "models/affinities",
-    )
-
-    def __init__(self, settings: ChainStudySettings) -> None:
+    def __init__(self, settings: ChainSearchSettings) -> None:
         self.settings = settings
-        self.stage = f"refine_cams@{settings.chain}"
+        self.chain = settings.chain
 
     def check(self, params: Params, paths: Paths) -> None:
         """Raise ValueError unless the chain has what is searched, and maps and masks are there."""
@@ -67,7 +57,7 @@ class ChainStudy:
             raise ValueError(f"refine.chains has no chain '{chain}'; {did_you_mean(chain, chains)}")
         if not self.settings.ranges:
             raise ValueError(
-                "the study 'chain' has nothing to search; name settings, as in "
+                "the search 'chain' has nothing to search; name settings, as in "
                 "--set 'ranges={0.delta: {low: 0.2, high: 0.8}}'"
             )
         for key, wanted in self.settings.ranges.items():
@@ -82,16 +72,11 @@ class ChainStudy:
         selection_samples(params, paths, self.settings.max_images)
 
     def key(self, params: Params, paths: Paths) -> str:
-        """A hash of maps, masks, the metric, the ranges, and of the chain but what is searched."""
+        """A hash of all that decides a score but what is searched; see `scoring_key`."""
         none = {self._full(key): None for key in self.settings.ranges}
-        rest = replaced(params, none)["refine"]["chains"][self.settings.chain]
+        rest = replaced(params, none)["refine"]["chains"][self.chain]
         _, samples = selection_samples(params, paths, self.settings.max_images)
-        files = [paths.cams / f"{one.name}.npz" for one in samples]
-        files += [paths.masks / str(one.mask) for one in samples]
-        helps = (paths.further_cams, paths.proposals, paths.affinities)
-        files += [one for one in helps if one.exists()]
-        evaluate = params.evaluate.model_dump(mode="json")
-        return fingerprint(self.settings.model_dump(mode="json"), rest, evaluate, files=files)
+        return scoring_key(self.settings, rest, params, paths, self.chain, samples)
 
     def current(self, params: Params) -> dict[str, Any]:
         """What params.yaml has of the settings searched, where it lies within their ranges."""

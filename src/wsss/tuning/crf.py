@@ -5,16 +5,16 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from wsss.artifacts import Manifest, Paths, Sample, fingerprint
+from wsss.artifacts import Manifest, Paths, Sample
 from wsss.checks import did_you_mean
 from wsss.config.params import Params
 from wsss.refine.dense_crf import DenseCrfSettings
-from wsss.registry import STUDIES
+from wsss.registry import SEARCHES
 from wsss.settings import Named
 from wsss.tuning._base import Score
-from wsss.tuning._selection import chain_scorer, selection_samples
+from wsss.tuning._selection import chain_scorer, scoring_key, selection_samples
 
-__all__ = ["CrfStudy", "CrfStudySettings"]
+__all__ = ["CrfSearch", "CrfSearchSettings"]
 
 Range = tuple[float, float]
 
@@ -24,7 +24,7 @@ _CHOICES = ("unary", "background")
 _SEARCHED = (*_KERNELS, *_CHOICES, "gt_prob", "threshold", "alpha")
 
 
-class CrfStudySettings(Named):
+class CrfSearchSettings(Named):
     """Where to search: smallest and largest value, or the choices, of each setting of the CRF."""
 
     name: Literal["crf"] = "crf"
@@ -62,18 +62,16 @@ class CrfStudySettings(Named):
         return self
 
 
-@STUDIES.register(CrfStudySettings)
-class CrfStudy:
+@SEARCHES.register(CrfSearchSettings)
+class CrfSearch:
     """Refines cached CAMs in memory; the score is that of refine_cams and evaluate_refined.
 
     The threshold of the refined maps is no parameter: each trial takes the best of its curve.
     """
 
-    upstream = ("data/cams", "data/images", "data/masks", "data/splits")
-
-    def __init__(self, settings: CrfStudySettings) -> None:
+    def __init__(self, settings: CrfSearchSettings) -> None:
         self.settings = settings
-        self.stage = f"refine_cams@{settings.chain}"
+        self.chain = settings.chain
 
     def check(self, params: Params, paths: Paths) -> None:
         """Raise ValueError unless chain, CAMs and masks are there."""
@@ -81,15 +79,12 @@ class CrfStudy:
         self._samples(params, paths)
 
     def key(self, params: Params, paths: Paths) -> str:
-        """A hash of CAMs, masks, the metric, the ranges, and of the chain but what is searched."""
-        chain = [one.model_dump(mode="json") for one in params.refine.chains[self.settings.chain]]
+        """A hash of all that decides a score but what is searched; see `scoring_key`."""
+        rest = [refiner.model_dump(mode="json") for refiner in params.refine.chains[self.chain]]
         for name in _SEARCHED:
-            del chain[self._place(params)][name]
+            del rest[self._place(params)][name]
         _, samples = self._samples(params, paths)
-        files = [paths.cams / f"{one.name}.npz" for one in samples]
-        files += [paths.masks / str(one.mask) for one in samples]
-        evaluate = params.evaluate.model_dump(mode="json")
-        return fingerprint(self.settings.model_dump(mode="json"), chain, evaluate, files=files)
+        return scoring_key(self.settings, rest, params, paths, self.chain, samples)
 
     def current(self, params: Params) -> dict[str, Any]:
         """The CRF of the chain, but for choices that are not searched."""

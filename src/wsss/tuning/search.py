@@ -1,4 +1,4 @@
-"""Run a study's trials in several processes."""
+"""Run the trials of a search in several processes."""
 
 import math
 import multiprocessing
@@ -11,9 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from wsss.artifacts import Paths
 from wsss.config.params import Params
-from wsss.registry import STUDIES
+from wsss.registry import SEARCHES
 from wsss.settings import Named
-from wsss.tuning._base import Study, holds
+from wsss.tuning._base import Search, holds
 from wsss.tuning.storage import (
     complete_trials,
     create_study,
@@ -51,13 +51,13 @@ def search(
     storage: str | None = None,
     timeout: float | None = None,
 ) -> Outcome:
-    """Add trials to a study.
+    """Add trials to a search.
 
-    Workers take trials one by one until `trials` are done, whatever the study had before. A
+    Workers take trials one by one until `trials` are done, whatever it had before. A
     worker that is killed loses its trial, which does not count; the others go on.
 
     Args:
-        settings: of the study.
+        settings: of the search.
         params: params.yaml, whose own values are tried first.
         paths: the project.
         trials: how many to complete, at least 1.
@@ -66,7 +66,7 @@ def search(
         timeout: seconds after which no trial starts.
 
     Raises:
-        ValueError, OSError: the study can not run here, or a worker met what the user can mend.
+        ValueError, OSError: the search cannot run here, or a worker met what the user can mend.
         RuntimeError: a worker met a bug; its trace is on stderr.
     """
     workers = min(workers, trials)
@@ -115,26 +115,26 @@ def prepare(
     from wsss.densecrf import get_num_threads
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study: Study = STUDIES.build(settings)
-    study.check(params, paths)
+    search: Search = SEARCHES.build(settings)
+    search.check(params, paths)
     opened = open_storage(settings.name, paths, storage)
-    optuna_study = create_study(settings, params, paths, opened)
-    fail_dead_trials(optuna_study)
-    known = optuna_study.get_trials(deepcopy=False)
-    first = study.current(params)
+    study = create_study(settings, params, paths, opened)
+    fail_dead_trials(study)
+    known = study.get_trials(deepcopy=False)
+    first = search.current(params)
     due = any(
         (one.state == TrialState.WAITING and one.user_attrs.get("current") == first)
         or (one.state == TrialState.COMPLETE and holds(params, one.user_attrs["settings"]))
         for one in known
     )
     if not due:
-        optuna_study.enqueue_trial(first, user_attrs={"current": first})
-    return optuna_study, Job(
+        study.enqueue_trial(first, user_attrs={"current": first})
+    return study, Job(
         settings=settings,
         params=params,
         paths=paths,
         storage=storage,
-        study_name=optuna_study.study_name,
+        study_name=study.study_name,
         num_before=len(known),
         num_threads=max(get_num_threads() // workers, 1),
         deadline=math.inf if timeout is None else time.time() + timeout,

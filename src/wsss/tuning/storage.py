@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from wsss.artifacts import Paths
 from wsss.config.params import Params
-from wsss.registry import STUDIES
+from wsss.registry import SEARCHES
 from wsss.settings import ConfigError, Named, explain
-from wsss.tuning._base import Study
+from wsss.tuning._base import Search
 
 __all__ = [
     "complete_trials",
@@ -22,7 +22,7 @@ __all__ = [
     "fail_dead_trials",
     "find_study",
     "open_storage",
-    "study_settings",
+    "search_settings",
     "worker_id",
 ]
 
@@ -30,21 +30,21 @@ FOLDER = ".tuning"
 _HEARTBEAT, _GRACE = 60, 180  # seconds
 
 
-def study_settings(name: str, values: dict[str, Any] | None = None) -> Named:
-    """The settings of the study `name`. Raises ValueError for an unknown name, key or value."""
-    model = STUDIES.settings(name)
+def search_settings(name: str, values: dict[str, Any] | None = None) -> Named:
+    """The settings of the search `name`. Raises ValueError for an unknown name, key or value."""
+    model = SEARCHES.settings(name)
     tree = {"name": name, **(values or {})}
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise explain(error, f"study '{name}'", model, tree) from None
+        raise explain(error, f"search '{name}'", model, tree) from None
 
 
 def open_storage(name: str, paths: Paths, storage: str | None) -> Any:
     """Open an Optuna storage.
 
     Args:
-        name: the study, such as "crf".
+        name: the search, such as "crf".
         paths: the project.
         storage: a journal file (for processes of one machine), a database's URL (for several),
             or None for the journal .tuning/<name>.journal.
@@ -84,12 +84,12 @@ def open_storage(name: str, paths: Paths, storage: str | None) -> Any:
 def create_study(settings: Named, params: Params, paths: Paths, storage: Any) -> Any:
     """Make or reopen the Optuna study of these settings on the present data.
 
-    Its name holds `Study.key`, so trials on other CAMs or of other ranges never mix with it.
+    Its name holds `Search.key`, so trials on other CAMs or of other ranges never mix with it.
     """
     import optuna
 
     study = optuna.create_study(
-        study_name=_full_name(STUDIES.build(settings), settings, params, paths),
+        study_name=_full_name(SEARCHES.build(settings), settings, params, paths),
         storage=storage,
         direction="maximize",
         load_if_exists=True,
@@ -100,13 +100,13 @@ def create_study(settings: Named, params: Params, paths: Paths, storage: Any) ->
     return study
 
 
-def find_study(name: str, params: Params, paths: Paths, storage: str | None) -> tuple[Study, Any]:
-    """The study last run on the present data and settings, and its Optuna study.
+def find_study(name: str, params: Params, paths: Paths, storage: str | None) -> tuple[Search, Any]:
+    """The search last run on the present data and settings, and its Optuna study.
 
     Raises:
         ValueError: there is none, or it has no trial.
     """
-    study_settings(name)  # an unknown name is told apart from a study that never ran
+    search_settings(name)  # an unknown name is told apart from a study that never ran
     import optuna
 
     known = []
@@ -118,18 +118,18 @@ def find_study(name: str, params: Params, paths: Paths, storage: str | None) -> 
         known = [one for one in summaries if one.study_name.startswith(f"{name}-")]
     for summary in sorted(known, key=lambda one: one.user_attrs.get("started", ""), reverse=True):
         try:
-            settings = study_settings(name, summary.user_attrs["settings"])
-            study: Study = STUDIES.build(settings)
-            fits = _full_name(study, settings, params, paths) == summary.study_name
+            settings = search_settings(name, summary.user_attrs["settings"])
+            search: Search = SEARCHES.build(settings)
+            fits = _full_name(search, settings, params, paths) == summary.study_name
         except (ConfigError, KeyError):  # of another version
             continue
         if fits:
             found = optuna.load_study(study_name=summary.study_name, storage=opened)
             if complete_trials(found):
-                return study, found
+                return search, found
     elsewhere = "; there are trials of others" if known else ""
     raise ValueError(
-        f"study '{name}' has no trials on the present data and settings{elsewhere}: "
+        f"the search '{name}' has no trials on the present data and settings{elsewhere}: "
         f"run `wsss tune run {name}`"
     )
 
@@ -172,5 +172,5 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _full_name(study: Study, settings: Named, params: Params, paths: Paths) -> str:
-    return f"{settings.name}-{study.key(params, paths)[:12]}"
+def _full_name(search: Search, settings: Named, params: Params, paths: Paths) -> str:
+    return f"{settings.name}-{search.key(params, paths)[:12]}"

@@ -15,12 +15,12 @@ from typing import Any
 
 from wsss.artifacts import Paths
 from wsss.config.params import Params
-from wsss.registry import STUDIES
+from wsss.registry import SEARCHES
 from wsss.seeding import derive_seed
 from wsss.settings import Named
+from wsss.stages import find_stages
 from wsss.tracking import open_tracker, prepare_mlflow, tracking_uri
-from wsss.tracking.provenance import upstream_hashes
-from wsss.tuning._base import Study, changed
+from wsss.tuning._base import Search, changed
 from wsss.tuning.storage import FOLDER, open_storage, worker_id
 
 __all__ = ["STOPPED", "Job", "run_trials", "work"]
@@ -34,7 +34,7 @@ class Job:
     """What every worker of a search is told.
 
     Attributes:
-        settings: of the study.
+        settings: of the search.
         params: params.yaml.
         paths: the project.
         storage: see `open_storage`.
@@ -82,32 +82,39 @@ def run_trials(job: Job, index: int, tickets: Any) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     set_num_threads(job.num_threads)
     seed = derive_seed(job.params.base.rng_seed, "tune", job.study_name, index, job.num_before)
-    study: Study = STUDIES.build(job.settings)
-    score = study.scorer(job.params, job.paths)
+    search: Search = SEARCHES.build(job.settings)
+    score = search.scorer(job.params, job.paths)
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(job.paths.root)
     prepare_mlflow()
     if importlib.util.find_spec("mlflow"):
         importlib.import_module("mlflow")  # once here, not by a helper process per trial
     folder = job.paths.root / FOLDER
     folder.mkdir(exist_ok=True)
-    hashes = upstream_hashes(job.paths.root, study.upstream)
+    pipeline = find_stages()
+    target = pipeline.target(f"evaluate_refined@{search.chain}", job.params)
     tags = {
         "study": job.settings.name,
         "study.key": job.study_name,
         "stage": f"tune_{job.settings.name}",
-        **{f"upstream.{path}": value for path, value in hashes.items()},
     }
 
     def objective(trial: Any) -> float:
         trial.set_user_attr("worker", worker_id(os.getpid()))
-        settings = study.suggest(trial, job.params)
+        settings = search.suggest(trial, job.params)
         trial.set_user_attr("settings", settings)
         params = changed(job.params, settings)
         own = {"trial": str(trial.number), "mlflow.runName": f"{tags['stage']} {trial.number}"}
         # workers remember their runs apart; below the root, so that git is found
         with (
             tempfile.TemporaryDirectory(dir=folder, prefix="trial-") as root,
-            open_tracker(study.stage, params, Path(root), tags=tags | own) as tracker,
+            open_tracker(
+                target.name,
+                Path(root),
+                job.params.machine.experiment,
+                pipeline.settings(target, params),
+                key=job.study_name,
+                tags=tags | own,
+            ) as tracker,
         ):
             started = time.perf_counter()
             found = score(params)
@@ -127,7 +134,7 @@ def run_trials(job: Job, index: int, tickets: Any) -> None:
         warnings.filterwarnings("ignore", message="Fixed parameter .* is out of range")
         # group: gt_prob, threshold and alpha are drawn in some trials only
         sampler = optuna.samplers.TPESampler(seed=seed % 2**32, multivariate=True, group=True)
-        optuna_study = optuna.load_study(
+        study = optuna.load_study(
             study_name=job.study_name,
             storage=open_storage(job.settings.name, job.paths, job.storage),
             sampler=sampler,
@@ -138,4 +145,4 @@ def run_trials(job: Job, index: int, tickets: Any) -> None:
             and (parent is None or parent.is_alive())
             and tickets.acquire(False)
         ):
-            optuna_study.optimize(objective, n_trials=1)
+            study.optimize(objective, n_trials=1)

@@ -6,81 +6,33 @@ everything the result depends on; the rest of a run is kept only if that still f
 
 Of several outs of one stage, each in a folder of its own, only those need to be made anew whose
 fingerprint is another one. There it stays in the finished folder.
+
+Of several processes that fill a folder together, rank 0 makes it and moves it into place; the
+others wait for both.
 """
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Container, Iterable, Iterator
-from functools import cache
+import time
+from collections.abc import Container
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from wsss.artifacts.files import write_json
-from wsss.settings import Settings
+from wsss.pipeline.processes import is_first, rank, world_size
 
-__all__ = ["Staging", "drop_others", "fingerprint", "has_key", "source_fingerprint", "write_key"]
+__all__ = ["Staging", "drop_others", "has_key"]
 
 _MARKER = ".fingerprint.json"
-
-
-def fingerprint(*values: Any, files: Iterable[Path] = ()) -> str:
-    """A hash of plain values (anything JSON can hold) and of the contents of files or folders.
-
-    Among the values may be settings; the files that these name count with their contents, and not
-    with the place where a machine has them.
-    """
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=_plain).encode())
-    for path in files:
-        for member in _members(path):
-            digest.update(str(member).encode() + _digest(member))
-    return digest.hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """What JSON can hold of a value."""
-    if not isinstance(value, Settings):
-        return str(value)
-    contents = []
-    for path in value.files():
-        for member in _members(path):
-            name, known = member.relative_to(path), member.stat()
-            if not any(part.startswith(".") for part in name.parts):  # notes of a download
-                once = _digest_once(member, known.st_size, known.st_mtime_ns)
-                contents.append((name.as_posix(), once.hex()))
-    return value.model_dump(mode="json"), contents
-
-
-def _members(path: Path) -> Iterator[Path]:
-    """All files of a folder, or the file itself."""
-    yield from sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-
-
-def _digest(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").digest()
-
-
-@cache
-def _digest_once(file: Path, size: int, modified: int) -> bytes:
-    """Of a checkpoint, which takes seconds, and which several outs of a stage may depend on."""
-    del size, modified  # a file that is replaced has others
-    return _digest(file)
-
-
-def source_fingerprint() -> str:
-    """A hash of this package's own Python code: edited code does not resume old work."""
-    root = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    return digest.hexdigest()
+_POLL = 0.02  # seconds between two looks at what another process does
 
 
 def drop_others(folder: Path, names: Container[str]) -> None:
     """Make a folder of named outs, and delete what it holds under other names but hidden ones."""
+    if not is_first():
+        return
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         if old.name not in names and not old.name.startswith("."):
@@ -95,11 +47,6 @@ def has_key(folder: Path, key: str) -> bool:
         return False
 
 
-def write_key(folder: Path, key: str) -> None:
-    """Let a folder say under which fingerprint it was made."""
-    write_json(folder / _MARKER, {"key": key})
-
-
 class Staging:
     """Fill a folder under a temporary name; `with` moves it into place at the end.
 
@@ -111,19 +58,25 @@ class Staging:
 
     Attributes:
         path: where to write. Files whose names start with ".work." are dropped at the end.
-        resumed: whether work of an earlier run was found.
+        resumed: whether work of an earlier run was found; known within `with`.
     """
 
     def __init__(self, out: Path, key: str, *, keep_key: bool = False) -> None:
-        self.out, self.keep_key = out, keep_key
+        self.out, self.key, self.keep_key = out, key, keep_key
         self.path = out.with_name(f".{out.name}.partial")
-        self.resumed = has_key(self.path, key)
-        if not self.resumed:
-            shutil.rmtree(self.path, ignore_errors=True)
-            self.path.mkdir(parents=True)
-            write_key(self.path, key)
+        self.resumed = False
 
     def __enter__(self) -> Self:
+        if not is_first():
+            while not has_key(self.path, self.key):
+                time.sleep(_POLL)
+            self.resumed = True
+            return self
+        self.resumed = has_key(self.path, self.key)
+        if not self.resumed:
+            _remove(self.path)
+            self.path.mkdir(parents=True)
+            write_json(self.path / _MARKER, {"key": self.key})
         return self
 
     def __exit__(
@@ -134,6 +87,14 @@ class Staging:
     ) -> None:
         if kind is not None:
             return  # what is done stays for the next run
+        if not is_first():
+            self._done(rank()).touch()
+            while self.path.exists():
+                time.sleep(_POLL)
+            return
+        for other in range(1, world_size()):
+            while not self._done(other).exists():
+                time.sleep(_POLL)
         for leftover in self.path.rglob(".*.tmp"):
             leftover.unlink()
         for work in self.path.glob(".work.*"):
@@ -147,6 +108,11 @@ class Staging:
             os.replace(self.out, old)
         os.replace(self.path, self.out)
         _remove(old)
+
+    def _done(self, number: int) -> Path:
+        """What a process leaves that has finished its part, of this run and no earlier one."""
+        run = os.environ.get("MASTER_PORT", "0")
+        return self.path / f".work.done.{run}.{number}"
 
 
 def _remove(path: Path) -> None:

@@ -1,0 +1,87 @@
+"""Hashes of settings and of what files and folders hold."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from wsss.settings import Settings
+
+__all__ = ["contents", "fingerprint"]
+
+
+def fingerprint(*values: Any, files: Iterable[Path] = ()) -> str:
+    """A hash of plain values (anything JSON can hold) and of the contents of files or folders.
+
+    Among the values may be settings; the files that these name count with their contents, and not
+    with the place where a machine has them.
+
+    Example:
+        >>> fingerprint({"a": 1}) == fingerprint({"a": 1}), fingerprint(1) == fingerprint(2)
+        (True, False)
+    """
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=_plain).encode())
+    for path in files:
+        digest.update(contents(path).encode())
+    return digest.hexdigest()
+
+
+def contents(path: Path) -> str:
+    """A hash of what a file or a folder holds: names below the folder, and bytes.
+
+    It is the same wherever the folder lies. A path that is not there has a hash of its own.
+    Hidden files count, but for those of work that is not finished (".*.tmp").
+    """
+    if not path.exists():
+        return "missing"
+    members = list(_members(path))
+    if len(members) < 64:
+        digests = [_digest(member) for member in members]
+    else:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            digests = list(pool.map(_digest, members))
+    digest = hashlib.sha256()
+    for member, held in zip(members, digests, strict=True):
+        name = member.relative_to(path).as_posix() if path.is_dir() else ""
+        digest.update(f"{name}\0{held}\n".encode())
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold of a value."""
+    if not isinstance(value, Settings):
+        return str(value)
+    held = []
+    for path in value.files():
+        for member in _members(path):
+            name = member.relative_to(path)
+            if not any(part.startswith(".") for part in name.parts):  # notes of a download
+                held.append((name.as_posix(), _digest(member)))
+    return value.model_dump(mode="json"), held
+
+
+def _members(path: Path) -> Iterator[Path]:
+    """All files of a folder, or the file itself."""
+    if not path.is_dir():
+        yield path
+        return
+    for member in sorted(path.rglob("*")):
+        if member.is_file() and not member.name.endswith(".tmp"):
+            yield member
+
+
+def _digest(file: Path) -> str:
+    known = file.stat()
+    return _digest_as_of(file.resolve(), known.st_size, known.st_mtime_ns, known.st_ino)
+
+
+@cache
+def _digest_as_of(file: Path, size: int, modified: int, inode: int) -> str:
+    """The hash of a file, read once as long as nothing replaces it."""
+    del size, modified, inode
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,93 @@
+"""Running a stage: from the command line, or within a trial or a table of methods."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from wsss.artifacts import Paths
+from wsss.config.params import Params, load_params
+from wsss.pipeline.graph import Pipeline, Target
+from wsss.pipeline.job import Job
+from wsss.pipeline.processes import end_with_parent, is_first, run_together
+from wsss.progress import show_log
+from wsss.tracking import NullTracker, open_tracker
+
+__all__ = ["check_inputs", "main"]
+
+log = logging.getLogger(__name__)
+
+
+def check_inputs(pipeline: Pipeline, target: Target, params: Params, root: Path) -> None:
+    """Raise ValueError if a folder is missing that a target reads, with the command that makes it.
+
+    What a stage without entries would make is not needed.
+    """
+    for path in target.inputs(params):
+        if (root / path).exists():
+            continue
+        source = pipeline.source(path, params)
+        if source is None:
+            raise ValueError(f"{path} is not there, and {target.name} reads it")
+        if not source.stage.is_idle(params):
+            raise ValueError(
+                f"{path} is not there, and {target.name} reads it; `dvc repro {source.name}` makes "
+                "it, and all that it needs itself"
+            )
+
+
+def main(pipeline: Pipeline, arguments: list[str]) -> None:
+    """Run a stage from the command line: settings in, tracker around, errors in plain words.
+
+    Args:
+        pipeline: all stages.
+        arguments: the stage's name, and that of the entry where it has some.
+
+    What a user can mend (ValueError, OSError) is printed as one message with exit code 1;
+    anything else is a bug and keeps its traceback.
+    """
+    if not 1 <= len(arguments) <= 2:
+        sys.exit("usage: python -m wsss.stages STAGE [ENTRY], such as refine_cams crf")
+    name = "@".join(arguments)
+    console = Console(stderr=True)
+    show_log()
+    end_with_parent()
+    if not is_first():
+        logging.getLogger().setLevel(logging.WARNING)
+    try:
+        params = load_params("params.yaml")
+        target = pipeline.target(name, params)
+        devices = params.machine.devices
+        if target.stage.devices and devices > 1 and "LOCAL_RANK" not in os.environ:
+            sys.exit(run_together([sys.executable, "-m", "wsss.stages", *arguments], devices))
+        _run(pipeline, target, params)
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("WSSS_TRACEBACK"):
+            raise
+        console.print(f"[bold red]{name} stopped[/]")
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def _run(pipeline: Pipeline, target: Target, params: Params) -> None:
+    """Run a target in the project's folder, recorded as a run in MLflow."""
+    paths = Paths(Path())  # not DVC_ROOT: in a queued experiment that is another folder
+    check_inputs(pipeline, target, params, paths.root)
+    job = Job(pipeline, target, params, paths, NullTracker())
+    if target.stage.is_idle(params):
+        log.info("%s: nothing to do, as %s is empty", target.name, target.stage.entries)
+        target.stage.run(job)
+        return
+    with open_tracker(
+        target.name,
+        paths.root,
+        params.machine.experiment,
+        pipeline.settings(target, params),
+        key=job.key,
+        inputs=job.inputs,
+        tags={"recipe": params.base.recipe},
+    ) as tracker:
+        job.tracker = tracker
+        target.stage.run(job)

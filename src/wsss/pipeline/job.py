@@ -1,0 +1,194 @@
+"""What a stage's `run` is given: settings, paths, a tracker, and the way to its outs."""
+
+import csv
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wsss.artifacts import (
+    Manifest,
+    Paths,
+    atomic_path,
+    contents,
+    fingerprint,
+    read_json,
+    write_json,
+)
+from wsss.config.params import Params
+from wsss.pipeline.graph import Pipeline, Target
+from wsss.pipeline.processes import is_first, rank, world_size
+from wsss.pipeline.staging import Staging, drop_others, has_key
+from wsss.settings import Settings
+from wsss.tracking import Tracker
+
+__all__ = ["Job"]
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+_ENTRY_REPORT = "report.json"
+
+PANEL_IMAGES = 6
+"""Rows of a panel."""
+
+
+@dataclass
+class Job:
+    """One run of a stage.
+
+    Of several processes that run it together, all do the work, and rank 0 alone writes reports,
+    pictures and runs: the methods here see to that.
+
+    Attributes:
+        pipeline: all stages.
+        target: what runs.
+        params: all settings.
+        paths: of the project, or of a trial's folder.
+        tracker: gets metrics, tags and files; silent in all processes but the first.
+    """
+
+    pipeline: Pipeline
+    target: Target
+    params: Params
+    paths: Paths
+    tracker: Tracker
+
+    @property
+    def entry(self) -> str:
+        """Of a `foreach` stage, the name it runs for."""
+        return self.target.entry
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """By path, a hash of the contents of all that the stage reads."""
+        return self._held(self.target.inputs(self.params))
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of all that decides the results: settings, inputs, code."""
+        settings = self.target.settings(self.params)
+        return fingerprint(settings, self.inputs, self.target.stage.code_fingerprint())
+
+    def staging(self, made: int = 0) -> Staging:
+        """The out in the making, in the order of the stage's `makes`."""
+        out = self.target.outs(self.params)[made]
+        return Staging(self.paths.root / out, self.key)
+
+    def make_entries(
+        self,
+        make: Callable[[str, Any, Path], Mapping[str, Any]],
+        reads: Callable[[Any], Sequence[str]] | None = None,
+    ) -> dict[str, Any]:
+        """Make the folder of each named entry, unless it is as it would be made now.
+
+        Args:
+            make: fills a folder, given an entry's name, its settings and the folder, in which
+                work of a killed run may lie; its values become the entry's part of the report.
+            reads: of the stage's `reads`, those that an entry with these settings depends on; None
+                is all of them.
+
+        Returns:
+            By name, what `make` gave; with it the report is written.
+        """
+        stage = self.target.stage
+        entries: Mapping[str, Settings] = getattr(self.params, stage.entries)
+        folder = self.paths.root / stage.makes[0]
+        shared = self.target.settings(self.params)
+        del shared[stage.entries]
+        drop_others(folder, entries)
+        report = {}
+        for name, settings in entries.items():
+            out = folder / name
+            held = self._held(reads(settings)) if reads else self.inputs
+            key = fingerprint(settings, shared, held, stage.code_fingerprint())
+            if not has_key(out, key):
+                with Staging(out, key, keep_key=True) as staging:
+                    values = make(name, settings, staging.path)
+                    if is_first():
+                        write_json(staging.path / _ENTRY_REPORT, values)
+            report[name] = read_json(out / _ENTRY_REPORT)
+        self.report(report)
+        return report
+
+    def report(self, values: Mapping[str, Any]) -> None:
+        """Write reports/<stage>.json."""
+        if is_first():
+            write_json(self.paths.report(self.target.report), values)
+
+    def curve(self, rows: Sequence[Mapping[str, float]], columns: Sequence[str]) -> None:
+        """Write reports/<stage>_curve.csv, six digits a value; what a row lacks stays empty."""
+        if not is_first():
+            return
+        name = f"{self.target.report}_curve"
+        with (
+            atomic_path(self.paths.report(name, ".csv")) as path,
+            path.open("w", newline="") as file,
+        ):
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(
+                [f"{row[column]:.6g}" if column in row else "" for column in columns]
+                for row in rows
+            )
+
+    def panel(self, threshold: float | None = None, *, truth: bool = False) -> None:
+        """Write reports/<stage>/panel.png and record it: what the stages up to here made.
+
+        The images are those of the val split, or the first that has any.
+
+        Args:
+            threshold: of the score maps shown last; adds a column of the classes above it.
+            truth: adds the ground truth, which evaluation alone opens.
+        """
+        if not is_first():
+            return
+        from wsss.report import Column, choose_samples, draw_panel
+
+        manifest, root = Manifest.read(self.paths.splits), self.paths.root
+        split = next((name for name in ("val", "selection", "train") if manifest.splits[name]), "")
+        columns = []
+        for target in self.pipeline.upstream(self.target, self.params):
+            if picture := target.stage.picture:
+                folder = root / target.outs(self.params)[0] / (split if picture.split else "")
+                heading = picture.heading.replace("{entry}", target.entry)
+                columns.append(Column(heading, picture.kind, folder))
+        if threshold is not None:
+            shown = columns[-1].folder
+            columns.append(Column(f"above {threshold:.2f}", "scores", shown, threshold))
+        if truth:
+            columns.append(Column("ground truth", "ground_truth", self.paths.masks))
+        out = self.paths.report(f"{self.target.report}/panel", ".png")
+        samples = choose_samples(manifest.splits[split], PANEL_IMAGES) if split else []
+        draw_panel(out, self.paths.images, samples, columns, manifest.class_names)
+        self.tracker.artifact(out)
+
+    def rate(self, count: int, seconds: float, what: str = "", step: int = 0) -> None:
+        """Log and record how many images a second were done; nothing where none was.
+
+        Args:
+            count: images.
+            seconds: that they took.
+            what: whose rate it is, where the stage makes several things.
+            step: of the metric.
+        """
+        if not count:
+            return
+        log.info("%s%d images at %.1f images/s", f"{what}: " * bool(what), count, count / seconds)
+        prefix = f"{what}_" if what else ""
+        self.tracker.metrics({f"{prefix}images_per_second": count / seconds}, step=step)
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """The items that this process does, of those that all do together."""
+        return items[rank() :: world_size()]
+
+    def _held(self, paths: Sequence[str]) -> dict[str, str]:
+        return {path: contents(self.paths.root / path) for path in paths}
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes what is not an out."""
+        return is_first()

@@ -1,0 +1,153 @@
+"""Class activation maps of all images, whole or in windows: what the two CAM stages share."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from wsss.artifacts import Manifest, Sample, ScoreMap, read_image, write_score_map
+from wsss.cam.multiscale import multiscale_cams, whole_cells, windowed_cams
+from wsss.cam.sliding_window import SlidingWindow
+from wsss.config.sections import GenerateCamsSettings
+from wsss.loading.devices import make_fabric, num_workers
+from wsss.loading.same_size import same_size_batches
+from wsss.models.classifier import Classifier, load_classifier
+from wsss.models.fusion import fuse_batchnorm
+from wsss.pipeline import Job
+from wsss.progress import track
+from wsss.registry import CAM_METHODS
+
+__all__ = ["write_cams"]
+
+CPU_PIXELS = 640_000  # two images of 480 x 640: their features fit a CPU's cache
+
+
+def write_cams(
+    job: Job, settings: GenerateCamsSettings, classifier: Path, folder: Path, what: str = ""
+) -> None:
+    """Write folder/<name>.npz for every image that has none yet, for the classes of its tags.
+
+    Images larger than `settings.window` are decoded one at a time and cut into windows: memory
+    that grows with the image is the decoder's, 3 bytes per pixel of what it gives, and the maps of
+    `windowed_cams`. The others run whole, in batches of equal size.
+
+    Args:
+        job: the stage that needs them.
+        settings: of the maps.
+        classifier: the folder of the classifier that makes them.
+        folder: where they go; what a killed run left there is kept.
+        what: whose rate it is, where the stage makes several kinds of maps.
+    """
+    model, loss = load_classifier(classifier)
+    fabric = make_fabric(job.params.machine, settings.precision)
+    method = CAM_METHODS.build(settings.method)
+    if not method.needs_gradients:  # such a method may look at any layer, which has to be there
+        stride = model.backbone.output_stride
+        model = fuse_batchnorm(model, torch.rand(1, 3, 4 * stride, 4 * stride))
+    maker = _Maker(fabric.to_device(model), method, settings, fabric, job.paths.images)
+    limit = settings.window or float("inf")
+    samples = job.share(Manifest.read(job.paths.splits).all_samples())
+    small = [sample for sample in samples if max(sample.size) <= limit]
+    large = [sample for sample in samples if max(sample.size) > limit]
+
+    def done(sample: Sample) -> bool:
+        return (folder / f"{sample.name}.npz").exists()
+
+    count, started = 0, time.perf_counter()
+    for batch, cams, logits in chain(
+        maker.in_windows([sample for sample in large if not done(sample)]),
+        maker.whole(small, num_workers(job.params.machine), done),
+    ):
+        probs = logits.sigmoid() if loss == "multi_label" else logits.softmax(dim=1)
+        for sample, cam, prob in zip(batch, cams, probs.cpu().numpy(), strict=True):
+            ids = torch.tensor(sample.class_ids, dtype=torch.uint8).numpy()
+            score_map = ScoreMap(ids, cam.cpu().numpy(), sample.size, prob[ids.astype(int) - 1])
+            write_score_map(folder / f"{sample.name}.npz", score_map)
+        count += len(batch)
+    job.rate(count, time.perf_counter() - started, what)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Yields samples, the (P, h, w) maps of each, and (B, K) logits."""
+
+    model: Classifier
+    method: Any
+    settings: GenerateCamsSettings
+    fabric: Fabric
+    images: Path
+
+    def whole(
+        self, samples: list[Sample], n_workers: int, done: Callable[[Sample], bool]
+    ) -> Iterator[tuple[list[Sample], Sequence[Tensor], Tensor]]:
+        """Of images that are resized whole, in batches."""
+        settings, stride = self.settings, self.model.backbone.output_stride
+        # an image that is no larger than a window can be at a larger scale
+        method = self._sliding() if settings.window else self.method
+        for batch, pixels in same_size_batches(
+            samples,
+            self.images,
+            batch_size=settings.batch_size,
+            num_workers=n_workers,
+            size_for=lambda size: whole_cells(size, 1, stride, settings.align_corners),
+            done=done,
+            description="CAMs",
+        ):
+            images = self._prepare(pixels)
+            ids = [sample.class_ids for sample in batch]
+            with torch.inference_mode(not method.needs_gradients), self.fabric.autocast():
+                cams, logits = multiscale_cams(
+                    self.model,
+                    method,
+                    images,
+                    ids,
+                    max_pixels=self._max_pixels(),
+                    **self._views(*pixels.shape[2:]),
+                )
+            yield batch, cams, logits
+
+    def in_windows(
+        self, samples: list[Sample]
+    ) -> Iterator[tuple[list[Sample], Sequence[Tensor], Tensor]]:
+        """Of images that are never resized whole, one by one."""
+        if not samples:
+            return
+        method = self._sliding()
+        for sample in track(samples, "CAMs of large images"):
+            with torch.inference_mode(not method.needs_gradients), self.fabric.autocast():
+                cam, logits = windowed_cams(
+                    self.model,
+                    method,
+                    read_image(self.images / sample.image),
+                    sample.class_ids,
+                    normalise=self._prepare,
+                    **self._views(*sample.size),
+                )
+            yield [sample], [cam], logits[None]
+
+    def _sliding(self) -> SlidingWindow:
+        """The method in windows."""
+        settings, together = self.settings, self.settings.batch_size
+        if max_pixels := self._max_pixels():
+            together = max_pixels // settings.window**2
+        return SlidingWindow(self.method, settings.window, settings.window_overlap, together)
+
+    def _max_pixels(self) -> int | None:
+        return CPU_PIXELS if self.fabric.device.type == "cpu" else None
+
+    def _prepare(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 to float32, normalised, on the device."""
+        return self.model.backbone.normalisation(self.fabric.to_device(pixels))
+
+    def _views(self, height: int, width: int) -> dict[str, Any]:
+        stride = self.settings.grid_stride
+        grid = -(-height // stride), -(-width // stride)
+        return {"grid": grid} | self.settings.model_dump(
+            include={"scales", "flip", "align_corners"}
+        )

@@ -1,0 +1,69 @@
+"""What stages that train a network share: what is given to training, and what is reported of it."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wsss.artifacts import Manifest
+from wsss.config.sections import TrainSettings
+from wsss.loading.devices import make_fabric
+from wsss.pipeline import Job
+from wsss.training.loop import Fitted
+from wsss.training.task import Task
+
+__all__ = ["best_values", "make_task", "report_training"]
+
+log = logging.getLogger(__name__)
+
+
+def make_task(job: Job, settings: TrainSettings, folder: Path, prefix: str = "") -> Task:
+    """The images, the machine and the place for checkpoints of one training.
+
+    Args:
+        job: the stage that trains.
+        settings: of what is trained.
+        folder: of checkpoints, from which a killed run goes on.
+        prefix: of the names of metrics.
+    """
+    return Task(
+        Manifest.read(job.paths.splits),
+        job.paths.images,
+        job.params.machine,
+        job.params.base.rng_seed,
+        make_fabric(job.params.machine, settings.precision),
+        folder,
+        job.tracker,
+        prefix,
+    )
+
+
+def best_values(fitted: Fitted, further: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """The losses and scores of the epoch that was kept, six digits each, and its number from 1.
+
+    Args:
+        fitted: what training gave.
+        further: values of the finished network.
+    """
+    kept = fitted.history[fitted.epoch] | dict(further or {})
+    values = {key: round(value, 6) for key, value in kept.items() if key != "epoch"}
+    return {"best_epoch": fitted.epoch + 1, **values}
+
+
+def report_training(job: Job, fitted: Fitted, further: Mapping[str, float] | None = None) -> None:
+    """Write the report with the best epoch, and the curve of all epochs for DVC's plots.
+
+    Args:
+        job: the stage.
+        fitted: what training gave.
+        further: values of the finished network, reported beside those of the epoch.
+    """
+    history, epochs = fitted.history, len(fitted.history)
+    job.curve(history, ["epoch", *sorted(set(history[0]) - {"epoch"})])
+    values = best_values(fitted, further)
+    job.report(values)
+    scores = {f"best_{key}": value for key, value in values.items() if key != "best_epoch"}
+    job.tracker.metrics(scores, step=epochs)
+    if fitted.images_per_second:
+        job.tracker.metrics({"images_per_second": fitted.images_per_second}, step=epochs)
+        log.info("trained at %.1f images/s", fitted.images_per_second)
