@@ -36,7 +36,6 @@ from wsss.models.classifier import Classifier
 from wsss.models.fusion import fuse_batchnorm
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.stages.generate_cams import CPU_PIXELS
-from wsss.training.same_size import normalise
 
 SIZE, STRIDE, NUM_CLASSES = (375, 500), 16, 20
 SCALES = (0.5, 1.0, 1.5, 2.0)
@@ -199,7 +198,7 @@ def main() -> None:
     fused = fuse_batchnorm(model, torch.rand(1, 3, 4 * STRIDE, 4 * STRIDE))
     pictures, source = photographs(options.images)
     pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-    images = normalise(pixels, backbone.mean, backbone.std)
+    images = backbone.normalisation(pixels)
     tags = [
         tuple(sorted(rng.choice(NUM_CLASSES, rng.integers(1, 3), replace=False) + 1))
         for _ in pictures

@@ -16,6 +16,7 @@ LAYERS = [
     {"config"},
     {"densecrf"},
     {"data"},
+    {"loading"},
     {"models"},
     {"clustering"},
     {"methods"},

@@ -1,25 +1,8 @@
-"""What this process may run on: cores, and a device."""
+"""The cores that this process may run on."""
 
 import os
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
-
-__all__ = ["device_of", "usable_cores"]
-
-
-def device_of(accelerator: str) -> "torch.device":
-    """Where tensors and networks go, of machine.accelerator: auto takes a GPU if there is one.
-
-    Example:
-        >>> device_of("cpu")
-        device(type='cpu')
-    """
-    from lightning_fabric import Fabric
-
-    device: torch.device = Fabric(accelerator=accelerator, devices=1).device
-    return device
+__all__ = ["usable_cores"]
 
 
 def usable_cores() -> int:

@@ -24,6 +24,7 @@ from wsss.cam.clip_es import (
     spread_in_boxes,
 )
 from wsss.cam.grad_cam import grad_cam_maps
+from wsss.loading.normalisation import Normalisation
 from wsss.models.classifier import Classifier
 
 Make = Callable[[str], Classifier]
@@ -207,7 +208,7 @@ def test_maps_are_those_of_the_published_procedure(
     model, method = classifier("cnn"), clip_es(tiny_clip, affinity=affinity)
     pixels = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     mean, std = (
-        torch.tensor(one)[:, None, None] for one in (model.backbone.mean, model.backbone.std)
+        torch.tensor(one)[:, None, None] for one in vars(model.backbone.normalisation).values()
     )
     found, logits = method(model, (pixels - mean) / std, ROWS, COLUMNS)
     for one, row, column in zip(found, ROWS.tolist(), COLUMNS.tolist(), strict=True):
@@ -242,7 +243,7 @@ def test_the_classifiers_normalisation_does_not_matter(
     found = []
     for mean, std in (((0.5, 0.4, 0.3), (0.2, 0.3, 0.1)), ((0, 0, 0), (1, 1, 1))):
         model = classifier("cnn")
-        model.backbone.mean, model.backbone.std = mean, std
+        model.backbone.normalisation = Normalisation(mean, std)
         images = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
         found.append(method(model, images, torch.tensor([0]), torch.tensor([1]))[0])
     torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
@@ -250,7 +251,7 @@ def test_the_classifiers_normalisation_does_not_matter(
 
 def test_tokens_are_open_clips_own(classifier: Make, tiny_clip: dict[str, str]) -> None:
     clip, model = Clip(ClipSettings(**tiny_clip)), classifier("cnn")
-    model.backbone.mean, model.backbone.std = clip._mean, clip._std
+    model.backbone.normalisation = clip.normalisation
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(clip.embed(model, images), clip.net.visual._embeds(images))
 

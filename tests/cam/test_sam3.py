@@ -74,7 +74,7 @@ def images_for(model: Classifier, size: tuple[int, int]) -> tuple[torch.Tensor, 
     torch.manual_seed(1)
     levels = torch.randint(0, 256, (2, 3, *size)).float()
     mean, std = (
-        torch.tensor(one).view(3, 1, 1) for one in (model.backbone.mean, model.backbone.std)
+        torch.tensor(one).view(3, 1, 1) for one in vars(model.backbone.normalisation).values()
     )
     return levels, (levels / 255 - mean) / std
 

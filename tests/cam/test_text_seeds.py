@@ -72,7 +72,7 @@ def features_by_loops(net: Any, images: torch.Tensor, changed: int) -> tuple[Any
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_maps_by_loops(classifier: Make, tiny_clip: dict[str, str], layers: int) -> None:
     model, method = classifier("cnn"), text_seeds(tiny_clip, layers=layers)
-    model.backbone.mean, model.backbone.std = method.clip._mean, method.clip._std
+    model.backbone.normalisation = method.clip.normalisation
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     rows, columns = torch.tensor([0, 0, 1]), torch.tensor([1, 3, 2])
     with torch.inference_mode():

@@ -134,7 +134,6 @@ def test_without_a_repository_the_workspace_is_shown(
 def test_mlflow_runs_by_id_name_and_filter(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
 ) -> None:
-    from wsss.config.params import Params
     from wsss.tracking import open_tracker, prepare_mlflow
 
     prepare_mlflow()
@@ -142,7 +141,7 @@ def test_mlflow_runs_by_id_name_and_filter(
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     for stage, value in (("evaluate_refined@none", 0.4), ("evaluate_refined@crf", 0.5)):
-        with open_tracker(stage, Params(), tmp_path / "trials") as tracker:
+        with open_tracker(stage, tmp_path / "trials", "wsss", {}, key="k") as tracker:
             tracker.metrics({"val/mean_iou": value, "val/iou/x": float("nan")})
     record = json.loads((tmp_path / "trials/reports/evaluate_refined_crf.run.json").read_text())
     run_id = record["run_id"]

@@ -60,14 +60,13 @@ def make_start(
 
     def make(index: int = 0, previous: Classifier | None = None, **teachers: Classifier) -> Start:
         asked = teachers or {"teacher": make_model(seed=7)}
-        mean = make_model().backbone.mean
-        std = make_model().backbone.std
+        normalisation = make_model().backbone.normalisation
         return Start(
             index,
             NAMES,
             tuple(IMAGES),
             labels.numpy(),
-            {name: Teacher(one, mean, std) for name, one in asked.items()},
+            {name: Teacher(teacher, normalisation) for name, teacher in asked.items()},
             previous,
             over_images,
             0,

@@ -17,7 +17,8 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from wsss.cam.ccam import CcamMaps, CcamMapsSettings
 from wsss.methods._base import Start
 from wsss.methods._contrast import contrast_loss, negative_loss, positive_loss
-from wsss.methods._erasing import blurred, erased_targets
+from wsss.methods._erasing import erased_targets
+from wsss.methods._erasing import gaussian_blur as blur_of_erasing
 from wsss.methods._objective import Objective
 from wsss.methods.ccam import Ccam, CcamSettings, edge_means
 from wsss.models.classifier import Classifier
@@ -351,10 +352,10 @@ def test_nothing_erased_leaves_the_cam(make_model: MakeModel, images: Tensor) ->
 @pytest.mark.parametrize("size", [(9, 20), (33, 8)])
 def test_the_blur_is_that_of_torchvision(size: tuple[int, int]) -> None:
     images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(blurred(images, 7), gaussian_blur(images, [15, 15]))
+    torch.testing.assert_close(blur_of_erasing(images, 7), gaussian_blur(images, [15, 15]))
     with torch.autocast("cpu", torch.bfloat16):  # in which theirs takes minutes
-        assert torch.equal(blurred(images, 7), blurred(images.clone(), 7))
-        assert blurred(images, 7).dtype == torch.float32
+        assert torch.equal(blur_of_erasing(images, 7), blur_of_erasing(images.clone(), 7))
+        assert blur_of_erasing(images, 7).dtype == torch.float32
 
 
 @pytest.mark.parametrize("specific", [False, True])

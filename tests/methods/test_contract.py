@@ -11,14 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from wsss.artifacts import Manifest
 from wsss.config.sections import MachineSettings, OptimizerSettings, TrainSettings
+from wsss.loading.devices import make_fabric
 from wsss.methods._base import Method, Start
+from wsss.methods._losses import Losses
 from wsss.methods._objective import Objective
 from wsss.models.classifier import Classifier
 from wsss.registry import METHODS
 from wsss.seeding import Step
 from wsss.tracking import NullTracker
-from wsss.training.loop import fit, make_fabric
+from wsss.training.loop import fit
+from wsss.training.task import Task
 
 Begin = Callable[..., tuple[Method, Classifier]]
 MULTI = Objective("multi_label")
@@ -135,11 +139,15 @@ class Batches:
 def test_a_resumed_run_equals_an_uninterrupted_one(
     begin: Begin, images: Tensor, labels: Tensor, tmp_path: Path
 ) -> None:
-    def train(path: Path, stop_after: int | None = None) -> Classifier:
-        calls = iter(range(9))
+    machine = MachineSettings(accelerator="cpu", num_workers=0)
+    fabric = make_fabric(machine, "32-true")
+    manifest = Manifest(("x",), {"train": (), "selection": (), "val": ()})
+
+    def train(folder: Path, stop_after: int | None = None) -> Classifier:
+        path, calls = folder / ".work.last.pt", iter(range(9))
         method, model = begin()
 
-        def loss_fn(model: Any, batch: Mapping[str, Any], step: Step) -> dict[str, Tensor]:
+        def loss_fn(model: Any, batch: Mapping[str, Any], step: Step) -> Losses:
             return method(model, batch["image"], batch["labels"], MULTI, step)
 
         def score_fn(_: Any) -> dict[str, float]:
@@ -149,7 +157,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
             return {"score": float(epoch)}
 
         fit(
-            make_fabric(MachineSettings(accelerator="cpu"), "32-true"),
+            Task(manifest, folder, machine, 3, fabric, folder, NullTracker()),
             model,
             [],
             Batches(images, labels),
@@ -157,16 +165,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
             score_fn,
             metric="score",
             settings=TrainSettings(epochs=3, optimizer=OptimizerSettings(lr=0.01)),
-            rng_seed=3,
-            checkpoint=path,
-            tracker=NullTracker(),
+            checkpoint="last",
         )
         return model
 
-    whole = train(tmp_path / "whole.pt")
+    whole = train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "cut.pt", stop_after=1)
-    resumed = train(tmp_path / "cut.pt")
+        train(tmp_path / "cut", stop_after=1)
+    resumed = train(tmp_path / "cut")
     for key, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[key], value), key
 

@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 import wsss.methods.distillation as distillation
 from wsss.config.sections import BackboneSettings
+from wsss.loading.normalisation import Normalisation
 from wsss.methods._base import Start, Teacher
 from wsss.methods._objective import Objective
 from wsss.methods._transfer import boundary_loss, logits_loss, map_loss, randomly_projected
@@ -246,7 +248,7 @@ def test_one_class(
 ) -> None:
     """All forms run; those that can teach nothing have no gradient, and say so before."""
     student, labels = make_vit(("smoke",)), torch.tensor([[1.0], [0], [1], [0]])
-    mean, std = student.backbone.mean, student.backbone.std
+    normalisation = student.backbone.normalisation
     torch.manual_seed(1)
     teacher = Classifier(TimmBackbone(BackboneSettings(model_name="resnet10t")), ("smoke",))
     start = Start(
@@ -254,7 +256,7 @@ def test_one_class(
         ("smoke",),
         tuple("abcd"),
         labels.numpy(),
-        {"teacher": Teacher(teacher, mean, std)},
+        {"teacher": Teacher(teacher, normalisation)},
         None,
         lambda model, function: np.zeros(0),
         0,
@@ -370,7 +372,7 @@ def test_a_teacher_gets_images_as_it_knows_them(
     start = make_start(teacher=teacher)
     found = run(student, start, images, labels)["transfer"]
     mean, std = (
-        torch.tensor(one).view(3, 1, 1) for one in (student.backbone.mean, student.backbone.std)
+        torch.tensor(one).view(3, 1, 1) for one in vars(student.backbone.normalisation).values()
     )
     renormalised = torch.stack(
         [((images * std + mean)[:, i] - own.mean[i]) / own.std[i] for i in range(3)],
@@ -470,7 +472,7 @@ def test_the_map_of_a_refining_teacher_is_the_sum(
     own = images
     if mean:
         student_mean, std = (
-            torch.tensor(one).view(3, 1, 1) for one in (model.backbone.mean, model.backbone.std)
+            torch.tensor(one).view(3, 1, 1) for one in vars(model.backbone.normalisation).values()
         )
         own = images + (student_mean - torch.tensor(mean).view(3, 1, 1)) / std
     output = teacher(own, with_stages=True)
@@ -503,7 +505,8 @@ class CellByCell(nn.Module):
     def __init__(self, mean: float = 0.4, std: float = 0.25) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 3, 1)
-        self.backbone = type("Backbone", (), {"mean": (mean,) * 3, "std": (std,) * 3})()
+        normalisation = Normalisation((mean,) * 3, (std,) * 3)
+        self.backbone = SimpleNamespace(normalisation=normalisation)
 
     def forward(self, images: Tensor) -> ClassifierOutput:
         maps = self.conv(images).square()
@@ -518,7 +521,7 @@ def test_consistency_of_what_turns_with_the_image(
     model: Any = CellByCell()
     images = (torch.rand(4, 3, 6, 5) - 0.4) / 0.25
     values: dict[str, Any] = {"transfer_weight": 0, "consistency_weight": 1, "consistency_of": of}
-    view = another_view(images, (0.4,) * 3, (0.25,) * 3, make_step().rng)
+    view = another_view(images, Normalisation((0.4,) * 3, (0.25,) * 3), make_step().rng)
     one, two = model(images), model(view)
     wanted = (one.logits - two.logits).square().mean()
     if of == "maps":
@@ -530,10 +533,10 @@ def test_consistency_of_what_turns_with_the_image(
 
 
 def test_another_view_is_an_image_drawn_from_the_generator() -> None:
-    mean, std = (0.5, 0.4, 0.3), (0.3, 0.2, 0.1)
-    shift, scale = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+    normalisation = Normalisation((0.5, 0.4, 0.3), (0.3, 0.2, 0.1))
+    shift, scale = (torch.tensor(one).view(3, 1, 1) for one in vars(normalisation).values())
     images = (torch.rand(2, 3, 4, 6) - shift) / scale
-    views = [another_view(images, mean, std, np.random.default_rng(s)) for s in (0, 0, 1)]
+    views = [another_view(images, normalisation, np.random.default_rng(s)) for s in (0, 0, 1)]
     assert torch.equal(views[0], views[1])
     assert not torch.allclose(views[0], views[2])
     for view in views:
@@ -541,11 +544,11 @@ def test_another_view_is_an_image_drawn_from_the_generator() -> None:
         assert pixels.min() > -1e-6 and pixels.max() < 1 + 1e-6
         assert (view.flip(3) - images).abs().mean() < (view - images).abs().mean()
     red = (torch.tensor([0.8, 0.3, 0.3]).view(1, 3, 1, 1).expand(1, 3, 2, 2) - shift) / scale
-    _, green, blue = (another_view(red, mean, std, make_step().rng) * scale + shift)[0, :, 0, 0]
+    _, green, blue = (another_view(red, normalisation, make_step().rng) * scale + shift)[0, :, 0, 0]
     assert (green - blue).abs() > 0.01  # only the hue tells them apart
     grey = (torch.full((1, 3, 2, 2), 0.5) - shift) / scale
     bright = [
-        float((another_view(grey, mean, std, np.random.default_rng(s)) * scale + shift).mean())
+        float((another_view(grey, normalisation, np.random.default_rng(s)) * scale + shift).mean())
         for s in range(200)
     ]
     assert 0.4 <= min(bright) < 0.41 and 0.59 < max(bright) <= 0.6 + 1e-6

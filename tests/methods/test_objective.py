@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from wsss.methods._objective import Objective, entropy, spread
+from wsss.methods._objective import Objective, entropy, map_variance
 from wsss.methods.cam import CamSettings
 from wsss.models.classifier import ClassifierOutput
 
@@ -48,16 +48,16 @@ def test_entropy_is_largest_at_a_half_and_nothing_where_certain() -> None:
         ([(0, 3), (3, 0)], 1.1210),
     ],
 )
-def test_spread_matches_the_published_numbers(
+def test_map_variance_matches_the_published_numbers(
     cells: list[tuple[int, int]], expected: float
 ) -> None:
     maps = torch.zeros(1, 1, 4, 4)
     for y, x in cells:
         maps[0, 0, y, x] = 1
-    assert spread(maps).item() == pytest.approx(expected, abs=5e-5)
+    assert map_variance(maps).item() == pytest.approx(expected, abs=5e-5)
 
 
-def test_spread_knows_height_from_width() -> None:
+def test_map_variance_knows_height_from_width() -> None:
     """Against a loop, on maps that are not square."""
     maps = torch.rand(2, 3, 3, 5, generator=torch.Generator().manual_seed(0))
     expected = torch.zeros(2, 3)
@@ -68,8 +68,8 @@ def test_spread_knows_height_from_width() -> None:
             at = [(2 * i / 3 - 1, 2 * j / 5 - 1, q[i, j]) for i in range(3) for j in range(5)]
             v, u = sum(y * w for y, _, w in at), sum(x * w for _, x, w in at)
             expected[b, c] = sum(w * ((y - v) ** 2 + (x - u) ** 2) for y, x, w in at)
-    torch.testing.assert_close(spread(maps), expected)
-    torch.testing.assert_close(spread(maps.transpose(2, 3)), expected)
+    torch.testing.assert_close(map_variance(maps), expected)
+    torch.testing.assert_close(map_variance(maps.transpose(2, 3)), expected)
 
 
 def test_concentration_is_of_tagged_classes_per_image() -> None:
@@ -77,7 +77,7 @@ def test_concentration_is_of_tagged_classes_per_image() -> None:
     labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
     one = output(torch.zeros(2, 3), maps)
     losses = MULTI_LABEL(one, [(1.0, labels)], CamSettings(concentration_weight=1))
-    spreads = spread(maps.relu().softmax(dim=1))
+    spreads = map_variance(maps.relu().softmax(dim=1))
     torch.testing.assert_close(losses["concentration"], (spreads[0, 0] + spreads[0, 2]) / 2)
 
 

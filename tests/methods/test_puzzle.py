@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from wsss.config.sections import HeadSettings
 from wsss.methods._objective import Objective
-from wsss.methods.puzzle import Puzzle, PuzzleSettings, cut, merge
+from wsss.methods.puzzle import Puzzle, PuzzleSettings, merge_quarters, quarters
 from wsss.models.classifier import Classifier, ClassifierOutput
 from wsss.seeding import Step
 
@@ -131,11 +131,11 @@ def test_quarters_of_coordinates(size: tuple[int, int]) -> None:
     height, width = size
     image = torch.arange(1.0, height * width + 1).reshape(1, 1, height, width)
     grid = (-(-height // 16), -(-width // 16))
-    quarters = cut(torch.cat([image, -image]), grid, 16)
-    tall, wide = quarters.shape[2:]
+    parts = quarters(torch.cat([image, -image]), grid, 16)
+    tall, wide = parts.shape[2:]
     starts = [(y, x) for y in (0, grid[0] * 16 - tall) for x in (0, grid[1] * 16 - wide)]
     for number, (top, left) in enumerate(starts):
-        for sign, found in ((1, quarters[2 * number, 0]), (-1, quarters[2 * number + 1, 0])):
+        for sign, found in ((1, parts[2 * number, 0]), (-1, parts[2 * number + 1, 0])):
             inside = found[: max(0, height - top), : max(0, width - left)]
             expected = image[0, 0, top : top + tall, left : left + wide]
             assert torch.equal(inside, sign * expected)
@@ -144,7 +144,7 @@ def test_quarters_of_coordinates(size: tuple[int, int]) -> None:
 
 def test_merged_maps_of_even_grids_touch() -> None:
     maps = torch.randn(8, 3, 2, 3)
-    merged = merge(maps, (4, 6))
+    merged = merge_quarters(maps, (4, 6))
     assert torch.equal(merged[:, :, :2, :3], maps[:2])
     assert torch.equal(merged[:, :, :2, 3:], maps[2:4])
     assert torch.equal(merged[:, :, 2:, :3], maps[4:6])
@@ -154,9 +154,9 @@ def test_merged_maps_of_even_grids_touch() -> None:
 def test_a_middle_cell_is_the_mean_of_four() -> None:
     maps = torch.zeros(4, 1, 1, 1)
     maps[:, 0, 0, 0] = torch.tensor([1.0, 2.0, 4.0, 9.0])
-    assert merge(maps, (1, 1)).item() == 4
+    assert merge_quarters(maps, (1, 1)).item() == 4
 
 
 def test_a_grid_that_quarters_do_not_have_is_named() -> None:
     with pytest.raises(ValueError, match=r"\(3, 2\) cells, but \(2, 2\) are needed"):
-        merge(torch.zeros(4, 1, 3, 2), (4, 4))
+        merge_quarters(torch.zeros(4, 1, 3, 2), (4, 4))

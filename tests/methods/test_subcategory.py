@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 from torch import Tensor
 
+from wsss.loading.normalisation import Normalisation
 from wsss.methods._base import Start, Teacher
 from wsss.methods._objective import Objective
 from wsss.methods.cam import CamSettings
@@ -61,7 +62,7 @@ def start_of(
         tuple(f"class{index}" for index in range(labels.shape[1])),
         tuple(f"image{index:02}" for index in range(len(labels))),
         labels.astype(np.float32),
-        {"teacher": Teacher(teacher, (0, 0, 0), (1, 1, 1))},
+        {"teacher": Teacher(teacher, Normalisation((0, 0, 0), (1, 1, 1)))},
         None,
         over_images,
         0,

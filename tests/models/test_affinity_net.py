@@ -116,7 +116,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     model = AffinityNet(settings, (4, 5, 6), load_weights=False).eval()
     save_network(model, tmp_path / "mine")
     again = load_affinity_net(tmp_path / "mine")
-    assert not again.training and again.backbone.mean == (0.1, 0.2, 0.3)
+    assert not again.training and again.backbone.normalisation.mean == (0.1, 0.2, 0.3)
     with torch.no_grad():
         one, other = model(images(32, 32)), again(images(32, 32))
     torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)  # another memory format

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from wsss.config.sections import BackboneSettings
+from wsss.loading.normalisation import Normalisation
 from wsss.models.classifier import Classifier, load_classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
 
@@ -26,4 +27,4 @@ def test_round_trip(tmp_path: Path) -> None:
     with torch.inference_mode():
         torch.testing.assert_close(loaded(images).logits, model(images).logits)
     assert (loss, loaded.class_names) == ("single_label", ("a", "b"))
-    assert (loaded.backbone.mean, loaded.backbone.std) == (SETTINGS.mean, SETTINGS.std)
+    assert loaded.backbone.normalisation == Normalisation(SETTINGS.mean, SETTINGS.std)

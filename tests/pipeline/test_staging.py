@@ -3,12 +3,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from wsss.artifacts import Staging, fingerprint, has_key, staging, write_key
-from wsss.settings import Settings
+from wsss.pipeline.staging import Staging, has_key
 
 
 class Killed(Exception):
@@ -106,7 +104,8 @@ def test_kill_9_then_resume(tmp_path: Path) -> None:
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from wsss.artifacts import Staging, atomic_path\n"
+        "from wsss.artifacts import atomic_path\n"
+        "from wsss.pipeline.staging import Staging\n"
         "with Staging(Path(sys.argv[1]), 'k') as staging:\n"
         "    (staging.path / 'a').write_text('whole')\n"
         "    with atomic_path(staging.path / 'b') as temporary:\n"
@@ -123,24 +122,6 @@ def test_kill_9_then_resume(tmp_path: Path) -> None:
     assert [one.name for one in out.iterdir()] == ["a"]
 
 
-def test_fingerprint_follows_values_names_and_contents(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a").write_text("1")
-
-    def key(value: object = 1) -> str:
-        return fingerprint(value, {"b": 2, "a": 1}, files=[tmp_path / "in"])
-
-    first = key()
-    assert first == key()
-    assert first == fingerprint(1, {"a": 1, "b": 2}, files=[tmp_path / "in"])
-    assert first != key(2)
-    (tmp_path / "in" / "a").write_text("2")
-    assert first != key()
-    (tmp_path / "in" / "a").write_text("1")
-    (tmp_path / "in" / "a").rename(tmp_path / "in" / "b")
-    assert first != key()
-
-
 def test_a_folder_that_keeps_its_key_is_known_by_it(tmp_path: Path) -> None:
     out = tmp_path / "sources" / "one"
     assert not has_key(out, "k")
@@ -153,73 +134,3 @@ def test_a_folder_that_keeps_its_key_is_known_by_it(tmp_path: Path) -> None:
     with Staging(out, "k") as work:
         assert not work.resumed
     assert not has_key(out, "k")
-    write_key(out, "k")
-    assert has_key(out, "k")
-
-
-class Network(Settings):
-    weights: str = "none"
-
-
-class Nested(Settings):
-    networks: dict[str, Network]
-    checkpoint: str = ""
-    folder: str = ""
-
-
-class TestFilesThatSettingsName:
-    def test_are_those_that_exist(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("HERE", str(tmp_path))
-        monkeypatch.delenv("NOWHERE", raising=False)
-        (tmp_path / "a").mkdir()
-        (tmp_path / "b.pth").write_text("b")
-        names = ("none", "hub", "$HERE/b.pth", "${HERE}/c.pth", "$NOWHERE/b.pth", "")
-        networks = {f"{at}": Network(weights=name) for at, name in enumerate(names)}
-        settings = Nested(networks=networks, checkpoint="$HERE/a", folder="$HERE")
-        assert settings.files() == [tmp_path / "b.pth", tmp_path / "a"]
-
-    def test_count_with_their_contents_wherever_they_are(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        settings = Nested(checkpoint="$HERE/sam", networks={"a": Network(weights="$HERE/w.pth")})
-        keys = set()
-        for place, change in (
-            ("one", None),
-            ("same", None),
-            ("notes", "sam/.cache/time"),
-            ("content", "sam/model"),
-            ("weights", "w.pth"),
-            ("name", "sam/further"),
-        ):
-            here = tmp_path / place
-            (here / "sam/.cache").mkdir(parents=True)
-            for name in ("sam/model", "sam/.cache/time", "w.pth"):
-                (here / name).write_text("as it was")
-            if change:
-                (here / change).write_text("as it is")
-            monkeypatch.setenv("HERE", str(here))
-            keys.add(key := fingerprint(settings))
-            assert fingerprint(settings) == key
-            assert fingerprint([settings]) not in keys
-            if place == "notes":
-                assert len(keys) == 1
-        assert len(keys) == 4
-
-    def test_are_read_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        read: list[Path] = []
-        digest = staging._digest
-
-        def counted(file: Path) -> bytes:
-            read.append(file)
-            return digest(file)
-
-        monkeypatch.setattr(staging, "_digest", counted)
-        file = tmp_path / "w.pth"
-        file.write_text("1")
-        values: list[Any] = [Network(weights=str(file)), Nested(checkpoint=str(file), networks={})]
-        for _ in range(2):
-            fingerprint(*values)
-        assert read == [file]
-        file.write_text("another")
-        fingerprint(*values)
-        assert read == [file, file]

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from wsss.artifacts import Proposals
+from wsss.loading.normalisation import Normalisation
 from wsss.proposals._point_predictor import PointPredictor
 from wsss.proposals.sam2 import Sam2, Sam2Settings
 from wsss.proposals.sam3 import Sam3, Sam3Settings
@@ -143,7 +144,7 @@ def test_a_point_gives_what_transformers_itself_makes_of_it(
     mean, std = {
         "sam2": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "sam3": ((0.5,) * 3, (0.5,) * 3)
     }[name]  # fmt: skip
-    predictor = PointPredictor(network, mean, std)
+    predictor = PointPredictor(network, Normalisation(mean, std))
     predictor.set_image(image)
     points = torch.from_numpy(predictor.apply_coords(np.array([point]), size))
     with torch.no_grad():

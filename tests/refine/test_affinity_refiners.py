@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from wsss.artifacts import ScoreMap
 from wsss.config.sections import BackboneSettings
+from wsss.loading.normalisation import Normalisation
 from wsss.models.affinity_net import AffinityNet, save_network
 from wsss.models.irn import Irn
 from wsss.refine import Context
@@ -102,7 +103,7 @@ def test_affinity_net_is_a_walk_with_the_background(affinities: Path) -> None:
     )
     mean, std = (
         torch.tensor(value).view(3, 1, 1)
-        for value in (refiner.network.backbone.mean, refiner.network.backbone.std)
+        for value in vars(refiner.network.backbone.normalisation).values()
     )
     with torch.no_grad():
         f = refiner.network((pixels - mean) / std)[0].numpy()
@@ -161,7 +162,10 @@ class Colours(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.backbone = torch.nn.Linear(1, 1)
-        self.backbone.__dict__ |= {"output_stride": 1, "mean": (0, 0, 0), "std": (1, 1, 1)}
+        self.backbone.__dict__ |= {
+            "output_stride": 1,
+            "normalisation": Normalisation((0, 0, 0), (1, 1, 1)),
+        }
 
     def forward(self, images: Tensor) -> Tensor:
         return 1000 * images

@@ -20,15 +20,17 @@ from wsss.artifacts import (
     write_score_map,
 )
 from wsss.config.sections import AffinitySettings, MachineSettings
+from wsss.loading.devices import make_fabric
 from wsss.models.affinity_net import save_network
 from wsss.refine import Chain, Context
 from wsss.refine._affinity_labels import affinity_labels, pair_labels
 from wsss.refine._random_walk import pair_offsets
 from wsss.registry import REFINERS
+from wsss.seeding import Step
 from wsss.tracking import NullTracker
 from wsss.training import affinity
-from wsss.training.affinity import AffinityTask, _Learner, displacement_loss, fit_affinity
-from wsss.training.loop import make_fabric
+from wsss.training.affinity import affinity_losses, displacement_loss, fit_affinity
+from wsss.training.task import Task
 
 SIZE = (48, 64)
 PATCHES = {
@@ -54,6 +56,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "psa": {"name": "psa", "widths": [8, 8, 8], **LABELS},
     "irn": {"name": "irn", "radius": 4, **LABELS},
 }
+STEP = Step(np.random.default_rng(0), 0.0, [])
 REFINER = {"psa": "affinity_net", "irn": "irn"}
 
 
@@ -100,7 +103,7 @@ class Tracker:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> AffinityTask:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Task:
     """Twelve images to train on; two of val have neither an image nor a score map."""
     root = tmp_path_factory.mktemp("data")
     (root / "images").mkdir()
@@ -114,14 +117,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> AffinityTask:
     manifest = Manifest(("x", "y"), {"train": tuple(train), "selection": (), "val": unseen})
     machine = MachineSettings(accelerator="cpu", num_workers=0)
     fabric = make_fabric(machine, "32-true")
-    return AffinityTask(
-        manifest, root / "images", root / "cams", machine, 3, fabric, root, NullTracker()
-    )
+    return Task(manifest, root / "images", machine, 3, fabric, root, NullTracker())
 
 
 @pytest.fixture
-def task(data: AffinityTask, tmp_path: Path) -> AffinityTask:
+def task(data: Task, tmp_path: Path) -> Task:
     return replace(data, work=tmp_path)
+
+
+def cams_of(task: Task) -> Path:
+    return task.images.parent / "cams"
 
 
 def mean(values: list[float]) -> float:
@@ -143,7 +148,8 @@ def test_losses_are_means_over_pairs(
     labels = rng.choice([0, 1, 2, 255], (2, 16, 20))
     labels[:, 2::4, 2::4] = cells  # all that may count
     with torch.no_grad():
-        found = _Learner(model, offsets)(images, torch.from_numpy(labels))
+        batch = {"image": images, "mask": torch.from_numpy(labels)}
+        found = affinity_losses(offsets, model, batch, STEP)
         output = model(images)
     if method == "irn":
         edges, field = output[0].double().sigmoid().numpy(), output[1].double().numpy()
@@ -198,9 +204,8 @@ def test_without_a_pair_the_loss_is_zero_and_changes_nothing() -> None:
     for method in METHODS:
         settings: Any = settings_of(method)
         model = affinity.AFFINITIES.build(settings.method, settings.backbone)
-        losses = _Learner(model, pair_offsets(3))(
-            torch.randn(1, 3, 16, 16), torch.full((1, 16, 16), 255)
-        )
+        batch = {"image": torch.randn(1, 3, 16, 16), "mask": torch.full((1, 16, 16), 255)}
+        losses = affinity_losses(pair_offsets(3), model, batch, STEP)
         losses["loss"].backward()
         assert losses["loss"].item() == 0
         grads = [one.grad for one in model.parameters() if one.grad is not None]
@@ -215,10 +220,10 @@ def error(one: ScoreMap, inside: np.ndarray) -> float:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_learned_makes_maps_of_new_images_better(
-    task: AffinityTask, tmp_path: Path, method: str
+    task: Task, tmp_path: Path, method: str
 ) -> None:
     settings = settings_of(method, epochs=15)
-    model, fitted = fit_affinity(settings, task)
+    model, fitted = fit_affinity(settings, task, cams_of(task))
     losses = [row["train_loss"] for row in fitted.history]
     assert losses[-1] < 0.8 * losses[0]
     assert fitted.epoch == 14 and not model.training
@@ -237,12 +242,14 @@ def test_what_is_learned_makes_maps_of_new_images_better(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_killed_run_ends_in_the_same_weights(
-    task: AffinityTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     settings = settings_of(method)
     tracker = Tracker()
     whole, fitted = fit_affinity(
-        settings, replace(task, work=tmp_path / "whole", tracker=tracker, prefix="mine_")
+        settings,
+        replace(task, work=tmp_path / "whole", tracker=tracker, prefix="mine_"),
+        cams_of(task),
     )
     assert [step for step, _ in tracker.told] == [0, 1, 2, 3]
     names = {"loss"} if method == "psa" else {"loss", "affinity", "displacement"}
@@ -250,17 +257,17 @@ def test_a_killed_run_ends_in_the_same_weights(
 
     cut = replace(task, work=tmp_path / "cut", tracker=Tracker(stop_after=2))
     with pytest.raises(KeyboardInterrupt):
-        fit_affinity(settings, cut)
+        fit_affinity(settings, cut, cams_of(task))
     monkeypatch.setattr(affinity, "affinity_labels", None)  # they are there already
-    resumed, refitted = fit_affinity(settings, replace(cut, tracker=Tracker()))
+    resumed, refitted = fit_affinity(settings, replace(cut, tracker=Tracker()), cams_of(task))
     assert refitted.history == fitted.history
     assert whole.state_dict().keys() == resumed.state_dict().keys()
     for key, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[key], value), key
 
 
-def test_labels_are_of_all_training_images_and_made_once(
-    task: AffinityTask, monkeypatch: pytest.MonkeyPatch
+def test_seeds_are_of_all_training_images_and_made_once(
+    task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings: Any = settings_of("psa")
     made: list[int] = []
@@ -270,23 +277,23 @@ def test_labels_are_of_all_training_images_and_made_once(
         return affinity_labels(images, cams, method)
 
     monkeypatch.setattr(affinity, "affinity_labels", counted)
-    folder = affinity.make_labels(settings, task)
+    folder = affinity.write_seeds(settings, task, cams_of(task))
     names = [one.name for one in task.manifest.splits["train"]]
     assert sorted(path.stem for path in folder.iterdir()) == sorted(names)
     for name in names[:2]:
         image = read_image(task.images / f"{name}.png")
-        cam = read_score_map(task.cams / f"{name}.npz")
+        cam = read_score_map(cams_of(task) / f"{name}.npz")
         (expected,) = affinity_labels([image], [cam], settings.method)
         np.testing.assert_array_equal(read_label_png(folder / f"{name}.png"), expected)
         assert {0, int(cam.class_ids[0])} <= set(np.unique(expected).tolist())
     (folder / "3.png").unlink()
-    affinity.make_labels(settings, task)
+    affinity.write_seeds(settings, task, cams_of(task))
     assert made == [12, 1]
 
 
-def test_without_tags_there_is_nothing_to_learn(task: AffinityTask) -> None:
+def test_without_tags_there_is_nothing_to_learn(task: Task) -> None:
     train = tuple(replace(one, class_ids=()) for one in task.manifest.splits["train"])
     manifest = replace(task.manifest, splits=task.manifest.splits | {"train": train})
     with pytest.raises(ValueError, match="no training image has a tag"):
-        fit_affinity(settings_of("psa"), replace(task, manifest=manifest))
-    assert not (task.work / ".work.labels").exists()
+        fit_affinity(settings_of("psa"), replace(task, manifest=manifest), cams_of(task))
+    assert not (task.work / ".work.seeds").exists()

@@ -13,6 +13,7 @@ from torch import Tensor
 from wsss.artifacts import Manifest, Paths, Sample, read_image
 from wsss.config.params import parse_params
 from wsss.config.sections import TrainClassifierSettings
+from wsss.loading.devices import make_fabric
 from wsss.methods._base import Start
 from wsss.methods.cam import Cam
 from wsss.methods.subcategory import Subcategory
@@ -20,8 +21,9 @@ from wsss.models.classifier import Classifier
 from wsss.stages import run_stage
 from wsss.tracking import NullTracker
 from wsss.training import classification
-from wsss.training.classification import Task, fit_classifier
-from wsss.training.loop import Fitted, make_fabric
+from wsss.training.classification import fit_classifier
+from wsss.training.loop import Fitted
+from wsss.training.task import Task
 
 VALUES: dict[str, Any] = {
     "batch_size": 8,
@@ -103,8 +105,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Begun]:
     """Leaves training out, and keeps what each round would have started from."""
     found: list[Begun] = []
 
-    def fit(fabric: Any, learner: Any, new_modules: Any, *args: Any, **kwargs: Any) -> Fitted:
-        model = learner.model
+    def fit(task: Any, model: Any, new_modules: Any, *args: Any, **kwargs: Any) -> Fitted:
         ids = {id(one) for module in new_modules for one in module.parameters()}
         new = {name for name, one in model.named_parameters() if id(one) in ids}
         state = {key: one.clone() for key, one in model.state_dict().items()}
@@ -216,7 +217,7 @@ def test_a_method_is_shown_training_images_alone(
     found = starts[0].over_images(teacher, means)
     assert teacher.training  # as it was
     teacher.eval()
-    mean, std = (np.array(one) for one in (teacher.backbone.mean, teacher.backbone.std))
+    mean, std = (np.array(one) for one in vars(teacher.backbone.normalisation).values())
     expected = [read_image(task.images / one.image).mean(axis=(0, 1)) / 255 for one in train]
     np.testing.assert_allclose(found, (np.array(expected) - mean) / std, atol=0.02)
 
@@ -260,13 +261,13 @@ def test_the_epoch_that_stays(
 ) -> None:
     scores = iter([0.1, 0.9, 0.4])
     monkeypatch.setattr(
-        classification, "score_classifier", lambda *_: {"selection_map": next(scores)}
+        classification, "score_classifier", lambda *_, **__: {"selection_map": next(scores)}
     )
     monkeypatch.setattr(Cam, "keep", keep)
     model, fitted = fit_classifier(settings_of(epochs=3), task, {})
     assert fitted.epoch == epoch
     state = torch.load(task.work / ".work.round0.pt", weights_only=True)
-    last = torch.equal(state["model"]["model.head.weight"], model.head.weight.detach())
+    last = torch.equal(state["model"]["head.weight"], model.head.weight.detach())
     assert last == (keep == "last")
 
 
@@ -339,7 +340,8 @@ def test_a_teacher_has_its_own_normalisation(
     student = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     mean, std = (torch.tensor(backbone[key]).view(3, 1, 1) for key in ("mean", "std"))
     own_mean, own_std = (
-        torch.tensor(one).view(3, 1, 1) for one in (teacher.backbone.mean, teacher.backbone.std)
+        torch.tensor(values).view(3, 1, 1)
+        for values in vars(teacher.backbone.normalisation).values()
     )
     pixels = student * std + mean
     with torch.no_grad():

@@ -1,17 +1,16 @@
 """The loop learns, keeps the best epoch, resumes to the same bytes and stops at NaN."""
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from wsss.config.sections import MachineSettings, OptimizerSettings, TrainSettings
+from wsss.config.sections import OptimizerSettings, TrainSettings
 from wsss.seeding import Step
-from wsss.tracking import NullTracker
-from wsss.training.loop import Fitted, fit, make_fabric
+from wsss.training.loop import Fitted, fit
+from wsss.training.task import Task
 
 
 class Batches:
@@ -39,7 +38,7 @@ def loss_fn(model: nn.Module, batch: Mapping[str, Any], step: Step) -> dict[str,
 
 
 def train(
-    path: Path, *, epochs: int, stop_after: int | None = None, scores: list[float] | None = None
+    task: Task, *, epochs: int, stop_after: int | None = None, scores: list[float] | None = None
 ) -> tuple[nn.Module, Fitted]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
@@ -52,7 +51,7 @@ def train(
         return {"score": scores[call] if scores else float(call)}
 
     fitted = fit(
-        make_fabric(MachineSettings(accelerator="cpu"), "32-true"),
+        task,
         model,
         [],
         Batches(),
@@ -62,60 +61,118 @@ def train(
         settings=TrainSettings(
             epochs=epochs, channels_last=False, optimizer=OptimizerSettings(lr=0.01)
         ),
-        rng_seed=3,
-        checkpoint=path,
-        tracker=NullTracker(),
+        checkpoint="last",
     )
     return model, fitted
 
 
-def test_loss_falls(tmp_path: Path) -> None:
-    _, fitted = train(tmp_path / "c.pt", epochs=30)
+def test_loss_falls(make_task: Callable[..., Task]) -> None:
+    _, fitted = train(make_task("c"), epochs=30)
     losses = [row["train_loss"] for row in fitted.history]
     assert losses[-1] < 0.3 * losses[0]
 
 
-def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole, fitted = train(tmp_path / "whole.pt", epochs=5)
+def test_resumed_run_equals_an_uninterrupted_one(make_task: Callable[..., Task]) -> None:
+    whole, fitted = train(make_task("whole"), epochs=5)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "cut.pt", epochs=5, stop_after=3)
-    resumed, refitted = train(tmp_path / "cut.pt", epochs=5, scores=[3.0, 4.0])
+        train(make_task("cut"), epochs=5, stop_after=3)
+    resumed, refitted = train(make_task("cut"), epochs=5, scores=[3.0, 4.0])
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
     assert fitted.history == refitted.history
 
 
-def test_best_epoch_is_kept_and_the_earlier_wins_a_tie(tmp_path: Path) -> None:
-    best, fitted = train(tmp_path / "a.pt", epochs=4, scores=[0.1, 0.9, 0.9, 0.2])
+def test_best_epoch_is_kept_and_the_earlier_wins_a_tie(make_task: Callable[..., Task]) -> None:
+    task = make_task()
+    best, fitted = train(task, epochs=4, scores=[0.1, 0.9, 0.9, 0.2])
     assert (fitted.epoch, fitted.score) == (1, 0.9)
-    state = torch.load(tmp_path / "a.pt", weights_only=True)
+    state = torch.load(task.work / ".work.last.pt", weights_only=True)
     assert not torch.equal(state["model"]["1.weight"], best.state_dict()["1.weight"])
     assert torch.equal(state["best"]["1.weight"], best.state_dict()["1.weight"])
 
 
-def test_nan_stops_with_the_step_and_the_images(tmp_path: Path) -> None:
-    class Broken(Batches):
-        def __iter__(self) -> Iterator[dict[str, Any]]:
-            yield {"name": ["fine"], "image": torch.zeros(1, 3, 2, 2)}
-            yield {"name": ["bad image"], "image": torch.full((1, 3, 2, 2), float("nan"))}
+class Spoilt(Batches):
+    """Batches of which one step is not finite."""
 
-    with pytest.raises(ValueError, match=r"nan in epoch 1, step 2.*bad image"):
+    def __init__(self, steps: int, wrong: int) -> None:
+        self.steps, self.wrong = steps, wrong
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for step in range(self.steps):
+            value = float("nan") if step == self.wrong else 0.0
+            yield {"name": [f"image {step}"], "image": torch.full((1, 3, 2, 2), value)}
+
+
+@pytest.mark.parametrize(("steps", "wrong"), [(2, 1), (120, 0), (120, 63), (101, 100)])
+def test_a_loss_that_is_not_finite_stops_at_the_first_step_and_keeps_nothing(
+    make_task: Callable[..., Task], steps: int, wrong: int
+) -> None:
+    task = make_task()
+    scored: list[int] = []
+    with pytest.raises(ValueError, match=rf"nan in epoch 1, step {wrong + 1};.*: image {wrong}$"):
         fit(
-            make_fabric(MachineSettings(accelerator="cpu"), "32-true"),
+            task,
             nn.Sequential(nn.Flatten(), nn.Linear(12, 1)),
             [],
-            Broken(),
+            Spoilt(steps, wrong),
             loss_fn,
-            lambda _: {"score": 0.0},
+            lambda _: {"score": float(len(scored))},
             metric="score",
             settings=TrainSettings(epochs=1, channels_last=False),
-            rng_seed=0,
-            checkpoint=tmp_path / "c.pt",
-            tracker=NullTracker(),
+            checkpoint="last",
         )
+    assert list(task.work.iterdir()) == []
 
 
-def test_every_step_has_a_generator_of_its_own(tmp_path: Path) -> None:
+def test_losses_are_looked_at_now_and_then_and_not_in_every_step(
+    make_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To look at one is to wait for the device."""
+    looked: list[Any] = []
+    plain = Tensor.tolist
+    monkeypatch.setattr(Tensor, "tolist", lambda self: looked.append(1) or plain(self))
+    for name in ("item", "__bool__"):
+        function = getattr(Tensor, name)
+        monkeypatch.setattr(Tensor, name, lambda self, f=function: looked.append(1) or f(self))
+    task, settings = make_task(), TrainSettings(epochs=1, channels_last=False)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+    fit(
+        *(task, model, [], Spoilt(100, -1), loss_fn, lambda _: {}),
+        metric=None,
+        settings=settings,
+        checkpoint="last",
+    )
+    assert 0 < len(looked) < 10
+
+
+def test_a_last_step_that_breaks_the_weights_is_not_saved(make_task: Callable[..., Task]) -> None:
+    """Its own loss was finite, and there is no step after it."""
+
+    def explode(model: nn.Module, batch: Mapping[str, Any], step: Step) -> dict[str, Tensor]:
+        loss = model(batch["image"]).mean()
+        loss.register_hook(lambda gradient: gradient * float("inf"))
+        return {"loss": loss}
+
+    task = make_task()
+    with pytest.raises(ValueError, match=r"weights are not finite after epoch 1; lower optimizer"):
+        fit(
+            task,
+            nn.Sequential(nn.Flatten(), nn.Linear(12, 1)),
+            [],
+            Spoilt(1, -1),
+            explode,
+            lambda _: {"score": 1.0},
+            metric="score",
+            settings=TrainSettings(epochs=1, channels_last=False),
+            checkpoint="last",
+        )
+    assert list(task.work.iterdir()) == []
+
+
+def test_every_step_has_a_generator_of_its_own(make_task: Callable[..., Task]) -> None:
     drawn: list[float] = []
 
     def drawing(model: nn.Module, batch: Mapping[str, Any], step: Step) -> dict[str, Tensor]:
@@ -124,7 +181,7 @@ def test_every_step_has_a_generator_of_its_own(tmp_path: Path) -> None:
 
     for seed in (0, 0, 1):
         fit(
-            make_fabric(MachineSettings(accelerator="cpu"), "32-true"),
+            make_task(str(len(drawn)), seed),
             nn.Sequential(nn.Flatten(), nn.Linear(12, 1)),
             [],
             Batches(),
@@ -132,9 +189,7 @@ def test_every_step_has_a_generator_of_its_own(tmp_path: Path) -> None:
             lambda _: {"score": 0.0},
             metric="score",
             settings=TrainSettings(epochs=2, channels_last=False),
-            rng_seed=seed,
-            checkpoint=tmp_path / f"{len(drawn)}.pt",
-            tracker=NullTracker(),
+            checkpoint="last",
         )
     first, again, other = drawn[:4], drawn[4:8], drawn[8:]
     assert first == again

@@ -7,9 +7,7 @@ import pytest
 
 from wsss.artifacts import Paths, read_json
 from wsss.config.params import Params
-from wsss.stages.evaluate import run as run_evaluate
-from wsss.stages.refine_cams import run as run_refine
-from wsss.tracking import NullTracker
+from wsss.stages import run_stage
 from wsss.tuning._base import changed
 from wsss.tuning.chain import ChainSearch, ChainSearchSettings
 
@@ -52,8 +50,8 @@ def test_what_stands_is_tried_first_and_to_the_last_digit(params: Params) -> Non
 def test_the_score_is_that_of_the_stages(project: Paths, params: Params) -> None:
     trial = changed(params, {"refine.chains.crf.0.sigma_rgb": 30.0})
     found = study().scorer(params, project)(trial)
-    run_refine(trial, project, NullTracker(), "crf")
-    run_evaluate(trial, project, NullTracker(), "refined", "crf")
+    run_stage("refine_cams@crf", trial, project)
+    run_stage("evaluate_refined@crf", trial, project)
     report = read_json(project.report("evaluate_refined_crf"))
     assert round(found.value, 6) == report["selection"]["mean_iou_pets"]
     assert found.threshold == report["threshold"]

@@ -19,9 +19,7 @@ from wsss.artifacts import (
 )
 from wsss.config.params import Params, parse_params
 from wsss.refine.dense_crf import PRESETS, DenseCrfSettings
-from wsss.stages.evaluate import run as run_evaluate
-from wsss.stages.refine_cams import run as run_refine
-from wsss.tracking import NullTracker
+from wsss.stages import run_stage
 from wsss.tuning._base import changed, holds
 from wsss.tuning.crf import CrfSearch, CrfSearchSettings
 from wsss.tuning.storage import search_settings
@@ -50,8 +48,8 @@ def test_the_score_is_that_of_the_stages(
     """In memory or through data/refined: the same pixels, so exactly the same number."""
     trial = changed(params, settings)
     found = STUDY.scorer(params, project)(trial)
-    run_refine(trial, project, NullTracker(), "crf")
-    run_evaluate(trial, project, NullTracker(), "refined", "crf")
+    run_stage("refine_cams@crf", trial, project)
+    run_stage("evaluate_refined@crf", trial, project)
     report = read_json(project.report("evaluate_refined_crf"))
     assert round(found.value, 6) == report["selection"]["mean_iou_pets"]
     assert found.threshold == report["threshold"]
@@ -66,8 +64,8 @@ def test_refiners_around_the_crf_stay(project: Paths, params: Params) -> None:
     trial = with_chain(
         params, crf | {"sigma_rgb": 20.0}, crf | {"sigma_xy": 30.0, "unary": "labels"}
     )
-    run_refine(trial, project, NullTracker(), "crf")
-    run_evaluate(trial, project, NullTracker(), "refined", "crf")
+    run_stage("refine_cams@crf", trial, project)
+    run_stage("evaluate_refined@crf", trial, project)
     report = read_json(project.report("evaluate_refined_crf"))
     assert round(found.value, 6) == report["selection"]["mean_iou_pets"]
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -12,6 +13,8 @@ from typing import Any
 from wsss.settings import Settings
 
 __all__ = ["contents", "fingerprint"]
+
+_RECENT = 2_000_000_000  # nanoseconds
 
 
 def fingerprint(*values: Any, files: Iterable[Path] = ()) -> str:
@@ -76,6 +79,8 @@ def _members(path: Path) -> Iterator[Path]:
 
 def _digest(file: Path) -> str:
     known = file.stat()
+    if time.time_ns() - known.st_mtime_ns < _RECENT:  # the clock of files is too coarse to tell
+        return _read_digest(file)
     return _digest_as_of(file.resolve(), known.st_size, known.st_mtime_ns, known.st_ino)
 
 
@@ -83,5 +88,9 @@ def _digest(file: Path) -> str:
 def _digest_as_of(file: Path, size: int, modified: int, inode: int) -> str:
     """The hash of a file, read once as long as nothing replaces it."""
     del size, modified, inode
+    return _read_digest(file)
+
+
+def _read_digest(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

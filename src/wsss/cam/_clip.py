@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from wsss.checks import did_you_mean
+from wsss.loading.normalisation import Normalisation
 from wsss.seeding import derive_seed
 from wsss.settings import Settings, expand_path
 
@@ -82,7 +83,7 @@ class Clip:
                 f"{KEY} needs CLIP, which is not installed: pip install open_clip_torch"
             ) from None
         self.settings = settings
-        self.net, self._mean, self._std = _load(settings)
+        self.net, self.normalisation = _load(settings)
         self._tokenizer: Any = open_clip.get_tokenizer(settings.model_name)
         self._texts: dict[tuple[str, ...], Tensor] = {}
         self.blocks: list[Any] = list(self.net.visual.transformer.resblocks)
@@ -169,11 +170,7 @@ class Clip:
         from torch.nn import functional
 
         visual, grid = self.net.visual, self.grid(images)
-        mean, std, own_mean, own_std = (
-            images.new_tensor(one)[:, None, None]
-            for one in (model.backbone.mean, model.backbone.std, self._mean, self._std)
-        )
-        images = (images * std + mean - own_mean) / own_std
+        images = self.normalisation.convert(images, model.backbone.normalisation)
         size = tuple(n * patch for n, patch in zip(grid, visual.patch_size, strict=True))
         if size != tuple(images.shape[2:]):
             images = functional.interpolate(images, size, mode="bicubic", align_corners=False)
@@ -265,8 +262,8 @@ def on_one_scale(maps: "Tensor", probs: "Tensor") -> "Tensor":
     return maps * probs.clamp_min(LEAST_WEIGHT)[:, None, None]
 
 
-def _load(settings: ClipSettings) -> tuple[Any, Sequence[float], Sequence[float]]:
-    """The network in eval mode without gradients, and the mean and std of its images."""
+def _load(settings: ClipSettings) -> tuple[Any, Normalisation]:
+    """The network in eval mode without gradients, and the normalisation of its images."""
     import open_clip
     import torch
 
@@ -300,7 +297,7 @@ def _load(settings: ClipSettings) -> tuple[Any, Sequence[float], Sequence[float]
         load_matching(net, given, f"weights file {path}")
     mean = tag["mean"] if tag else open_clip.OPENAI_DATASET_MEAN
     std = tag["std"] if tag else open_clip.OPENAI_DATASET_STD
-    return net.eval().requires_grad_(False), mean, std
+    return net.eval().requires_grad_(False), Normalisation(tuple(mean), tuple(std))
 
 
 def _plain_config(name: str) -> dict[str, Any]:

@@ -90,11 +90,9 @@ class Sam3Cam:
         """The classifier's images (B, 3, H, W) as SAM 3 takes them."""
         from torch.nn import functional
 
-        mean, std = (images.new_tensor(one).view(3, 1, 1) for one in (backbone.mean, backbone.std))
         side = self.network.config.vision_config.image_size
-        pixels = functional.interpolate(
-            images * std + mean, (side, side), mode="bilinear", antialias=True
-        )
+        unit = backbone.normalisation.to_unit(images)
+        pixels = functional.interpolate(unit, (side, side), mode="bilinear", antialias=True)
         return pixels * 2 - 1  # mean and standard deviation of SAM 3 are one half
 
     def _concept(self, name: str) -> "dict[str, Any]":

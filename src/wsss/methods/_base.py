@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import NonNegativeFloat
-
+from wsss.loading.normalisation import Normalisation
+from wsss.methods._losses import Losses
+from wsss.methods._objective import MethodSettings, Objective
 from wsss.seeding import Step
 from wsss.settings import Named
 
@@ -14,19 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from wsss.methods._objective import Objective
     from wsss.models.classifier import Classifier, ClassifierOutput
 
-__all__ = ["Method", "MethodSettings", "Start", "Teacher"]
-
-
-class MethodSettings(Named):
-    """What the settings of every method have: the weights of what `Objective` adds."""
-
-    entropy_weight: NonNegativeFloat = 0
-    """Of the entropy of the predicted class probabilities; 0.02 in Mixup-CAM."""
-    concentration_weight: NonNegativeFloat = 0
-    """Of the spread of the maps of tagged classes; 0.0002 in Mixup-CAM."""
+__all__ = ["Method", "Start", "Teacher"]
 
 
 S = TypeVar("S", bound=MethodSettings)
@@ -37,14 +28,12 @@ class Teacher:
 
     Args:
         model: in eval mode, on the device of the images.
-        mean, std: per channel, of an image in [0, 1], as the student's images are normalised.
+        normalisation: of the student's images.
     """
 
-    def __init__(
-        self, model: "Classifier", mean: tuple[float, ...], std: tuple[float, ...]
-    ) -> None:
+    def __init__(self, model: "Classifier", normalisation: Normalisation) -> None:
         self.model: Any = model.eval().requires_grad_(False)
-        self.mean, self.std = mean, std
+        self.normalisation = normalisation
 
     def __call__(self, images: "Tensor", *, with_stages: bool = False) -> "ClassifierOutput":
         """Its output for images normalised for the student, without a gradient."""
@@ -56,13 +45,8 @@ class Teacher:
 
     def normalised(self, images: "Tensor") -> "Tensor":
         """The student's images as this classifier expects them."""
-        own = self.model.backbone
-        if (own.mean, own.std) == (self.mean, self.std):
-            return images
-        mean, std, own_mean, own_std = (
-            images.new_tensor(one).view(3, 1, 1) for one in (self.mean, self.std, own.mean, own.std)
-        )
-        return (images * std + mean - own_mean) / own_std
+        own: Normalisation = self.model.backbone.normalisation
+        return own.convert(images, self.normalisation)
 
 
 @dataclass(frozen=True)
@@ -123,9 +107,9 @@ class Method(ABC, Generic[S]):
         model: "Classifier",
         images: "Tensor",
         labels: "Tensor",
-        objective: "Objective",
+        objective: Objective,
         step: Step,
-    ) -> "dict[str, Tensor]":
+    ) -> Losses:
         """The losses of one batch.
 
         Args:
@@ -134,9 +118,6 @@ class Method(ABC, Generic[S]):
             labels: (B, L) float32 multi-hot.
             objective: makes the losses of outputs and labels, regularisers included.
             step: where training stands, and the generator to draw from.
-
-        Returns:
-            Scalars by name; "loss" is the one to minimise, the others are recorded.
         """
 
     def finish(self, model: "Classifier", start: Start) -> None:

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
     from wsss.models.classifier import Classifier
 
-__all__ = ["blurred", "erased_targets"]
+__all__ = ["erased_targets", "gaussian_blur"]
 
 
 def erased_targets(
@@ -31,7 +31,7 @@ def erased_targets(
         maps: (B, L, h, w) of the images.
         tags: (B, K) bool, of the first K of the L classes.
         delta: where a CAM is above this share of its maximum, the image is erased.
-        radius: of the Gaussian kernel that erases by blurring, in pixels; see `blurred`.
+        radius: of the Gaussian kernel that erases by blurring, in pixels; see `gaussian_blur`.
         exclusive: an image has one class, so that what the model sees in the erased image is
             its most probable of the K classes there; otherwise it is the tag's.
 
@@ -51,7 +51,7 @@ def erased_targets(
     with torch.no_grad():
         cams = _scaled(maps[rows, columns])
         stretched = functional.interpolate(cams[:, None], images.shape[2:], mode="bilinear")
-        pictures = torch.where(stretched > delta, blurred(images, radius)[rows], images[rows])
+        pictures = torch.where(stretched > delta, gaussian_blur(images, radius)[rows], images[rows])
         output = model(pictures)
         if exclusive:
             columns_there = output.logits[:, : tags.shape[1]].argmax(dim=1)
@@ -63,7 +63,7 @@ def erased_targets(
     return targets
 
 
-def blurred(images: "Tensor", radius: int) -> "Tensor":
+def gaussian_blur(images: "Tensor", radius: int) -> "Tensor":
     """A Gaussian blur with OpenCV's sigma, 0.3 radius + 0.5; beyond the border images mirror.
 
     Two products with banded matrices. As a convolution with one group per channel, which is what

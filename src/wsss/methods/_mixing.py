@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat
 
-from wsss.methods._base import MethodSettings
+from wsss.methods._objective import MethodSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wsss.methods._losses import Losses
     from wsss.methods._objective import Objective
     from wsss.models.classifier import ClassifierOutput
 
@@ -62,7 +63,7 @@ def mixed_losses(
     labels: "Tensor",
     mix: Mix,
     settings: MixSettings,
-) -> "dict[str, Tensor]":
+) -> "Losses":
     """Losses towards an image's labels and its partner's, by their shares.
 
     Args:

@@ -4,17 +4,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from wsss.methods._base import MethodSettings
+from pydantic import NonNegativeFloat
+
+from wsss.methods._losses import Losses
+from wsss.settings import Named
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wsss.models.classifier import ClassifierOutput
 
-__all__ = ["Objective", "entropy", "spread"]
+__all__ = ["MethodSettings", "Objective", "entropy", "map_variance"]
 
 EPSILON = 1e-5  # in the logarithms
 FLOOR = 1e-3  # added to every cell of a map, so that an empty one has a centre
+
+
+class MethodSettings(Named):
+    """What the settings of every method have: the weights of what `Objective` adds."""
+
+    entropy_weight: NonNegativeFloat = 0
+    """Of the entropy of the predicted class probabilities; 0.02 in Mixup-CAM."""
+    concentration_weight: NonNegativeFloat = 0
+    """Of the spread of the maps of tagged classes; 0.0002 in Mixup-CAM."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,8 @@ class Objective:
         settings: MethodSettings,
         *,
         entropy_of: "Sequence[tuple[float, Tensor]] | None" = None,
-    ) -> "dict[str, Tensor]":
+        classification_weight: float = 1,
+    ) -> Losses:
         """Classification plus the regularisers that `settings` gives a weight.
 
         Args:
@@ -44,26 +57,27 @@ class Objective:
                 unless images were mixed.
             settings: of the method.
             entropy_of: logits and their weights, where they are not the output's.
+            classification_weight: of the classification loss.
 
         Returns:
-            "loss", and with regularisers also "classification" and each of them, unweighted.
+            "classification", "entropy" and "concentration", the latter two if they have a weight.
         """
+        losses = Losses()
         classification = _weighted(
             [(share, self.classification(output.logits, labels)) for share, labels in targets]
         )
-        parts: dict[str, Tensor] = {}
-        loss = classification
+        losses.add("classification", classification, classification_weight)
         if settings.entropy_weight:
             sources = [(1.0, output.logits)] if entropy_of is None else entropy_of
-            parts["entropy"] = _weighted([(share, entropy(self.probs(s))) for share, s in sources])
-            loss = loss + settings.entropy_weight * parts["entropy"]
+            entropies = [(share, entropy(self.probs(logits))) for share, logits in sources]
+            losses.add("entropy", _weighted(entropies), settings.entropy_weight)
         if settings.concentration_weight:
             # of softmax over classes: a map is spread out where it wins over the others
-            spreads = spread(output.maps.float().relu().softmax(dim=1))  # (B, K)
+            variances = map_variance(output.maps.float().relu().softmax(dim=1))  # (B, K)
             labels = _weighted(targets)
-            parts["concentration"] = (spreads * labels).sum() / len(labels)
-            loss = loss + settings.concentration_weight * parts["concentration"]
-        return {"loss": loss} | ({"classification": classification} | parts if parts else {})
+            concentration = (variances * labels).sum() / len(labels)
+            losses.add("concentration", concentration, settings.concentration_weight)
+        return losses
 
     def classification(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
         """The classification loss alone.
@@ -94,7 +108,7 @@ def entropy(probs: "Tensor") -> "Tensor":
     return -(probs * (probs + EPSILON).log() + other * (other + EPSILON).log()).mean()
 
 
-def spread(maps: "Tensor") -> "Tensor":
+def map_variance(maps: "Tensor") -> "Tensor":
     """How far the mass of a map lies from its centre: the variance along x plus that along y.
 
     Args:

@@ -16,8 +16,8 @@ __all__ = [
     "boundary_loss",
     "logits_loss",
     "map_loss",
+    "onto_grid_of",
     "randomly_projected",
-    "resized",
 ]
 
 Transfer = Literal["global", "spatial", "channel", "map", "gram", "logits"]
@@ -159,7 +159,7 @@ def boundary_loss(student: "Tensor", teacher: "Tensor", labels: "Tensor") -> "Te
     return loss
 
 
-def resized(student: "Tensor", teacher: "Tensor") -> "Tensor":
+def onto_grid_of(student: "Tensor", teacher: "Tensor") -> "Tensor":
     """The student's map as float32 on the teacher's grid, bilinearly."""
     from torch.nn import functional
 

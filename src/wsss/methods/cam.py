@@ -2,13 +2,15 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from wsss.methods._base import Method, MethodSettings
+from wsss.methods._base import Method
+from wsss.methods._objective import MethodSettings
 from wsss.registry import METHODS
 from wsss.seeding import Step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wsss.methods._losses import Losses
     from wsss.methods._objective import Objective
     from wsss.models.classifier import Classifier
 
@@ -32,5 +34,5 @@ class Cam(Method[CamSettings]):
         labels: "Tensor",
         objective: "Objective",
         step: Step,
-    ) -> "dict[str, Tensor]":
+    ) -> "Losses":
         return objective(model(images), [(1.0, labels)], self.settings)

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveInt
 
-from wsss.methods._base import Method, MethodSettings, Start
+from wsss.methods._base import Method, Start
 from wsss.methods._contrast import contrast_loss
 from wsss.methods._erasing import erased_targets
+from wsss.methods._objective import MethodSettings
 from wsss.registry import METHODS
 from wsss.seeding import Step
 from wsss.settings import Named
@@ -14,6 +15,7 @@ from wsss.settings import Named
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wsss.methods._losses import Losses
     from wsss.methods._objective import Objective
     from wsss.models.classifier import Classifier
 
@@ -84,7 +86,7 @@ class Ccam(Method[CcamSettings]):
         labels: "Tensor",
         objective: "Objective",
         step: Step,
-    ) -> "dict[str, Tensor]":
+    ) -> "Losses":
         from torch.nn import functional
 
         del step
@@ -98,14 +100,13 @@ class Ccam(Method[CcamSettings]):
             logits, counted = logits[:, : tags.shape[1]], tags
         else:
             counted = tags.any(dim=1, keepdim=True)
-        losses = objective(output, [(1.0, labels)], settings)
-        regularised = "classification" in losses
-        classification = losses.setdefault("classification", losses["loss"])
-        contrast = losses["contrast"] = contrast_loss(features, logits, counted, settings.alpha)
-        loss = contrast
-        # left out and not times 0, or else weight decay would act on the head
-        if settings.classification_weight or regularised:
-            loss = loss + losses["loss"] + (settings.classification_weight - 1) * classification
+        losses = objective(
+            output,
+            [(1.0, labels)],
+            settings,
+            classification_weight=settings.classification_weight,
+        )
+        losses.add("contrast", contrast_loss(features, logits, counted, settings.alpha))
         if settings.ecs_weight:
             targets = erased_targets(
                 model,
@@ -121,9 +122,8 @@ class Ccam(Method[CcamSettings]):
             if targets.shape[2:] != logits.shape[2:]:
                 targets = functional.interpolate(targets, logits.shape[2:], mode="bilinear")
             squares = (logits.sigmoid() - targets).square()[counted]  # (P, h, w)
-            losses["ecs"] = squares.sum() / max(1, squares.numel())
-            loss = loss + settings.ecs_weight * losses["ecs"]
-        return losses | {"loss": loss}
+            losses.add("ecs", squares.sum() / max(1, squares.numel()), settings.ecs_weight)
+        return losses
 
     def finish(self, model: "Classifier", start: Start) -> None:
         """Find out for each map, over all training images, whether it shows the background."""

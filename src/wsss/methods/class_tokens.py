@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from wsss.methods._base import Method, MethodSettings, Start
+from wsss.methods._base import Method, Start
+from wsss.methods._objective import MethodSettings
 from wsss.registry import METHODS, PARTS
 from wsss.seeding import Step
 from wsss.settings import Named
@@ -10,6 +11,7 @@ from wsss.settings import Named
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wsss.methods._losses import Losses
     from wsss.methods._objective import Objective
     from wsss.models.classifier import Classifier
 
@@ -47,10 +49,8 @@ class ClassTokens(Method[ClassTokensSettings]):
         labels: "Tensor",
         objective: "Objective",
         step: Step,
-    ) -> "dict[str, Tensor]":
+    ) -> "Losses":
         output, logits = model.parts["class_tokens"](model.backbone.net, lambda: model(images))
         losses = objective(output, [(1.0, labels)], self.settings)
-        losses.setdefault("classification", losses["loss"])
-        tokens = objective.classification(logits, labels)
-        losses["loss"] = losses["loss"] + tokens
-        return losses | {"tokens": tokens}
+        losses.add("tokens", objective.classification(logits, labels))
+        return losses

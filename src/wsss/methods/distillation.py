@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from wsss.methods._base import Method, MethodSettings, Start, Teacher
+from wsss.loading.normalisation import Normalisation
+from wsss.methods._base import Method, Start, Teacher
+from wsss.methods._objective import MethodSettings
 from wsss.methods._transfer import (
     DISTANCES,
     Distance,
@@ -17,8 +19,8 @@ from wsss.methods._transfer import (
     boundary_loss,
     logits_loss,
     map_loss,
+    onto_grid_of,
     randomly_projected,
-    resized,
 )
 from wsss.registry import METHODS, PARTS
 from wsss.seeding import Step
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from wsss.methods._losses import Losses
     from wsss.methods._objective import Objective
     from wsss.models.classifier import Classifier, ClassifierOutput
 
@@ -145,27 +148,26 @@ class Distillation(Method[DistillationSettings]):
         labels: "Tensor",
         objective: "Objective",
         step: Step,
-    ) -> "dict[str, Tensor]":
+    ) -> "Losses":
         settings = self.settings
         output = model(images)
         losses = objective(output, [(1.0, labels)], settings)
         asked = self.teachers if settings.transfer_weight or settings.boundary_weight else ()
         answers = [_ask(teacher, images, settings.teacher_map) for teacher in asked]
-        terms: list[tuple[str, float, Tensor]] = []
         if settings.transfer_weight:
             transfer = self._transfer(model, output, answers, objective, step)
-            terms.append(("transfer", settings.transfer_weight, transfer))
+            losses.add("transfer", transfer, settings.transfer_weight)
         if settings.consistency_weight:
             consistency = self._consistency(model, images, output, step)
-            terms.append(("consistency", settings.consistency_weight, consistency))
+            losses.add("consistency", consistency, settings.consistency_weight)
         if settings.boundary_weight:
-            each = [boundary_loss(resized(output.maps, maps), maps, labels) for maps, _ in answers]
-            terms.append(("boundary", settings.boundary_weight, _mean(each)))
-        if terms:
-            losses.setdefault("classification", losses["loss"])
-        for name, weight, term in terms:
-            losses["loss"] = losses["loss"] + weight * term
-            losses[name] = term
+            boundary = _mean(
+                [
+                    boundary_loss(onto_grid_of(output.maps, maps), maps, labels)
+                    for maps, _ in answers
+                ]
+            )
+            losses.add("boundary", boundary, settings.boundary_weight)
         return losses
 
     def _transfer(
@@ -197,7 +199,7 @@ class Distillation(Method[DistillationSettings]):
         pairs = settings.compat_channel_pairs
         return _mean(
             [
-                map_loss(resized(student, maps), maps, transfer, distance, all_pairs=pairs)
+                map_loss(onto_grid_of(student, maps), maps, transfer, distance, all_pairs=pairs)
                 for student, maps in zip(students, wanted, strict=True)
             ]
         )
@@ -209,7 +211,7 @@ class Distillation(Method[DistillationSettings]):
         from torch.nn import functional
 
         backbone = model.backbone
-        other = model(another_view(images, backbone.mean, backbone.std, step.rng))
+        other = model(another_view(images, backbone.normalisation, step.rng))
         one, two = output.logits, other.logits
         if self.settings.consistency_of == "maps":
             one, two = output.maps, other.maps.flip(3)
@@ -217,14 +219,13 @@ class Distillation(Method[DistillationSettings]):
 
 
 def another_view(
-    images: "Tensor", mean: tuple[float, ...], std: tuple[float, ...], rng: "np.random.Generator"
+    images: "Tensor", normalisation: Normalisation, rng: "np.random.Generator"
 ) -> "Tensor":
     """The mirror images in other colours; one jitter is drawn for the whole batch.
 
     Args:
         images: (B, 3, H, W) normalised.
-        mean: that they were normalised with.
-        std: that they were normalised with.
+        normalisation: theirs.
         rng: draws the factors of brightness, contrast and saturation and the shift of hue, each
             evenly from 1 (0 for hue) plus or minus what `JITTER` says.
 
@@ -234,14 +235,11 @@ def another_view(
     from torchvision.transforms.v2 import functional
 
     brightness, contrast, saturation, hue = (float(rng.uniform(-one, one)) for one in JITTER)
-    scale, shift = (images.new_tensor(one).view(3, 1, 1) for one in (std, mean))
-    view = (images * scale + shift).clamp(0, 1).flip(3)
+    view = normalisation.to_unit(images).clamp(0, 1).flip(3)
     view = functional.adjust_brightness(view, 1 + brightness)
     view = functional.adjust_contrast(view, 1 + contrast)
     view = functional.adjust_saturation(view, 1 + saturation)
-    view = functional.adjust_hue(view, hue)
-    normalised: Tensor = (view - shift) / scale
-    return normalised
+    return normalisation.from_unit(functional.adjust_hue(view, hue))
 
 
 def _ask(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from wsss.methods._losses import Losses
     from wsss.methods._objective import Objective
     from wsss.models.classifier import Classifier
 
@@ -47,7 +48,7 @@ class FMix(Method[FMixSettings]):
         labels: "Tensor",
         objective: "Objective",
         step: Step,
-    ) -> "dict[str, Tensor]":
+    ) -> "Losses":
         import torch
 
         settings, rng = self.settings, step.rng

@@ -12,6 +12,7 @@ from wsss.seeding import Step
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wsss.methods._losses import Losses
     from wsss.methods._objective import Objective
     from wsss.models.classifier import Classifier, ClassifierOutput
 
@@ -42,7 +43,7 @@ class ManifoldMixup(Method[ManifoldMixupSettings]):
         labels: "Tensor",
         objective: "Objective",
         step: Step,
-    ) -> "dict[str, Tensor]":
+    ) -> "Losses":
         mix = draw_mix(images, self.settings.alpha, step.rng)
         layer = self.settings.layers[step.rng.integers(len(self.settings.layers))]
         output = _forward(model, images, mix, layer)

@@ -10,6 +10,7 @@ from wsss.seeding import Step
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wsss.methods._losses import Losses
     from wsss.methods._objective import Objective
     from wsss.models.classifier import Classifier
 
@@ -37,6 +38,6 @@ class Mixup(Method[MixupSettings]):
         labels: "Tensor",
         objective: "Objective",
         step: Step,
-    ) -> "dict[str, Tensor]":
+    ) -> "Losses":
         mix = draw_mix(images, self.settings.alpha, step.rng)
         return mixed_losses(objective, model(mix.blend(images)), labels, mix, self.settings)

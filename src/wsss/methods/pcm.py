@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveInt
 
-from wsss.methods._base import Method, MethodSettings, Start
+from wsss.methods._base import Method, Start
+from wsss.methods._objective import MethodSettings
 from wsss.registry import METHODS, PARTS
 from wsss.seeding import Step
 from wsss.settings import Named
@@ -12,6 +13,7 @@ from wsss.settings import Named
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wsss.methods._losses import Losses
     from wsss.methods._objective import Objective
     from wsss.models.classifier import Classifier
 
@@ -66,7 +68,7 @@ class Pcm(Method[PcmMethodSettings]):
         labels: "Tensor",
         objective: "Objective",
         step: Step,
-    ) -> "dict[str, Tensor]":
+    ) -> "Losses":
         from dataclasses import replace
 
         from wsss.models.pooling import pool

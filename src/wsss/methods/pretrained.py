@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from wsss.methods._base import Method, MethodSettings, Start
+from wsss.methods._base import Method, Start
+from wsss.methods._objective import MethodSettings
 from wsss.registry import METHODS
 from wsss.seeding import Step
 from wsss.settings import Named
@@ -10,6 +11,7 @@ from wsss.settings import Named
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wsss.methods._losses import Losses
     from wsss.methods._objective import Objective
     from wsss.models.classifier import Classifier
 
@@ -43,7 +45,7 @@ class Pretrained(Method[PretrainedSettings]):
         labels: "Tensor",
         objective: "Objective",
         step: Step,
-    ) -> "dict[str, Tensor]":
+    ) -> "Losses":
         import torch
 
         from wsss.models.classifier import ClassifierOutput

@@ -4,17 +4,19 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, NonNegativeFloat
 
-from wsss.methods._base import Method, MethodSettings
+from wsss.methods._base import Method
+from wsss.methods._objective import MethodSettings
 from wsss.registry import METHODS
 from wsss.seeding import Step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wsss.methods._losses import Losses
     from wsss.methods._objective import Objective
     from wsss.models.classifier import Classifier
 
-__all__ = ["Puzzle", "PuzzleSettings", "cut", "merge"]
+__all__ = ["Puzzle", "PuzzleSettings", "merge_quarters", "quarters"]
 
 
 class PuzzleSettings(MethodSettings):
@@ -49,20 +51,19 @@ class Puzzle(Method[PuzzleSettings]):
         labels: "Tensor",
         objective: "Objective",
         step: Step,
-    ) -> "dict[str, Tensor]":
+    ) -> "Losses":
         from wsss.models.pooling import pool
 
         output = model(images)
         grid = (output.maps.shape[2], output.maps.shape[3])
-        quarters = cut(images, grid, model.backbone.output_stride)
-        merged = merge(model(quarters).maps, grid)
+        parts = quarters(images, grid, model.backbone.output_stride)
+        merged = merge_quarters(model(parts).maps, grid)
         losses = objective(output, [(1.0, labels)], self.settings)
-        losses.setdefault("classification", losses["loss"])
         tiles = objective.classification(pool(merged, model.head_settings), labels)
         differences = (output.maps.float() - merged.float()).abs() * labels[:, :, None, None]
-        reconstruction = differences.mean()
-        losses["loss"] = losses["loss"] + tiles + self.weight(step.progress) * reconstruction
-        return losses | {"tiles": tiles, "reconstruction": reconstruction}
+        losses.add("tiles", tiles)
+        losses.add("reconstruction", differences.mean(), self.weight(step.progress))
+        return losses
 
     def weight(self, progress: float) -> float:
         """alpha, when this share of all steps is done.
@@ -75,7 +76,7 @@ class Puzzle(Method[PuzzleSettings]):
         return full * min(1.0, progress / ramp) if ramp else full
 
 
-def cut(images: "Tensor", grid: tuple[int, int], stride: int) -> "Tensor":
+def quarters(images: "Tensor", grid: tuple[int, int], stride: int) -> "Tensor":
     """Quarters of ceil(h / 2) by ceil(w / 2) cells, those at the lower right flush with the end.
 
     Args:
@@ -102,11 +103,11 @@ def cut(images: "Tensor", grid: tuple[int, int], stride: int) -> "Tensor":
     )
 
 
-def merge(maps: "Tensor", grid: tuple[int, int]) -> "Tensor":
+def merge_quarters(maps: "Tensor", grid: tuple[int, int]) -> "Tensor":
     """Maps of quarters to those of images.
 
     Args:
-        maps: (4 B, L, ceil(h / 2), ceil(w / 2)) in the order of `cut`.
+        maps: (4 B, L, ceil(h / 2), ceil(w / 2)) in the order of `quarters`.
         grid: (h, w).
 
     Returns:

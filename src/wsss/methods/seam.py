@@ -13,6 +13,7 @@ from wsss.settings import Named
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wsss.methods._losses import Losses
     from wsss.methods._objective import Objective
     from wsss.models.classifier import Classifier
 
@@ -66,7 +67,7 @@ class Seam(Method[SeamSettings]):
         labels: "Tensor",
         objective: "Objective",
         step: Step,
-    ) -> "dict[str, Tensor]":
+    ) -> "Losses":
         settings, stride = self.settings, model.backbone.output_stride
         height, width = (
             max(1, round(length * settings.scale / stride)) * stride for length in images.shape[2:]
@@ -76,25 +77,19 @@ class Seam(Method[SeamSettings]):
             self._view(model, view, tags, objective)
             for view in (images, self._resized(images, (height, width)))
         )
-        losses = {key: (first.losses[key] + second.losses[key]) / 2 for key in first.losses}
-        losses.setdefault("classification", losses["loss"])
-
+        losses = first.losses.mean_with(second.losses)
         grid = (second.maps.shape[2], second.maps.shape[3])
         maps, refined = self._resized(first.maps, grid), self._resized(first.refined, grid)
         share = settings.top_share
-        terms = {
-            "equivariance": (maps - second.maps).abs().mean(),
-            "cross": cross_consistency(second.maps, refined, share)
-            + cross_consistency(maps, second.refined, share),
-            "min_pool": (first.min_pool + second.min_pool) / 2,
-        }
-        losses["loss"] = (
-            losses["loss"]
-            + settings.equivariance_weight * terms["equivariance"]
-            + settings.cross_weight * terms["cross"]
-            + settings.min_pool_weight * terms["min_pool"]
+        equivariance = (maps - second.maps).abs().mean()
+        losses.add("equivariance", equivariance, settings.equivariance_weight)
+        cross = cross_consistency(second.maps, refined, share) + cross_consistency(
+            maps, second.refined, share
         )
-        return losses | terms
+        losses.add("cross", cross, settings.cross_weight)
+        lowest = (first.min_pool + second.min_pool) / 2
+        losses.add("min_pool", lowest, settings.min_pool_weight)
+        return losses
 
     def _view(
         self, model: "Classifier", images: "Tensor", tags: "Tensor", objective: "Objective"
@@ -129,7 +124,7 @@ class _View(NamedTuple):
     where an image has not the tag.
     """
 
-    losses: "dict[str, Tensor]"
+    losses: "Losses"
     maps: "Tensor"
     refined: "Tensor"
     min_pool: "Tensor"

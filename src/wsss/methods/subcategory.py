@@ -21,7 +21,8 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from wsss.clustering import cluster_per_class
-from wsss.methods._base import Method, MethodSettings, Start, Teacher
+from wsss.methods._base import Method, Start, Teacher
+from wsss.methods._objective import MethodSettings
 from wsss.registry import CLUSTERINGS, METHODS
 from wsss.seeding import Step
 from wsss.settings import Named
@@ -29,6 +30,7 @@ from wsss.settings import Named
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wsss.methods._losses import Losses
     from wsss.methods._objective import Objective
     from wsss.models.classifier import Classifier
 
@@ -105,7 +107,7 @@ class Subcategory(Method[SubcategorySettings]):
         labels: "Tensor",
         objective: "Objective",
         step: Step,
-    ) -> "dict[str, Tensor]":
+    ) -> "Losses":
         import torch
 
         from wsss.models.pooling import pool
@@ -113,20 +115,19 @@ class Subcategory(Method[SubcategorySettings]):
         settings = self.settings
         output = model(images)
         losses = objective(output, [(1.0, labels)], settings)
-        losses.setdefault("classification", losses["loss"])
         if settings.sub_weight:
             hot = torch.from_numpy(np.stack([self.sub_labels[name] for name in step.names]))
             maps = model.parts["sub_categories"](model.dropout(output.features))
             logits = pool(maps, model.head_settings)
-            losses["sub_categories"] = objective.classification(logits, hot.to(images.device))
-            losses["loss"] = losses["loss"] + settings.sub_weight * losses["sub_categories"]
+            sub_categories = objective.classification(logits, hot.to(images.device))
+            losses.add("sub_categories", sub_categories, settings.sub_weight)
         if settings.kd_weight:
             assert self._teacher is not None
             taught = self._teacher(images).logits
-            losses["distillation"] = soft_distillation(
+            distillation = soft_distillation(
                 output.logits, taught, settings.kd_temperature, objective.loss
             )
-            losses["loss"] = losses["loss"] + settings.kd_weight * losses["distillation"]
+            losses.add("distillation", distillation, settings.kd_weight)
         return losses
 
 

@@ -156,11 +156,8 @@ def network_input(image: np.ndarray, backbone: TimmBackbone) -> Tensor:
     if (height, width) != image.shape[:2]:
         resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
         image = np.asarray(resized)
-    mean, std = np.array([backbone.mean, backbone.std], np.float32)
-    normal = (image.astype(np.float32) / 255 - mean) / std
-    device = next(backbone.parameters()).device
-    pixels = torch.from_numpy(normal.transpose(2, 0, 1)[None]).to(device)
-    return pixels.contiguous(memory_format=torch.channels_last)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    return backbone.normalisation(pixels.to(next(backbone.parameters()).device))
 
 
 def save_network(model: Any, folder: Path) -> None:
@@ -168,8 +165,8 @@ def save_network(model: Any, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     save_file(weights, folder / "weights.safetensors")
-    normalisation = {"mean": model.backbone.mean, "std": model.backbone.std}
-    spec = model.spec | {"backbone": model.spec["backbone"] | normalisation}
+    backbone = model.spec["backbone"] | vars(model.backbone.normalisation)
+    spec = model.spec | {"backbone": backbone}
     write_json(folder / "model.json", spec)
 
 

@@ -105,8 +105,7 @@ def save_classifier(model: Classifier, settings: BackboneSettings, loss: str, fo
     """Write weights.safetensors and model.json, all that `load_classifier` needs."""
     weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     save_file(weights, folder / "weights.safetensors")
-    backbone = settings.model_dump(mode="json")
-    backbone |= {"mean": model.backbone.mean, "std": model.backbone.std}
+    backbone = settings.model_dump(mode="json") | vars(model.backbone.normalisation)
     write_json(
         folder / "model.json",
         {

@@ -13,6 +13,7 @@ from torch.nn import functional
 import wsss.models.resnet38d  # noqa: F401  its import adds it to timm's models
 from wsss.checks import did_you_mean
 from wsss.config.sections import BackboneSettings
+from wsss.loading.normalisation import Normalisation
 from wsss.models.vgg import dilate_vgg, vgg_stages
 from wsss.models.weights import load_matching, read_weights, with_positions_for
 from wsss.settings import expand_path
@@ -35,7 +36,7 @@ class TimmBackbone(nn.Module):
     Attributes:
         num_features: D, channels of the feature map.
         output_stride: image pixels per cell.
-        mean, std: per channel, of an image in [0, 1], as the weights expect.
+        normalisation: of images, as the weights expect it.
         weights_source: for the run's tags: "none", "hub:<tag>" or "file:<name>".
 
     Raises:
@@ -67,8 +68,9 @@ class TimmBackbone(nn.Module):
             }
             self.weights_source = f"file:{path.name}"
         config = self.net.pretrained_cfg
-        self.mean: tuple[float, ...] = settings.mean or tuple(config["mean"])
-        self.std: tuple[float, ...] = settings.std or tuple(config["std"])
+        self.normalisation = Normalisation(
+            settings.mean or tuple(config["mean"]), settings.std or tuple(config["std"])
+        )
         self._patch, self._pads = _patches(self.net)
         self._freeze_batchnorm = settings.freeze_batchnorm
         self._frozen = self._freeze(settings.frozen_stages)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wsss.loading.normalisation import Normalisation
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -18,16 +20,14 @@ class PointPredictor:
 
     Args:
         network: of transformers, on its device.
-        mean, std: per channel, of an image in [0, 1], as the network expects.
+        normalisation: of images, as the network expects it.
     """
 
-    def __init__(
-        self, network: Any, mean: tuple[float, float, float], std: tuple[float, float, float]
-    ) -> None:
+    def __init__(self, network: Any, normalisation: Normalisation) -> None:
         self.network = network
         self.device = network.device
         self.side: int = network.config.prompt_encoder_config.image_size
-        self.mean, self.std = mean, std
+        self.normalisation = normalisation
         self.transform = self
         self.model = SimpleNamespace(
             mask_threshold=0.0, image_encoder=SimpleNamespace(img_size=self.side)
@@ -50,10 +50,8 @@ class PointPredictor:
         pixels = functional.interpolate(
             pixels, (self.side, self.side), mode="bilinear", antialias=True
         )
-        pixels -= pixels.new_tensor(self.mean).view(3, 1, 1)
-        pixels /= pixels.new_tensor(self.std).view(3, 1, 1)
         self.size = height, width
-        self.embeddings = self.network.get_image_embeddings(pixels)
+        self.embeddings = self.network.get_image_embeddings(self.normalisation.from_unit(pixels))
 
     def apply_coords(self, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """(n, 2) points (x, y) of an image of (height, width), in pixels of the network's."""

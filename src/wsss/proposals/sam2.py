@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from wsss.loading.normalisation import Normalisation
 from wsss.proposals._base import Device
 from wsss.proposals._point_grid import PointGrid, PointGridSettings
 from wsss.proposals._point_predictor import PointPredictor
@@ -41,4 +42,5 @@ class Sam2(PointGrid):
             {"sam2": "Sam2Model", "sam2_video": "Sam2Model"},
             key,
         )
-        return PointPredictor(network.to(device()), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        normalisation = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        return PointPredictor(network.to(device()), normalisation)

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from wsss.loading.normalisation import Normalisation
 from wsss.proposals._base import Device
 from wsss.proposals._point_grid import PointGrid, PointGridSettings
 from wsss.proposals._point_predictor import PointPredictor
@@ -43,4 +44,4 @@ class Sam3(PointGrid):
             dict.fromkeys(kinds, "Sam3TrackerModel"),
             key,
         )
-        return PointPredictor(network.to(device()), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        return PointPredictor(network.to(device()), Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from wsss.artifacts import ScoreMap
-from wsss.cores import device_of
+from wsss.loading.devices import device_of
 from wsss.refine._windows import Windowed
 from wsss.registry import REFINERS
 from wsss.settings import Named

@@ -180,11 +180,7 @@ class VitAffinity:
             for one in images
         ]
         pixels = torch.from_numpy(np.stack(resized)).to(next(self.backbone.parameters()).device)
-        mean, std = (
-            torch.tensor(one, device=pixels.device).view(3, 1, 1)
-            for one in (self.backbone.mean, self.backbone.std)
-        )
-        inputs = (pixels.permute(0, 3, 1, 2) / 255 - mean) / std
+        inputs = self.backbone.normalisation(pixels.permute(0, 3, 1, 2))
         if not self.settings.stage:
             last: Tensor = self.backbone(inputs)
             return last

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wsss.artifacts import read_json, write_json
 from wsss.checks import did_you_mean
 from wsss.config.sections import BackboneSettings, SegmenterSettings
+from wsss.loading.normalisation import Normalisation
 from wsss.models.weights import load_matching, read_weights
 from wsss.settings import expand_path
 
@@ -36,12 +37,14 @@ class Segmenter(nn.Module):
 
     Attributes:
         spec: how the network was made.
+        normalisation: of images, as the encoder's weights expect it.
         weights_source: for the run's tags, where the encoder's weights came from.
     """
 
     def __init__(self, spec: _Spec, pretrained: str | None = None) -> None:
         super().__init__()
         self.spec = spec
+        self.normalisation = Normalisation(spec.mean, spec.std)
         self.weights_source = "none"
         self.net: Any = _create(spec, pretrained)
 

@@ -2,60 +2,33 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from wsss.artifacts import Manifest, Sample
-from wsss.config.sections import MachineSettings, TrainClassifierSettings
+from wsss.config.sections import TrainClassifierSettings
 from wsss.methods._base import Method, Start, Teacher
+from wsss.methods._losses import Losses
 from wsss.methods._objective import Objective
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import METHODS
 from wsss.seeding import Step
-from wsss.training.loading import num_workers, training_batches
-from wsss.training.loop import Fitted, Recorder, fit
-from wsss.training.same_size import normalise, resized, same_size_batches
+from wsss.training.loop import Fitted, fit
+from wsss.training.task import Task
 
-__all__ = ["Task", "fit_classifier", "score_classifier"]
+__all__ = ["fit_classifier", "score_classifier"]
 
 log = logging.getLogger(__name__)
 
 BACKGROUND = "background_images"
 """The name of the extra class of `Manifest.background`."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What to learn from and with; see the stages train_classifier and train_teachers.
-
-    Attributes:
-        manifest: classes, splits, tags.
-        images: the folder of the images.
-        machine: devices and workers.
-        rng_seed: the one source of randomness.
-        fabric: launched.
-        work: a folder for checkpoints, from which a killed run resumes.
-        tracker: gets losses and scores once an epoch.
-        prefix: of their names there.
-    """
-
-    manifest: Manifest
-    images: Path
-    machine: MachineSettings
-    rng_seed: int
-    fabric: Fabric
-    work: Path
-    tracker: Recorder
-    prefix: str = ""
 
 
 def fit_classifier(
@@ -92,8 +65,8 @@ def fit_classifier(
         torch.manual_seed(task.rng_seed)
         backbone = TimmBackbone(settings.backbone)
         asked = {
-            name: Teacher(task.fabric.to_device(one), backbone.mean, backbone.std)
-            for name, one in teachers.items()
+            name: Teacher(task.fabric.to_device(teacher), backbone.normalisation)
+            for name, teacher in teachers.items()
         }
         start = Start(
             index,
@@ -111,31 +84,17 @@ def fit_classifier(
             backbone, manifest.class_names, settings.head, num_extra=num_extra, parts=parts
         )
         new_modules = _start_weights(model, settings, teachers)
-        learner = _Learner(model, method, Objective(settings.loss))
         fitted = fit(
-            task.fabric,
-            learner,
+            task,
+            model,
             new_modules,
-            training_batches(
-                samples,
-                task.images,
-                settings.augment,
-                mean=backbone.mean,
-                std=backbone.std,
-                num_fg_classes=labels.shape[1],
-                batch_size=settings.batch_size,
-                rng_seed=task.rng_seed,
-                workers=num_workers(task.machine),
-                rank=task.fabric.global_rank,
-                world_size=task.fabric.world_size,
-            ),
-            _losses,
-            partial(_score_selection, model, settings, task),
+            task.crops(samples, settings, backbone.normalisation, num_fg_classes=labels.shape[1]),
+            partial(_losses, method, Objective(settings.loss)),
+            partial(score_classifier, settings=settings, task=task, split="selection"),
             metric="selection_map" if method.keep == "best" else None,
             settings=settings,
-            rng_seed=task.rng_seed,
-            checkpoint=task.work / f".work.round{index}.pt",
-            tracker=_Renamed(task.tracker, task.prefix, len(history)),
+            checkpoint=f"round{index}",
+            epochs_before=len(history),
         )
         history += [one | {"epoch": len(history) + one["epoch"]} for one in fitted.history]
         previous = model.eval()
@@ -145,39 +104,6 @@ def fit_classifier(
     fitted.epoch += len(history) - len(fitted.history)
     fitted.history = history
     return model.cpu(), fitted
-
-
-def _score_selection(
-    model: Classifier, settings: TrainClassifierSettings, task: Task, _learner: nn.Module
-) -> dict[str, float]:
-    return score_classifier(model, settings, task, "selection")
-
-
-class _Learner(nn.Module):
-    """A classifier with its losses inside, so that precision and processes wrap them both."""
-
-    def __init__(self, model: Classifier, method: Method[Any], objective: Objective) -> None:
-        super().__init__()
-        self.model = model
-        self.method, self.objective = method, objective
-
-    def forward(self, images: Tensor, labels: Tensor, step: Step) -> dict[str, Tensor]:
-        """Losses by name."""
-        return self.method(self.model, images, labels, self.objective, step)
-
-
-class _Renamed:
-    """A recorder with a prefix, whose epochs go on from those of the rounds before."""
-
-    def __init__(self, tracker: Recorder, prefix: str, epochs: int) -> None:
-        self.tracker, self.prefix, self.epochs = tracker, prefix, epochs
-
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        named = {f"{self.prefix}{key}": value for key, value in values.items()}
-        self.tracker.metrics(named, step=step + self.epochs)
-
-    def flush(self) -> None:
-        self.tracker.flush()
 
 
 def _training_samples(manifest: Manifest) -> tuple[list[Sample], int]:
@@ -215,8 +141,14 @@ def _start_weights(
     return new
 
 
-def _losses(model: nn.Module, batch: Mapping[str, Any], step: Step) -> dict[str, Tensor]:
-    return model(batch["image"], batch["labels"], step)  # type: ignore[no-any-return]
+def _losses(
+    method: Method[Any],
+    objective: Objective,
+    model: Classifier,
+    batch: Mapping[str, Any],
+    step: Step,
+) -> Losses:
+    return method(model, batch["image"], batch["labels"], objective, step)
 
 
 def _over_images(
@@ -227,19 +159,17 @@ def _over_images(
     function: Callable[[Classifier, Tensor], Tensor],
 ) -> np.ndarray:
     """See `Start.over_images`."""
-    training, device = model.training, task.fabric.device
-    model = model.to(device).eval()
-    rows = {id(one): row for row, one in enumerate(samples)}
+    training = model.training
+    model = task.fabric.to_device(model).eval()
+    rows = {id(sample): row for row, sample in enumerate(samples)}
     found: dict[int, np.ndarray] = {}
-    for batch, pixels in same_size_batches(
+    for batch, images in task.whole_images(
         samples,
-        task.images,
+        model.backbone.normalisation,
         batch_size=settings.batch_size,
-        num_workers=num_workers(task.machine),
-        size_for=partial(resized, long_side=settings.eval_long_side),
+        long_side=settings.eval_long_side,
         description="training images",
     ):
-        images = normalise(pixels.to(device), model.backbone.mean, model.backbone.std)
         with torch.inference_mode(), task.fabric.autocast():
             values = function(model, images).float().cpu().numpy()
         for sample, value in zip(batch, values, strict=True):
@@ -257,17 +187,16 @@ def score_classifier(
         <split>_map and <split>_loss; nothing for a split without a tag.
     """
     logits, labels = [], []
-    backbone, manifest, device = model.backbone, task.manifest, task.fabric.device
-    model = model.to(device).eval()
-    for samples, pixels in same_size_batches(
+    manifest = task.manifest
+    model = task.fabric.to_device(model).eval()
+    for samples, images in task.whole_images(
         manifest.splits[split],
-        task.images,
+        model.backbone.normalisation,
         batch_size=settings.batch_size,
-        num_workers=num_workers(task.machine),
-        size_for=partial(resized, long_side=settings.eval_long_side),
+        long_side=settings.eval_long_side,
     ):
         with torch.inference_mode(), task.fabric.autocast():
-            output = model(normalise(pixels.to(device), backbone.mean, backbone.std))
+            output = model(images)
         logits.append(output.logits[:, : manifest.num_fg_classes].float())
         labels.append(torch.from_numpy(manifest.labels(samples)))
     scores, targets = torch.cat(logits).cpu(), torch.cat(labels)

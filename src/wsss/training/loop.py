@@ -2,28 +2,33 @@
 
 import copy
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from wsss.config.sections import MachineSettings, TrainSettings
+from wsss.config.sections import TrainSettings
 from wsss.progress import track
 from wsss.seeding import Step, derive_seed, generator
 from wsss.training.checkpoint import load_checkpoint, save_checkpoint
 from wsss.training.schedules import lr_factor, make_optimizer
+from wsss.training.task import Task
 
-__all__ = ["Batches", "Fitted", "fit", "make_fabric"]
+__all__ = ["Batches", "Fitted", "fit"]
 
 log = logging.getLogger(__name__)
 
 
-LossFn = Callable[[nn.Module, Mapping[str, Any], Step], dict[str, Tensor]]
+LossFn = Callable[[Any, Mapping[str, Any], Step], Mapping[str, Tensor]]
+
+STEPS_BETWEEN_CHECKS = 50
+"""Losses are looked at together: to ask a GPU for one is to wait for it."""
+WAY_OUT = "lower optimizer.lr or set optimizer.gradient_clip"
 
 
 class Batches(Protocol):
@@ -32,13 +37,6 @@ class Batches(Protocol):
     def set_epoch(self, epoch: int) -> None: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Any: ...
-
-
-class Recorder(Protocol):
-    """Where losses and scores go: a tracker, of which this package need not know more."""
-
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None: ...
-    def flush(self) -> None: ...
 
 
 @dataclass
@@ -59,54 +57,40 @@ class Fitted:
     images_per_second: float = 0.0
 
 
-def make_fabric(machine: MachineSettings, precision: str) -> Fabric:
-    """Devices, precision and processes, launched."""
-    # a method may leave parts of the network out of a step, or run it more than once
-    strategy = "ddp_find_unused_parameters_true" if machine.devices > 1 else "auto"
-    fabric = Fabric(
-        accelerator=machine.accelerator,
-        strategy=strategy,
-        devices=machine.devices,
-        precision=precision,
-    )
-    fabric.launch()
-    return fabric
-
-
 def fit(
-    fabric: Fabric,
+    task: Task,
     model: nn.Module,
     new_modules: list[nn.Module],
     batches: Batches,
     loss_fn: LossFn,
-    score_fn: Callable[[nn.Module], dict[str, float]],
+    score_fn: Callable[[Any], dict[str, float]],
     *,
     metric: str | None,
     settings: TrainSettings,
-    rng_seed: int,
-    checkpoint: Path,
-    tracker: Recorder,
+    checkpoint: str,
+    epochs_before: int = 0,
 ) -> Fitted:
     """Train for settings.epochs, keep the best epoch by `metric`, resume where a run ended.
 
     Args:
-        fabric: from `make_fabric`.
+        task: the machine, the seed, the folder for the checkpoint and the tracker.
         model: on the CPU; holds the best weights afterwards.
         new_modules: parts of `model` that start from random values.
         batches: mappings with a "name" list and tensors.
         loss_fn: of (model, batch, step), where step.rng is the step's own, so that a resumed run
             draws the same; "loss" is minimised, the rest recorded.
-        score_fn: of the model in eval mode, on the selection split.
+        score_fn: scores the model in eval mode on the selection split.
         metric: the score to maximise; the earlier epoch wins a tie. None keeps the last epoch.
         settings: epochs, optimiser, memory format.
-        rng_seed: of dropout and of methods that draw.
-        checkpoint: where state is written after each epoch.
-        tracker: gets losses and scores once an epoch.
+        checkpoint: names the file in the task's folder that has the state after each epoch.
+        epochs_before: that the tracker has seen already.
 
     Raises:
         ValueError: a loss is not finite; the text names the step and the images, and the
             checkpoint of the last epoch is kept.
     """
+    fabric, rng_seed, log_of_epochs = task.fabric, task.rng_seed, task.log(epochs_before)
+    path = task.work / f".work.{checkpoint}.pt"
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, new_modules, settings.optimizer)
@@ -117,7 +101,7 @@ def fit(
     done = Fitted()
     best: dict[str, Tensor] = {}
     first_epoch = 0
-    state = load_checkpoint(checkpoint)
+    state = load_checkpoint(path)
     if state is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -126,13 +110,14 @@ def fit(
         best = state["best"]
         first_epoch = state["epoch"] + 1
         log.info("resuming after epoch %d of %d", first_epoch, settings.epochs)
-    wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
+    wrapped, wrapped_optimizer = fabric.setup(_Learner(model, loss_fn), optimizer)
     seconds, images = 0.0, 0
     for epoch in range(first_epoch, settings.epochs):
         batches.set_epoch(epoch)
         fabric.seed_everything(derive_seed(rng_seed, "fit", epoch) % 2**32, verbose=False)
         wrapped.train()
         sums: dict[str, Tensor] = {}
+        finite = _FiniteLosses(epoch)
         started = time.perf_counter()
         description = f"epoch {epoch + 1}/{settings.epochs}"
         for step, batch in enumerate(track(batches, description, len(batches))):
@@ -141,16 +126,18 @@ def fit(
                 (epoch + step / len(batches)) / settings.epochs,
                 batch["name"],
             )
-            losses = _step(fabric, wrapped, wrapped_optimizer, batch, now, loss_fn, settings)
+            losses = _step(fabric, wrapped, wrapped_optimizer, batch, now, settings)
             scheduler.step()
             for name, value in losses.items():
-                sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach()
-            _check_finite(losses["loss"], batch, epoch, step)
+                sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value
+            finite.note(losses["loss"], batch["name"], step)
             images += len(batch["name"]) * fabric.world_size
+        finite.check()
+        _check_weights(model, epoch)
         seconds += time.perf_counter() - started
         wrapped.eval()
         with torch.inference_mode():
-            scores = score_fn(wrapped)
+            scores = score_fn(model)
         row: dict[str, float] = {
             f"train_{name}": value.item() / len(batches) for name, value in sums.items()
         }
@@ -162,7 +149,7 @@ def fit(
             best = copy.deepcopy(model.state_dict())
         if fabric.is_global_zero:
             save_checkpoint(
-                checkpoint,
+                path,
                 {
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),
@@ -174,8 +161,9 @@ def fit(
                     "history": done.history,
                 },
             )
-        tracker.metrics({key: value for key, value in row.items() if key != "epoch"}, step=epoch)
-        tracker.flush()
+        told = {key: value for key, value in row.items() if key != "epoch"}
+        log_of_epochs.metrics(told, step=epoch)
+        log_of_epochs.flush()
         log.info(
             "epoch %d/%d  loss %.4f%s%s",
             *(epoch + 1, settings.epochs, row["train_loss"]),
@@ -193,7 +181,6 @@ def _step(
     optimizer: Any,
     batch: Mapping[str, Any],
     step: Step,
-    loss_fn: LossFn,
     settings: TrainSettings,
 ) -> dict[str, Tensor]:
     on_device = {
@@ -202,7 +189,7 @@ def _step(
     }
     if settings.channels_last:
         on_device["image"] = on_device["image"].contiguous(memory_format=torch.channels_last)
-    losses = loss_fn(model, on_device, step)
+    losses: dict[str, Tensor] = model(on_device, step)
     optimizer.zero_grad()
     fabric.backward(losses["loss"])
     if settings.optimizer.gradient_clip:
@@ -211,9 +198,48 @@ def _step(
     return losses
 
 
-def _check_finite(loss: Tensor, batch: Mapping[str, Any], epoch: int, step: int) -> None:
-    if not torch.isfinite(loss):
-        raise ValueError(
-            f"the loss is {loss.item()} in epoch {epoch + 1}, step {step + 1}; lower optimizer.lr "
-            f"or set optimizer.gradient_clip. The batch: {', '.join(batch['name'])}"
-        )
+class _Learner(nn.Module):
+    """A network with its losses inside, so that precision and processes wrap them both."""
+
+    def __init__(self, model: nn.Module, loss_fn: LossFn) -> None:
+        super().__init__()
+        self.model, self.loss_fn = model, loss_fn
+
+    def forward(self, batch: Mapping[str, Any], step: Step) -> dict[str, Tensor]:
+        """The losses by name, of which "loss" alone has a gradient."""
+        losses = self.loss_fn(self.model, batch, step)
+        return {key: one if key == "loss" else one.detach() for key, one in losses.items()}
+
+
+class _FiniteLosses:
+    """Stops training at a loss that is not finite, without waiting for the device in every step."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.noted: list[tuple[int, Tensor, list[str]]] = []
+
+    def note(self, loss: Tensor, names: list[str], step: int) -> None:
+        """Keep the loss of a step, and now and then look at those that were kept."""
+        self.noted.append((step, loss.detach(), names))
+        if len(self.noted) == STEPS_BETWEEN_CHECKS:
+            self.check()
+
+    def check(self) -> None:
+        """Raise ValueError for the first loss that is not finite; forget the others."""
+        if not self.noted:
+            return
+        values = torch.stack([loss for _, loss, _ in self.noted]).tolist()
+        for value, (step, _, names) in zip(values, self.noted, strict=True):
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"the loss is {value} in epoch {self.epoch + 1}, step {step + 1}; {WAY_OUT}. "
+                    f"The batch: {', '.join(names)}"
+                )
+        self.noted = []
+
+
+def _check_weights(model: nn.Module, epoch: int) -> None:
+    """Raise ValueError if the last step of an epoch, whose loss was finite, broke the network."""
+    finite = torch.stack([weights.isfinite().all() for weights in model.parameters()])
+    if not finite.all():
+        raise ValueError(f"weights are not finite after epoch {epoch + 1}; {WAY_OUT}")

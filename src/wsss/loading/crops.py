@@ -18,31 +18,22 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
 from wsss.artifacts import IGNORE_INDEX, Sample, read_label_png
-from wsss.config.sections import AugmentSettings, MachineSettings
-from wsss.cores import usable_cores
+from wsss.config.sections import AugmentSettings
+from wsss.loading.normalisation import Normalisation
+from wsss.loading.same_size import with_long_side
 from wsss.seeding import derive_seed, generator
-from wsss.training.same_size import normalise, resized
 
 __all__ = [
+    "Crop",
     "TrainDataset",
     "TrainLoader",
-    "Window",
-    "cut",
-    "draw_window",
-    "num_workers",
-    "training_batches",
+    "cut_crop",
+    "draw_crop",
 ]
 
 
-def num_workers(machine: MachineSettings) -> int:
-    """Processes that load images: as set, or one per usable core and at most 8."""
-    if machine.num_workers != "auto":
-        return machine.num_workers
-    return min(usable_cores(), 8)
-
-
 @dataclass(frozen=True)
-class Window:
+class Crop:
     """A square crop of a resized image; what lies outside the image is padding.
 
     Attributes:
@@ -59,39 +50,37 @@ class Window:
     flip: bool
 
 
-def draw_window(
-    size: tuple[int, int], settings: AugmentSettings, rng: np.random.Generator
-) -> Window:
+def draw_crop(size: tuple[int, int], settings: AugmentSettings, rng: np.random.Generator) -> Crop:
     """Draw a crop of an image of `size` (height, width)."""
     low, high = settings.long_side
-    target = resized(size, int(rng.integers(low, high + 1)))
+    target = with_long_side(size, int(rng.integers(low, high + 1)))
     slack = [length - settings.crop_size for length in target]
-    top, left = (int(rng.integers(min(0, one), max(0, one) + 1)) for one in slack)
+    top, left = (int(rng.integers(min(0, room), max(0, room) + 1)) for room in slack)
     flip = settings.flip and bool(rng.random() < 0.5)
-    return Window(target, top, left, settings.crop_size, flip)
+    return Crop(target, top, left, settings.crop_size, flip)
 
 
-def cut(
-    image: Image.Image, window: Window, resample: Image.Resampling
+def cut_crop(
+    image: Image.Image, crop: Crop, resample: Image.Resampling
 ) -> tuple[np.ndarray, tuple[slice, slice]]:
     """Resize and crop in one step, reading only the pixels that are needed.
 
     Returns:
-        The visible part, (h, w) or (h, w, 3) uint8, mirrored if the window says so; and where
+        The visible part, (h, w) or (h, w, 3) uint8, mirrored if the crop says so; and where
         it lies within the crop.
     """
-    (height, width), side = window.size, window.side
-    top, bottom = max(0, window.top), min(height, window.top + side)
-    left, right = max(0, window.left), min(width, window.left + side)
+    (height, width), side = crop.size, crop.side
+    top, bottom = max(0, crop.top), min(height, crop.top + side)
+    left, right = max(0, crop.left), min(width, crop.left + side)
     scale_x, scale_y = image.width / width, image.height / height
     box = (left * scale_x, top * scale_y, right * scale_x, bottom * scale_y)
     part = np.asarray(image.resize((right - left, bottom - top), resample, box))
-    first = left - window.left
+    first = left - crop.left
     columns = slice(first, first + right - left)
-    if window.flip:
+    if crop.flip:
         part = part[:, ::-1]
         columns = slice(side - columns.stop, side - columns.start)
-    rows = slice(top - window.top, bottom - window.top)
+    rows = slice(top - crop.top, bottom - crop.top)
     return part, (rows, columns)
 
 
@@ -116,7 +105,7 @@ class TrainDataset(Dataset[dict[str, Any]]):
         samples: N samples.
         images: the folder they lie in.
         augment: sizes, flip and colour jitter.
-        mean, std: per channel, of an image in [0, 1].
+        normalisation: of the network.
         num_fg_classes: K.
         rng_seed: of the augmentation.
         masks: a folder of training masks <name>.png, (H, W) uint8 of the image's size; None
@@ -132,14 +121,13 @@ class TrainDataset(Dataset[dict[str, Any]]):
         images: Path,
         augment: AugmentSettings,
         *,
-        mean: Sequence[float],
-        std: Sequence[float],
+        normalisation: Normalisation,
         num_fg_classes: int,
         rng_seed: int,
         masks: Path | None = None,
     ) -> None:
         self.samples, self.images, self.augment = samples, images, augment
-        self.mean, self.std, self.num_fg_classes = (tuple(mean), tuple(std), num_fg_classes)
+        self.normalisation, self.num_fg_classes = normalisation, num_fg_classes
         self.rng_seed, self.masks = rng_seed, masks
         brightness, contrast, saturation, hue = augment.jitter
         self.jitter = (
@@ -153,32 +141,32 @@ class TrainDataset(Dataset[dict[str, Any]]):
         epoch, index = key
         sample = self.samples[index]
         rng = generator(self.rng_seed, "augment", epoch, index)
-        window = draw_window(sample.size, self.augment, rng)
-        image = _open_rgb(self.images / sample.image, window.size)
-        part, (rows, columns) = cut(image, window, Image.Resampling.BILINEAR)
+        crop = draw_crop(sample.size, self.augment, rng)
+        image = _open_rgb(self.images / sample.image, crop.size)
+        part, (rows, columns) = cut_crop(image, crop, Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.ascontiguousarray(part.transpose(2, 0, 1)))  # (3, h, w)
         if self.jitter is not None:
             pixels = self._jittered(pixels, derive_seed(self.rng_seed, "jitter", epoch, index))
-        crop = torch.zeros(3, window.side, window.side)
-        crop[:, rows, columns] = normalise(pixels[None], self.mean, self.std)[0]
+        padded = torch.zeros(3, crop.side, crop.side)
+        padded[:, rows, columns] = self.normalisation(pixels[None])[0]
         labels = torch.zeros(self.num_fg_classes)
         labels[torch.tensor(sample.class_ids, dtype=torch.long) - 1] = 1
-        item = {"name": sample.name, "image": crop, "labels": labels}
+        item = {"name": sample.name, "image": padded, "labels": labels}
         if self.masks is not None:
-            item["mask"] = self._cut_mask(self.masks / f"{sample.name}.png", sample.size, window)
+            item["mask"] = self._cut_mask(self.masks / f"{sample.name}.png", sample.size, crop)
         return item
 
-    def _cut_mask(self, path: Path, size: tuple[int, int], window: Window) -> Tensor:
+    def _cut_mask(self, path: Path, size: tuple[int, int], crop: Crop) -> Tensor:
         mask = read_label_png(path)
         if mask.shape != tuple(size):
             raise ValueError(
                 f"{path} has shape {mask.shape}, but its image has {tuple(size)}; rerun the stage "
                 "that writes it"
             )
-        part, (rows, columns) = cut(Image.fromarray(mask), window, Image.Resampling.NEAREST)
-        crop = np.full((window.side, window.side), IGNORE_INDEX, np.int64)
-        crop[rows, columns] = part
-        return torch.from_numpy(crop)
+        part, (rows, columns) = cut_crop(Image.fromarray(mask), crop, Image.Resampling.NEAREST)
+        padded = np.full((crop.side, crop.side), IGNORE_INDEX, np.int64)
+        padded[rows, columns] = part
+        return torch.from_numpy(padded)
 
     def _jittered(self, pixels: Tensor, seed: int) -> Tensor:
         assert self.jitter is not None
@@ -255,32 +243,3 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self._loader)
-
-
-def training_batches(
-    samples: Sequence[Sample],
-    images: Path,
-    augment: AugmentSettings,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    num_fg_classes: int,
-    batch_size: int,
-    rng_seed: int,
-    workers: int = 0,
-    masks: Path | None = None,
-    rank: int = 0,
-    world_size: int = 1,
-) -> TrainLoader:
-    """Shuffled, augmented batches; see `TrainDataset` and `TrainLoader`."""
-    dataset = TrainDataset(
-        samples,
-        images,
-        augment,
-        mean=mean,
-        std=std,
-        num_fg_classes=num_fg_classes,
-        rng_seed=rng_seed,
-        masks=masks,
-    )
-    return TrainLoader(dataset, batch_size, workers, rank=rank, world_size=world_size)

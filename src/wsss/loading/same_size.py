@@ -13,19 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 from wsss.artifacts import Sample, read_image
 from wsss.progress import track
 
-__all__ = ["normalise", "resized", "same_size_batches", "size_groups"]
+__all__ = ["same_size_batches", "size_groups", "with_long_side"]
 
 
-def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(B, 3, H, W) uint8 to float32, channels last: (images / 255 - mean) / std per channel."""
-    shift, scale = np.reshape([mean, std], (2, 3, 1, 1))
-    factor = torch.from_numpy((1 / (255 * scale)).astype(np.float32)).to(images.device)
-    offset = torch.from_numpy((shift / scale).astype(np.float32)).to(images.device)
-    floats = images.float().mul_(factor).sub_(offset)
-    return floats.contiguous(memory_format=torch.channels_last)
-
-
-def resized(size: tuple[int, int], long_side: int) -> tuple[int, int]:
+def with_long_side(size: tuple[int, int], long_side: int) -> tuple[int, int]:
     """The size of the same shape whose longer side is `long_side`."""
     factor = long_side / max(size)
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))

@@ -11,15 +11,10 @@ from PIL import Image
 
 from wsss.artifacts import Sample, write_label_png
 from wsss.config.sections import AugmentSettings
-from wsss.training.loading import (
-    TrainDataset,
-    Window,
-    cut,
-    draw_window,
-    training_batches,
-)
+from wsss.loading.crops import Crop, TrainDataset, TrainLoader, cut_crop, draw_crop
+from wsss.loading.normalisation import Normalisation
 
-MEAN, STD = (0.1, 0.5, 0.7), (0.5, 0.25, 1.0)
+NORMALISATION = Normalisation((0.1, 0.5, 0.7), (0.5, 0.25, 1.0))
 
 
 def _pair(folder: Path, name: str, size: tuple[int, int], rng: np.random.Generator) -> Sample:
@@ -34,14 +29,17 @@ def _pair(folder: Path, name: str, size: tuple[int, int], rng: np.random.Generat
     return Sample(name, f"{name}.png", size, (1, 3))
 
 
-def _batches(folder, samples, augment, **more):
-    return training_batches(
+def _batches(folder, samples, augment, *, masks=None, batch_size=3, **more):
+    dataset = TrainDataset(
         samples,
         folder / "images",
         augment,
-        **{"mean": (0, 0, 0), "std": (1, 1, 1), "num_fg_classes": 4, "batch_size": 3, "rng_seed": 7}
-        | more,
+        normalisation=Normalisation((0, 0, 0), (1, 1, 1)),
+        num_fg_classes=4,
+        rng_seed=7,
+        masks=masks,
     )
+    return TrainLoader(dataset, batch_size, **more)
 
 
 @pytest.fixture
@@ -80,9 +78,9 @@ sides = st.integers(1, 60)
 def test_cutting_equals_resizing_then_cropping(height, width, crop, long_side, draw):
     rng = np.random.default_rng(draw)
     augment = AugmentSettings(crop_size=crop, long_side=(long_side, long_side + 5))
-    window = draw_window((height, width), augment, rng)
+    window = draw_crop((height, width), augment, rng)
     pixels = rng.integers(0, 256, (height, width), np.uint8)
-    part, where = cut(Image.fromarray(pixels), window, Image.Resampling.BILINEAR)
+    part, where = cut_crop(Image.fromarray(pixels), window, Image.Resampling.BILINEAR)
     got = np.full((crop, crop), -1000)
     got[where] = part
     resized = np.asarray(
@@ -98,7 +96,7 @@ def test_cutting_equals_resizing_then_cropping(height, width, crop, long_side, d
 def test_windows_reach_every_place_and_stay_in_range():
     augment = AugmentSettings(crop_size=10, long_side=(20, 30))
     rng = np.random.default_rng(0)
-    windows = [draw_window((40, 20), augment, rng) for _ in range(600)]
+    windows = [draw_crop((40, 20), augment, rng) for _ in range(600)]
     assert {max(one.size) for one in windows} == set(range(20, 31))
     assert {one.flip for one in windows} == {True, False}
     tall = [one for one in windows if one.size == (20, 10)]
@@ -110,16 +108,16 @@ def test_windows_reach_every_place_and_stay_in_range():
 def test_small_images_lie_anywhere_in_the_crop():
     augment = AugmentSettings(crop_size=12, long_side=(8, 8), flip=False)
     rng = np.random.default_rng(0)
-    windows = [draw_window((8, 4), augment, rng) for _ in range(400)]
+    windows = [draw_crop((8, 4), augment, rng) for _ in range(400)]
     assert {one.top for one in windows} == set(range(-4, 1))
     assert {one.left for one in windows} == set(range(-8, 1))
     assert not any(one.flip for one in windows)
 
 
 def test_flip_mirrors_the_padding_too():
-    part, (rows, columns) = cut(
+    part, (rows, columns) = cut_crop(
         Image.fromarray(np.array([[1, 2]], np.uint8)),
-        Window((1, 2), 0, -1, 4, True),
+        Crop((1, 2), 0, -1, 4, True),
         Image.Resampling.NEAREST,
     )
     crop = np.zeros((4, 4), np.uint8)
@@ -130,7 +128,12 @@ def test_flip_mirrors_the_padding_too():
 def test_padding_is_zero_after_normalisation(tmp_path, samples):
     augment = AugmentSettings(crop_size=90, long_side=(30, 30), jitter=(0.5, 0.5, 0.5, 0.1))
     dataset = TrainDataset(
-        samples, tmp_path / "images", augment, mean=MEAN, std=STD, num_fg_classes=4, rng_seed=0
+        samples,
+        tmp_path / "images",
+        augment,
+        normalisation=NORMALISATION,
+        num_fg_classes=4,
+        rng_seed=0,
     )
     image = dataset[0, 0]["image"]
     assert (image == 0).all(0).float().mean() > 0.8

@@ -1,0 +1,1 @@
+"""What training, CAMs and prediction share: devices, and images as batches of tensors."""

@@ -1,0 +1,92 @@
+"""Training a segmentation network on pseudo masks; no ground truth is read."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wsss.artifacts import read_label_png
+from wsss.config.sections import TrainSegmenterSettings
+from wsss.evaluate import confusion_matrix
+from wsss.evaluate.metrics import Counts, iou, mean_over
+from wsss.seeding import Step
+from wsss.segment.losses import cross_entropy
+from wsss.segment.network import Segmenter, make_segmenter
+from wsss.segment.predict import predict_probs
+from wsss.training.loop import Fitted, fit
+from wsss.training.task import Task
+
+__all__ = ["fit_segmenter"]
+
+
+def fit_segmenter(
+    settings: TrainSegmenterSettings, task: Task, pseudo_masks: Path, classifier: Path
+) -> tuple[Segmenter, Fitted]:
+    """Train a segmentation network; the epoch that agrees best with the pseudo masks is kept.
+
+    Args:
+        settings: of the network.
+        task: the data, the machine and the folder for checkpoints.
+        pseudo_masks: the folder of <name>.png, (H, W) uint8: 0, class ids, 255 ignored.
+        classifier: the folder of the trained classifier; see `make_segmenter`.
+
+    Returns:
+        The network, on the CPU, and its fit.
+
+    Raises:
+        ValueError: the network can not be made, or a loss is not finite.
+    """
+    torch.manual_seed(task.rng_seed)
+    model = make_segmenter(settings.model, classifier)
+    new = [part for name, part in model.net.named_children() if name != "encoder"]
+    if model.weights_source == "none":
+        new.append(model.net.encoder)
+    fitted = fit(
+        task,
+        model,
+        new,
+        task.crops(
+            task.manifest.splits["train"], settings, model.normalisation, masks=pseudo_masks
+        ),
+        _losses,
+        partial(_score_selection, settings, task, pseudo_masks),
+        metric="selection_pseudo_mean_iou",
+        settings=settings,
+        checkpoint="last",
+    )
+    return model.cpu(), fitted
+
+
+def _losses(model: nn.Module, batch: Mapping[str, Any], step: Step) -> dict[str, Tensor]:
+    del step
+    return {"loss": cross_entropy(model(batch["image"]), batch["mask"])}
+
+
+def _score_selection(
+    settings: TrainSegmenterSettings, task: Task, pseudo_masks: Path, model: Segmenter
+) -> dict[str, float]:
+    """Agreement with the pseudo masks of the selection split, which training never saw.
+
+    This picks the epoch without ground truth; it is no estimate of the true mean IoU.
+    """
+    num_classes = task.manifest.num_fg_classes + 1
+    matrix = np.zeros((num_classes, num_classes + 1), np.int64)
+    for samples, images in task.whole_images(
+        task.manifest.splits["selection"],
+        model.normalisation,
+        batch_size=settings.batch_size,
+        long_side=settings.eval_long_side,
+    ):
+        with task.fabric.autocast():
+            probs = predict_probs(model, images)
+        for sample, prob in zip(samples, probs, strict=True):
+            full = functional.interpolate(prob[None], sample.size, mode="bilinear")[0]
+            predicted = full.argmax(dim=0).to(torch.uint8).cpu().numpy()
+            pseudo = read_label_png(pseudo_masks / f"{sample.name}.png")
+            matrix += confusion_matrix(pseudo, predicted, num_classes)
+    return {"selection_pseudo_mean_iou": float(mean_over(iou(Counts.of(matrix))))}
