@@ -134,9 +134,9 @@ def ground_truth_uses(source: str) -> list[str]:
     """Where a module takes masks of annotators: paths.masks, a sample's mask, or their reader."""
     found = []
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            full = f"{node.value.id}.{node.attr}"
-            if full == "paths.masks" or (node.attr == "mask" and node.value.id != "self"):
+        if isinstance(node, ast.Attribute):
+            full = ast.unparse(node)
+            if full.endswith("paths.masks") or (node.attr == "mask" and full != "self.mask"):
                 found.append(f"{node.lineno}: {full}")
         elif isinstance(node, ast.ImportFrom) and node.module == "wsss.evaluate.ground_truth":
             found.append(f"{node.lineno}: {node.module}")

@@ -1,28 +1,26 @@
-"""dvc.yaml against the code: a stage must list every package its results come from."""
+"""The stages' declarations against the code and against dvc.yaml."""
 
 import ast
 from pathlib import Path
 
 import pytest
-import yaml
 
 from wsss.config.params import Params
+from wsss.pipeline import Stage
+from wsss.pipeline.code import COMMON
+from wsss.pipeline.dvc import dvc_text
+from wsss.stages import find_stages
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src/wsss"
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+STAGES = {stage.name: stage for stage in find_stages()}
 # they show or record results and change none: stages need not run again for them
 WITHOUT_EFFECT = {"cores.py", "progress.py", "report", "tracking", "__init__.py"}
-DOCSTRING_ONLY = SOURCE / "stages/__init__.py"
+NO_CODE = SOURCE / "stages/__init__.py"  # finds the stages
 
 
-def body(name: str) -> dict[str, object]:
-    return STAGES[name].get("do", STAGES[name])
-
-
-def script(name: str) -> Path:
-    module = str(body(name)["cmd"]).split()[2]
-    return SOURCE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+def page(stage: Stage) -> Path:
+    return SOURCE.joinpath(*stage.module.split(".")[1:]).with_suffix(".py")
 
 
 def resolve(module: str) -> list[Path]:
@@ -38,14 +36,12 @@ def imports(file: Path) -> set[Path]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("wsss"):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found.update(one for name in [str(node.module), *names] for one in resolve(name))
+            for name in [str(node.module), *names]:
+                found.update(resolve(name))
         elif isinstance(node, ast.Import):
-            found.update(
-                one
-                for alias in node.names
-                if alias.name.startswith("wsss")
-                for one in resolve(alias.name)
-            )
+            for alias in node.names:
+                if alias.name.startswith("wsss"):
+                    found.update(resolve(alias.name))
     return found
 
 
@@ -56,54 +52,57 @@ def closure(file: Path) -> set[Path]:
     while waiting:
         at = waiting.pop()
         first = at.relative_to(SOURCE).parts[0]
-        if at not in seen and first not in WITHOUT_EFFECT and at != DOCSTRING_ONLY:
+        if at not in seen and first not in WITHOUT_EFFECT and at != NO_CODE:
             seen.add(at)
             waiting.extend(imports(at))
     return seen
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_deps_cover_the_imports(name: str) -> None:
-    deps = [ROOT / str(one) for one in body(name)["deps"] if str(one).startswith("src/")]
-    uncovered = sorted(
-        str(file.relative_to(ROOT))
-        for file in closure(script(name))
-        if not any(file == dep or dep in file.parents for dep in deps)
+def test_dvc_yaml_is_what_the_stages_declare() -> None:
+    assert (ROOT / "dvc.yaml").read_text(encoding="utf-8") == dvc_text(find_stages()), (
+        "run `wsss dvc`"
     )
-    assert not uncovered, f"dvc.yaml: {name} uses these without listing them in deps"
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_deps_exist_or_are_made(name: str) -> None:
-    made = {str(out) for other in STAGES for out in outs(other)}
-    for dep in body(name)["deps"]:
-        dep = str(dep).replace("${make_pseudo_masks.chain}", "${key}")
-        assert dep in made or (ROOT / dep).exists(), f"{name}: nothing makes {dep}"
-
-
-def outs(name: str) -> list[str]:
-    entries = [
-        entry
-        for kind in ("outs", "metrics", "plots")
-        for entry in body(name).get(kind, [])  # type: ignore[attr-defined]
-    ]
-    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+def test_code_covers_the_imports(name: str) -> None:
+    stage = STAGES[name]
+    listed = [SOURCE / part for part in (*COMMON, *stage.code)] + [page(stage)]
+    uncovered = sorted(
+        str(file.relative_to(SOURCE))
+        for file in closure(page(stage))
+        if not any(file == path or path in file.parents for path in listed)
+    )
+    assert not uncovered, f"{name} uses these without declaring them as its code"
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_params_are_sections_the_settings_have(name: str) -> None:
-    for param in body(name).get("params", []):  # type: ignore[attr-defined]
-        section = str(param).split(".")[0]
-        assert section in Params.model_fields
-        assert section != "machine", "results must not depend on the machine"
+def test_code_exists(name: str) -> None:
+    assert [part for part in STAGES[name].code if not (SOURCE / part).exists()] == []
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_what_a_stage_reads_is_made_by_one_before_it(name: str) -> None:
+    pipeline, params = find_stages(), Params()
+    order = list(STAGES)
+    for target in pipeline.targets(params):
+        if target.stage.name == name:
+            for path in target.inputs(params):
+                source = pipeline.source(path, params)
+                assert source is not None, f"nothing makes {path}"
+                assert order.index(source.stage.name) < order.index(name)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_settings_are_those_of_params_yaml(name: str) -> None:
+    stage, params = STAGES[name], Params()
+    for entry in stage.entries_to_run(params):
+        assert list(stage.settings_of(params, entry))
+    assert not [key for key in stage.settings if key.startswith("machine")], (
+        "results must not depend on the machine"
+    )
 
 
 def test_only_evaluation_and_preparation_see_the_masks() -> None:
-    readers = {name for name in STAGES if "data/masks" in body(name)["deps"]}
+    readers = {name for name, stage in STAGES.items() if "data/masks" in stage.reads}
     assert readers == {name for name in STAGES if name.startswith("evaluate_")}
-
-
-def test_run_ids_and_pictures_are_no_outs() -> None:
-    """They differ from run to run, and would make every clone's dvc.lock differ."""
-    for name in STAGES:
-        assert not [out for out in outs(name) if out.endswith((".run.json", ".png"))]

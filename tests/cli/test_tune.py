@@ -55,7 +55,7 @@ def wsss(*arguments: str, code: int = 0) -> str:
 def test_run_show_apply(project: Path) -> None:
     before = Path("params.yaml").read_text()
     printed = wsss("run", "crf", "--trials", "12", "--set", "max_images=4")
-    assert "12 trials of refine_cams@crf; * what params.yaml has" in printed
+    assert "12 trials of the chain crf; * what params.yaml has" in printed
     assert "wsss tune apply crf" in printed
 
     params, paths = load_params(), Paths(Path())
@@ -101,7 +101,7 @@ def test_values_that_were_not_tried(project: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "crv"], "no study is named 'crv'; did you mean 'crf'?"),
+        (["run", "crv"], "no search is named 'crv'; did you mean 'crf'?"),
         (["show", "crf"], "run `wsss tune run crf`"),
         (["apply", "crf"], "run `wsss tune run crf`"),
         (["show", "crf", "--storage", "none.journal"], "none.journal: there is no such file"),

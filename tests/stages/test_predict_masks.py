@@ -13,8 +13,9 @@ from wsss.config.params import parse_params
 from wsss.config.sections import SegmenterSettings
 from wsss.models.classifier import Classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
+from wsss.pipeline import Job
 from wsss.segment.network import make_segmenter, save_segmenter
-from wsss.stages import predict_masks, run_stage
+from wsss.stages import run_stage
 
 SIZES = {"a": (96, 160), "b": (40, 64)}
 
@@ -22,7 +23,7 @@ SIZES = {"a": (96, 160), "b": (40, 64)}
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """A random segmenter of two classes; without the panel, which shows other stages' files."""
-    monkeypatch.setattr(predict_masks, "write_panel", lambda *_, **__: tmp_path / "panel.png")
+    monkeypatch.setattr(Job, "panel", lambda *_, **__: None)
     paths = Paths(tmp_path)
     for folder in (paths.images, paths.splits, paths.classifier, paths.segmenter):
         folder.mkdir(parents=True)

@@ -107,7 +107,7 @@ def test_networks_are_trained_again_only_for_a_reason(
     assert sorted(one.name for one in paths.affinities.iterdir()) == ["first", "second"]
     for name in NETWORKS:
         files = sorted(one.name for one in (paths.affinities / name).iterdir())
-        wanted = [".fingerprint.json", "model.json", "training.json", "weights.safetensors"]
+        wanted = [".fingerprint.json", "model.json", "report.json", "weights.safetensors"]
         assert files == wanted
     weights = (paths.affinities / "first/weights.safetensors").read_bytes()
     report = read_json(paths.report("train_affinities"))

@@ -25,7 +25,7 @@ GREY, TAKEN, TRUTH = [0, 0, 0], [83, 0, 0], [83, 0, 0]  # of a black image
 
 
 def record(root: Path, row: str, place: str, threshold: float | None, data: str = "data") -> None:
-    outs = {"data/images": data, "data/splits": data, "data/refined": place}
+    outs = {"data/images": data, "data/splits": data, f"data/refined/{CHAIN}": place}
     folder = row_folder(root, "refiners", "small", row, 0)
     folder.mkdir(parents=True)
     write_json(folder / "recorded.json", {"key": "", "outs": outs, "threshold": threshold})

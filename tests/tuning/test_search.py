@@ -90,6 +90,8 @@ def test_two_workers_run_exactly_as_many_as_asked_each_in_mlflow(
 ) -> None:
     monkeypatch.chdir(project.root)
     project = Paths(Path())  # as the command has it
+    own = params.machine.model_copy(update={"experiment": "two workers"})
+    params = params.model_copy(update={"machine": own})
     outcome = search(SETTINGS, params, project, trials=5, workers=2)
     assert (outcome.complete, outcome.wanted, outcome.lost) == (5, 5, 0)
     _, study = find_study("crf", params, project, None)
@@ -102,7 +104,7 @@ def test_two_workers_run_exactly_as_many_as_asked_each_in_mlflow(
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(database)
-    experiment = client.get_experiment_by_name("tuning tests").experiment_id
+    experiment = client.get_experiment_by_name("two workers").experiment_id
     query = f"tags.`study.key` = '{study.study_name}'"
     runs = {run.data.tags["trial"]: run for run in client.search_runs([experiment], query)}
     assert sorted(runs) == ["0", "1", "2", "3", "4"]
@@ -196,8 +198,8 @@ def test_storages_that_can_not_be_used(project: Paths, tmp_path: Path) -> None:
         open_storage("crf", project, str(tmp_path / "photo.png" / "x"))
 
 
-def test_an_unknown_study(project: Paths, params: Params) -> None:
-    with pytest.raises(ValueError, match=r"no study is named 'cfr'; did you mean 'crf'\?"):
+def test_an_unknown_search(project: Paths, params: Params) -> None:
+    with pytest.raises(ValueError, match=r"no search is named 'cfr'; did you mean 'crf'\?"):
         search_settings("cfr")
     with pytest.raises(ValueError, match=r"'crf' has no trials .* `wsss tune run crf`"):
         find_study("crf", params, project, None)

@@ -1,12 +1,17 @@
 """Masks of no class of every image, by each named source; without any, nothing."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from wsss.artifacts import Manifest, Sample, read_image, read_proposals, write_proposals
+from wsss.cores import usable_cores
 from wsss.pipeline import Job, Stage
+from wsss.progress import track
 from wsss.registry import PROPOSALS
 from wsss.settings import Named
 
@@ -17,10 +22,7 @@ def run(job: Job) -> None:
     """Write data/proposals/<source>/<name>.npz for every image, and the report."""
 
     def make(name: str, settings: Named, folder: Path) -> dict[str, Any]:
-        import time
-
         from wsss.loading.devices import device_of
-        from wsss.progress import track
 
         samples = Manifest.read(job.paths.splits).all_samples()
         source = PROPOSALS.build(settings, partial(device_of, job.params.machine.accelerator))
@@ -47,11 +49,6 @@ def _each(
     work: Callable[[Sample], None], samples: Sequence[Sample], parallel: bool
 ) -> Iterator[None]:
     """Do the work for each sample, in processes where that is possible and pays."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    from wsss.cores import usable_cores
-
     cores = min(usable_cores(), 8) if parallel and len(samples) >= _MIN_JOBS else 1
     if cores == 1:
         yield from map(work, samples)
