@@ -1,7 +1,8 @@
 """Imports only point down, so that a package can be read and tested with what is above it."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,77 @@ def modules() -> dict[str, Path]:
 def test_imports_point_down(module: str) -> None:
     assert package_of(module) in RANK, "a new package needs its place in LAYERS"
     assert violations(module, modules()[module].read_text(encoding="utf-8")) == []
+
+
+def imported(module: str, source: str, known: Collection[str]) -> set[str]:
+    """The modules among those known that a module imports, also within functions.
+
+    A name of a package is a module of it if there is one, and otherwise of its __init__.
+    """
+    found = set()
+    for _, name in imports(ast.parse(source), module):
+        parts = name.split(".")
+        while parts:
+            whole = ".".join(parts)
+            if target := next((x for x in (whole, f"{whole}.__init__") if x in known), None):
+                found.add(target)
+                break
+            parts.pop()
+    return found - {module, "wsss.__init__"}
+
+
+def circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
+    """Groups of modules each of which imports, over others, all of its group."""
+    sorter = TopologicalSorter(graph)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        circle = sorted(set(error.args[1]))
+        rest = {
+            module: [name for name in names if name not in circle]
+            for module, names in graph.items()
+            if module not in circle
+        }
+        return [circle, *circles(rest)]
+    return []
+
+
+def test_no_modules_import_in_a_circle() -> None:
+    """Each can be read, and tested, after those that it imports."""
+    paths = modules()
+    graph = {
+        module: imported(module, path.read_text(encoding="utf-8"), paths)
+        for module, path in paths.items()
+    }
+    assert circles(graph) == []
+
+
+@pytest.mark.parametrize(
+    ("sources", "found"),
+    [
+        ({"wsss.a": "from wsss import b", "wsss.b": "import os"}, []),
+        ({"wsss.a": "from wsss import b", "wsss.b": "import wsss.a"}, [["wsss.a", "wsss.b"]]),
+        (
+            {"wsss.a": "def f():\n    from wsss.b import x", "wsss.b": "import wsss.a"},
+            [["wsss.a", "wsss.b"]],
+        ),
+        (
+            {
+                "wsss.a.__init__": "from wsss.a.b import x",
+                "wsss.a.b": "from wsss.a.c import y",
+                "wsss.a.c": "",
+            },
+            [],
+        ),
+        (
+            {"wsss.a.__init__": "from wsss.a.b import x", "wsss.a.b": "from wsss.a import x"},
+            [["wsss.a.__init__", "wsss.a.b"]],
+        ),
+    ],
+)
+def test_circles_are_found(sources: dict[str, str], found: list[list[str]]) -> None:
+    graph = {module: imported(module, source, sources) for module, source in sources.items()}
+    assert circles(graph) == found
 
 
 def test_wsss_itself_imports_nothing() -> None:

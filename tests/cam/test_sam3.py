@@ -14,50 +14,7 @@ from wsss.models.classifier import Classifier
 
 transformers = pytest.importorskip("transformers", reason="SAM 3 needs transformers")
 
-WORDS = ["<|startoftext|>", "<|endoftext|>", *(f"{letter}</w>" for letter in "abcdxyz")]
 SMALL = {"hidden_size": 16, "num_attention_heads": 2}
-
-
-def network_of() -> Any:
-    """A SAM 3 for images of 64 pixels that tells letters apart."""
-    torch.manual_seed(0)
-    backbone = {
-        "model_type": "sam3_vit_model", **SMALL, "intermediate_size": 16,
-        "num_hidden_layers": 2, "image_size": 64, "patch_size": 8,
-        "window_size": 4, "global_attn_indexes": [1], "pretrain_image_size": 32,
-    }  # fmt: skip
-    vision = {
-        "model_type": "sam3_vision_model", "backbone_config": backbone, "fpn_hidden_size": 16,
-        "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
-    }  # fmt: skip
-    layers = {**SMALL, "num_layers": 1, "intermediate_size": 16}
-    text = {
-        "model_type": "clip_text_model", **SMALL, "intermediate_size": 16, "num_hidden_layers": 1,
-        "vocab_size": len(WORDS), "max_position_embeddings": 6, "projection_dim": 8,
-        "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1,
-    }  # fmt: skip
-    config = transformers.Sam3Config(
-        vision_config=vision, text_config=text, geometry_encoder_config=layers,
-        detr_encoder_config=layers, detr_decoder_config={**layers, "num_queries": 5},
-        mask_decoder_config=SMALL,
-    )  # fmt: skip
-    network = transformers.Sam3Model(config)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.normal_(std=0.3)
-    return network.eval()
-
-
-def tokenizer_of() -> Any:
-    return transformers.CLIPTokenizer(vocab={word: at for at, word in enumerate(WORDS)}, merges=[])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("sam3")
-    network_of().save_pretrained(path)
-    tokenizer_of().save_pretrained(path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -86,19 +43,21 @@ def maps_of(
     return one(model, images, torch.tensor(rows).long(), torch.tensor(columns).long())
 
 
-def test_maps_are_the_instances_that_transformers_finds(folder: Path, model: Classifier) -> None:
+def test_maps_are_the_instances_that_transformers_finds(
+    sam3_folder: Path, sam3_parts: tuple[Any, Any], model: Classifier
+) -> None:
+    network, tokens = sam3_parts
     levels, images = images_for(model, (64, 64))
-    maps, logits = maps_of(method(folder, b="x y"), model, images, [0, 0, 1], [0, 1, 3])
+    maps, logits = maps_of(method(sam3_folder, b="x y"), model, images, [0, 0, 1], [0, 1, 3])
     with torch.inference_mode():
         torch.testing.assert_close(logits, model(images).logits)
     assert maps.shape == (3, 32, 32)
     processor = transformers.Sam3ImageProcessor(size={"height": 64, "width": 64})
-    tokens = tokenizer_of()
     for map_, row, prompt in zip(maps, (0, 0, 1), ("a", "x y", "d"), strict=True):
         pixels = processor(levels[row].byte(), return_tensors="pt")["pixel_values"]
         words = tokens([prompt], padding="max_length", max_length=6, return_tensors="pt")
         with torch.no_grad():
-            output = network_of()(pixel_values=pixels, **words)
+            output = network(pixel_values=pixels, **words)
         wanted = torch.zeros(32, 32)
         for query in range(5):  # scores as Sam3ImageProcessor.post_process_* has them
             score = output.pred_logits[0, query].sigmoid() * output.presence_logits[0, 0].sigmoid()
@@ -108,17 +67,21 @@ def test_maps_are_the_instances_that_transformers_finds(folder: Path, model: Cla
         assert len(found[0]["scores"])
 
 
-def test_prompts_differ_and_replace_the_names_of_classes(folder: Path, model: Classifier) -> None:
+def test_prompts_differ_and_replace_the_names_of_classes(
+    sam3_folder: Path, model: Classifier
+) -> None:
     _, images = images_for(model, (40, 56))
-    (a, b), _ = maps_of(method(folder), model, images, [0, 0], [0, 1])
-    (swapped,), _ = maps_of(method(folder, a="b"), model, images, [0], [0])
+    (a, b), _ = maps_of(method(sam3_folder), model, images, [0, 0], [0, 1])
+    (swapped,), _ = maps_of(method(sam3_folder, a="b"), model, images, [0], [0])
     torch.testing.assert_close(swapped, b)
     assert (a - b).abs().max() > 1e-4
 
 
-def test_a_map_depends_on_its_own_image_and_class_alone(folder: Path, model: Classifier) -> None:
+def test_a_map_depends_on_its_own_image_and_class_alone(
+    sam3_folder: Path, model: Classifier
+) -> None:
     _, images = images_for(model, (40, 56))
-    one = method(folder)
+    one = method(sam3_folder)
     maps, _ = maps_of(one, model, images, [0, 0, 1], [0, 2, 2])
     for map_, row, column in zip(maps, (0, 0, 1), (0, 2, 2), strict=True):
         (alone,), _ = maps_of(one, model, images[row : row + 1], [0], [column])
@@ -128,22 +91,22 @@ def test_a_map_depends_on_its_own_image_and_class_alone(folder: Path, model: Cla
     assert none.shape == (0, 32, 32) and len(logits) == 2
 
 
-def test_scales_and_parts_of_a_batch(folder: Path, model: Classifier) -> None:
+def test_scales_and_parts_of_a_batch(sam3_folder: Path, model: Classifier) -> None:
     """An image without tags may be a part of its own."""
     _, images = images_for(model, (32, 48))
     with torch.inference_mode():
         found, _ = multiscale_cams(
-            model, method(folder), images, [(1, 3), ()], grid=(8, 12), scales=(1.0, 1.5),
+            model, method(sam3_folder), images, [(1, 3), ()], grid=(8, 12), scales=(1.0, 1.5),
             flip=True, align_corners=False, max_pixels=32 * 48,
         )  # fmt: skip
     assert [tuple(one.shape) for one in found] == [(2, 8, 12), (0, 8, 12)]
     assert found[0].amax(dim=(1, 2)).min() > 0.99
 
 
-def test_a_prompt_of_no_class_is_refused(folder: Path, model: Classifier) -> None:
+def test_a_prompt_of_no_class_is_refused(sam3_folder: Path, model: Classifier) -> None:
     _, images = images_for(model, (32, 48))
     with pytest.raises(ValueError, match="prompts has 'cat', which is no class; known: a, b, c, d"):
-        maps_of(method(folder, cat="x"), model, images, [0], [0])
+        maps_of(method(sam3_folder, cat="x"), model, images, [0], [0])
 
 
 def test_a_folder_of_another_kind_says_which_fit(tmp_path: Path) -> None:
@@ -152,11 +115,13 @@ def test_a_folder_of_another_kind_says_which_fit(tmp_path: Path) -> None:
         method(tmp_path)
 
 
-def test_published_folders_hold_the_network_for_videos(folder: Path, tmp_path: Path) -> None:
+def test_published_folders_hold_the_network_for_videos(
+    sam3_parts: tuple[Any, Any], tmp_path: Path
+) -> None:
     """Detector and tracker are taken from among the tensors of the whole."""
     from wsss.proposals.sam3 import Sam3, Sam3Settings
 
-    detector = network_of()
+    detector, tokenizer = sam3_parts
     memory = {
         "memory_attention_hidden_size": 16, "memory_attention_num_layers": 1,
         "memory_attention_feed_forward_hidden_size": 16, "memory_encoder_hidden_size": 16,
@@ -183,7 +148,7 @@ def test_published_folders_hold_the_network_for_videos(folder: Path, tmp_path: P
     weights = {key: tensor.clone() for key, tensor in whole.state_dict().items()}
     whole.config.save_pretrained(tmp_path)  # its own save_pretrained doubles "tracker_model."
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    tokenizer_of().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
     for key, tensor in method(tmp_path).network.state_dict().items():
         torch.testing.assert_close(tensor, weights[f"detector_model.{key}"], rtol=0, atol=0)
     points = Sam3(Sam3Settings(checkpoint=str(tmp_path)), lambda: torch.device("cpu"))

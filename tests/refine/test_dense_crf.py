@@ -1,5 +1,6 @@
 """What the refiner adds to the CRF: the unary it builds and the background it folds away."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -196,3 +197,22 @@ def test_a_mistake_in_a_preset_is_named(values: dict[str, Any], message: str) ->
     text = refusal(**values)
     assert text.startswith("params.yaml: refine.chains.crf.0")
     assert message in text
+
+
+def test_a_map_is_resized_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    resized = []
+    on_grid = ScoreMap.on_grid
+
+    def spy(self: ScoreMap, grid: tuple[int, int]) -> np.ndarray:
+        if self.scores.shape[1:] != grid:
+            resized.append(grid)
+        return on_grid(self, grid)
+
+    monkeypatch.setattr(ScoreMap, "on_grid", spy)
+    rng = np.random.default_rng(2)
+    coarse = replace(one_map(rng.random((2, 4, 5))), size=(8, 10))
+    tagless = replace(one_map(np.zeros((0, 4, 5))), size=(8, 10))
+    image = rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)
+    found = DenseCrf(DenseCrfSettings(), Context())([image] * 2, [coarse, tagless], ["a", "b"])
+    assert resized == [(8, 10)] * 2
+    assert [one.scores.shape for one in found] == [(2, 8, 10), (0, 8, 10)]

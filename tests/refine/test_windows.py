@@ -294,10 +294,10 @@ class Peaked(Spy):
         score_maps: Sequence[ScoreMap],
         names: Sequence[str],
     ) -> list[ScoreMap]:
-        plain = self.undivided(images, score_maps, names)
+        plain = self.unnormalised(images, score_maps, names)
         return [replace(one, scores=one.scores / one.scores.max()) for one in plain]
 
-    def undivided(
+    def unnormalised(
         self,
         images: Sequence[np.ndarray],
         score_maps: Sequence[ScoreMap],

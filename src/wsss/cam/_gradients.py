@@ -1,5 +1,6 @@
 """Activations of chosen layers and the gradients of class scores there: GradCAM and its kin."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from wsss.models.classifier import Classifier
 
 __all__ = ["GradientCam", "GradientCamSettings", "gradient_cams"]
+
+LARGEST_POWER = 10
+"""Of two, by which gradients are multiplied on their way: half precision ends at 65504."""
+
+APART = "on which the logits do not depend"
 
 
 class GradientCamSettings(Named):
@@ -74,7 +80,7 @@ def gradient_cams(
         (B, K) logits.
 
     Raises:
-        ValueError: there is no such layer, or it has no grid.
+        ValueError: there is no such layer, it gives no map, or the logits do not depend on it.
     """
     import torch
     from torch.nn import functional
@@ -90,7 +96,9 @@ def gradient_cams(
     try:
         with torch.enable_grad():
             logits = model(images).logits
-            maps = _backward_by_slot(model, images, logits, rows, columns, captured, maps_of)
+            maps = _backward_by_slot(
+                model, images, logits, rows, columns, captured, layers, maps_of
+            )
     finally:
         for hook in hooks:
             hook.remove()
@@ -116,54 +124,104 @@ def _backward_by_slot(
     rows: "Tensor",
     columns: "Tensor",
     captured: "dict[str, Tensor]",
+    layers: tuple[str, ...],
     maps_of: "Callable[[Tensor, Tensor], Tensor]",
 ) -> "dict[str, Tensor]":
     """(P, h, w) maps of each layer; slot j holds the j-th class of every image."""
     import torch
 
-    backbone, givers = model.backbone, {name: _find_layer(model, name) for name in captured}
-    activations = {n: backbone.as_map(a.detach(), images, givers[n]) for n, a in captured.items()}
+    backbone, givers = model.backbone, {name: _find_layer(model, name) for name in layers}
+    activations = {
+        name: _as_map(model, captured.get(name), images, name, givers[name]).detach()
+        for name in layers
+    }
+    if not logits.requires_grad:
+        raise _no_use(model, layers[0], APART)
     maps = {n: a.new_zeros(len(rows), *a.shape[2:]).float() for n, a in activations.items()}
     first_of_row = torch.searchsorted(rows, rows)
     slot = torch.arange(len(rows), device=rows.device) - first_of_row
     n_slots = int(slot.max()) + 1 if len(rows) else 0
+    # A mean over cells makes gradients too small for half precision, which a power of two undoes
+    # without a change of any other bit.
+    cells = math.prod(-(-side // backbone.output_stride) for side in images.shape[2:])
+    factor = 2.0 ** min(int(math.log2(cells)), LARGEST_POWER)
     for j in range(n_slots):
         pairs = (slot == j).nonzero().squeeze(1)
         score = logits[rows[pairs], columns[pairs]].sum()
         gradients = torch.autograd.grad(
-            score, list(captured.values()), retain_graph=j + 1 < n_slots
+            score,
+            [captured[name] for name in activations],
+            score.new_tensor(factor),
+            retain_graph=j + 1 < n_slots,
+            allow_unused=True,
         )
         for (name, activation), gradient in zip(activations.items(), gradients, strict=True):
+            if gradient is None:
+                raise _no_use(model, name, APART)
             gradient = backbone.as_map(gradient, images, givers[name])
             at = rows[pairs]
-            maps[name][pairs] = maps_of(activation[at].float(), gradient[at].float())
+            maps[name][pairs] = maps_of(activation[at].float(), gradient[at].float() / factor)
     return maps
 
 
-def _keep(captured: "dict[str, Tensor]", name: str) -> "Callable[[Any, Any, Tensor], Tensor]":
+def _keep(captured: "dict[str, Tensor]", name: str) -> "Callable[[Any, Any, Any], Any]":
     """A forward hook that captures the output and passes on a copy.
 
     A copy, since what follows may work in place; of the first layer a leaf of the graph.
     """
+    import torch
 
-    def hook(_module: Any, _inputs: Any, output: "Tensor") -> "Tensor":
+    def hook(_module: Any, _inputs: Any, output: Any) -> Any:
+        if not torch.is_tensor(output) or not output.is_floating_point():
+            return output
         captured[name] = output if output.requires_grad else output.detach().requires_grad_()
         return captured[name].clone()
 
     return hook
 
 
+def _as_map(
+    model: "Classifier", output: "Tensor | None", images: "Tensor", name: str, layer: "nn.Module"
+) -> "Tensor":
+    """What a layer gave as (B, D, h, w). Raises ValueError where that is no map of the image."""
+    if output is None:
+        raise _no_use(model, name, "which gives nothing on the way to the logits")
+    try:
+        map_: Tensor = model.backbone.as_map(output, images, layer)
+    except ValueError:
+        raise _no_use(model, name, f"which gives {tuple(output.shape)}, no map") from None
+    (height, width), (h, w) = images.shape[2:], map_.shape[2:]
+    stride = model.backbone.output_stride
+    # as many cells along an axis as its length says, to the nearest; and not a mean over all
+    alike = abs(h * width - w * height) <= max(height, width)
+    if not alike or (h * w == 1 and max(height, width) > stride):
+        raise _no_use(model, name, f"which gives {tuple(output.shape)}, no map of the image")
+    return map_
+
+
+def _no_use(model: "Classifier", name: str, why: str) -> ValueError:
+    return ValueError(
+        f"layers has '{name}', {why}; take {_known(model)}, or the path of a module that gives a "
+        "map on the way to the logits"
+    )
+
+
+def _known(model: "Classifier") -> str:
+    """The names that fit every network."""
+    stages = (f"stage{at}" for at in range(1, 1 + len(model.backbone.stages())))
+    return ", ".join(f"'{name}'" for name in ("last", *stages))
+
+
 def _find_layer(model: "Classifier", name: str) -> "nn.Module":
     if name == "last":
         return model.backbone
-    stages = {f"stage{i + 1}": one for i, one in enumerate(model.backbone.stages())}
+    stages = {f"stage{at}": stage for at, stage in enumerate(model.backbone.stages(), 1)}
     paths: dict[str, nn.Module] = dict(model.backbone.net.named_modules())
     layer = stages.get(name) or paths.get(name)
     if layer is None or not name:
-        hint = did_you_mean(name, ["last", *stages, *(one for one in paths if one)])
+        hint = did_you_mean(name, ["last", *stages, *filter(None, paths)])
         raise ValueError(
-            f"generate_cams.method.layers: {type(model.backbone.net).__name__} has no layer "
-            f"'{name}'; "
-            + (hint if len(hint) < 80 else f"'last', {', '.join(stages)}, or a module's path")
+            f"layers has '{name}', but {type(model.backbone.net).__name__} has no such layer; "
+            + (hint if len(hint) < 80 else f"take {_known(model)}, or a module's path")
         )
     return layer

@@ -18,9 +18,10 @@ class GradCamPlusPlusSettings(GradientCamSettings):
 
 
 def grad_cam_plus_plus_maps(activations: "Tensor", gradients: "Tensor") -> "Tensor":
-    """ReLU(sum over channels of w A), w = sum over cells of a ReLU(g).
+    """ReLU(sum over channels of w A), w = sum over cells of a ReLU(g), a = 1 / (2 + g sum(A)).
 
-    a = g^2 / (2 g^2 + g^3 sum(A) + 1e-6), and 0 where g is 0.
+    The paper writes a as g^2 / (2 g^2 + g^3 sum(A)). Nothing may be added to that denominator: a
+    mean over cells makes g as small as they are many, and g^2 vanishes beside any constant.
 
     Args:
         activations: (n, D, h, w), A.
@@ -36,10 +37,12 @@ def grad_cam_plus_plus_maps(activations: "Tensor", gradients: "Tensor") -> "Tens
         >>> grad_cam_plus_plus_maps(activations, gradients)
         tensor([[[0.1429, 0.2857]]])
     """
-    squared = gradients**2
-    total = activations.sum(dim=(2, 3), keepdim=True)
-    shares = squared / (2 * squared + total * squared * gradients + 1e-6)
-    weights = (shares * gradients.relu()).sum(dim=(2, 3), keepdim=True)
+    import torch
+
+    positive = gradients.relu()
+    below = 2 + positive * activations.sum(dim=(2, 3), keepdim=True)
+    below = below.where(below != 0, torch.inf)  # which activations without a ReLU can bring about
+    weights = (positive / below).sum(dim=(2, 3), keepdim=True)
     return (weights * activations).sum(dim=1).relu()
 
 

@@ -181,6 +181,8 @@ def _summed(
     import torch
     from torch.nn import functional
 
+    from wsss.models.pooling import peaks
+
     summed = logits = torch.zeros(())
     for maps, scores in parts:
         n_maps = len(maps) // (1 + flip)
@@ -197,4 +199,4 @@ def _summed(
         views = scores.float().view(-1, count, scores.shape[1])  # (1 or 2, B, K)
         logits = logits + views.mean(dim=0) / n_scales
     cams = summed[:, 0]
-    return cams / (cams.amax(dim=(1, 2), keepdim=True) + 1e-5), logits  # no division by zero
+    return cams / peaks(cams), logits

@@ -37,13 +37,14 @@ class PcmCam:
     def __call__(
         self, model: "Classifier", images: "Tensor", rows: "Tensor", columns: "Tensor"
     ) -> "tuple[Tensor, Tensor]":
-        from wsss.models.pcm import normalised, with_background
-        from wsss.models.pooling import pool
+        from wsss.models.pcm import with_background
+        from wsss.models.pooling import peaks, pool
 
         part = model.part("pcm", "generate_cams.method: pcm")
         output = model(images, with_stages=True)
         if self.maps == "sum":
             maps = output.maps + part(images, output.stages, output.maps)
             return maps[rows, columns].relu(), pool(maps, model.head_settings)
-        given = with_background(normalised(output.maps))
+        maps = output.maps.float().relu()
+        given = with_background(maps / peaks(maps))
         return part(images, output.stages, given)[rows, columns + 1], output.logits

@@ -1,5 +1,6 @@
-"""What a refiner is, and how a chain of them runs."""
+"""What a refiner is, and what it may use."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,11 @@ import numpy as np
 
 from wsss.artifacts import ScoreMap
 from wsss.loading.devices import device_of
-from wsss.refine._windows import Windowed
-from wsss.registry import REFINERS
-from wsss.settings import Named
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Chain", "Context", "Refiner"]
+__all__ = ["Context", "OneByOne", "Refiner"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,8 @@ class Refiner(Protocol):
     Attributes:
         windowed: True where pixels and scores are all that it looks at: a `Chain` may run it on
             windows of a large image. False where it finds artefacts of the whole image by name.
-            One that divides by the greatest score of an image has a method `undivided` besides,
-            of the same arguments, that does not; see `Windowed`.
+            One that divides by the greatest score of an image has a method `unnormalised`
+            besides, of the same arguments, that does not; see `Windowed`.
     """
 
     windowed: bool
@@ -71,29 +69,22 @@ class Refiner(Protocol):
         """
 
 
-class Chain:
-    """Refiners that run one after another; an empty chain changes nothing.
+class OneByOne(ABC):
+    """A `Refiner` of one image at a time: the same to the last bit in any company.
 
-    Args:
-        settings: of each refiner.
-        context: see `Context`.
-        window: pixels of the side of the windows that larger images are refined in, by those
-            refiners that can be; see `Windowed`. 0 refines any image whole.
-        overlap: share of a window that the next one covers again, in [0, 1).
+    Its memory is that of one image, and images without a tag are passed over.
     """
 
-    def __init__(
-        self,
-        settings: Sequence[Named],
-        context: Context,
-        *,
-        window: int = 0,
-        overlap: float = 0.5,
-    ) -> None:
-        built: list[Refiner] = [REFINERS.build(one, context) for one in settings]
-        self.refiners: list[Refiner] = [
-            Windowed(one, window, overlap) if window and one.windowed else one for one in built
-        ]
+    windowed = True
+
+    @abstractmethod
+    def refined(self, image: np.ndarray, score_map: ScoreMap) -> ScoreMap:
+        """Refine the scores of one image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            score_map: of one class at least.
+        """
 
     def __call__(
         self,
@@ -102,7 +93,7 @@ class Chain:
         names: Sequence[str],
     ) -> list[ScoreMap]:
         """As `Refiner`."""
-        refined = list(score_maps)
-        for refiner in self.refiners:
-            refined = refiner(images, refined, names)
-        return refined
+        return [
+            self.refined(image, score_map) if len(score_map.class_ids) else score_map
+            for image, score_map in zip(images, score_maps, strict=True)
+        ]

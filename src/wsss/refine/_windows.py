@@ -3,18 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from wsss.artifacts import ScoreMap
+from wsss.refine._base import Refiner
 from wsss.windows import window_starts, window_weights
 
-if TYPE_CHECKING:
-    from wsss.refine._base import Refiner
-
-__all__ = ["Windowed", "divided"]
+__all__ = ["Windowed", "peak_normalised"]
 
 TOGETHER = 2**22
 """Pixels of the windows that run as one batch: 16 windows of 512 x 512."""
@@ -23,10 +20,11 @@ Span = tuple[float, float]
 """Where a part of an axis begins and ends."""
 
 
-def divided(one: ScoreMap) -> ScoreMap:
+def peak_normalised(score_map: ScoreMap) -> ScoreMap:
     """A map's scores, divided by the greatest one of all classes; an empty map stays empty."""
-    greatest = np.maximum(one.scores.max(initial=0), np.float32(1e-12))
-    return replace(one, scores=np.clip(one.scores / greatest, 0, 1))
+    scores = score_map.scores
+    greatest = np.maximum(scores.max(initial=0), np.float32(1e-12))
+    return replace(score_map, scores=np.clip(scores / greatest, 0, 1))
 
 
 class Windowed:
@@ -39,7 +37,7 @@ class Windowed:
     Windows keep the scores that they have: none is stretched to a range of its own, in which a
     faint trace of a class would peak like the class itself. Most refiners take means, or let
     classes compete with the background, and do the same to a score in any window. One that divides
-    by the greatest score of its image has a method `undivided` besides, which does all but that;
+    by the greatest score of its image has a method `unnormalised` besides, which does all but that;
     the division is then that of the whole image. A window without any score is left out.
 
     Corners of windows lie between cells of the score map where these begin on whole pixels.
@@ -58,7 +56,7 @@ class Windowed:
 
     windowed = False
 
-    def __init__(self, refiner: "Refiner", window: int, overlap: float) -> None:
+    def __init__(self, refiner: Refiner, window: int, overlap: float) -> None:
         self.refiner, self.window, self.overlap = refiner, window, overlap
 
     def __call__(
@@ -82,8 +80,8 @@ class Windowed:
 
     def _refined(self, image: np.ndarray, one: ScoreMap, name: str) -> ScoreMap:
         """A large image."""
-        undivided = getattr(self.refiner, "undivided", None)
-        refine = undivided or self.refiner
+        unnormalised = getattr(self.refiner, "unnormalised", None)
+        refine = unnormalised or self.refiner
         grid = one.scores.shape[1:]
         (high, tops), (wide, lefts) = (
             _windows(length, cells, self.window, self.overlap)
@@ -109,7 +107,7 @@ class Windowed:
         if blend is None:  # no score anywhere
             return one
         whole = replace(one, scores=np.clip(blend.scores, 0, 1, out=blend.scores))
-        return divided(whole) if undivided else whole
+        return peak_normalised(whole) if unnormalised else whole
 
 
 class _Blend:

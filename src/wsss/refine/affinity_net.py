@@ -1,6 +1,5 @@
 """Scores that walk where a trained AffinityNet sees one thing (PSA)."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -10,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from wsss.artifacts import ScoreMap
 from wsss.artifacts.background import power_background
 from wsss.refine._affinity_labels import AffinityLabelSettings
-from wsss.refine._base import Context
+from wsss.refine._base import Context, OneByOne
 from wsss.refine._random_walk import (
     WalkSettings,
     cells_with_partner,
@@ -104,7 +103,7 @@ def pair_affinities(features: "Tensor", offsets: np.ndarray) -> "Tensor":
 
 
 @REFINERS.register(AffinityNetSettings)
-class AffinityNetWalk:
+class AffinityNetWalk(OneByOne):
     """Scores, averaged over cells of the network's features, walk between cells of one thing.
 
     The background (1 - max)^alpha walks as a class of its own and is folded away afterwards, as
@@ -119,8 +118,6 @@ class AffinityNetWalk:
         Supervised Semantic Segmentation, CVPR 2018.
     """
 
-    windowed = True
-
     def __init__(self, settings: AffinityNetSettings, context: Context) -> None:
         from wsss.models.affinity_net import load_affinity_net
 
@@ -129,19 +126,7 @@ class AffinityNetWalk:
         self.network = load_affinity_net(context.affinities / settings.network)
         self.network = self.network.to(context.device())
 
-    def __call__(
-        self,
-        images: Sequence[np.ndarray],
-        score_maps: Sequence[ScoreMap],
-        names: Sequence[str],
-    ) -> list[ScoreMap]:
-        # one at a time: to the last bit the same in any company, and in bounded memory
-        return [
-            self._refined(image, one) if len(one.class_ids) else one
-            for image, one in zip(images, score_maps, strict=True)
-        ]
-
-    def _refined(self, image: np.ndarray, one: ScoreMap) -> ScoreMap:
+    def refined(self, image: np.ndarray, score_map: ScoreMap) -> ScoreMap:
         import torch
         from torch.nn import functional
 
@@ -151,7 +136,7 @@ class AffinityNetWalk:
         with torch.inference_mode():
             features = self.network(network_input(image, self.network.backbone))
             affinities = pair_affinities(features, self.offsets)[0]
-            scores = torch.from_numpy(np.ascontiguousarray(one.full_scores()))
+            scores = torch.from_numpy(np.ascontiguousarray(score_map.full_scores()))
             scores = scores.to(features.device)
             background = power_background(scores.amax(dim=0, keepdim=True), settings.alpha)
             cells = functional.adaptive_avg_pool2d(
@@ -162,4 +147,4 @@ class AffinityNetWalk:
             )
             best = walked[1:].amax(dim=0)
             folded = walked[1:] / (best + walked[0]).clamp_min(1e-12)
-        return replace(one, scores=folded.clamp(0, 1).cpu().numpy())
+        return replace(score_map, scores=folded.clamp(0, 1).cpu().numpy())

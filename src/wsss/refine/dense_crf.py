@@ -202,13 +202,13 @@ class DenseCrf:
             object_maps = [
                 read_further_map(self.folder, names[index], score_maps[index]) for index in tagged
             ]
+        refined = [replace(given, scores=given.full_scores()) for given in score_maps]
         found = marginals(
             [images[index] for index in tagged],
-            [score_maps[index] for index in tagged],
+            [refined[index] for index in tagged],
             self.settings,
             object_maps,
         )
-        refined = [replace(one, scores=one.full_scores()) for one in score_maps]
         for index, probs in zip(tagged, found, strict=True):
             best = probs[1:].max(axis=0)
             scores = probs[1:] / np.maximum(best + probs[0], 1e-12)

@@ -9,9 +9,9 @@ from pydantic import Field, PositiveFloat
 
 from wsss.artifacts import ScoreMap
 from wsss.refine._affinity_labels import AffinityLabelSettings
-from wsss.refine._base import Context
+from wsss.refine._base import Context, OneByOne
 from wsss.refine._random_walk import WalkSettings, pair_offsets, path_affinities, random_walk
-from wsss.refine._windows import divided
+from wsss.refine._windows import peak_normalised
 from wsss.registry import AFFINITIES, REFINERS
 from wsss.settings import Named
 
@@ -57,7 +57,7 @@ class IrnSettings(WalkSettings):
 
 
 @REFINERS.register(IrnSettings)
-class IrnWalk:
+class IrnWalk(OneByOne):
     """Scores of cells that are no boundary walk to cells that no boundary is between.
 
     All classes are divided by one greatest score at the end. There is no background in the walk:
@@ -72,8 +72,6 @@ class IrnWalk:
         Relations, CVPR 2019.
     """
 
-    windowed = True
-
     def __init__(self, settings: IrnSettings, context: Context) -> None:
         from wsss.models.irn import load_irn
 
@@ -87,20 +85,16 @@ class IrnWalk:
         score_maps: Sequence[ScoreMap],
         names: Sequence[str],
     ) -> list[ScoreMap]:
-        return [divided(one) for one in self.undivided(images, score_maps, names)]
+        return [peak_normalised(map_) for map_ in self.unnormalised(images, score_maps, names)]
 
-    def undivided(
+    def unnormalised(
         self,
         images: Sequence[np.ndarray],
         score_maps: Sequence[ScoreMap],
         names: Sequence[str],
     ) -> list[ScoreMap]:
         """As `__call__`, but for the division."""
-        # one at a time: to the last bit the same in any company, and in bounded memory
-        return [
-            self._refined(image, one) if len(one.class_ids) else one
-            for image, one in zip(images, score_maps, strict=True)
-        ]
+        return super().__call__(images, score_maps, names)
 
     def boundary(self, image: np.ndarray) -> "Tensor":
         """(h, w) float32 in [0, 1] of an (H, W, 3) uint8 image."""
@@ -112,14 +106,14 @@ class IrnWalk:
             logits = (logits + self.network.boundary_logits(pixels.flip(-1)).flip(-1)) / 2
         return logits[0].sigmoid()
 
-    def _refined(self, image: np.ndarray, one: ScoreMap) -> ScoreMap:
+    def refined(self, image: np.ndarray, score_map: ScoreMap) -> ScoreMap:
         import torch
         from torch.nn import functional
 
         settings = self.settings
         with torch.inference_mode():
             boundary = self.boundary(image)
-            scores = torch.from_numpy(np.ascontiguousarray(one.full_scores()))
+            scores = torch.from_numpy(np.ascontiguousarray(score_map.full_scores()))
             scores = scores.to(boundary.device)
             height, width = boundary.shape
             cells = functional.adaptive_avg_pool2d(scores, (height, width))
@@ -130,4 +124,4 @@ class IrnWalk:
                 beta=settings.beta,
                 steps=settings.steps,
             )
-        return replace(one, scores=walked.clamp(0, 1).cpu().numpy())
+        return replace(score_map, scores=walked.clamp(0, 1).cpu().numpy())

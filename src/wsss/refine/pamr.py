@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from wsss.artifacts import ScoreMap
-from wsss.refine._base import Context
+from wsss.refine._base import Context, OneByOne
 from wsss.registry import REFINERS
 from wsss.settings import Named
 
@@ -134,31 +134,22 @@ def average(
 
 
 @REFINERS.register(PamrSettings)
-class Pamr:
-    """Images of a batch go one after another: one alone keeps every core or a GPU busy."""
-
-    windowed = True
+class Pamr(OneByOne):
+    """One image alone keeps every core or a GPU busy."""
 
     def __init__(self, settings: PamrSettings, context: Context) -> None:
         self.settings = settings
         self.device = context.device()
 
-    def __call__(
-        self,
-        images: Sequence[np.ndarray],
-        score_maps: Sequence[ScoreMap],
-        names: Sequence[str],
-    ) -> list[ScoreMap]:
+    def refined(self, image: np.ndarray, score_map: ScoreMap) -> ScoreMap:
+        """Scores on the settings' grid."""
         import torch
 
         with torch.inference_mode():
-            return [
-                replace(one, scores=self._refine(image, one)) if len(one.class_ids) else one
-                for image, one in zip(images, score_maps, strict=True)
-            ]
+            return replace(score_map, scores=self._averaged(image, score_map))
 
-    def _refine(self, image: np.ndarray, score_map: ScoreMap) -> np.ndarray:
-        """(P, h, w) float32 on the settings' grid."""
+    def _averaged(self, image: np.ndarray, score_map: ScoreMap) -> np.ndarray:
+        """(P, h, w) float32."""
         import torch
         from torch.nn import functional
 

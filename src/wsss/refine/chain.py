@@ -1,0 +1,51 @@
+"""A chain of refiners, each of which takes what the one before it gave."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from wsss.artifacts import ScoreMap
+from wsss.refine._base import Context, Refiner
+from wsss.refine._windows import Windowed
+from wsss.registry import REFINERS
+from wsss.settings import Named
+
+__all__ = ["Chain"]
+
+
+class Chain:
+    """Refiners that run one after another; an empty chain changes nothing.
+
+    Args:
+        settings: of each refiner.
+        context: see `Context`.
+        window: pixels of the side of the windows that larger images are refined in, by those
+            refiners that can be; see `Windowed`. 0 refines any image whole.
+        overlap: share of a window that the next one covers again, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        settings: Sequence[Named],
+        context: Context,
+        *,
+        window: int = 0,
+        overlap: float = 0.5,
+    ) -> None:
+        built: list[Refiner] = [REFINERS.build(entry, context) for entry in settings]
+        self.refiners: list[Refiner] = [
+            Windowed(refiner, window, overlap) if window and refiner.windowed else refiner
+            for refiner in built
+        ]
+
+    def __call__(
+        self,
+        images: Sequence[np.ndarray],
+        score_maps: Sequence[ScoreMap],
+        names: Sequence[str],
+    ) -> list[ScoreMap]:
+        """As `Refiner`."""
+        refined = list(score_maps)
+        for refiner in self.refiners:
+            refined = refiner(images, refined, names)
+        return refined
