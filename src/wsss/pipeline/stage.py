@@ -3,15 +3,12 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from wsss.config.params import Params
 from wsss.pipeline.code import code_fingerprint
-
-if TYPE_CHECKING:
-    from wsss.pipeline.job import Job
 
 __all__ = ["Curve", "Picture", "Stage", "setting_at"]
 
@@ -58,7 +55,7 @@ class Stage:
 
     Attributes:
         name: as in dvc.yaml, MLflow and reports/<name>.json.
-        run: does the work of a `Job`.
+        run: does the work, given a `wsss.pipeline.Job`.
         settings: dotted keys of params.yaml that results depend on.
         reads: files and folders that earlier stages made.
         makes: folders that this one makes; its report comes on top.
@@ -75,7 +72,7 @@ class Stage:
     """
 
     name: str
-    run: "Callable[[Job], None]"
+    run: Callable[[Any], None]
     settings: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()

@@ -1,0 +1,139 @@
+"""Stages of a toy pipeline: their order, what depends on what, and dvc.yaml."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from wsss.config.params import Params, parse_params
+from wsss.pipeline import Curve, Job, Pipeline, Stage
+from wsss.pipeline.dvc import dvc_text
+from wsss.pipeline.execute import check_inputs
+from wsss.pipeline.stage import setting_at
+from wsss.stages import find_stages
+
+
+def work(job: Job) -> None:
+    """Do nothing."""
+
+
+SCORE = Stage("score", work, ("evaluate",), reads=("data/fine/{entry}",), foreach="refine.chains")
+REFINE = Stage(
+    "refine",
+    work,
+    ("refine.chains.{entry}", "refine.window"),
+    reads=("data/raw", "data/extra"),
+    makes=("data/fine/{entry}",),
+    code=("refine", "densecrf"),
+    foreach="refine.chains",
+)
+PREPARE = Stage("prepare", work, ("base.rng_seed", "prepare_data"), makes=("data/raw",))
+EXTRA = Stage(
+    "extra", work, ("make_proposals",), ("data/raw",), ("data/extra",), entries="make_proposals"
+)
+CHOOSE = Stage(
+    "choose",
+    work,
+    ("make_pseudo_masks",),
+    reads=("data/fine/{make_pseudo_masks.chain}", "reports/score_{make_pseudo_masks.chain}.json"),
+    makes=("data/chosen",),
+    curve=Curve("a", "b"),
+)
+TOY = Pipeline([CHOOSE, SCORE, REFINE, PREPARE, EXTRA])
+PARAMS = parse_params(
+    {"refine": {"chains": {"a": [], "b": []}}, "make_pseudo_masks": {"chain": "b"}}
+)
+
+
+def test_each_stage_comes_after_those_that_it_reads() -> None:
+    assert [stage.name for stage in TOY] == ["prepare", "extra", "refine", "score", "choose"]
+    names = [target.name for target in TOY.targets(PARAMS)]
+    assert names == ["prepare", "extra", "refine@a", "refine@b", "score@a", "score@b", "choose"]
+
+
+def test_upstream_is_of_the_entry_alone() -> None:
+    found = TOY.upstream(TOY.target("choose", PARAMS), PARAMS)
+    assert [target.name for target in found] == [
+        "prepare",
+        "extra",
+        "refine@b",
+        "score@b",
+        "choose",
+    ]
+    tree = TOY.settings(TOY.target("score@a", PARAMS), PARAMS)
+    assert set(tree) == {"base", "prepare_data", "make_proposals", "refine", "evaluate"}
+    assert tree["refine"] == {"chains": {"a": []}, "window": 0}
+    assert tree["base"] == {"rng_seed": 2024}
+
+
+def test_unknown_stages_and_entries() -> None:
+    with pytest.raises(ValueError, match="no stage is named 'refin'; did you mean 'refine'"):
+        TOY.target("refin", PARAMS)
+    with pytest.raises(ValueError, match="refine does not run as 'refine@c'"):
+        TOY.target("refine@c", PARAMS)
+
+
+def test_circles_and_equal_names_are_refused() -> None:
+    one = Stage("one", work, reads=("data/b",), makes=("data/a",))
+    other = Stage("other", work, reads=("data/a",), makes=("data/b",))
+    with pytest.raises(ValueError, match="in a circle"):
+        Pipeline([one, other])
+    with pytest.raises(ValueError, match="same name"):
+        Pipeline([one, one])
+
+
+def test_a_missing_input_names_the_stage_that_makes_it(tmp_path: Path) -> None:
+    target = TOY.target("refine@a", PARAMS)
+    with pytest.raises(
+        ValueError, match="data/raw is not there, and refine@a reads it; `dvc repro p"
+    ):
+        check_inputs(TOY, target, PARAMS, tmp_path)
+    (tmp_path / "data/raw").mkdir(parents=True)
+    check_inputs(TOY, target, PARAMS, tmp_path)  # nothing is named that data/extra would hold
+    named = parse_params({"make_proposals": {"s": {"name": "superpixels"}}})
+    with pytest.raises(ValueError, match="`dvc repro extra`"):
+        check_inputs(TOY, TOY.target("refine@crf", named), named, tmp_path)
+
+
+def test_dvc_yaml_has_what_is_declared() -> None:
+    stages = yaml.safe_load(dvc_text(TOY))["stages"]
+    assert list(stages) == [stage.name for stage in TOY]
+    refine = stages["refine"]
+    assert refine["foreach"] == "${refine.chains}"
+    assert refine["do"]["outs"] == ["data/fine/${key}"]
+    assert refine["do"]["params"] == ["refine.chains.${key}", "refine.window"]
+    assert {"csrc", "src/wsss/refine", "data/raw", "data/extra"} <= set(refine["do"]["deps"])
+    assert stages["extra"]["outs"] == [{"data/extra": {"persist": True}}]
+    assert "data/fine/${make_pseudo_masks.chain}" in stages["choose"]["deps"]
+    assert stages["choose"]["plots"] == [
+        {"reports/choose_curve.csv": {"cache": False, "x": "a", "y": "b"}}
+    ]
+    assert "csrc" not in stages["choose"]["deps"]
+
+
+def test_what_completes_entries_is_a_param_of_their_stage() -> None:
+    stages = yaml.safe_load(dvc_text(find_stages()))["stages"]
+    assert "train_classifier" in stages["train_teachers"]["params"]
+    assert "generate_cams" in stages["generate_further_cams"]["params"]
+
+
+@pytest.mark.parametrize("name", [target.name for target in find_stages().targets(Params())])
+def test_recorded_settings_are_all_that_a_stage_depends_on(name: str) -> None:
+    """A change of any setting before a stage shows in the settings of its run."""
+    pipeline, params = find_stages(), Params()
+    target = pipeline.target(name, params)
+    tree: Any = pipeline.settings(target, params)
+    for part in pipeline.upstream(target, params):
+        for key in part.settings(params):
+            place = tree
+            for section in key.split("."):
+                place = place[section]
+            value = setting_at(params, key)
+            assert place == (
+                value.model_dump(mode="json") if hasattr(value, "model_dump") else place
+            )
+    if name.startswith("evaluate_refined"):
+        assert {"prepare_data", "train_classifier", "generate_cams", "refine", "evaluate"} <= set(
+            tree
+        )

@@ -1,0 +1,106 @@
+"""Processes that run one command together: ranks, one folder, and one that is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from wsss.pipeline.processes import LostProcessError, run_together
+
+FILL = """
+import sys
+from pathlib import Path
+from wsss.pipeline.processes import is_first, rank, world_size
+from wsss.pipeline.staging import Staging
+assert world_size() == 3
+with Staging(Path(sys.argv[1]), "key") as staging:
+    assert staging.path.exists()
+    (staging.path / str(rank())).write_text("done")
+assert (Path(sys.argv[1]) / "2").exists()
+"""
+
+
+def test_several_processes_fill_one_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for _ in range(2):  # the second time beside a finished one
+        assert run_together([sys.executable, "-c", FILL, str(out)], 3) == 0
+        assert sorted(path.name for path in out.iterdir()) == ["0", "1", "2"]
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_work_of_a_killed_run_is_kept_and_its_marks_are_not(tmp_path: Path) -> None:
+    """Every process but the first has nothing left to do, and must not be taken for done early."""
+    partial = tmp_path / ".out.partial"
+    partial.mkdir()
+    (partial / ".fingerprint.json").write_text('{"key": "key"}')
+    (partial / "kept").write_text("kept")
+    for number in (1, 2):
+        (partial / f".work.done.0.{number}").touch()
+    assert run_together([sys.executable, "-c", FILL, str(tmp_path / "out")], 3) == 0
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["0", "1", "2", "kept"]
+
+
+def test_a_killed_process_ends_the_others_with_a_message(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys, time\n"
+        "if os.environ['RANK'] == '1': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "time.sleep(60)\n"
+    )
+    started = time.monotonic()
+    with pytest.raises(LostProcessError, match=r"process 2 of 2 was killed \(SIGKILL\).*run the"):
+        run_together([sys.executable, "-c", code], 2)
+    assert time.monotonic() - started < 10
+
+
+def test_an_error_is_said_once_with_its_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
+    everywhere = "import sys; sys.stderr.write('no images\\n'); sys.exit(3)"
+    assert run_together([sys.executable, "-c", everywhere], 2) == 3
+    assert capfd.readouterr().err == "no images\n"
+
+
+def test_an_error_of_another_process_alone_is_said(capfd: pytest.CaptureFixture[str]) -> None:
+    second = (
+        "import os, sys, time\n"
+        "if os.environ['RANK'] == '1': sys.stderr.write('no image b\\n'); sys.exit(1)\n"
+        "time.sleep(60)\n"
+    )
+    assert run_together([sys.executable, "-c", second], 2) == 1
+    assert "no image b" in capfd.readouterr().err
+
+
+def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path: Path) -> None:
+    child = (
+        "import os, time\n"
+        "from pathlib import Path\n"
+        "from wsss.pipeline.processes import end_with_parent, rank\n"
+        "end_with_parent()\n"
+        f"Path({str(tmp_path)!r}, str(rank())).write_text(str(os.getpid()))\n"
+        "time.sleep(60)\n"
+    )
+    parent = f"import sys; from wsss.pipeline.processes import run_together\n\
+run_together([sys.executable, '-c', {child!r}], 2)"
+    process = subprocess.Popen([sys.executable, "-c", parent])
+    files = [tmp_path / "0", tmp_path / "1"]
+    deadline = time.monotonic() + 60
+    while not all(file.exists() and file.read_text() for file in files):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    numbers = [int(file.read_text()) for file in files]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while any(_alive(number) for number in numbers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _alive(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
