@@ -155,6 +155,17 @@ def test_without_ground_truth_the_stage_says_so_and_succeeds(
     assert caplog.text.count("no scores; ground truth: none") == 2
 
 
+@pytest.mark.parametrize("target", ["evaluate_cams", "evaluate_segmenter"])
+def test_results_that_are_missing_stop_it_and_leave_the_report(paths: Paths, target: str) -> None:
+    run_stage(target, PARAMS, paths)
+    before = paths.report(target).read_bytes()
+    for path in [*paths.cams.iterdir(), *paths.predictions.rglob("*.png")]:
+        path.unlink()
+    with pytest.raises(ValueError, match=r"holds nothing of the 8 images.*dvc repro"):
+        run_stage(target, PARAMS, paths)
+    assert paths.report(target).read_bytes() == before
+
+
 def test_a_wrong_group_stops_before_any_file_is_read(paths: Paths) -> None:
     params = parse_params(
         {
