@@ -1,9 +1,36 @@
 """One wording for bad input: every message names the value, the rule and the way out."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
-__all__ = ["check_range", "check_shape", "did_you_mean"]
+__all__ = ["check_range", "check_shape", "did_you_mean", "full_key", "naming"]
+
+_SECTION: ContextVar[str] = ContextVar("section", default="")
+
+
+@contextmanager
+def naming(section: str) -> Iterator[None]:
+    """Let `full_key` name settings below a section of params.yaml, within a `with` block.
+
+    Who calls the library knows where its settings stand, and the library does not. Sections nest.
+
+    Example:
+        >>> with naming("refine.chains.crf"), naming("0"):
+        ...     full_key("sigma_xy")
+        'refine.chains.crf.0.sigma_xy'
+    """
+    token = _SECTION.set(full_key(section))
+    try:
+        yield
+    finally:
+        _SECTION.reset(token)
+
+
+def full_key(key: str) -> str:
+    """The dotted key of a setting as its user knows it; without `naming`, as it is given."""
+    return ".".join(filter(None, (_SECTION.get(), key)))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from wsss.checks import did_you_mean
+from wsss.checks import did_you_mean, full_key
 
 __all__ = ["ConfigError", "Named", "Settings", "expand_path", "explain", "models_in"]
 
@@ -54,7 +54,7 @@ def expand_path(value: str, key: str) -> Path:
 
     Args:
         value: the text, such as "$WSSS_SHARED/data/voc_animals".
-        key: where it stands in params.yaml, such as "prepare_data.dataset.root".
+        key: the setting, such as "dataset.root", below the section that `wsss.checks.naming` says.
 
     Raises:
         ConfigError: a variable is not set, or is empty.
@@ -71,10 +71,11 @@ wsss recipe apply <name> --set prepare_data.dataset.root=/a/path
     def lookup(match: re.Match[str]) -> str:
         name = match[1] or match[2]
         if not os.environ.get(name):
+            full = full_key(key)
             raise ConfigError(
-                f"{key} is '{value}', but the environment variable {name} is not set; "
+                f"{full} is '{value}', but the environment variable {name} is not set; "
                 f"export {name}=/a/folder, or write the path itself: "
-                f"wsss recipe apply <name> --set {key}=/a/path"
+                f"wsss recipe apply <name> --set {full}=/a/path"
             )
         return os.environ[name]
 

@@ -219,6 +219,27 @@ def test_a_source_that_is_no_longer_named_is_deleted(fresh: Callable[[str], None
     assert times(PATHS.further_cams / "second") == kept
 
 
+def test_a_missing_variable_is_named_where_it_stands(
+    fresh: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh("project")
+    monkeypatch.delenv("NOWHERE", raising=False)
+    with pytest.raises(ValueError, match=r"--set train_teachers\.first\.backbone\.weights=/a/path"):
+        run_stage("train_teachers", with_weights(weights="$NOWHERE/w.pth"), PATHS)
+
+
+def test_changed_images_train_teachers_anew(fresh: Callable[[str], None]) -> None:
+    fresh("project")
+    epochs = []
+    for grey in (None, None, 99):
+        if grey is not None:
+            Image.new("RGB", (48, 32), (grey, grey, grey)).save(PATHS.images / "b.png")
+        tracker = Counting()
+        run_stage("train_teachers", params(), PATHS, tracker)
+        epochs.append(tracker.epochs)
+    assert epochs == [4, 0, 4]
+
+
 def with_weights(**keys: str) -> Params:
     """Two teachers, of which the first starts from weights."""
     backbone = VALUES["train_classifier"]["backbone"] | keys

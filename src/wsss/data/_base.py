@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from wsss.checks import full_key
 from wsss.settings import ConfigError, expand_path
 
 __all__ = ["Dataset", "Problem", "RawDataset", "RawSample", "source_folder"]
@@ -77,10 +78,10 @@ def source_folder(root: str) -> Path:
     Raises:
         ConfigError: a variable is not set, or the folder does not exist.
     """
-    folder = expand_path(root, "prepare_data.dataset.root")
+    folder = expand_path(root, "dataset.root")
     if not folder.is_dir():
         raise ConfigError(
-            f"prepare_data.dataset.root is '{root}', but {folder} is not a folder; "
+            f"{full_key('dataset.root')} is '{root}', but {folder} is not a folder; "
             "set it to where the data lies"
         )
     return folder

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from wsss.checks import did_you_mean
+from wsss.checks import did_you_mean, full_key
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
 from wsss.data._tag_files import read_tags
 from wsss.data.images import list_images
@@ -77,7 +77,7 @@ class Folder:
         folder = root / settings.images
         files = list_images(
             folder,
-            "prepare_data.dataset.images",
+            full_key("dataset.images"),
             without=root / settings.masks if settings.masks else None,
         )
         in_sub_folders = _has_split_folders(files)
@@ -121,7 +121,7 @@ class Folder:
                 continue
             path = root / file
             if not path.is_file():
-                raise ConfigError(f"prepare_data.dataset.{split}: {path} is not a file")
+                raise ConfigError(f"{full_key(f'dataset.{split}')}: {path} is not a file")
             for line in map(str.strip, path.read_text(encoding="utf-8-sig").split("\n")):
                 name = find.get(_key(line))
                 if line and name is None:
@@ -135,7 +135,7 @@ class Folder:
     ) -> dict[str, list[str]]:
         if not path.is_file():
             raise ConfigError(
-                f"prepare_data.dataset.tags is '{self.settings.tags}', but {path} is not a file"
+                f"{full_key('dataset.tags')} is '{self.settings.tags}', but {path} is not a file"
             )
         find = _lookup(files)
         tags: dict[str, list[str]] = {}
@@ -167,7 +167,7 @@ class Folder:
             if not used:
                 raise ValueError(
                     f"no image of {settings.root} has a tag; put images into one sub-folder per "
-                    "class, or name a CSV or JSON file in prepare_data.dataset.tags"
+                    f"class, or name a CSV or JSON file in {full_key('dataset.tags')}"
                 )
             return tuple(sorted(used))
         lines = []
@@ -177,7 +177,7 @@ class Folder:
             lines.append(f"'{tag}' ({len(where)} images, such as '{where[0]}'): {hint}")
         if lines:
             raise ValueError(
-                "tags that prepare_data.dataset.classes does not have:\n  "
+                f"tags that {full_key('dataset.classes')} does not have:\n  "
                 + "\n  ".join(lines)
                 + f"\nmend them, add them to classes, or use '{settings.empty_tag}' for no class"
             )

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import PositiveInt
 
 from wsss.artifacts import IGNORE_INDEX
+from wsss.checks import full_key
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
 from wsss.data.splits import hold_out, subset
 from wsss.registry import DATASETS
@@ -117,11 +118,11 @@ def _read_lists(folder: Path, *, official: bool) -> dict[str, list[_Row]]:
         raise ConfigError(
             f"{folder} has no {' and '.join(one.name for one in (trainval, test))}"
             + (
-                "; set prepare_data.dataset.split to random"
+                f"; set {full_key('dataset.split')} to random"
                 if official
                 else f", nor a {everything.name}"
             )
-            + ", or set prepare_data.dataset.root to the folder with images and annotations"
+            + f", or set {full_key('dataset.root')} to the folder with images and annotations"
         )
     return {"train": _read_list(everything), "val": []}
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import PositiveInt
 
 from wsss.artifacts import read_json
-from wsss.checks import did_you_mean
+from wsss.checks import did_you_mean, full_key
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
 from wsss.data.splits import subset
 from wsss.registry import DATASETS
@@ -99,7 +99,7 @@ def _voc_folder(root: Path) -> Path:
             return folder
     raise ConfigError(
         f"{root} holds no VOC2012: expected ImageSets/Segmentation in it, in VOC2012 or in "
-        "VOCdevkit/VOC2012; set prepare_data.dataset.root to one of these three"
+        f"VOCdevkit/VOC2012; set {full_key('dataset.root')} to one of these three"
     )
 
 

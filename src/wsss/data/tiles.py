@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 from wsss.artifacts import read_label_png, write_label_png
+from wsss.checks import full_key
 from wsss.cores import usable_cores
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
 from wsss.data.images import BadImageError, list_images, open_rgb
@@ -97,7 +98,7 @@ class Tiles:
         """Images with their masks, not yet tagged."""
         pairs = []
         for name, image in list_images(
-            root / "images" / folder, f"prepare_data.dataset.{split}"
+            root / "images" / folder, full_key(f"dataset.{split}")
         ).items():
             mask = root / "masks" / folder / f"{name}.png"
             if mask.is_file():

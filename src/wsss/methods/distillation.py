@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
+from wsss.checks import full_key
 from wsss.loading.normalisation import Normalisation
 from wsss.methods._base import Method, Start, Teacher
 from wsss.methods._objective import MethodSettings
@@ -130,7 +131,7 @@ class Distillation(Method[DistillationSettings]):
                     f"{len(start.class_names)}; train it on the same data"
                 )
             if settings.teacher_map == "pcm":
-                teacher.model.part("pcm", "train_classifier.method.teacher_map: pcm")
+                teacher.model.part("pcm", full_key("method.teacher_map: pcm"))
         form = (settings.transfer, settings.distance)
         signs = form in {("spatial", "cosine"), ("logits", "cosine")}
         idle = (signs and not settings.compat_random_projection) or settings.transfer == "gram"

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from wsss.checks import full_key
 from wsss.methods._base import Method
 from wsss.methods._mixing import Mix, MixSettings, draw_mix, mixed_losses
 from wsss.registry import METHODS
@@ -60,7 +61,7 @@ def _forward(
     stages = model.backbone.stages()
     if layer > len(stages):
         raise ValueError(
-            f"train_classifier.method.layers has {layer}, but the backbone has {len(stages)} "
+            f"{full_key('method.layers')} has {layer}, but the backbone has {len(stages)} "
             "stages that can be mixed; leave it out"
         )
     hook = stages[layer - 1].register_forward_hook(lambda _, inputs, features: mix.blend(features))

@@ -120,7 +120,7 @@ def merge_quarters(maps: "Tensor", grid: tuple[int, int]) -> "Tensor":
     if tuple(maps.shape[2:]) != expected:
         raise ValueError(
             f"maps of quarters have {tuple(maps.shape[2:])} cells, but {expected} are needed for "
-            f"a grid of {grid}; train_classifier.method puzzle needs a backbone whose map has one "
+            f"a grid of {grid}; the method puzzle needs a backbone whose map has one "
             "cell per output_stride pixels"
         )
     upper_left, upper_right, lower_left, lower_right = maps.chunk(4)

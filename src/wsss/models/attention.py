@@ -91,6 +91,6 @@ def _attentions(net: Any) -> list[Any]:
     if not blocks or not all(hasattr(one, "attn_drop") for one in attentions):
         raise ValueError(
             f"{type(net).__name__} has no blocks of global self-attention to read; "
-            "choose a plain vision transformer (ViT, DeiT) as train_classifier.backbone"
+            "choose a plain vision transformer (ViT, DeiT) as backbone"
         )
     return attentions

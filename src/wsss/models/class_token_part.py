@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from wsss.checks import full_key
 from wsss.models.class_tokens import add_class_tokens, class_token_logits
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import PARTS
@@ -42,7 +43,7 @@ class ClassTokenPart(nn.Module):
         try:
             add_class_tokens(backbone.net, num_outputs)
         except ValueError as error:
-            raise ValueError(f"train_classifier.method class_tokens: {error}") from None
+            raise ValueError(f"{full_key('method')} class_tokens: {error}") from None
 
     def forward(self, net: Any, run: Callable[[], Any]) -> tuple[Any, Tensor]:
         """What `run` returns, and the (B, L) class-token logits of its forward pass.

@@ -95,7 +95,7 @@ class Classifier(nn.Module):
         if name not in self.parts:
             raise ValueError(
                 f"{setting} needs a classifier with the part '{name}', but this one was trained "
-                f"with {sorted(self.parts) or 'none'}; choose a train_classifier.method that makes "
+                f"with {sorted(self.parts) or 'none'}; train one with a method that makes "
                 "it"
             )
         return self.parts[name]

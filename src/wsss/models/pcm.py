@@ -7,6 +7,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wsss.checks import full_key
 from wsss.models.pooling import peaks
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import PARTS
@@ -66,7 +67,7 @@ class Pcm(nn.Module):
         if max(settings.stages) > len(widths):
             raise ValueError(
                 f"the part 'pcm' compares the stages {settings.stages}, but the backbone has "
-                f"{len(widths)}; choose others as train_classifier.method.stages"
+                f"{len(widths)}; choose others as {full_key('method.stages')}"
             )
         self.reduce = nn.ModuleList(
             nn.Conv2d(widths[stage - 1], channels, 1, bias=False)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import wsss.models.resnet38d  # noqa: F401  its import adds it to timm's models
-from wsss.checks import did_you_mean
+from wsss.checks import did_you_mean, full_key
 from wsss.config.sections import BackboneSettings
 from wsss.loading.normalisation import Normalisation
 from wsss.models.vgg import dilate_vgg, vgg_stages
@@ -60,7 +60,7 @@ class TimmBackbone(nn.Module):
         if source == "hub":
             self.weights_source = f"hub:{self.net.pretrained_cfg.get('tag', '')}"
         elif source != "none":
-            path = Path(expand_path(source, "train_classifier.backbone.weights"))
+            path = Path(expand_path(source, "backbone.weights"))
             weights = with_positions_for(self.net, read_weights(path))
             load_matching(self.net, weights, f"weights file {path}")
             self._file_head = {
@@ -121,7 +121,7 @@ class TimmBackbone(nn.Module):
         if {f"{name}.weight", f"{name}.bias"} - set(self._file_head):
             raise ValueError(
                 f"the weights file holds no {name}.weight and {name}.bias, the head of its own "
-                "classes; take a file that has them, or another train_classifier.method"
+                f"classes; take a file that has them, or another {full_key('method')}"
             )
         weight = self._file_head[f"{name}.weight"]
         return weight.reshape(len(weight), -1), self._file_head[f"{name}.bias"]

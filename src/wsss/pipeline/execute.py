@@ -78,7 +78,7 @@ def _run(pipeline: Pipeline, target: Target, params: Params) -> None:
     job = Job(pipeline, target, params, paths, NullTracker())
     if target.stage.is_idle(params):
         log.info("%s: nothing to do, as %s is empty", target.name, target.stage.entries)
-        target.stage.run(job)
+        job.run()
         return
     with open_tracker(
         target.name,
@@ -90,4 +90,4 @@ def _run(pipeline: Pipeline, target: Target, params: Params) -> None:
         tags={"recipe": params.base.recipe},
     ) as tracker:
         job.tracker = tracker
-        target.stage.run(job)
+        job.run()

@@ -30,6 +30,11 @@ class Target:
         """The name of its report, such as "refine_cams_crf"."""
         return self.stage.report(self.entry)
 
+    @property
+    def section(self) -> str:
+        """The section of params.yaml that messages name, such as "refine.chains.crf"."""
+        return self.stage.section.replace("{entry}", self.entry)
+
     def inputs(self, params: Params) -> tuple[str, ...]:
         """The files and folders it reads, relative to the project."""
         return self.stage.inputs(params, self.entry)

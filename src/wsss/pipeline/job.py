@@ -17,6 +17,7 @@ from wsss.artifacts import (
     read_json,
     write_json,
 )
+from wsss.checks import naming
 from wsss.config.params import Params
 from wsss.pipeline.graph import Pipeline, Target
 from wsss.pipeline.processes import is_first, rank, world_size
@@ -62,6 +63,11 @@ class Job:
         """Of a `foreach` stage, the name it runs for."""
         return self.target.entry
 
+    def run(self) -> None:
+        """Do the stage's work; messages name settings below its section."""
+        with naming(self.target.section):
+            self.target.stage.run(self)
+
     @cached_property
     def inputs(self) -> dict[str, str]:
         """By path, a hash of the contents of all that the stage reads."""
@@ -106,7 +112,7 @@ class Job:
             held = self._held(reads(settings)) if reads else self.inputs
             key = fingerprint(settings, shared, held, stage.code_fingerprint())
             if not has_key(out, key):
-                with Staging(out, key, keep_key=True) as staging:
+                with naming(name), Staging(out, key, keep_key=True) as staging:
                     values = make(name, settings, staging.path)
                     if is_first():
                         write_json(staging.path / _ENTRY_REPORT, values)

@@ -85,6 +85,12 @@ class Stage:
     images: Callable[[Params], Literal["all", "scored"]] = _whole
 
     @property
+    def section(self) -> str:
+        """Where messages say that its settings stand: its entries, or the first of its keys."""
+        keys = [key for key in self.settings if not key.startswith("base.")]
+        return self.entries or keys[0]
+
+    @property
     def module(self) -> str:
         """The stage's page, such as "wsss.stages.refine_cams"."""
         return self.run.__module__

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from wsss.artifacts import read_json, write_json
-from wsss.checks import did_you_mean
+from wsss.checks import did_you_mean, full_key
 from wsss.config.sections import BackboneSettings, SegmenterSettings
 from wsss.loading.normalisation import Normalisation
 from wsss.models.weights import load_matching, read_weights
@@ -101,7 +101,7 @@ def make_segmenter(settings: SegmenterSettings, classifier: Path) -> Segmenter:
         _load_encoder(segmenter.net.encoder, weights, f"the classifier in {classifier}")
     elif names_a_file:
         segmenter = Segmenter(spec)
-        path = Path(expand_path(source, "train_segmenter.model.encoder_weights"))
+        path = Path(expand_path(source, "model.encoder_weights"))
         _load_encoder(segmenter.net.encoder, read_weights(path), f"weights file {path}")
         source = f"file:{path.name}"
     else:
@@ -144,7 +144,7 @@ def _create(spec: _Spec, pretrained: str | None) -> Any:
     except KeyError as error:
         message = str(error.args[0])
         if "rchitecture" in message:
-            message = f"train_segmenter.model.arch is '{spec.arch}'; " + did_you_mean(
+            message = f"{full_key('model.arch')} is '{spec.arch}'; " + did_you_mean(
                 spec.arch, smp.MODEL_ARCHITECTURES_MAPPING
             )
         raise ValueError(message) from None

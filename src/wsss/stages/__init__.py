@@ -42,4 +42,4 @@ def run_stage(name: str, params: Params, paths: Paths, tracker: Tracker | None =
     """
     pipeline = find_stages()
     target = pipeline.target(name, params)
-    target.stage.run(Job(pipeline, target, params, paths, tracker or NullTracker()))
+    Job(pipeline, target, params, paths, tracker or NullTracker()).run()

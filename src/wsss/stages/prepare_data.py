@@ -16,6 +16,7 @@ from wsss.artifacts import (
     Paths,
     Sample,
 )
+from wsss.checks import full_key
 from wsss.config.params import Params
 from wsss.data import Problem, RawDataset, RawSample
 from wsss.data.images import list_images
@@ -84,8 +85,8 @@ def _background(params: Params) -> dict[str, list[RawSample]]:
     settings = params.prepare_data
     if settings.background_images is None:
         return {}
-    key = "prepare_data.background_images"
-    files = list_images(expand_path(settings.background_images, key), key)
+    key = "background_images"
+    files = list_images(expand_path(settings.background_images, key), full_key(key))
     samples = [RawSample(f"{_BACKGROUND}/{name}", path, ()) for name, path in files.items()]
     maximum = settings.background_max or len(samples)
     return {_BACKGROUND: subset(samples, maximum, params.base.rng_seed)}

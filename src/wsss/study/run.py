@@ -192,7 +192,7 @@ def _run_stage(
             link.symlink_to((source / out).resolve())
     (place / "reports").mkdir(parents=True, exist_ok=True)
     collector = _Collector()
-    target.stage.run(Job(pipeline, target, params, paths, collector))
+    Job(pipeline, target, params, paths, collector).run()
     done = {"code": code, "metrics": collector.values, "tags": collector.named}
     write_json(record, done)
     return done

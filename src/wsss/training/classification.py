@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from wsss.artifacts import Manifest, Sample
+from wsss.checks import full_key
 from wsss.config.sections import TrainClassifierSettings
 from wsss.methods._base import Method, Start, Teacher
 from wsss.methods._losses import Losses
@@ -130,8 +131,8 @@ def _start_weights(
     own, other = model.backbone.state_dict(), source.backbone.state_dict()
     if {key: one.shape for key, one in own.items()} != {k: one.shape for k, one in other.items()}:
         raise ValueError(
-            f"train_classifier.start_from: the backbone of '{name}' is not that of "
-            "train_classifier; give both the same backbone"
+            f"{full_key('start_from')}: the backbone of '{name}' is another one; give both the "
+            "same backbone"
         )
     model.backbone.load_state_dict(other)
     model.backbone.weights_source = f"teacher:{name}"
