@@ -36,9 +36,9 @@ def largest_tensor() -> Callable[[], Any]:
             self, function: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
             result = function(*args, **kwargs or {})
-            for one in tree_leaves(result):
-                if isinstance(one, torch.Tensor) and one.dtype != torch.uint8:
-                    self.values = max(self.values, one.numel())
+            for tensor in tree_leaves(result):
+                if isinstance(tensor, torch.Tensor) and tensor.dtype != torch.uint8:
+                    self.values = max(self.values, tensor.numel())
             return result
 
     return Largest
@@ -51,9 +51,9 @@ Cell = tuple[int, ...]
 def on_the_way() -> Callable[[Cell, Cell], list[Cell]]:
     """Gives the cells nearer than 1 to the segment between two, by projecting all onto it."""
 
-    def found(one: Cell, other: Cell) -> list[Cell]:
-        start, step = np.array(one, float), np.subtract(other, one).astype(float)
-        low, high = np.minimum(one, other), np.maximum(one, other)
+    def found(first: Cell, other: Cell) -> list[Cell]:
+        start, step = np.array(first, float), np.subtract(other, first).astype(float)
+        low, high = np.minimum(first, other), np.maximum(first, other)
         cells: list[Cell] = []
         for y in range(low[0], high[0] + 1):
             for x in range(low[1], high[1] + 1):

@@ -85,5 +85,5 @@ def test_a_method_trains_and_its_maps_are_scored(name: str, prepared: Path, tmp_
     for sample in manifest.splits["val"]:
         maps = read_score_map(paths.cams / f"{sample.name}.npz")
         assert tuple(maps.class_ids) == sample.class_ids
-        flat += sum(float(one.std()) < 1e-3 for one in maps.scores)
+        flat += sum(float(score.std()) < 1e-3 for score in maps.scores)
     assert flat < len(manifest.splits["val"]), "maps that are the same everywhere"

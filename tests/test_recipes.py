@@ -50,9 +50,9 @@ def leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, values
 
 
-def differing(one: str, other: str) -> set[str]:
+def differing(first: str, other: str) -> set[str]:
     """Sections, and parts of train_classifier, in which two recipes are not the same."""
-    left, right = (params(name).model_dump(mode="json") for name in (one, other))
+    left, right = (params(name).model_dump(mode="json") for name in (first, other))
     found = {key for key in left if left[key] != right[key]}
     if "train_classifier" in found:
         a, b = left["train_classifier"], right["train_classifier"]
@@ -93,15 +93,19 @@ def test_nothing_but_the_named_roots_and_weights_is_needed(name: str) -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_no_value_of_the_painted_scenes_is_left(name: str) -> None:
     """They have 128 pixels and a network from scratch; what that decides, recipes must name."""
-    named = {key for one in recipe(name).layers() for key, _ in leaves(one.values)}
+    named = {key for layer in recipe(name).layers() for key, _ in leaves(layer.values)}
     trained = ["lr", "head_lr_factor", "weight_decay", "schedule"]
     wanted = [
         "prepare_data.dataset.name",
         *(f"train_classifier.backbone.{key}" for key in ("model_name", "output_stride", "weights")),
-        *(f"train_{one}.optimizer.{key}" for one in ("classifier", "segmenter") for key in trained),
         *(
-            f"train_{one}.{key}"
-            for one in ("classifier", "segmenter")
+            f"train_{item}.optimizer.{key}"
+            for item in ("classifier", "segmenter")
+            for key in trained
+        ),
+        *(
+            f"train_{item}.{key}"
+            for item in ("classifier", "segmenter")
             for key in ("augment.crop_size", "augment.long_side", "batch_size", "epochs")
         ),
         "train_classifier.optimizer.warmup_share",
@@ -122,7 +126,9 @@ def test_every_training_method_has_a_recipe() -> None:
 
 def test_every_refiner_has_a_recipe() -> None:
     chains = [params(name).refine.chains for name in ROWS]
-    used = {one.model_dump()["name"] for each in chains for chain in each.values() for one in chain}
+    used = {
+        item.model_dump()["name"] for each in chains for chain in each.values() for item in chain
+    }
     assert used >= set(REFINERS.names())
 
 

@@ -30,7 +30,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / name / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     yield name
-    for module in [one for one in sys.modules if one.partition(".")[0] == name]:
+    for module in [item for item in sys.modules if item.partition(".")[0] == name]:
         del sys.modules[module]
 
 

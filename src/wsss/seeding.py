@@ -37,4 +37,4 @@ class Step(NamedTuple):
     progress: float
     """Share of all steps that are done, in [0, 1)."""
     names: list[str]
-    """Of the images of the batch."""
+    """Names of the images of the batch."""

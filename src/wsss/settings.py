@@ -35,7 +35,7 @@ class Settings(BaseModel):
         for value in _values_of(self.model_dump(), FILE_KEYS):
             with suppress(ConfigError):  # of a variable that is not set
                 found.append(expand_path(value, ""))
-        return [one for one in found if one.exists()]
+        return [item for item in found if item.exists()]
 
 
 class Named(Settings):
@@ -101,7 +101,7 @@ def explain(
         known[path] = keys
     return ConfigError(
         "\n".join(
-            f"{source}: {_word(path, items, known[path])}" for path, items in mistakes.items()
+            f"{source}: {_sentence(path, items, known[path])}" for path, items in mistakes.items()
         )
     )
 
@@ -122,8 +122,8 @@ def _values_of(tree: Any, keys: frozenset[str]) -> Iterator[str]:
             else:
                 yield from _values_of(value, keys)
     elif isinstance(tree, list | tuple):
-        for one in tree:
-            yield from _values_of(one, keys)
+        for item in tree:
+            yield from _values_of(item, keys)
 
 
 def _locate(model: type[BaseModel], values: Any, item: ErrorDetails) -> tuple[str, list[str]]:
@@ -135,7 +135,7 @@ def _locate(model: type[BaseModel], values: Any, item: ErrorDetails) -> tuple[st
     models, siblings = [model], [model]
     for part in item["loc"]:
         if isinstance(values, dict) and "name" in values:
-            models = [one for one in models if _name(one) == values["name"]] or models
+            models = [element for element in models if _name(element) == values["name"]] or models
         if _holds(values, part):
             values = values[part]
         elif item["type"] == "missing" and part == item["loc"][-1]:
@@ -145,9 +145,11 @@ def _locate(model: type[BaseModel], values: Any, item: ErrorDetails) -> tuple[st
         path.append(str(part))
         siblings = models
         if isinstance(part, str):
-            fields = [one.model_fields[part] for one in models if part in one.model_fields]
+            fields = [
+                element.model_fields[part] for element in models if part in element.model_fields
+            ]
             models = [found for field in fields for found in models_in(field.annotation)] or models
-    return ".".join(path), [key for one in siblings for key in one.model_fields]
+    return ".".join(path), [key for sibling in siblings for key in sibling.model_fields]
 
 
 def _holds(values: Any, part: int | str) -> bool:
@@ -161,7 +163,7 @@ def _name(model: type[BaseModel]) -> Any:
     return field and field.default
 
 
-def _word(path: str, items: Sequence[ErrorDetails], known: list[str]) -> str:
+def _sentence(path: str, items: Sequence[ErrorDetails], known: list[str]) -> str:
     """One line about one key; several items are the members of a union that it failed to be."""
     item = items[0]
     parent, _, key = path.rpartition(".")
@@ -178,7 +180,7 @@ def _word(path: str, items: Sequence[ErrorDetails], known: list[str]) -> str:
         return f"{path} is {_short(item['input'])}; {did_you_mean(str(item['input']), names)}"
     if item["type"] == "missing":
         return f"{path} is missing; add it"
-    rules = [_RULES.get(one["type"]) or one["msg"] for one in items]
+    rules = [_RULES.get(element["type"]) or element["msg"] for element in items]
     if item["type"] in _RULES or rules[0].startswith("Input should be "):
         # "Input should be a valid number, unable to parse string as a number"
         rules = [rule.removeprefix("Input should be ").split(", unable to")[0] for rule in rules]

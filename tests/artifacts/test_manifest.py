@@ -28,23 +28,23 @@ def test_round_trip_of_any_names(tmp_path: Path, splits: tuple[tuple[Sample, ...
 
 
 def test_last_line_needs_no_newline(tmp_path: Path) -> None:
-    one = Sample("a", "a.png", (2, 3), (1,))
-    Manifest(("x",), {"train": (one, one), "selection": (), "val": ()}).write(tmp_path)
+    sample = Sample("a", "a.png", (2, 3), (1,))
+    Manifest(("x",), {"train": (sample, sample), "selection": (), "val": ()}).write(tmp_path)
     path = tmp_path / "train.jsonl"
     path.write_text(path.read_text().rstrip("\n"))
-    assert Manifest.read(tmp_path).splits["train"] == (one, one)
+    assert Manifest.read(tmp_path).splits["train"] == (sample, sample)
 
 
 def test_background_is_a_list_of_its_own_and_no_file_without_any(tmp_path: Path) -> None:
-    one = Sample("a", "a.png", (2, 3), (1,))
+    sample = Sample("a", "a.png", (2, 3), (1,))
     extra = Sample("background/é", "background/é.jpg", (4, 5), ())
-    splits = {"train": (one,), "selection": (), "val": ()}
+    splits = {"train": (sample,), "selection": (), "val": ()}
     manifest = Manifest(("x",), splits, (extra,))
     manifest.write(tmp_path)
     found = Manifest.read(tmp_path)
     assert found == manifest
     assert found.background == (extra,)
-    assert found.all_samples() == [one]
+    assert found.all_samples() == [sample]
     Manifest(("x",), splits).write(tmp_path)
     assert Manifest.read(tmp_path).background == ()
     assert {file.name for file in tmp_path.iterdir()} == {
@@ -74,8 +74,8 @@ def test_background_with_a_tag_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_bad_line_is_named(tmp_path: Path, line: str) -> None:
-    one = Sample("a", "a.png", (2, 3), (1,))
-    Manifest(("x",), {"train": (), "selection": (), "val": (one,)}).write(tmp_path)
+    sample = Sample("a", "a.png", (2, 3), (1,))
+    Manifest(("x",), {"train": (), "selection": (), "val": (sample,)}).write(tmp_path)
     with (tmp_path / "val.jsonl").open("a") as file:
         file.write(line + "\n")
     with pytest.raises(ValueError, match=r"val\.jsonl, line 2: "):
@@ -84,8 +84,8 @@ def test_bad_line_is_named(tmp_path: Path, line: str) -> None:
 
 @pytest.mark.parametrize("class_id", [0, 3])
 def test_class_ids_out_of_range_are_named(tmp_path: Path, class_id: int) -> None:
-    one = Sample("a", "a.png", (2, 3), (class_id,))
-    Manifest(("x", "y"), {"train": (one,), "selection": (), "val": ()}).write(tmp_path)
+    sample = Sample("a", "a.png", (2, 3), (class_id,))
+    Manifest(("x", "y"), {"train": (sample,), "selection": (), "val": ()}).write(tmp_path)
     with pytest.raises(ValueError, match=rf"line 1: class_ids \[{class_id}\] must lie in 1\.\.2"):
         Manifest.read(tmp_path)
 

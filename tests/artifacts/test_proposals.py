@@ -176,7 +176,7 @@ def test_parts_must_agree(
 def made_of(
     starts: list[int], lengths: list[int], offsets: list[int], quality: list[float]
 ) -> Proposals:
-    first, second, third = (np.array(one, np.int32) for one in (starts, lengths, offsets))
+    first, second, third = (np.array(item, np.int32) for item in (starts, lengths, offsets))
     return Proposals(first, second, third, np.array(quality, np.float32), (2, 3))
 
 

@@ -131,31 +131,31 @@ def test_rows_are_those_of_the_whole(
     """To the last bit, and so whatever a threshold is."""
     scores = np.random.default_rng(seed).random((2, h, w), np.float32)
     scores[1] = scores[1].round()
-    one = score_map(scores, (height, width))
+    found = score_map(scores, (height, width))
     start = start % height
     stop = min(start + count, height)
-    rows = one.rows(start, stop)
+    rows = found.rows(start, stop)
     assert rows.dtype == np.float32
-    np.testing.assert_array_equal(rows, one.full_scores()[:, start:stop])
+    np.testing.assert_array_equal(rows, found.full_scores()[:, start:stop])
 
 
 @pytest.mark.parametrize("grid", [(750, 3), (301, 3), (1, 2), (2999, 3), (3000, 2), (3001, 1)])
 def test_rows_far_down_a_large_image_are_those_of_the_whole(grid: tuple[int, int]) -> None:
     """Where a position in float32 is off by a ten thousandth of a cell."""
-    one = score_map(np.random.default_rng(4).random((1, *grid), np.float32), (3000, 5))
+    found = score_map(np.random.default_rng(4).random((1, *grid), np.float32), (3000, 5))
     for start in range(0, 3000, 271):
         stop = min(start + 271, 3000)
-        np.testing.assert_array_equal(one.rows(start, stop), one.full_scores()[:, start:stop])
+        np.testing.assert_array_equal(found.rows(start, stop), found.full_scores()[:, start:stop])
 
 
 @given(sides, sides, st.integers(1, 100), st.booleans())
 def test_blocks_are_all_rows_once_and_bounded(
     height: int, width: int, limit: int, coarse: bool
 ) -> None:
-    one = score_map(np.zeros((1, 1 if coarse else height, 1), np.float32), (height, width))
+    found = score_map(np.zeros((1, 1 if coarse else height, 1), np.float32), (height, width))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("wsss.artifacts.score_map.BLOCK_PIXELS", limit)
-        blocks = list(one.row_blocks())
+        blocks = list(found.row_blocks())
     assert [row for start, stop in blocks for row in range(start, stop)] == list(range(height))
     assert all(stop - start == 1 or (stop - start) * width <= limit for start, stop in blocks)
     assert len(blocks) == -(-height // max(1, limit // width))

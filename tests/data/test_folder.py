@@ -23,9 +23,9 @@ def _collect(root, **settings):
 
 def _tags(raw):
     return {
-        one.name: {raw.class_names[c - 1] for c in one.class_ids}
+        sample.name: {raw.class_names[c - 1] for c in sample.class_ids}
         for samples in raw.splits.values()
-        for one in samples
+        for sample in samples
     }
 
 
@@ -48,13 +48,15 @@ def test_tags_from_sub_folders(tmp_path):
         "cät/1": {"cät"},
         "none/1": set(),
     }
-    assert [one.name for one in raw.problems] == ["loose"]
+    assert [problem.name for problem in raw.problems] == ["loose"]
 
 
 def test_splits_from_sub_folders(tmp_path):
     _images(tmp_path, "train/dog/1.png", "val/dog/1.png", "selection/cat/1.png")
     raw = _collect(tmp_path)
-    assert {split: [one.name for one in samples] for split, samples in raw.splits.items()} == {
+    assert {
+        split: [sample.name for sample in samples] for split, samples in raw.splits.items()
+    } == {
         "train": ["train/dog/1"],
         "val": ["val/dog/1"],
         "selection": ["selection/cat/1"],
@@ -65,13 +67,15 @@ def test_splits_from_sub_folders(tmp_path):
 def test_splits_from_lists(tmp_path):
     _images(tmp_path / "images", "a.png", "b.png", "c.png", "sub/ü d.png")
     (tmp_path / "tags.json").write_text(
-        json.dumps({one: ["x"] for one in ("a", "b", "c", "sub/ü d")})
+        json.dumps({name: ["x"] for name in ("a", "b", "c", "sub/ü d")})
     )
     decomposed = unicodedata.normalize("NFD", "sub/ü d.png")
     (tmp_path / "val.txt").write_text(f"{decomposed}\n\n")
     (tmp_path / "sel.txt").write_text("b\r\n")
     raw = _collect(tmp_path, images="images", tags="tags.json", val="val.txt", selection="sel.txt")
-    assert {split: [one.name for one in samples] for split, samples in raw.splits.items()} == {
+    assert {
+        split: [sample.name for sample in samples] for split, samples in raw.splits.items()
+    } == {
         "train": ["a", "c"],
         "val": ["sub/ü d"],
         "selection": ["b"],
@@ -115,14 +119,14 @@ def test_classes_fix_the_ids_and_one_class_will_do(tmp_path):
     assert raw.class_names == ("smoke",)
     assert _tags(raw) == {"a": {"smoke"}, "b": set(), "c": {"smoke"}}
     raw = _collect(tmp_path, tags="t.csv", classes=["fire", "smoke"])
-    assert {one.class_ids for samples in raw.splits.values() for one in samples} == {(2,), ()}
+    assert {sample.class_ids for samples in raw.splits.values() for sample in samples} == {(2,), ()}
 
 
 def test_images_and_rows_without_one_another_are_listed(tmp_path):
     _images(tmp_path, "a.png", "b.png", "c.png", "d.png")
     (tmp_path / "t.csv").write_text("image,tags\na,x\nghost.png,x\nc,\nd,x\n")
     raw = _collect(tmp_path, tags="t.csv")
-    reasons = {one.name: one.reason for one in raw.problems}
+    reasons = {problem.name: problem.reason for problem in raw.problems}
     assert reasons.keys() == {"b", "c", "ghost.png"}
     assert "does not have it" in reasons["b"]
     assert "write 'none'" in reasons["c"]  # blank may mean forgotten
@@ -173,14 +177,14 @@ def test_a_file_name_that_two_images_share_means_neither(tmp_path):
     _images(tmp_path, "x/a.png", "y/a.png", "z.png", "sub/w.png")
     (tmp_path / "t.json").write_text('{"a.png": ["t"], "z": ["t"], "w.png": ["t"]}')
     raw = _collect(tmp_path, tags="t.json")
-    assert {one.name for one in raw.problems} == {"a.png", "x/a", "y/a"}
+    assert {problem.name for problem in raw.problems} == {"a.png", "x/a", "y/a"}
     assert _tags(raw).keys() == {"z", "sub/w"}
 
 
 def test_masks_lie_parallel(tmp_path):
     _images(tmp_path, "dog/1.jpg", "dog/2.jpg", "masks/dog/1.png")
     raw = _collect(tmp_path, masks="masks")
-    masks = {one.name: one.mask for samples in raw.splits.values() for one in samples}
+    masks = {sample.name: sample.mask for samples in raw.splits.values() for sample in samples}
     assert masks == {"dog/1": tmp_path / "masks/dog/1.png", "dog/2": None}
 
 

@@ -41,11 +41,11 @@ def _collect(root, rng_seed=0, **settings):
 
 
 def _names(raw, split):
-    return {one.name for one in raw.splits[split]}
+    return {sample.name for sample in raw.splits[split]}
 
 
 def _every(raw):
-    return [one for samples in raw.splits.values() for one in samples]
+    return [sample for samples in raw.splits.values() for sample in samples]
 
 
 def test_tags_are_the_species_or_the_breed(pets):
@@ -53,22 +53,22 @@ def test_tags_are_the_species_or_the_breed(pets):
     assert species.class_names == ("cat", "dog")
     assert breeds.class_names == BREEDS
     assert len(_every(species)) == len(_every(breeds)) == len(BREEDS) * PER_BREED
-    for one in _every(species):
-        assert one.class_ids == (SPECIES[one.name.rpartition("_")[0]],)
-        assert one.image == pets / f"images/{one.name}.jpg"
-    for one in _every(breeds):
-        assert breeds.class_names[one.class_ids[0] - 1] == one.name.rpartition("_")[0]
+    for sample in _every(species):
+        assert sample.class_ids == (SPECIES[sample.name.rpartition("_")[0]],)
+        assert sample.image == pets / f"images/{sample.name}.jpg"
+    for sample in _every(breeds):
+        assert breeds.class_names[sample.class_ids[0] - 1] == sample.name.rpartition("_")[0]
     assert not species.problems
 
 
 @pytest.mark.parametrize(("border", "value"), [("ignore", 255), ("pet", None), ("background", 0)])
 @pytest.mark.parametrize("classes", ["species", "breed"])
 def test_a_trimap_means_the_class_of_its_image(pets, classes, border, value):
-    for one in _every(_collect(pets, classes=classes, border=border)):
-        (class_id,) = one.class_ids
+    for sample in _every(_collect(pets, classes=classes, border=border)):
+        (class_id,) = sample.class_ids
         seam = class_id if value is None else value
-        assert one.mask_values == {1: class_id, 2: 0, 3: seam}
-        assert one.mask == pets / f"annotations/trimaps/{one.name}.png"
+        assert sample.mask_values == {1: class_id, 2: 0, 3: seam}
+        assert sample.mask == pets / f"annotations/trimaps/{sample.name}.png"
 
 
 def test_random_split_is_a_fifth_of_each_breed_and_the_same_for_both_kinds_of_classes(pets):
@@ -108,8 +108,8 @@ def test_missing_images_and_trimaps(pets):
     (pets / "images/Bengal_3.jpg").unlink()
     (pets / "annotations/trimaps/Bengal_4.png").unlink()
     raw = _collect(pets, split="official")
-    assert [one.name for one in raw.problems] == ["Bengal_3"]
-    assert [one.name for one in _every(raw) if one.mask is None] == ["Bengal_4"]
+    assert [problem.name for problem in raw.problems] == ["Bengal_3"]
+    assert [item.name for item in _every(raw) if item.mask is None] == ["Bengal_4"]
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,8 @@ def voc(tmp_path):
 
 def _annotate(root, name, objects):
     body = "".join(
-        f"<object><name>{one}</name><difficult>{flag}</difficult><part><name>head</name></part></object>"
-        for one, flag in objects
+        f"<object><name>{item}</name><difficult>{flag}</difficult><part><name>head</name></part></object>"
+        for item, flag in objects
     )
     (root / f"Annotations/{name}.xml").write_text(f"<annotation>{body}</annotation>")
 
@@ -50,7 +50,7 @@ def _collect(root, tmp_path, **settings):
 
 def test_the_twenty_classes():
     assert len(set(VOC_CLASSES)) == 20
-    assert [VOC_CLASSES.index(one) + 1 for one in ("cat", "dog", "person", "tvmonitor")] == [
+    assert [VOC_CLASSES.index(name) + 1 for name in ("cat", "dog", "person", "tvmonitor")] == [
         8,
         12,
         15,
@@ -62,16 +62,17 @@ def test_the_twenty_classes():
 def test_tags_and_masks(voc, tmp_path, depth):
     raw = _collect([voc, voc.parent, tmp_path][depth], tmp_path)
     found = {
-        split: {one.name: one.class_ids for one in samples} for split, samples in raw.splits.items()
+        split: {sample.name: sample.class_ids for sample in samples}
+        for split, samples in raw.splits.items()
     }
     assert found == {
         "train": {"a": (1, 12, 15), "b": (1, 20)},  # XML before JSON; parts are no objects
         "val": {"c": (20,), "d": ()},
     }
     masks = {
-        one.name: one.mask and one.mask.parent.name
+        sample.name: sample.mask and sample.mask.parent.name
         for samples in raw.splits.values()
-        for one in samples
+        for sample in samples
     }
     assert masks == {"a": "SegmentationClassAug", "b": None, "c": "SegmentationClass", "d": None}
     assert not raw.problems
@@ -106,8 +107,8 @@ def test_selection_list_and_max_train(voc, tmp_path):
 def test_missing_or_unknown_tags_are_listed(voc, tmp_path, labels, reason):
     (voc / "image_labels.json").write_text(json.dumps({"d": [], **labels}))
     raw = _collect(voc, tmp_path)
-    assert [one.name for one in raw.splits["train"]] == ["a"]
-    assert [one.name for one in raw.problems] == ["b"]
+    assert [sample.name for sample in raw.splits["train"]] == ["a"]
+    assert [problem.name for problem in raw.problems] == ["b"]
     assert reason in raw.problems[0].reason
 
 
@@ -119,7 +120,7 @@ def test_unknown_class_in_xml_is_listed_with_a_suggestion(voc, tmp_path):
 def test_broken_xml_and_missing_image_are_listed(voc, tmp_path):
     (voc / "Annotations/a.xml").write_text("<annotation>")
     (voc / "JPEGImages/c.jpg").unlink()
-    problems = {one.name: one.reason for one in _collect(voc, tmp_path).problems}
+    problems = {problem.name: problem.reason for problem in _collect(voc, tmp_path).problems}
     assert problems.keys() == {"a", "c"}
     assert "not valid XML" in problems["a"]
     assert "does not exist" in problems["c"]

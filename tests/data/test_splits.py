@@ -16,9 +16,9 @@ tags = st.lists(st.sets(st.integers(1, 4), max_size=3), min_size=2, max_size=60)
 def _samples(tag_sets, masks=()):
     return [
         RawSample(
-            f"n{i:03d}", Path(f"{i}.png"), tuple(sorted(one)), Path("m") if i in masks else None
+            f"n{i:03d}", Path(f"{i}.png"), tuple(sorted(item)), Path("m") if i in masks else None
         )
-        for i, one in enumerate(tag_sets)
+        for i, item in enumerate(tag_sets)
     ]
 
 
@@ -28,12 +28,12 @@ def test_parts_are_disjoint_complete_and_keep_a_training_image_of_each_class(
 ):
     samples = _samples(tag_sets)
     left, held = hold_out(samples, share, maximum, rng_seed)
-    assert sorted(left + held, key=lambda one: one.name) == samples
+    assert sorted(left + held, key=lambda item: item.name) == samples
     assert 1 <= len(held) <= max(1, min(maximum, round(share * len(samples))))
     assert left
     if len(held) > 1:
-        assert {c for one in left for c in one.class_ids} == {
-            c for one in samples for c in one.class_ids
+        assert {c for sample in left for c in sample.class_ids} == {
+            c for sample in samples for c in sample.class_ids
         }
     assert (left, held) == hold_out(samples[::-1], share, maximum, rng_seed)
 
@@ -41,7 +41,7 @@ def test_parts_are_disjoint_complete_and_keep_a_training_image_of_each_class(
 def test_each_class_gets_its_share():
     samples = _samples([{1}] * 300 + [{2}] * 60 + [{1, 3}] * 20 + [set()] * 20)
     _, held = hold_out(samples, 0.1, 1000, 7)
-    counts = Counter(one.class_ids for one in held)
+    counts = Counter(sample.class_ids for sample in held)
     assert counts == {(1,): 30, (2,): 6, (1, 3): 2, (): 2}
 
 
@@ -50,7 +50,7 @@ def test_masks_come_first():
     samples = _samples([{1}] * 50, masks=range(5, 12))
     _, held = hold_out(samples, 0.1, 1000, 0)
     assert len(held) == 5
-    assert all(one.mask for one in held)
+    assert all(item.mask for item in held)
 
 
 def test_another_seed_holds_out_others():

@@ -15,8 +15,8 @@ SMALL = SyntheticSettings(num_train=12, num_val=4, image_size=(64, 80))
 
 
 def _bytes(folder):
-    files = sorted(one for one in folder.rglob("*") if one.is_file())
-    return {one.relative_to(folder): hashlib.sha256(one.read_bytes()).digest() for one in files}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder): hashlib.sha256(path.read_bytes()).digest() for path in files}
 
 
 def test_same_seed_same_bytes(tmp_path):
@@ -34,8 +34,8 @@ def test_processes_paint_what_one_process_paints(tmp_path, monkeypatch):
     monkeypatch.setattr(synthetic, "usable_cores", lambda: 1)
     alone = Synthetic(SMALL).collect(tmp_path / "b", 1)
     assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
-    assert [one.class_ids for one in spread.splits["train"]] == [
-        one.class_ids for one in alone.splits["train"]
+    assert [sample.class_ids for sample in spread.splits["train"]] == [
+        sample.class_ids for sample in alone.splits["train"]
     ]
 
 
@@ -49,14 +49,14 @@ def test_tags_are_the_classes_in_the_mask(tmp_path):
     raw = Synthetic(SMALL).collect(tmp_path, 3)
     assert raw.class_names == CLASS_NAMES
     assert not raw.problems
-    names = [one.name for split in raw.splits.values() for one in split]
+    names = [item.name for split in raw.splits.values() for item in split]
     assert len(set(names)) == 16
-    for one in raw.splits["train"] + raw.splits["val"]:
-        mask = np.asarray(Image.open(one.mask))
-        image = Image.open(one.image)
+    for sample in raw.splits["train"] + raw.splits["val"]:
+        mask = np.asarray(Image.open(sample.mask))
+        image = Image.open(sample.image)
         assert (image.mode, image.size, mask.shape) == ("RGB", (80, 64), (64, 80))
-        assert tuple(np.unique(mask[mask > 0])) == one.class_ids
-        for class_id in one.class_ids:
+        assert tuple(np.unique(mask[mask > 0])) == sample.class_ids
+        for class_id in sample.class_ids:
             assert (mask == class_id).mean() >= 0.025
 
 
@@ -66,9 +66,9 @@ def test_the_set_has_every_kind_of_scene():
     scenes = [paint_scene(settings, generator(5, index)) for index in range(100)]
     tags = [frozenset(np.unique(mask[mask > 0]).tolist()) for _, mask in scenes]
     for class_id in (1, 2, 3):
-        assert 0.3 < np.mean([class_id in one for one in tags]) < 0.75
+        assert 0.3 < np.mean([class_id in tag for tag in tags]) < 0.75
         assert frozenset({class_id}) in tags
-    assert {len(one) for one in tags} == {0, 1, 2, 3}
+    assert {len(tag) for tag in tags} == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(("with_boat", "without"), [(1.0, 0.0), (0.0, 1.0)])

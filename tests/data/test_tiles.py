@@ -50,7 +50,7 @@ def _collect(root, rng_seed=0, **settings):
 
 
 def _tagged(samples):
-    return {one.name for one in samples if one.class_ids}
+    return {sample.name for sample in samples if sample.class_ids}
 
 
 @given(
@@ -81,14 +81,14 @@ def test_tiles_are_the_pixels_of_image_and_mask(root):
     raw = _collect(root)
     assert raw.class_names == ("smoke",)
     assert not raw.problems
-    tiles = {one.name: one for one in raw.splits["val"]}
+    tiles = {sample.name: sample for sample in raw.splits["val"]}
     assert len(tiles) == 2 * 12
     pixels = np.asarray(Image.open(root / "images/test/b é.png"))
     for (row, column), (left, top, right, bottom) in tile_boxes(SIZE, 1 / 3).items():
-        one = tiles[f"val/b é/{row}_{column}"]
-        np.testing.assert_array_equal(Image.open(one.image), pixels[top:bottom, left:right])
-        np.testing.assert_array_equal(Image.open(one.mask), _mask()[top:bottom, left:right])
-        assert not one.mask_values
+        sample = tiles[f"val/b é/{row}_{column}"]
+        np.testing.assert_array_equal(Image.open(sample.image), pixels[top:bottom, left:right])
+        np.testing.assert_array_equal(Image.open(sample.mask), _mask()[top:bottom, left:right])
+        assert not sample.mask_values
 
 
 @pytest.mark.parametrize(
@@ -103,20 +103,20 @@ def test_tiles_are_the_pixels_of_image_and_mask(root):
 def test_tags_by_the_share_of_the_mask(root, min_share, tagged, value):
     _add(root, "test", "b é", _mask(value))
     raw = _collect(root, min_share=min_share)
-    assert _tagged(raw.splits["val"]) == {f"val/b é/{one}" for one in tagged}
-    assert {one.class_ids for one in raw.splits["val"]} == {(), (1,)}
-    for one in raw.splits["val"]:
-        assert set(np.unique(Image.open(one.mask))) <= {0, 1}
+    assert _tagged(raw.splits["val"]) == {f"val/b é/{item}" for item in tagged}
+    assert {sample.class_ids for sample in raw.splits["val"]} == {(), (1,)}
+    for sample in raw.splits["val"]:
+        assert set(np.unique(Image.open(sample.mask))) <= {0, 1}
 
 
 def test_selection_is_of_whole_images(root):
     """Tiles of one photograph in train and in selection would flatter the selected epoch."""
     raw = _collect(root, selection_share=0.3)
     images = {
-        split: {one.name.rpartition("/")[0] for one in samples}
+        split: {sample.name.rpartition("/")[0] for sample in samples}
         for split, samples in raw.splits.items()
     }
-    assert {split: len(one) for split, one in images.items()} == {
+    assert {split: len(image) for split, image in images.items()} == {
         "train": 7,
         "selection": 3,
         "val": 2,
@@ -150,10 +150,10 @@ def test_max_train_counts_images(root):
 def test_same_bytes_again(root):
     first, second = _collect(root), _collect(root)
     for split, samples in first.splits.items():
-        for one, other in zip(samples, second.splits[split], strict=True):
-            assert (one.name, one.class_ids) == (other.name, other.class_ids)
-            assert one.image.read_bytes() == other.image.read_bytes()
-            assert one.mask.read_bytes() == other.mask.read_bytes()
+        for sample, other in zip(samples, second.splits[split], strict=True):
+            assert (sample.name, sample.class_ids) == (other.name, other.class_ids)
+            assert sample.image.read_bytes() == other.image.read_bytes()
+            assert sample.mask.read_bytes() == other.mask.read_bytes()
 
 
 def test_bad_images_are_listed_and_the_others_cut(root):
@@ -164,7 +164,7 @@ def test_bad_images_are_listed_and_the_others_cut(root):
     _add(root, "train", "broken", _mask())
     (root / "images/train/broken.png").write_bytes(b"no image")
     raw = _collect(root)
-    reasons = {one.name: one.reason for one in raw.problems}
+    reasons = {problem.name: problem.reason for problem in raw.problems}
     assert {name.removeprefix("train/"): text for name, text in reasons.items()}.keys() == {
         *("no mask", "small mask", "grey mask", "coloured mask", "broken")
     }
@@ -177,7 +177,7 @@ def test_bad_images_are_listed_and_the_others_cut(root):
 
 
 def test_what_is_missing_is_named(root):
-    with pytest.raises(ConfigError, match=r"prepare_data.dataset.val: .*images/night"):
+    with pytest.raises(ConfigError, match=r"dataset.val: .*images/night"):
         _collect(root, val="night")
     (root / "images/empty").mkdir()
     with pytest.raises(ValueError, match="empty holds no image"):

@@ -75,12 +75,12 @@ def test_unknown_stages_and_entries() -> None:
 
 
 def test_circles_and_equal_names_are_refused() -> None:
-    one = Stage("one", work, reads=("data/b",), makes=("data/a",))
+    first = Stage("one", work, reads=("data/b",), makes=("data/a",))
     other = Stage("other", work, reads=("data/a",), makes=("data/b",))
     with pytest.raises(ValueError, match="in a circle"):
-        Pipeline([one, other])
+        Pipeline([first, other])
     with pytest.raises(ValueError, match="same name"):
-        Pipeline([one, one])
+        Pipeline([first, first])
 
 
 def test_a_missing_input_names_the_stage_that_makes_it(tmp_path: Path) -> None:

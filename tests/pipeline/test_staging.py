@@ -29,7 +29,7 @@ def test_completion_puts_the_folder_in_place_and_nothing_else(tmp_path: Path) ->
         (staging.path / ".work.last.pt").write_text("w")
         (staging.path / ".work.parts").mkdir()
         assert not out.exists()
-    assert [one.relative_to(tmp_path).as_posix() for one in sorted(tmp_path.rglob("*"))] == [
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == [
         "data",
         "data/cams",
         "data/cams/sub",
@@ -42,13 +42,13 @@ def test_failure_keeps_the_work_and_the_old_result(tmp_path: Path) -> None:
     out.mkdir()
     (out / "old").write_text("old")
     interrupted(out, "k", "a")
-    assert [one.name for one in out.iterdir()] == ["old"]
+    assert [path.name for path in out.iterdir()] == ["old"]
     with Staging(out, "k") as staging:
         assert staging.resumed
         assert (staging.path / "a").read_text() == "done"
         (staging.path / "b").write_text("b")
-    assert sorted(one.name for one in out.iterdir()) == ["a", "b"]
-    assert [one.name for one in tmp_path.iterdir()] == ["cams"]
+    assert sorted(path.name for path in out.iterdir()) == ["a", "b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["cams"]
 
 
 def test_work_under_another_key_is_deleted(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_what_a_kill_in_the_last_moment_leaves_is_cleared(tmp_path: Path) -> Non
     with Staging(tmp_path / "cams", "k") as staging:
         (staging.path / "a").write_text("new")
     assert (tmp_path / "cams" / "a").read_text() == "new"
-    assert [one.name for one in tmp_path.iterdir()] == ["cams"]
+    assert [path.name for path in tmp_path.iterdir()] == ["cams"]
 
 
 def test_kill_9_then_resume(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_kill_9_then_resume(tmp_path: Path) -> None:
     with Staging(out, "k") as staging:
         assert staging.resumed
         assert not (staging.path / "b").exists()
-    assert [one.name for one in out.iterdir()] == ["a"]
+    assert [path.name for path in out.iterdir()] == ["a"]
 
 
 def test_a_folder_that_keeps_its_key_is_known_by_it(tmp_path: Path) -> None:

@@ -130,8 +130,8 @@ def test_the_report_is_the_same_bytes_each_time(paths: Paths) -> None:
     found = []
     for _ in range(2):
         run_stage("evaluate_cams", PARAMS, paths)
-        files = sorted(one for one in paths.report("").parent.rglob("*") if one.is_file())
-        found.append({one.name: one.read_bytes() for one in files})
+        files = sorted(path for path in paths.report("").parent.rglob("*") if path.is_file())
+        found.append({path.name: path.read_bytes() for path in files})
     assert found[0] == found[1]
     assert set(found[0]) == {"evaluate_cams.json", "evaluate_cams_curve.csv", "panel.png"}
 
@@ -141,7 +141,9 @@ def test_without_ground_truth_the_stage_says_so_and_succeeds(
 ) -> None:
     manifest = Manifest.read(paths.splits)
     bare = {
-        split: tuple(Sample(one.name, one.image, one.size, one.class_ids) for one in samples)
+        split: tuple(
+            Sample(sample.name, sample.image, sample.size, sample.class_ids) for sample in samples
+        )
         for split, samples in manifest.splits.items()
     }
     Manifest(manifest.class_names, bare).write(paths.splits)

@@ -96,7 +96,7 @@ def test_a_source_that_did_not_change_is_kept(paths: Paths, calls: list[str]) ->
     calls.clear()
     report = make(paths, coarse=COARSE)
     assert calls == [] and list(report) == ["coarse"]
-    assert [one.name for one in paths.proposals.iterdir()] == ["coarse"]
+    assert [path.name for path in paths.proposals.iterdir()] == ["coarse"]
 
 
 def test_other_pixels_are_worked_on_anew(paths: Paths, calls: list[str]) -> None:
@@ -128,8 +128,8 @@ def test_what_a_killed_run_has_done_is_not_done_again(
 def test_the_refiner_finds_them(paths: Paths) -> None:
     scores = np.random.default_rng(0).random((1, 5, 6)).astype(np.float32)
     for name in NAMES:
-        one = ScoreMap(np.array([1], np.uint8), scores, (20, 30), np.ones(1, np.float32))
-        write_score_map(paths.cams / f"{name}.npz", one)
+        score_map = ScoreMap(np.array([1], np.uint8), scores, (20, 30), np.ones(1, np.float32))
+        write_score_map(paths.cams / f"{name}.npz", score_map)
     chains = {"crf": [{"name": "regions", "proposals": "fine"}]}
     values = {"make_proposals": {"fine": FINE}, "refine": {"chains": chains}}
     params = parse_params({"machine": {"accelerator": "cpu"}} | values)

@@ -21,11 +21,11 @@ def score_map(scores: np.ndarray, class_ids: list[int]) -> ScoreMap:
 
 
 def by_hand(
-    one: ScoreMap, settings: PseudoMaskSettings, threshold: float, objects: ScoreMap
+    found: ScoreMap, settings: PseudoMaskSettings, threshold: float, objects: ScoreMap
 ) -> np.ndarray:
-    mask = np.zeros(one.size, np.uint8)
-    for y, x in np.ndindex(one.size):
-        values = {int(c): float(one.scores[i, y, x]) for i, c in enumerate(one.class_ids)}
+    mask = np.zeros(found.size, np.uint8)
+    for y, x in np.ndindex(found.size):
+        values = {int(c): float(found.scores[i, y, x]) for i, c in enumerate(found.class_ids)}
         best = max(values.values())
         if settings.background == "constant":
             # odds over the threshold's odds; a score of 1 has endless odds
@@ -54,16 +54,18 @@ def test_equals_a_pixel_loop(seed: int, classes: int, background: str, margin: f
     rng = np.random.default_rng(seed)
     # float32 sums of quarters are exact, so no tie is decided by rounding
     scores = rng.integers(0, 5, (classes, 3, 4)) / 4
-    one = score_map(scores, sorted(rng.choice(np.arange(1, 21), classes, replace=False).tolist()))
-    objects = score_map(rng.integers(0, 5, (classes, 3, 4)) / 4, one.class_ids.tolist())
+    result = score_map(
+        scores, sorted(rng.choice(np.arange(1, 21), classes, replace=False).tolist())
+    )
+    objects = score_map(rng.integers(0, 5, (classes, 3, 4)) / 4, result.class_ids.tolist())
     settings = PseudoMaskSettings(
         background=background,  # type: ignore[arg-type]
         alpha=2,
         object_source="ccam",
         ignore_margin=margin,
     )
-    found = pseudo_mask(one, settings, 0.25, objects if background == "object" else None)
-    np.testing.assert_array_equal(found, by_hand(one, settings, 0.25, objects))
+    found = pseudo_mask(result, settings, 0.25, objects if background == "object" else None)
+    np.testing.assert_array_equal(found, by_hand(result, settings, 0.25, objects))
 
 
 @given(
@@ -74,7 +76,7 @@ def test_equals_a_pixel_loop(seed: int, classes: int, background: str, margin: f
 def test_blocks_of_rows_make_the_same_mask(seed: int, background: str, limit: int) -> None:
     rng = np.random.default_rng(seed)
     height, width = rng.integers(1, 14, 2).tolist()
-    one, objects = (
+    found, objects = (
         ScoreMap(
             np.array([2, 5, 9], np.uint8),
             rng.random((3, *rng.integers(1, 9, 2)), np.float32),
@@ -90,26 +92,26 @@ def test_blocks_of_rows_make_the_same_mask(seed: int, background: str, limit: in
         min_area_share=0.2,
     )
     with pytest.MonkeyPatch.context() as patch:
-        whole = pseudo_mask(one, settings, 0.3, objects)
+        whole = pseudo_mask(found, settings, 0.3, objects)
         patch.setattr("wsss.artifacts.score_map.BLOCK_PIXELS", limit)
-        np.testing.assert_array_equal(pseudo_mask(one, settings, 0.3, objects), whole)
+        np.testing.assert_array_equal(pseudo_mask(found, settings, 0.3, objects), whole)
 
 
 @pytest.mark.parametrize(("alpha", "background"), [(4, 0.2401), (16, 0.00332), (32, 1.10e-5)])
 def test_power_background_at_the_published_points(alpha: float, background: float) -> None:
     """(1 - .3)^alpha; a second class just above or below it decides the pixel's fate."""
     settings = PseudoMaskSettings(background="power", alpha=alpha, ignore_margin=0.0)
-    one = score_map(np.array([[[0.3]]]), [1])
+    found = score_map(np.array([[[0.3]]]), [1])
     assert (1 - 0.3) ** alpha == pytest.approx(background, rel=5e-3)
-    assert pseudo_mask(one, settings, 0)[0, 0] == 1
+    assert pseudo_mask(found, settings, 0)[0, 0] == 1
     low = score_map(np.array([[[0.05]]]), [1])
     assert pseudo_mask(low, settings, 0)[0, 0] == (0 if 0.95**alpha > 0.05 else 1)
 
 
 def test_a_threshold_near_one_leaves_room_above_it() -> None:
     """Saturated scores of a CRF, whose best threshold lies beyond 1 - margin."""
-    one = score_map(np.array([[[1.0, 0.999, 0.5, 0.0]]]), [2])
-    mask = pseudo_mask(one, PseudoMaskSettings(ignore_margin=0.1), 0.98)
+    found = score_map(np.array([[[1.0, 0.999, 0.5, 0.0]]]), [2])
+    mask = pseudo_mask(found, PseudoMaskSettings(ignore_margin=0.1), 0.98)
     assert mask.tolist() == [[2, 2, 0, 0]]
 
 

@@ -56,10 +56,10 @@ def masks_of(paths: Paths, **settings: Any) -> dict[str, np.ndarray]:
 def test_windows_for_larger_images_alone(paths: Paths) -> None:
     whole, same = masks_of(paths), masks_of(paths, window=160)
     windows = masks_of(paths, window=64, batch_size=2)
-    assert {name: one.shape for name, one in windows.items()} == SIZES
+    assert {name: tensor.shape for name, tensor in windows.items()} == SIZES
     for name in SIZES:
         assert np.array_equal(whole[name], same[name])
     assert np.array_equal(whole["b"], windows["b"])
-    assert all(len(np.unique(one)) > 1 for one in whole.values())
+    assert all(len(np.unique(item)) > 1 for item in whole.values())
     changed = (whole["a"] != windows["a"]).mean()
     assert 0 < changed < 0.5  # the network sees less, but the same image

@@ -66,7 +66,7 @@ class Project:
         """No out and no scratch."""
         outs = (self.paths.images, self.paths.masks, self.paths.splits)
         return (
-            not any(one.exists() for one in outs)
+            not any(out.exists() for out in outs)
             and not (self.paths.root / "data/.prepare_data.scratch").exists()
         )
 
@@ -84,9 +84,9 @@ def project(tmp_path):
 
 def _files(folder: Path) -> dict[str, bytes]:
     return {
-        one.relative_to(folder).as_posix(): one.read_bytes()
-        for one in folder.rglob("*")
-        if one.is_file()
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
     }
 
 
@@ -96,26 +96,30 @@ def test_images_masks_and_manifest_agree(project):
     manifest = project.manifest()
     samples = manifest.all_samples()
     assert manifest.class_names == ("cat", "dog")
-    assert sorted(one.name for one in samples) == [f"pic {index}" for index in range(10)]
-    assert {split: len(one) for split, one in manifest.splits.items()} == {
+    assert sorted(sample.name for sample in samples) == [f"pic {index}" for index in range(10)]
+    assert {split: len(item) for split, item in manifest.splits.items()} == {
         "train": 7,
         "selection": 1,
         "val": 2,
     }
-    for one in samples:
-        assert one.class_ids == ((1,) if int(one.name[-1]) % 2 else (1, 2))
-        assert read_image(project.paths.images / one.image).shape == (*one.size, 3) == (6, 8, 3)
-        assert (project.paths.images / one.image).read_bytes() == before[f"images/{one.image}"]
-        assert (project.paths.masks / one.mask).read_bytes() == before[f"masks/{one.mask}"]
-    assert _files(project.paths.images).keys() == {one.image for one in samples}
-    assert _files(project.paths.masks).keys() == {one.mask for one in samples}
+    for sample in samples:
+        assert sample.class_ids == ((1,) if int(sample.name[-1]) % 2 else (1, 2))
+        assert (
+            read_image(project.paths.images / sample.image).shape == (*sample.size, 3) == (6, 8, 3)
+        )
+        assert (project.paths.images / sample.image).read_bytes() == before[
+            f"images/{sample.image}"
+        ]
+        assert (project.paths.masks / sample.mask).read_bytes() == before[f"masks/{sample.mask}"]
+    assert _files(project.paths.images).keys() == {sample.image for sample in samples}
+    assert _files(project.paths.masks).keys() == {sample.mask for sample in samples}
     assert report["splits"]["train"]["images"] == 7
     assert report["splits"]["train"]["images_per_class"]["cat"] == 7
     assert report["num_skipped"] == 0
     after = _files(project.source)
-    assert {one: after[one] for one in before} == before
+    assert {item: after[item] for item in before} == before
     assert after.keys() - before.keys() == {"tags.csv"}  # by this test
-    assert {one.name for one in (project.paths.root / "data").iterdir()} == {
+    assert {path.name for path in (project.paths.root / "data").iterdir()} == {
         "images",
         "masks",
         "splits",
@@ -132,10 +136,10 @@ def test_two_runs_give_the_same_bytes(project):
 def test_names_with_spaces_letters_and_folders(project):
     project.add("süb folder/größe 日本.jpg", mask=MASK)
     project.run()
-    one = next(one for one in project.manifest().all_samples() if "/" in one.name)
-    assert one.name == "süb folder/größe 日本"
-    assert (project.paths.images / one.image).is_file()
-    assert (project.paths.masks / one.mask).is_file()
+    sample = next(sample for sample in project.manifest().all_samples() if "/" in sample.name)
+    assert sample.name == "süb folder/größe 日本"
+    assert (project.paths.images / sample.image).is_file()
+    assert (project.paths.masks / sample.mask).is_file()
 
 
 def test_conversions_are_counted(project):
@@ -149,7 +153,7 @@ def test_conversions_are_counted(project):
     write_label_png(project.source / "masks/turned.png", np.zeros((8, 6), np.uint8))
     report = project.run()
     assert report["conversions"] == {"alpha": 1, "grey": 1, "rotated": 1}
-    sizes = {one.name: one.size for one in project.manifest().all_samples()}
+    sizes = {sample.name: sample.size for sample in project.manifest().all_samples()}
     assert sizes["turned"] == (8, 6)
 
 
@@ -202,7 +206,7 @@ def test_bad_ones_are_skipped_and_listed(project, how):
     assert report["skipped"][0]["name"] == name
     assert report["skipped"][0]["reason"]
     assert len(project.manifest().all_samples()) == 10
-    assert not [one for one in _files(project.paths.root / "data") if "bad" in one]
+    assert not [file for file in _files(project.paths.root / "data") if "bad" in file]
 
 
 @pytest.mark.parametrize("how", HOW)
@@ -242,8 +246,8 @@ def test_one_class_with_and_without(project):
         write_label_png(path, MASK + 1)
     report = project.run(classes=["smoke"])
     counts = report["splits"].values()
-    assert sum(one["images_per_class"]["smoke"] for one in counts) == 4
-    assert sum(one["without_tag"] for one in counts) == 6
+    assert sum(count["images_per_class"]["smoke"] for count in counts) == 4
+    assert sum(count["without_tag"] for count in counts) == 6
 
 
 def test_black_and_white_masks_are_mapped(project):
@@ -253,8 +257,8 @@ def test_black_and_white_masks_are_mapped(project):
     for path in (project.source / "masks").iterdir():
         Image.fromarray(MASK + np.where(np.arange(8) < 3, 255, 0).astype(np.uint8)).save(path)
     project.run(mask_values={"255": 1})
-    for one in project.manifest().all_samples():
-        mask = np.asarray(Image.open(project.paths.masks / one.mask))
+    for sample in project.manifest().all_samples():
+        mask = np.asarray(Image.open(project.paths.masks / sample.mask))
         np.testing.assert_array_equal(mask, MASK + (np.arange(8) < 3))
     with pytest.raises(ValueError, match=r"(?s)holds the value 2"):
         project.run(mask_values={"255": 2})
@@ -262,7 +266,7 @@ def test_black_and_white_masks_are_mapped(project):
 
 def test_a_class_without_training_image_is_named(project, caplog):
     project.run(classes=["cat", "dog", "yak"])
-    assert any("'yak' has no training image" in one.message for one in caplog.records)
+    assert any("'yak' has no training image" in record.message for record in caplog.records)
 
 
 def test_single_label_needs_one_tag_each(project):
@@ -278,7 +282,7 @@ def test_selecting_a_threshold_needs_masks(project):
     with pytest.raises(ValueError, match=r"no selection image has a mask.*such as 0.3"):
         project.run(params=pseudo)
     project.run(params={"make_pseudo_masks": {"chain": "none", "threshold": 0.3}})
-    assert {one.mask for one in project.manifest().all_samples()} == {None}
+    assert {sample.mask for sample in project.manifest().all_samples()} == {None}
 
 
 def test_full_disk_is_told_before_copying(project, monkeypatch):
@@ -372,12 +376,12 @@ def test_synthetic_set(tmp_path):
     }
     run_stage("prepare_data", parse_params(tree), Paths(tmp_path))
     manifest = Manifest.read(tmp_path / "data/splits")
-    assert {split: len(one) for split, one in manifest.splits.items()} == {
+    assert {split: len(item) for split, item in manifest.splits.items()} == {
         "train": 18,
         "selection": 2,
         "val": 5,
     }
-    assert {one.name for one in (tmp_path / "data").iterdir()} == {"images", "masks", "splits"}
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"images", "masks", "splits"}
 
 
 def _background(project: Project, *names: str) -> str:
@@ -397,21 +401,21 @@ def test_background_images_are_a_list_of_their_own(project, monkeypatch):
     report = project.run(prepare={"background_images": "$WSSS_TEST_FIELDS"})
     manifest = project.manifest()
     names = ["background/b", "background/deep/er/a", "background/pic 3"]
-    assert [one.name for one in manifest.background] == names
-    assert [one.image for one in manifest.background] == [
+    assert [item.name for item in manifest.background] == names
+    assert [item.image for item in manifest.background] == [
         f"{names[0]}.png",
         f"{names[1]}.jpg",
         f"{names[2]}.png",
     ]
-    assert [one.size for one in manifest.background] == [(4, 5), (4, 6), (4, 7)]
-    assert {(one.class_ids, one.mask) for one in manifest.background} == {((), None)}
+    assert [item.size for item in manifest.background] == [(4, 5), (4, 6), (4, 7)]
+    assert {(sample.class_ids, sample.mask) for sample in manifest.background} == {((), None)}
     assert len(manifest.all_samples()) == 10
     assert report == without | {"background_images": 3}
     after = _files(project.paths.root / "data")
     assert {name: after[name] for name in outs} == outs  # the rest is as without them
     assert after.keys() - outs.keys() == {
         "splits/background.jsonl",
-        *(f"images/{one.image}" for one in manifest.background),
+        *(f"images/{item.image}" for item in manifest.background),
     }
 
 
@@ -437,8 +441,8 @@ def test_bad_background_images_are_skipped_like_others(project):
     _truncate(folder / "a.png")
     prepare = {"background_images": str(folder), "max_skipped_share": 0.2}
     report = project.run(prepare=prepare)
-    assert [one["name"] for one in report["skipped"]] == ["background/a"]
-    assert [one.name for one in project.manifest().background] == ["background/b"]
+    assert [item["name"] for item in report["skipped"]] == ["background/a"]
+    assert [item.name for item in project.manifest().background] == ["background/b"]
     shutil.rmtree(project.paths.root / "data")
     (folder / "b.png").write_bytes(b"")
     with pytest.raises(ValueError, match="no usable image is left for the background"):
@@ -496,7 +500,7 @@ def test_classes_with_few_images_are_named_before_images_are_read(project, caplo
     lists = {"val": "val.txt", "selection": "sel.txt"}
     with pytest.raises(ZeroDivisionError):
         project.run(classes=["cat", "dog", "emu", "yak"], **lists)
-    assert [one.message.split(":")[0] for one in caplog.records] == [
+    assert [record.message.split(":")[0] for record in caplog.records] == [
         "class 'emu' has a single training image",
         "class 'yak' has no training image",
     ]
@@ -505,7 +509,7 @@ def test_classes_with_few_images_are_named_before_images_are_read(project, caplo
     _truncate(project.source / "images/pic 1.png")
     project.run(classes=["cat", "dog", "emu"], prepare={"max_skipped_share": 1}, **lists)
     assert "class 'emu' has no training image: it can not be learned" in [
-        one.message for one in caplog.records
+        record.message for record in caplog.records
     ]
 
 
@@ -533,16 +537,16 @@ def test_pets_get_the_class_of_their_image(tmp_path):
     }
     run_stage("prepare_data", parse_params(tree), paths)
     report = read_json(paths.report("prepare_data"))
-    assert [one["name"] for one in report["skipped"]] == ["Bengal_1"]
+    assert [item["name"] for item in report["skipped"]] == ["Bengal_1"]
     assert "holds the value 0" in report["skipped"][0]["reason"]
     assert report["conversions"] == {"palette": 1}
     manifest = Manifest.read(paths.splits)
     assert len(manifest.all_samples()) == 11
-    for one in manifest.all_samples():
-        class_id = 1 if one.name.startswith("Bengal") else 2
-        assert one.class_ids == (class_id,)
+    for sample in manifest.all_samples():
+        class_id = 1 if sample.name.startswith("Bengal") else 2
+        assert sample.class_ids == (class_id,)
         expected = np.array([[class_id, class_id, 0, 255]] * 4)
-        np.testing.assert_array_equal(Image.open(paths.masks / one.mask), expected)
+        np.testing.assert_array_equal(Image.open(paths.masks / sample.mask), expected)
 
 
 def test_masks_are_mapped_again_where_their_meaning_changed(tmp_path, monkeypatch):

@@ -110,12 +110,12 @@ class Counting(NullTracker):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    files = (one for one in sorted(folder.rglob("*")) if one.is_file())
-    return {str(one.relative_to(folder)): one.read_bytes() for one in files}
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def times(folder: Path) -> dict[str, int]:
-    return {str(one): one.stat().st_mtime_ns for one in sorted(folder.rglob("*"))}
+    return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
 
 
 def nothing_happens(stage: str, out: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_source_that_is_no_longer_named_is_deleted(fresh: Callable[[str], None
     named = {"second": VALUES["further_cams"]["second"]}
     chains = {"chains": {"both": []}}
     run_stage("generate_further_cams", params(further_cams=named, refine=chains), PATHS)
-    assert [one.name for one in PATHS.further_cams.iterdir()] == ["second"]
+    assert [path.name for path in PATHS.further_cams.iterdir()] == ["second"]
     assert times(PATHS.further_cams / "second") == kept
 
 

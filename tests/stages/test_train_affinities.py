@@ -69,8 +69,8 @@ def paths(tmp_path: Path) -> Paths:
         samples.append(Sample(name, f"{name}.png", (24, 32), ids))
         scores = rng.random((len(ids), 6, 8)).astype(np.float32)
         probs = np.ones(len(ids), np.float32)
-        one = ScoreMap(np.array(ids, np.uint8), scores, (24, 32), probs)
-        write_score_map(paths.cams / f"{name}.npz", one)
+        score_map = ScoreMap(np.array(ids, np.uint8), scores, (24, 32), probs)
+        write_score_map(paths.cams / f"{name}.npz", score_map)
     splits = {"train": tuple(samples), "selection": (), "val": ()}
     Manifest(("x", "y"), splits).write(paths.splits)
     return paths
@@ -104,9 +104,9 @@ def test_networks_are_trained_again_only_for_a_reason(
 ) -> None:
     params = params_of(NETWORKS)
     assert trained(paths, params, monkeypatch) == ["first", "second"]
-    assert sorted(one.name for one in paths.affinities.iterdir()) == ["first", "second"]
+    assert sorted(path.name for path in paths.affinities.iterdir()) == ["first", "second"]
     for name in NETWORKS:
-        files = sorted(one.name for one in (paths.affinities / name).iterdir())
+        files = sorted(path.name for path in (paths.affinities / name).iterdir())
         wanted = [".fingerprint.json", "model.json", "report.json", "weights.safetensors"]
         assert files == wanted
     weights = (paths.affinities / "first/weights.safetensors").read_bytes()
@@ -129,7 +129,7 @@ def test_networks_are_trained_again_only_for_a_reason(
 
     params = params_of({"first": longer["first"]}, refine={"chains": {"walk": []}})
     assert trained(paths, params, monkeypatch) == []
-    assert [one.name for one in paths.affinities.iterdir()] == ["first"]
+    assert [path.name for path in paths.affinities.iterdir()] == ["first"]
 
 
 def test_the_same_bytes_again(
@@ -140,9 +140,9 @@ def test_the_same_bytes_again(
         torch.manual_seed(len(weights))  # what others drew does not matter
         assert trained(paths, params_of(NETWORKS), monkeypatch) == [*NETWORKS]
         files = sorted(paths.affinities.rglob("*.safetensors"))
-        weights.append([one.read_bytes() for one in files])
-        for one in paths.affinities.iterdir():
-            (one / ".fingerprint.json").unlink()
+        weights.append([path.read_bytes() for path in files])
+        for path in paths.affinities.iterdir():
+            (path / ".fingerprint.json").unlink()
     assert weights[0] == weights[1]
 
 

@@ -15,7 +15,7 @@ from wsss.artifacts import (
     write_score_map,
 )
 from wsss.report.panels import CELL, GAP, HEAD
-from wsss.study.panel import write_panel
+from wsss.study.panel import write_study_panel
 from wsss.study.plan import Plan, read_plan
 from wsss.study.run import CHAIN, RESULTS, row_folder
 
@@ -45,20 +45,20 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Plan]:
     mask[:, :30] = 1
     write_label_png(data / "masks/a.png", mask)
     scores = 0.6 * mask[None].astype(np.float32)
-    one = ScoreMap(np.array([1], np.uint8), scores, (40, 60), np.ones(1, np.float32))
-    write_score_map(tmp_path / RESULTS / "refined/data/refined" / CHAIN / "a.npz", one)
+    score_map = ScoreMap(np.array([1], np.uint8), scores, (40, 60), np.ones(1, np.float32))
+    write_score_map(tmp_path / RESULTS / "refined/data/refined" / CHAIN / "a.npz", score_map)
     return tmp_path, read_plan(tmp_path, "refiners")
 
 
 def test_rows_show_what_is_above_their_threshold(study: tuple[Path, Plan]) -> None:
     root, plan = study
-    assert write_panel(root, "refiners", plan, "small") is None
+    assert write_study_panel(root, "refiners", plan, "small") is None
     first, second, third, fourth = list(plan.rows)[:4]
     record(root, second, "refined", 0.7)
     record(root, first, "refined", 0.5)
     record(root, third, "refined", None)
     record(root, fourth, "refined", 0.5, data="other")
-    path = write_panel(root, "refiners", plan, "small")
+    path = write_study_panel(root, "refiners", plan, "small")
     assert path is not None
     image = np.asarray(Image.open(path))
     middle = HEAD + 60

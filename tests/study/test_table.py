@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from wsss.study import table
-from wsss.study.plan import Column, Plan, Row
+from wsss.study.plan import Plan, PlanColumn, Row
 from wsss.study.table import Result, render, write_table
 
 CAM = "evaluate_cams/val/mean_iou"
@@ -20,9 +20,9 @@ def result(*cams: float) -> Result:
 def plan() -> Plan:
     rows = {name: Row(recipe="synthetic_cam") for name in ("cam", "better", "luckier", "once")}
     columns = {
-        "mAP": Column(metric="train_classifier/best_val_map", score=True),
-        "CAM": Column(metric=CAM, score=True),
-        "images/s": Column(metric="generate_cams/images_per_second"),
+        "mAP": PlanColumn(metric="train_classifier/best_val_map", score=True),
+        "CAM": PlanColumn(metric=CAM, score=True),
+        "images/s": PlanColumn(metric="generate_cams/images_per_second"),
     }
     sizes: dict[str, dict[str, Any]] = {"small": {"a.b": 1}, "full": {}}
     return Plan(
@@ -31,7 +31,7 @@ def plan() -> Plan:
 
 
 def cells(page: str, row: str) -> list[str]:
-    line = next(one for one in page.splitlines() if one.startswith(f"| `{row}` "))
+    line = next(item for item in page.splitlines() if item.startswith(f"| `{row}` "))
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 

@@ -57,7 +57,7 @@ def make_project(root: Path) -> Paths:
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(file)
             write_label_png(paths.masks / f"{name}.png", mask)
-            scores = np.stack([_cam(np.roll(mask == one, 3, axis=1)) for one in (1, 2)])
+            scores = np.stack([_cam(np.roll(mask == value, 3, axis=1)) for value in (1, 2)])
             cam = ScoreMap(np.array([1, 2], np.uint8), scores, SIZE, np.ones(2, np.float32))
             write_score_map(paths.cams / f"{name}.npz", cam)
             samples.append(Sample(name, f"{name}.png", SIZE, (1, 2), f"{name}.png"))

@@ -35,14 +35,14 @@ def test_what_is_drawn_lies_in_the_ranges(params: Params) -> None:
 
 def test_what_stands_is_tried_first_and_to_the_last_digit(params: Params) -> None:
     ranges = RANGES | {"0.threshold": {"low": 0.1, "high": 0.9}, "0.alpha": [1.5]}
-    one = study(ranges)
-    current = one.current(params)
+    found = study(ranges)
+    current = found.current(params)
     assert current == {
         "0.sigma_xy": 12, "0.n_iters": 3, "0.unary": '"soft"', "0.threshold": 0.41237,
     }  # fmt: skip
     trials = optuna.create_study()
     trials.enqueue_trial(current)
-    drawn = one.suggest(trials.ask(), params)
+    drawn = found.suggest(trials.ask(), params)
     assert drawn.pop("refine.chains.crf.0.alpha") == 1.5
     assert changed(params, drawn) == params
 
@@ -64,7 +64,7 @@ def test_trials_compare_where_only_what_is_searched_differs(project: Paths, para
 
 
 @pytest.mark.parametrize(
-    ("one", "message"),
+    ("chain_search", "message"),
     [
         (study({}), "has nothing to search"),
         (study(chain="crv"), "no chain 'crv'; did you mean 'crf'"),
@@ -75,7 +75,7 @@ def test_trials_compare_where_only_what_is_searched_differs(project: Paths, para
     ],
 )
 def test_what_can_not_be_searched_is_told(
-    project: Paths, params: Params, one: ChainSearch, message: str
+    project: Paths, params: Params, chain_search: ChainSearch, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        one.check(params, project)
+        chain_search.check(params, project)

@@ -81,8 +81,8 @@ def test_only_selection_images_are_read(project: Paths, params: Params) -> None:
 def test_max_images_are_drawn_from_the_seed(project: Paths, params: Params) -> None:
     few = CrfSearch(CrfSearchSettings(max_images=3))
     _, drawn = few._samples(params, project)
-    assert len(drawn) == len({one.name for one in drawn}) == 3
-    assert drawn == few._samples(params, project)[1] == sorted(drawn, key=lambda one: one.name)
+    assert len(drawn) == len({item.name for item in drawn}) == 3
+    assert drawn == few._samples(params, project)[1] == sorted(drawn, key=lambda item: item.name)
     others = [
         few._samples(changed(params, {"base.rng_seed": seed}), project)[1] for seed in range(8)
     ]
@@ -174,7 +174,9 @@ def test_what_is_missing_is_named(project: Paths, params: Params) -> None:
         STUDY.check(params, project)
     manifest = Manifest.read(project.splits)
     bare = {
-        split: tuple(Sample(one.name, one.image, one.size, one.class_ids) for one in samples)
+        split: tuple(
+            Sample(sample.name, sample.image, sample.size, sample.class_ids) for sample in samples
+        )
         for split, samples in manifest.splits.items()
     }
     Manifest(manifest.class_names, bare).write(project.splits)

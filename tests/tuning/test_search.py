@@ -39,7 +39,7 @@ def run_here(params: Params, paths: Paths, trials: int, storage: str | None = No
 
 
 def drawn(study: Any) -> list[tuple[int, float, dict[str, Any]]]:
-    return [(one.number, one.value, one.user_attrs["settings"]) for one in study.trials]
+    return [(trial.number, trial.value, trial.user_attrs["settings"]) for trial in study.trials]
 
 
 @pytest.mark.usefixtures("untracked")
@@ -49,14 +49,14 @@ def test_one_worker_is_deterministic_and_starts_with_what_is_there(
     first = run_here(params, project, 12)  # past the sampler's random start
     again = run_here(params, project, 12, str(tmp_path / "other.journal"))
     assert drawn(first) == drawn(again)
-    assert len({str(one) for one in drawn(first)}) == 12
+    assert len({str(item) for item in drawn(first)}) == 12
     number, value, settings = drawn(first)[0]
     assert number == 0
     assert changed(params, settings) == params
     score = CrfSearch(SETTINGS).scorer(params, project)(params)
     assert (value, first.trials[0].user_attrs["threshold"]) == (score.value, score.threshold)
     best = complete_trials(first)[0]
-    assert best.value == max(one.value for one in first.trials)
+    assert best.value == max(item.value for item in first.trials)
     trial = changed(params, best.user_attrs["settings"])
     assert CrfSearch(SETTINGS).scorer(params, project)(trial).value == best.value
 
@@ -95,10 +95,10 @@ def test_two_workers_run_exactly_as_many_as_asked_each_in_mlflow(
     outcome = search(SETTINGS, params, project, trials=5, workers=2)
     assert (outcome.complete, outcome.wanted, outcome.lost) == (5, 5, 0)
     _, study = find_study("crf", params, project, None)
-    assert [one.state for one in study.trials] == [TrialState.COMPLETE] * 5
-    workers = {one.user_attrs["worker"] for one in study.trials}
+    assert [item.state for item in study.trials] == [TrialState.COMPLETE] * 5
+    workers = {item.user_attrs["worker"] for item in study.trials}
     assert worker_id(os.getpid()) not in workers
-    assert [one.name for one in (project.root / ".tuning").iterdir()] == ["crf.journal"]
+    assert [path.name for path in (project.root / ".tuning").iterdir()] == ["crf.journal"]
     assert not (project.root / "reports").exists()
 
     from mlflow.tracking import MlflowClient
@@ -129,12 +129,12 @@ def test_a_trial_whose_worker_died_does_not_count(project: Paths, params: Params
     alive.set_user_attr("worker", worker_id(os.getpid()))
     elsewhere.set_user_attr("worker", "another-machine:1")
     fail_dead_trials(study)
-    states = [one.state for one in study.trials]
+    states = [trial.state for trial in study.trials]
     assert states == [TrialState.FAIL, TrialState.RUNNING, TrialState.RUNNING]
     run_here(params, project, 3)
     complete = complete_trials(study)
-    assert sorted(one.number for one in complete) == [3, 4, 5]
-    again = min(complete, key=lambda one: one.number)  # tried again, as it was never scored
+    assert sorted(item.number for item in complete) == [3, 4, 5]
+    again = min(complete, key=lambda item: item.number)  # tried again, as it was never scored
     assert changed(params, again.user_attrs["settings"]) == params
     assert job.num_before == 0
 
@@ -161,14 +161,14 @@ def test_a_killed_worker_loses_its_trial_only(project: Paths, params: Params) ->
     study, _ = prepare(SETTINGS, slow, project)
 
     def kill() -> None:
-        while not (busy := [one for one in study.trials if "worker" in one.user_attrs]):
+        while not (busy := [trial for trial in study.trials if "worker" in trial.user_attrs]):
             time.sleep(0.1)
         os.kill(int(busy[0].user_attrs["worker"].rpartition(":")[2]), signal.SIGKILL)
 
     threading.Thread(target=kill, daemon=True).start()
     outcome = search(SETTINGS, slow, project, trials=1)
     assert (outcome.complete, outcome.lost) == (0, 1)
-    assert [one.state for one in study.trials] == [TrialState.FAIL]
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL]
 
 
 @pytest.mark.usefixtures("untracked")

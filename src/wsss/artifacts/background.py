@@ -21,10 +21,10 @@ class BackgroundSettings(Settings):
     background: Literal["constant", "power", "object"] = "constant"
     """Background score: `threshold`, (1 - max)^alpha of the scores, or 1 - an object map."""
     alpha: PositiveFloat = 4
-    """Of the power background: a larger one means less background."""
+    """Exponent of the power background: a larger one means less background."""
     object_source: str = ""
-    """Of the object background: the name in further_cams of maps that say where any object is, such
-    as those of CCAM. With several classes in an image it is the highest of their scores."""
+    """Source of the object background: the name in further_cams of maps that say where any object
+    is, such as those of CCAM. With several classes in an image, the highest of their scores."""
 
     @model_validator(mode="after")
     def _has_source(self) -> Self:

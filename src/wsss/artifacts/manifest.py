@@ -79,7 +79,7 @@ class Manifest:
             if name not in SPLITS and not samples:
                 path.unlink(missing_ok=True)
                 continue
-            lines = [json.dumps(asdict(one), ensure_ascii=False) for one in samples]
+            lines = [json.dumps(asdict(sample), ensure_ascii=False) for sample in samples]
             with atomic_path(path) as temporary:
                 temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
@@ -108,7 +108,7 @@ def _read_samples(path: Path, num_fg_classes: int) -> tuple[Sample, ...]:
             )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number}: not a sample ({error!r})") from None
-        if any(not 1 <= one <= num_fg_classes for one in sample.class_ids):
+        if any(not 1 <= class_id <= num_fg_classes for class_id in sample.class_ids):
             rule = f"lie in 1..{num_fg_classes}" if num_fg_classes else "be empty"
             raise ValueError(
                 f"{path}, line {number}: class_ids {list(sample.class_ids)} must {rule}"

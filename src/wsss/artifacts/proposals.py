@@ -88,7 +88,7 @@ class Proposals:
         return cls(
             np.ascontiguousarray(starts),
             ends - starts,
-            np.cumsum([len(one) for one in runs], dtype=np.int32),
+            np.cumsum([len(run) for run in runs], dtype=np.int32),
             np.ones(len(masks), np.float32) if quality is None else np.asarray(quality, np.float32),
             masks.shape[1:],
         )
@@ -118,15 +118,15 @@ class Proposals:
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
         """The masks of all parts, in order. Raises ValueError unless they are of one size."""
-        sizes = {one.size for one in parts}
+        sizes = {part.size for part in parts}
         if len(sizes) != 1:
             raise ValueError(f"only proposals of one size can be joined, but got {sorted(sizes)}")
-        counts = np.concatenate([[0], *(np.diff(one.offsets) for one in parts)])
+        counts = np.concatenate([[0], *(np.diff(part.offsets) for part in parts)])
         return cls(
-            np.concatenate([one.starts for one in parts]),
-            np.concatenate([one.lengths for one in parts]),
+            np.concatenate([part.starts for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
             np.cumsum(counts, dtype=np.int32),
-            np.concatenate([one.quality for one in parts]),
+            np.concatenate([part.quality for part in parts]),
             sizes.pop(),
         )
 

@@ -91,8 +91,8 @@ class ScoreMap:
         band = replace(self, scores=self.scores[:, top:bottom]).on_grid((bottom - top, width))
         found = np.empty((len(band), stop - start, width), np.float32)
         rows = np.minimum(taps, cells - 1) - top
-        for index, one in enumerate(band):
-            found[index] = sum(weights[:, [tap]] * one[rows[:, tap]] for tap in range(3))
+        for index, item in enumerate(band):
+            found[index] = sum(weights[:, [tap]] * item[rows[:, tap]] for tap in range(3))
         return found
 
 

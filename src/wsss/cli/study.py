@@ -26,7 +26,7 @@ def run(
 ) -> None:
     """Run what is missing, one MLflow run per row and seed, and write docs/results.md."""
     from wsss.progress import show_log
-    from wsss.study.panel import write_panel
+    from wsss.study.panel import write_study_panel
     from wsss.study.run import run_study
     from wsss.study.table import write_table
 
@@ -35,7 +35,7 @@ def run(
     plan = read_plan(root, name)
     run_study(root, name, plan, size, rows=row or (), seeds=seeds, ignore_code=ignore_code)
     print(f"wrote {write_table(root, name, plan)}")
-    if panel := write_panel(root, name, plan, size):
+    if panel := write_study_panel(root, name, plan, size):
         print(f"wrote {panel}: all rows on the same images; also in MLflow")
 
 

@@ -218,7 +218,9 @@ def _with(values: Any, path: KeyPath, new: Any) -> Any:
     if not path:
         return new
     if isinstance(values, list):
-        return [_with(one, path[1:], new) if i == path[0] else one for i, one in enumerate(values)]
+        return [
+            _with(value, path[1:], new) if i == path[0] else value for i, value in enumerate(values)
+        ]
     section = values if isinstance(values, dict) else {}
     return section | {path[0]: _with(section.get(path[0]), path[1:], new)}
 
@@ -234,9 +236,9 @@ def _differences(
         old = values.get(key)
         sections = [
             model
-            for one in models
-            if key in one.model_fields
-            for model in _sections(one.model_fields[key].annotation)
+            for item in models
+            if key in item.model_fields
+            for model in _sections(item.model_fields[key].annotation)
         ]
         same_choice = (
             isinstance(old, dict)
@@ -254,7 +256,11 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
     if get_origin(annotation) in (dict, list, tuple):
         return []
     parts = get_args(annotation)
-    return [one for part in parts for one in _sections(part)] if parts else models_in(annotation)
+    return (
+        [section for part in parts for section in _sections(part)]
+        if parts
+        else models_in(annotation)
+    )
 
 
 def _resolve(values: Any, key: str, new: Any) -> tuple[KeyPath, Any]:
@@ -293,7 +299,7 @@ def _leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and their values; lists of plain values count as one, empty mappings as none."""
     if isinstance(values, dict):
         items = list(values.items())
-    elif isinstance(values, list) and any(isinstance(one, dict) for one in values):
+    elif isinstance(values, list) and any(isinstance(item, dict) for item in values):
         items = list(enumerate(values))
     else:
         yield path, values

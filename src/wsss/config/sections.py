@@ -116,19 +116,19 @@ class HeadSettings(Settings):
     """From features to a map and a logit per class."""
 
     kernel_size: Literal[1, 3] = 1
-    """Of the convolution that gives the maps."""
+    """Size of the convolution that gives the maps."""
     dropout: float = Field(default=0, ge=0, lt=1)
     """Share of feature channels that are set to 0 in training; 0.5 in PSA and SEAM."""
     pooling: Literal["mean", "max", "ranked"] = "mean"
-    """Of a map to its logit: its mean, its maximum, or a mean weighted by rank."""
+    """How a map becomes its logit: its mean, its maximum, or a mean weighted by rank."""
     ranked_decay: float = Field(default=0.996, ge=0, le=1)
-    """Of ranked: the i-th highest cell counts this to the power of i."""
+    """Weight of ranked pooling: the i-th highest cell counts this to the power of i."""
 
 
 class OptimizerSettings(Settings):
     algorithm: Literal["sgd", "adamw"] = "sgd"
     lr: PositiveFloat = 0.01
-    """Of pretrained weights."""
+    """Learning rate of pretrained weights."""
     head_lr_factor: PositiveFloat = 10
     """New layers learn at lr times this."""
     bias_lr_factor: PositiveFloat = 1
@@ -136,8 +136,9 @@ class OptimizerSettings(Settings):
     weight_decay: NonNegativeFloat = 1e-4
     """Not applied to biases and normalisation layers."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Of sgd, and adamw's first beta. The PolyOptimizer of PSA, IRN, SC-CAM and SEAM took the
-    weight decay as momentum: 0.0005 or 0.0001, with about ten times the rate, is what they ran."""
+    """Momentum of sgd, and adamw's first beta. The PolyOptimizer of PSA, IRN, SC-CAM and SEAM took
+    the weight decay as momentum: 0.0005 or 0.0001, with about ten times the rate, is what they
+    ran."""
     schedule: Literal["poly", "cosine", "constant"] = "poly"
     poly_power: PositiveFloat = 0.9
     warmup_share: float = Field(default=0, ge=0, lt=1)
@@ -255,7 +256,8 @@ class PseudoMaskSettings(BackgroundSettings):
     chain: str = "crf"
     """The refine chain that masks are made from."""
     threshold: float | Literal["selected"] = "selected"
-    """Of the constant background, in [0, 1]; 'selected' is the best on the selection split."""
+    """The score of the constant background, in [0, 1]; 'selected' takes the best of the selection
+    split."""
     ignore_margin: float = Field(default=0.05, ge=0, lt=1)
     """A pixel whose winner leads the runner-up by less, background included, is ignored (255).
     Scores are compared after their odds are divided by the threshold's, which becomes 0.5."""

@@ -90,7 +90,7 @@ def flow_text(value: Any) -> str:
         '{sigma: 1.0e-05, names: [a b, "no", "1"], weights: null}'
     """
     if isinstance(value, dict):
-        items = (f"{flow_text(key)}: {flow_text(one)}" for key, one in value.items())
+        items = (f"{flow_text(key)}: {flow_text(item)}" for key, item in value.items())
         return "{" + ", ".join(items) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(flow_text, value)) + "]"

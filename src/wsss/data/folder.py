@@ -57,7 +57,7 @@ class FolderSettings(Named):
             raise ValueError(
                 f"classes must be different names, none of them blank or '{self.empty_tag}'"
             )
-        if any(not 0 <= one <= 255 for pair in self.mask_values.items() for one in pair):
+        if any(not 0 <= item <= 255 for pair in self.mask_values.items() for item in pair):
             raise ValueError("mask_values maps values in 0..255 to class ids, 0 or 255")
         return self
 
@@ -157,7 +157,7 @@ class Folder:
             for name in files
             if name not in tags
         ]
-        untagged = {one.name for one in problems}
+        untagged = {problem.name for problem in problems}
         return {name: found for name, found in tags.items() if name not in untagged}
 
     def _class_names(self, tags: dict[str, list[str]]) -> tuple[str, ...]:

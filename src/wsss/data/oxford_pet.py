@@ -88,7 +88,7 @@ class OxfordPet:
             splits["train"] = subset(splits["train"], settings.max_train, rng_seed)
         class_of = {row.name: row.species if species else row.breed for row in rows}
         splits = {
-            split: [self._with_class(one, class_of[one.name]) for one in samples]
+            split: [self._with_class(sample, class_of[sample.name]) for sample in samples]
             for split, samples in splits.items()
         }
         return RawDataset(class_names, splits, problems)
@@ -110,13 +110,13 @@ class _Row:
 
 def _read_lists(folder: Path, *, official: bool) -> dict[str, list[_Row]]:
     """The rows of train and val; all in train where the split is yet to be drawn."""
-    trainval, test, everything = (folder / f"{one}.txt" for one in ("trainval", "test", "list"))
+    trainval, test, everything = (folder / f"{name}.txt" for name in ("trainval", "test", "list"))
     if trainval.is_file() and test.is_file():
         lists = {"train": _read_list(trainval), "val": _read_list(test)}
         return lists if official else {"train": lists["train"] + lists["val"], "val": []}
     if official or not everything.is_file():
         raise ConfigError(
-            f"{folder} has no {' and '.join(one.name for one in (trainval, test))}"
+            f"{folder} has no {' and '.join(item.name for item in (trainval, test))}"
             + (
                 f"; set {full_key('dataset.split')} to random"
                 if official

@@ -90,7 +90,7 @@ class PascalVoc:
         masks = (
             voc / folder / f"{name}.png" for folder in ("SegmentationClassAug", "SegmentationClass")
         )
-        return RawSample(name, image, tags, next((one for one in masks if one.is_file()), None))
+        return RawSample(name, image, tags, next((path for path in masks if path.is_file()), None))
 
 
 def _voc_folder(root: Path) -> Path:
@@ -107,7 +107,7 @@ def _read_list(folder: Path, list_name: str) -> list[str]:
     """Names from lines such as '2007_000032' or '/JPEGImages/2007_000032.jpg /….png'."""
     path = folder / f"{list_name}.txt"
     if not path.is_file():
-        known = [one.stem for one in folder.glob("*.txt")]
+        known = [item.stem for item in folder.glob("*.txt")]
         raise ConfigError(f"{path} does not exist; {did_you_mean(list_name, known)}")
     lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
     names = [re.sub(r"\.(jpg|png)$", "", words[0].rpartition("/")[2]) for words in lines if words]
@@ -137,17 +137,19 @@ def _xml_tags(path: Path, *, drop_difficult: bool) -> tuple[int, ...] | str:
     except ET.ParseError as error:
         return f"{path} is not valid XML: {error}"
     tags = set()
-    for one in objects:
-        name = (one.findtext("name") or "").strip()
+    for found in objects:
+        name = (found.findtext("name") or "").strip()
         if name not in VOC_CLASSES:
             return f"{path} names the class '{name}'; {did_you_mean(name, VOC_CLASSES)}"
-        if not (drop_difficult and (one.findtext("difficult") or "").strip() == "1"):
+        if not (drop_difficult and (found.findtext("difficult") or "").strip() == "1"):
             tags.add(VOC_CLASSES.index(name) + 1)
     return tuple(sorted(tags))
 
 
 def _json_tags(ids: Any) -> tuple[int, ...] | str:
     known = range(1, len(VOC_CLASSES) + 1)
-    if not isinstance(ids, list) or any(type(one) is not int or one not in known for one in ids):
+    if not isinstance(ids, list) or any(
+        type(class_id) is not int or class_id not in known for class_id in ids
+    ):
         return f"image_labels.json gives {ids}, but tags are class ids in 1..{len(VOC_CLASSES)}"
     return tuple(sorted(set(ids)))

@@ -40,32 +40,32 @@ def hold_out(
             f"holding out a {purpose} split needs at least 2 training images, but there are "
             f"{len(samples)}; add images, or name a {purpose} split in the data set's settings"
         )
-    with_mask = [one for one in samples if one.mask is not None]
-    order = sorted(with_mask or samples, key=lambda one: derive_seed(rng_seed, purpose, one.name))
+    with_mask = [sample for sample in samples if sample.mask is not None]
+    order = sorted(with_mask or samples, key=lambda item: derive_seed(rng_seed, purpose, item.name))
     wanted = min(max(1, round(share * len(samples))), maximum, len(samples) - 1)
-    left = Counter(tag for one in samples for tag in _strata(one))
+    left = Counter(tag for sample in samples for tag in _strata(sample))
     quota = {tag: round(count * wanted / len(samples)) for tag, count in left.items()}
     held: dict[str, RawSample] = {}
     got: Counter[int] = Counter()
 
-    def take(one: RawSample, *, even_last: bool = False) -> None:
-        strata = _strata(one)
-        if one.name in held or len(held) == wanted:
+    def take(sample: RawSample, *, even_last: bool = False) -> None:
+        strata = _strata(sample)
+        if sample.name in held or len(held) == wanted:
             return
         if even_last or all(left[tag] > 1 for tag in strata):
-            held[one.name] = one
+            held[sample.name] = sample
             left.subtract(strata)
             got.update(strata)
 
     for tag in sorted(left, key=lambda tag: (left[tag], tag)):
-        for one in order:
-            if got[tag] < quota[tag] and tag in _strata(one):
-                take(one)
-    for one in order:
-        take(one)
+        for sample in order:
+            if got[tag] < quota[tag] and tag in _strata(sample):
+                take(sample)
+    for sample in order:
+        take(sample)
     if not held:
         take(order[0], even_last=True)
-    rest = [one for one in samples if one.name not in held]
+    rest = [sample for sample in samples if sample.name not in held]
     return _by_name(rest), _by_name(held.values())
 
 
@@ -74,7 +74,7 @@ def subset(samples: Sequence[RawSample], maximum: int, rng_seed: int) -> list[Ra
 
     A larger subset of the same seed contains a smaller one.
     """
-    order = sorted(samples, key=lambda one: derive_seed(rng_seed, "subset", one.name))
+    order = sorted(samples, key=lambda sample: derive_seed(rng_seed, "subset", sample.name))
     return _by_name(order[:maximum])
 
 
@@ -83,4 +83,4 @@ def _strata(sample: RawSample) -> tuple[int, ...]:
 
 
 def _by_name(samples: Iterable[RawSample]) -> list[RawSample]:
-    return sorted(samples, key=lambda one: one.name)
+    return sorted(samples, key=lambda sample: sample.name)

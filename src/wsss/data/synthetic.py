@@ -89,7 +89,7 @@ def _write_scene(
     image_path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(image_path, compress_level=1)
     write_label_png(mask_path, mask)
-    class_ids = tuple(int(one) for one in np.unique(mask) if one)
+    class_ids = tuple(int(item) for item in np.unique(mask) if item)
     return RawSample(name, image_path, class_ids, mask_path)
 
 
@@ -109,7 +109,7 @@ def paint_scene(
         canvas = Canvas(settings.image_size, len(CLASS_NAMES), rng)
         _compose(canvas, classes, water=water)
         mask = canvas.mask()
-        if all((mask == one).mean() >= _MIN_VISIBLE for one in classes):
+        if all((mask == class_name).mean() >= _MIN_VISIBLE for class_name in classes):
             return canvas.image(settings.grain), mask
     raise AssertionError("unreachable")
 
@@ -118,7 +118,7 @@ def _draw_classes(settings: SyntheticSettings, rng: np.random.Generator) -> list
     if rng.random() < settings.empty_share:
         return []
     count = int(rng.choice([1, 2, 3], p=[0.5, 0.38, 0.12]))
-    return sorted(int(one) for one in rng.permutation([_BOAT, _SHEEP, _BALLOON])[:count])
+    return sorted(int(item) for item in rng.permutation([_BOAT, _SHEEP, _BALLOON])[:count])
 
 
 def _compose(canvas: Canvas, classes: Iterable[int], *, water: bool) -> None:

@@ -81,7 +81,7 @@ class Tiles:
             images["train"], images["selection"] = hold_out(
                 images["train"], settings.selection_share, len(images["train"]), rng_seed
             )
-        jobs = [(split, one) for split, found in images.items() for one in found]
+        jobs = [(split, item) for split, found in images.items() for item in found]
         splits: dict[str, list[RawSample]] = {split: [] for split in images}
         cut = partial(_cut, settings, scratch)
         with ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool:
@@ -138,25 +138,25 @@ def tile_boxes(
 
 
 def _cut(
-    settings: TilesSettings, scratch: Path, split: str, one: RawSample
+    settings: TilesSettings, scratch: Path, split: str, sample: RawSample
 ) -> list[RawSample] | Problem:
     """The tagged tiles of an image, written below `scratch`; or the whole image with its tag."""
-    assert one.mask is not None
+    assert sample.mask is not None
     try:
-        image = open_rgb(one.image)[0]
-        mask, value = _read_binary(one.mask, (image.height, image.width))
+        image = open_rgb(sample.image)[0]
+        mask, value = _read_binary(sample.mask, (image.height, image.width))
     except BadImageError as error:
-        return Problem(one.name, f"{one.image}: {error}")
+        return Problem(sample.name, f"{sample.image}: {error}")
     except ValueError as error:
-        return Problem(one.name, str(error))
+        return Problem(sample.name, str(error))
     boxes = tile_boxes((image.height, image.width), settings.tile_share)
     masks = {at: mask[top:bottom, left:right] for at, (left, top, right, bottom) in boxes.items()}
     shown = {at for at, tile in masks.items() if tile.any() and tile.mean() >= settings.min_share}
     if split == "val" and not settings.tile_val:
-        return [replace(one, class_ids=(1,) if shown else (), mask_values={0: 0, value: 1})]
+        return [replace(sample, class_ids=(1,) if shown else (), mask_values={0: 0, value: 1})]
     tiles = []
     for (row, column), box in boxes.items():
-        name = f"{one.name}/{row}_{column}"
+        name = f"{sample.name}/{row}_{column}"
         image_path, mask_path = (scratch / kind / f"{name}.png" for kind in ("images", "masks"))
         write_label_png(mask_path, masks[row, column].astype(np.uint8))
         image_path.parent.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ PANEL_IMAGES = 6
 class Job:
     """One run of a stage.
 
-    Of several processes that run it together, all do the work, and rank 0 alone writes reports,
+    Several processes may run it: all do the work, and rank 0 alone writes reports,
     pictures and runs: the methods here see to that.
 
     Attributes:
@@ -60,7 +60,7 @@ class Job:
 
     @property
     def entry(self) -> str:
-        """Of a `foreach` stage, the name it runs for."""
+        """The name that a `foreach` stage runs for; "" of any other."""
         return self.target.entry
 
     def run(self) -> None:
@@ -188,7 +188,7 @@ class Job:
         self.tracker.metrics({f"{prefix}images_per_second": count / seconds}, step=step)
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
-        """The items that this process does, of those that all do together."""
+        """The part of the items that this process does; the others do the rest."""
         return items[rank() :: world_size()]
 
     def _held(self, paths: Sequence[str]) -> dict[str, str]:

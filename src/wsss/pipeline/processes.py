@@ -1,4 +1,4 @@
-"""Several processes that run one stage together: started, watched, and numbered.
+"""Several processes that run one stage: started, watched, and numbered.
 
 Each process has a rank, from 0, in the environment variables that torchrun sets, too. Rank 0 alone
 writes, records and reports; what the others have to do is in `wsss.pipeline.staging`.

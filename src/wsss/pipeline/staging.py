@@ -4,10 +4,10 @@ DVC deletes an out before its stage runs, so what a killed run has done must liv
 it: `data/cams` is filled as `data/.cams.partial`. A marker holds the fingerprint of
 everything the result depends on; the rest of a run is kept only if that still fits.
 
-Of several outs of one stage, each in a folder of its own, only those need to be made anew whose
-fingerprint is another one. There it stays in the finished folder.
+Where a stage makes several named folders, only those need to be made anew whose fingerprint is
+another one. There it stays in the finished folder.
 
-Of several processes that fill a folder together, rank 0 makes it and moves it into place; the
+Where several processes fill a folder, rank 0 makes it and moves it into place; the
 others wait for both.
 """
 

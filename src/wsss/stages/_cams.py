@@ -86,7 +86,7 @@ class _Maker:
     def whole(
         self, samples: list[Sample], n_workers: int, done: Callable[[Sample], bool]
     ) -> Iterator[tuple[list[Sample], Sequence[Tensor], Tensor]]:
-        """Of images that are resized whole, in batches."""
+        """Run images that are resized whole, in batches."""
         settings, stride = self.settings, self.model.backbone.output_stride
         # an image that is no larger than a window can be at a larger scale
         method = self._sliding() if settings.window else self.method
@@ -115,7 +115,7 @@ class _Maker:
     def in_windows(
         self, samples: list[Sample]
     ) -> Iterator[tuple[list[Sample], Sequence[Tensor], Tensor]]:
-        """Of images that are never resized whole, one by one."""
+        """Run images that are never resized whole, one by one."""
         if not samples:
             return
         method = self._sliding()
@@ -133,10 +133,10 @@ class _Maker:
 
     def _sliding(self) -> SlidingWindow:
         """The method in windows."""
-        settings, together = self.settings, self.settings.batch_size
+        settings, at_once = self.settings, self.settings.batch_size
         if max_pixels := self._max_pixels():
-            together = max_pixels // settings.window**2
-        return SlidingWindow(self.method, settings.window, settings.window_overlap, together)
+            at_once = max_pixels // settings.window**2
+        return SlidingWindow(self.method, settings.window, settings.window_overlap, at_once)
 
     def _max_pixels(self) -> int | None:
         return CPU_PIXELS if self.fabric.device.type == "cpu" else None

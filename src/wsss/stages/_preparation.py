@@ -46,45 +46,56 @@ class Preparation:
     def all(self, lists: Mapping[str, Sequence[RawSample]]) -> dict[str, list[Sample]]:
         """Prepare every sample of every list; the usable ones are given, sorted by name."""
         done = dict(self._read_journal())
-        jobs = [(split, one) for split, samples in lists.items() for one in samples]
+        jobs = [(split, sample) for split, samples in lists.items() for sample in samples]
         prepared: dict[str, list[Sample]] = {split: [] for split in lists}
         with (
             ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool,
             closing(pool.map(lambda job: self._row(job[1], done), jobs)) as rows,  # type: ignore[type-var]
             self.journal.open("a", encoding="utf-8") as journal,
         ):
-            for (split, one), row in zip(jobs, track(rows, "images", len(jobs)), strict=True):
-                if one.name not in done:
+            for (split, sample), row in zip(jobs, track(rows, "images", len(jobs)), strict=True):
+                if sample.name not in done:
                     journal.write(json.dumps(row) + "\n")
                     journal.flush()
-                self.problems += [Problem(one.name, text) for text in row["problems"]]
+                self.problems += [Problem(sample.name, text) for text in row["problems"]]
                 self.conversions.update(row["conversions"])
                 if not row["problems"]:
                     prepared[split].append(
                         Sample(
-                            one.name, row["image"], tuple(row["size"]), one.class_ids, row["mask"]
+                            sample.name,
+                            row["image"],
+                            tuple(row["size"]),
+                            sample.class_ids,
+                            row["mask"],
                         )
                     )
         return {
-            split: sorted(samples, key=lambda one: one.name) for split, samples in prepared.items()
+            split: sorted(samples, key=lambda sample: sample.name)
+            for split, samples in prepared.items()
         }
 
-    def _row(self, one: RawSample, done: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        stamps = [_stamp(one.image), _stamp(one.mask), fingerprint(dict(one.mask_values))]
-        row = done.get(one.name)
+    def _row(self, sample: RawSample, done: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        stamps = [_stamp(sample.image), _stamp(sample.mask), fingerprint(dict(sample.mask_values))]
+        row = done.get(sample.name)
         if row is not None and row["stamps"] == stamps:
             return row
-        done.pop(one.name, None)
-        row = {"name": one.name, "stamps": stamps, "problems": [], "conversions": [], "mask": None}
+        done.pop(sample.name, None)
+        row = {
+            "name": sample.name,
+            "stamps": stamps,
+            "problems": [],
+            "conversions": [],
+            "mask": None,
+        }
         try:
-            image = prepare_image(one.image, self.images, one.name)
+            image = prepare_image(sample.image, self.images, sample.name)
         except BadImageError as error:
-            return row | {"problems": [f"{one.image}: {error}"]}
+            return row | {"problems": [f"{sample.image}: {error}"]}
         row |= {"image": image.file, "size": image.size, "conversions": image.conversions}
-        if one.mask is not None:
-            row["mask"] = f"{one.name}.png"
+        if sample.mask is not None:
+            row["mask"] = f"{sample.name}.png"
             target = self.masks / row["mask"]
-            wrong = self._place_mask(one.mask, one.mask_values, target, image.size)
+            wrong = self._place_mask(sample.mask, sample.mask_values, target, image.size)
             if wrong:
                 (self.images / image.file).unlink()
                 target.unlink(missing_ok=True)

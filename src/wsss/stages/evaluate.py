@@ -138,8 +138,8 @@ def _track_curves(
 def _rounded(value: Any) -> Any:
     """The same tree with floats of six digits, and without NaN and what is empty."""
     if isinstance(value, Mapping):
-        tree = {key: _rounded(one) for key, one in value.items()}
-        return {key: one for key, one in tree.items() if one is not None and one != {}}
+        tree = {key: _rounded(item) for key, item in value.items()}
+        return {key: item for key, item in tree.items() if item is not None and item != {}}
     if isinstance(value, float):
         return None if np.isnan(value) else round(value, 6)
     return value

@@ -108,18 +108,18 @@ def _with_selection(raw: RawDataset, params: Params) -> dict[str, list[RawSample
 def _check_names(lists: dict[str, list[RawSample]]) -> None:
     owner: dict[str, str] = {}
     for split, samples in lists.items():
-        for one in samples:
-            if one.name in owner:
+        for sample in samples:
+            if sample.name in owner:
                 way_out = (
                     f"rename the folder '{_BACKGROUND}' of the data set's own images"
                     if split == _BACKGROUND
                     else "splits must not share images: remove it from one of the lists"
                 )
                 raise ValueError(
-                    f"the name '{one.name}' occurs twice, in {owner[one.name]} and in {split}; "
-                    + way_out
+                    f"the name '{sample.name}' occurs twice, in {owner[sample.name]} and in "
+                    f"{split}; {way_out}"
                 )
-            owner[one.name] = split
+            owner[sample.name] = split
 
 
 def _check_before(raw: RawDataset, splits: dict[str, list[RawSample]], params: Params) -> None:
@@ -129,7 +129,7 @@ def _check_before(raw: RawDataset, splits: dict[str, list[RawSample]], params: P
             f"the data has {len(raw.class_names)} classes, but masks of 8 bits hold at most "
             f"{IGNORE_INDEX - 1}; name the ones you need in prepare_data.dataset.classes"
         )
-    tags = Counter(tag for one in splits["train"] for tag in one.class_ids)
+    tags = Counter(tag for sample in splits["train"] for tag in sample.class_ids)
     if not tags:
         raise ValueError(
             f"none of the {len(splits['train'])} training images has a tag, so there is nothing to "
@@ -144,8 +144,8 @@ def _check_before(raw: RawDataset, splits: dict[str, list[RawSample]], params: P
             "choose it on; set a number such as 0.3, or add masks for some training images"
         )
     if params.train_classifier.loss == "single_label":
-        samples = [one for split in splits.values() for one in split]
-        wrong = [one for one in samples if len(one.class_ids) != 1]
+        samples = [item for split in splits.values() for item in split]
+        wrong = [sample for sample in samples if len(sample.class_ids) != 1]
         if wrong:
             raise ConfigError(
                 "train_classifier.loss is 'single_label', which needs exactly one tag per image, "
@@ -170,7 +170,7 @@ def _check_after(
     for split, samples in prepared.items():
         if not samples:
             raise ValueError(f"no usable image is left for the {split} split{_first(problems)}")
-    if not any(one.class_ids for one in prepared["train"]):
+    if not any(sample.class_ids for sample in prepared["train"]):
         raise ValueError(f"no usable training image with a tag is left{_first(problems)}")
     share = len(problems) / (kept + len(problems))
     if problems and settings.on_bad_image == "error":
@@ -189,7 +189,7 @@ def _check_after(
 def _first(problems: list[Problem], count: int = 10) -> str:
     if not problems:
         return ""
-    lines = [f"  {one.name}: {one.reason}" for one in problems[:count]]
+    lines = [f"  {problem.name}: {problem.reason}" for problem in problems[:count]]
     more = [f"  and {len(problems) - count} more"] if len(problems) > count else []
     return ":\n" + "\n".join(lines + more)
 
@@ -209,8 +209,8 @@ def _check_writable(paths: Paths) -> None:
 
 def _check_space(lists: dict[str, list[RawSample]], root: Path) -> None:
     """Converted images may grow and later stages write as much again: ask for some more."""
-    files = [one for samples in lists.values() for one in samples]
-    needed = sum(file_bytes(path) for one in files for path in (one.image, one.mask))
+    files = [sample for samples in lists.values() for sample in samples]
+    needed = sum(file_bytes(path) for sample in files for path in (sample.image, sample.mask))
     needed = int(1.1 * needed) + 2**24
     free = shutil.disk_usage(root).free
     if free < needed:
@@ -228,8 +228,8 @@ def _report(
         counts = manifest.labels(samples).sum(0).astype(int).tolist()
         splits[split] = {
             "images": len(samples),
-            "with_mask": sum(one.mask is not None for one in samples),
-            "without_tag": sum(not one.class_ids for one in samples),
+            "with_mask": sum(sample.mask is not None for sample in samples),
+            "without_tag": sum(not sample.class_ids for sample in samples),
             "images_per_class": dict(zip(manifest.class_names, counts, strict=True)),
         }
     extra = {"background_images": len(manifest.background)} if manifest.background else {}
@@ -238,7 +238,7 @@ def _report(
         **extra,
         "conversions": dict(sorted(conversions.items())),
         "num_skipped": len(problems),
-        "skipped": [asdict(one) for one in problems],
+        "skipped": [asdict(problem) for problem in problems],
     }
 
 
@@ -249,7 +249,7 @@ def _announce(report: dict[str, Any], tracker: Tracker) -> None:
     if extra:
         log.info("background: %d images", extra)
     if report["num_skipped"]:
-        problems = [Problem(**one) for one in report["skipped"]]
+        problems = [Problem(**item) for item in report["skipped"]]
         log.warning("skipped images: %d%s", len(problems), _first(problems))
     tracker.metrics(
         {

@@ -10,12 +10,12 @@ from wsss.study.plan import Plan, row_params
 from wsss.study.run import CHAIN, RESULTS, row_folder
 from wsss.tracking import open_tracker
 
-__all__ = ["write_panel"]
+__all__ = ["write_study_panel"]
 
 NUM_IMAGES = 8
 
 
-def write_panel(root: Path, study: str, plan: Plan, size: str) -> Path | None:
+def write_study_panel(root: Path, study: str, plan: Plan, size: str) -> Path | None:
     """Draw what every row that has run takes at its own threshold, beside the ground truth.
 
     The picture is recorded in MLflow as a run of its own, anew whenever it changes.

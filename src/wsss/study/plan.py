@@ -12,7 +12,7 @@ from wsss.config.recipes import BASE_RECIPE, Recipe, recipe_params
 from wsss.config.yaml_text import load_yaml, read_text
 from wsss.settings import ConfigError, Settings, explain
 
-__all__ = ["FOLDER", "Column", "Plan", "Row", "read_plan", "row_params"]
+__all__ = ["FOLDER", "PlanColumn", "Plan", "Row", "read_plan", "row_params"]
 
 FOLDER = "recipes/studies"
 """Where studies are described, one YAML file each, below the project's root."""
@@ -29,11 +29,11 @@ class Row(Settings):
     """What the table says beside it."""
 
 
-class Column(Settings):
+class PlanColumn(Settings):
     """One column of the table."""
 
     metric: str
-    """Of a stage, as "evaluate_cams/val/mean_iou"."""
+    """A stage and its metric, as "evaluate_cams/val/mean_iou"."""
     score: bool = False
     """Higher is better: three digits, the spread over seeds, and the best one in bold."""
 
@@ -50,7 +50,7 @@ class Plan(Settings):
     """Dotted keys of params.yaml that all rows share, over what their recipes say."""
     sizes: dict[str, dict[str, Any]] = Field(min_length=1)
     """Further dotted keys by size, such as the number of images and epochs."""
-    columns: dict[str, Column] = Field(min_length=1)
+    columns: dict[str, PlanColumn] = Field(min_length=1)
     """What the table shows of each row, by heading."""
     compared: str
     """The heading of the column in which rows are compared with the baseline."""

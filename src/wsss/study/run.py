@@ -35,7 +35,7 @@ class _Collector:
         self.files: list[Path] = []
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        self.values.update({k: one for k, one in values.items() if not k.startswith("curve/")})
+        self.values.update({k: value for k, value in values.items() if not k.startswith("curve/")})
 
     def artifact(self, path: Path) -> None:
         self.files.append(path)

@@ -45,7 +45,7 @@ def read_results(root: Path, study: str) -> dict[str, dict[str, Result]]:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri(root))
-    experiments = [one.experiment_id for one in client.search_experiments()]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     latest: dict[tuple[str, str, int], Run] = {}
     token = None
     while True:  # newest first
@@ -105,7 +105,7 @@ def render(study: str, plan: Plan, results: Mapping[str, Mapping[str, Result]]) 
         "",
         *([plan.about.strip(), ""] if plan.about else []),
     ]
-    for size in (one for one in plan.sizes if one in results):
+    for size in (item for item in plan.sizes if item in results):
         rows = results[size]
         settings = ", ".join(f"`{key}: {value}`" for key, value in plan.sizes[size].items())
         lines += [f"## Size `{size}`", "", f"{settings}.", ""]
@@ -122,11 +122,11 @@ def _table(plan: Plan, rows: Mapping[str, Result]) -> list[str]:
         f"|---|{'---:|' * len(plan.columns)}---|---|",
     ]
     best = {
-        name: max((one.mean(column.metric) or 0 for one in rows.values()), default=0)
+        name: max((item.mean(column.metric) or 0 for item in rows.values()), default=0)
         for name, column in plan.columns.items()
         if column.score
     }
-    for row in (one for one in plan.rows if one in rows):
+    for row in (item for item in plan.rows if item in rows):
         result = rows[row]
         cells = []
         for name, column in plan.columns.items():

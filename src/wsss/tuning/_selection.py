@@ -42,7 +42,7 @@ def selection_samples(params: Params, paths: Paths, limit: int) -> tuple[Manifes
     if not paths.splits.is_dir():
         raise ValueError(f"{paths.splits} is not there; run `dvc repro generate_cams` first")
     manifest = Manifest.read(paths.splits)
-    samples = [one for one in manifest.splits["selection"] if one.mask is not None]
+    samples = [sample for sample in manifest.splits["selection"] if sample.mask is not None]
     if not samples:
         raise ValueError(
             "no image of the selection split has a mask, so settings can not be scored; give "
@@ -52,7 +52,9 @@ def selection_samples(params: Params, paths: Paths, limit: int) -> tuple[Manifes
         rng = generator(params.base.rng_seed, "tune", "crf")
         drawn = np.sort(rng.choice(len(samples), limit, replace=False))
         samples = [samples[index] for index in drawn.tolist()]
-    missing = [one.name for one in samples if not (paths.cams / f"{one.name}.npz").exists()]
+    missing = [
+        sample.name for sample in samples if not (paths.cams / f"{sample.name}.npz").exists()
+    ]
     if missing:
         raise ValueError(
             f"{paths.cams} lacks the CAMs of {len(missing)} of {len(samples)} images "
@@ -114,12 +116,12 @@ def chain_scorer(
     batches = []
     for at in range(0, len(samples), BATCH_SIZE):
         batch = samples[at : at + BATCH_SIZE]
-        names = [one.name for one in batch]
-        images = [read_image(paths.images / one.image) for one in batch]
+        names = [sample.name for sample in batch]
+        images = [read_image(paths.images / sample.image) for sample in batch]
         cams = [read_score_map(paths.cams / f"{name}.npz") for name in names]
         masks = [
-            read_ground_truth(paths.masks / str(one.mask), one.size, num_classes - 1)
-            for one in batch
+            read_ground_truth(paths.masks / str(sample.mask), sample.size, num_classes - 1)
+            for sample in batch
         ]
         batches.append((images, before(images, cams, names), names, masks))
 

@@ -95,7 +95,7 @@ class ChainSearch:
         values: dict[str, Any] = {}
         for key, wanted in self.settings.ranges.items():
             if isinstance(wanted, list):
-                choices = [json.dumps(one) for one in wanted]
+                choices = [json.dumps(item) for item in wanted]
                 value = json.loads(trial.suggest_categorical(key, choices))
             elif isinstance(wanted.low, int) and isinstance(wanted.high, int):
                 value = trial.suggest_int(key, wanted.low, wanted.high, log=wanted.log)

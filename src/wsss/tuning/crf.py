@@ -126,13 +126,13 @@ class CrfSearch:
         chain, chains = self.settings.chain, params.refine.chains
         if chain not in chains:
             raise ValueError(f"refine.chains has no chain '{chain}'; {did_you_mean(chain, chains)}")
-        for index, one in enumerate(chains[chain]):
-            if isinstance(one, DenseCrfSettings):
+        for index, item in enumerate(chains[chain]):
+            if isinstance(item, DenseCrfSettings):
                 return index
         having = [
             name
             for name, refiners in chains.items()
-            if any(isinstance(one, DenseCrfSettings) for one in refiners)
+            if any(isinstance(refiner, DenseCrfSettings) for refiner in refiners)
         ]
         raise ValueError(
             f"refine.chains.{chain} has no dense_crf to tune; add one to it, or name another "

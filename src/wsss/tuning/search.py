@@ -123,9 +123,9 @@ def prepare(
     known = study.get_trials(deepcopy=False)
     first = search.current(params)
     due = any(
-        (one.state == TrialState.WAITING and one.user_attrs.get("current") == first)
-        or (one.state == TrialState.COMPLETE and holds(params, one.user_attrs["settings"]))
-        for one in known
+        (item.state == TrialState.WAITING and item.user_attrs.get("current") == first)
+        or (item.state == TrialState.COMPLETE and holds(params, item.user_attrs["settings"]))
+        for item in known
     )
     if not due:
         study.enqueue_trial(first, user_attrs={"current": first})
@@ -162,4 +162,4 @@ def _watch(processes: list[Any], study: Any, ours: set[str], trials: int) -> Non
 
 
 def _of(study: Any, workers: set[str]) -> list[Any]:
-    return [one for one in complete_trials(study) if one.user_attrs.get("worker") in workers]
+    return [trial for trial in complete_trials(study) if trial.user_attrs.get("worker") in workers]

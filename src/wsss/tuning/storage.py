@@ -115,8 +115,8 @@ def find_study(name: str, params: Params, paths: Paths, storage: str | None) -> 
             raise ValueError(f"--storage {storage}: there is no such file")
         opened = open_storage(name, paths, storage)
         summaries = optuna.get_all_study_summaries(opened, include_best_trial=False)
-        known = [one for one in summaries if one.study_name.startswith(f"{name}-")]
-    for summary in sorted(known, key=lambda one: one.user_attrs.get("started", ""), reverse=True):
+        known = [item for item in summaries if item.study_name.startswith(f"{name}-")]
+    for summary in sorted(known, key=lambda item: item.user_attrs.get("started", ""), reverse=True):
         try:
             settings = search_settings(name, summary.user_attrs["settings"])
             search: Search = SEARCHES.build(settings)
@@ -139,7 +139,7 @@ def complete_trials(study: Any) -> list[Any]:
     from optuna.trial import TrialState
 
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return sorted(trials, key=lambda one: (-one.value, one.number))
+    return sorted(trials, key=lambda trial: (-trial.value, trial.number))
 
 
 def worker_id(pid: int) -> str:
