@@ -10,7 +10,8 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "wsss"
 
 LAYERS = [
-    {"checks", "cores", "progress", "windows"},
+    {"checks"},
+    {"cores", "progress", "windows"},
     {"seeding", "settings"},
     {"registry"},
     {"artifacts"},

@@ -4,8 +4,19 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
-__all__ = ["check_range", "check_shape", "did_you_mean", "full_key", "naming"]
+__all__ = [
+    "check_dtype",
+    "check_image",
+    "check_range",
+    "check_shape",
+    "check_share",
+    "check_values",
+    "did_you_mean",
+    "full_key",
+    "naming",
+]
 
 _SECTION: ContextVar[str] = ContextVar("section", default="")
 
@@ -75,3 +86,62 @@ def check_shape(name: str, shape: Sequence[int], rule: Sequence[int | str]) -> N
     if not fits:
         wanted = ", ".join(str(want) for want in rule)
         raise ValueError(f"{name} must have shape ({wanted}), but has {tuple(shape)}")
+
+
+def check_dtype(name: str, dtype: object, *wanted: str) -> None:
+    """Raise ValueError unless an array's or a tensor's dtype has one of the names.
+
+    Example:
+        >>> check_dtype("mask", "int64", "uint8")
+        Traceback (most recent call last):
+        ...
+        ValueError: mask must be uint8, but is int64
+    """
+    found = str(dtype).removeprefix("torch.")
+    if found not in wanted:
+        raise ValueError(f"{name} must be {' or '.join(wanted)}, but is {found}")
+
+
+def check_values(name: str, values: Any, low: float, high: float) -> None:
+    """Raise ValueError unless all of an array or a tensor lies in [low, high]; NaN never does.
+
+    Example:
+        >>> import numpy as np
+        >>> check_values("scores", np.array([0.5, 2.0]), 0, 1)
+        Traceback (most recent call last):
+        ...
+        ValueError: scores must lie in [0, 1], but span [0.5, 2]
+    """
+    if 0 in values.shape:
+        return
+    least, most = float(values.min()), float(values.max())
+    if not low <= least <= most <= high:
+        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], but span [{least:g}, {most:g}]")
+
+
+def check_image(name: str, image: Any) -> None:
+    """Raise ValueError unless an array is an 8-bit RGB image, (H, W, 3) uint8.
+
+    Example:
+        >>> import numpy as np
+        >>> check_image("image", np.zeros((4, 4, 3), np.float32))
+        Traceback (most recent call last):
+        ...
+        ValueError: image must be uint8, but is float32
+    """
+    check_shape(name, image.shape, ("H", "W", 3))
+    check_dtype(name, image.dtype, "uint8")
+
+
+def check_share(name: str, value: float, *, zero: bool = True) -> None:
+    """Raise ValueError unless 0 <= value < 1; with `zero` False, unless 0 < value <= 1.
+
+    Example:
+        >>> check_share("overlap", 1.0)
+        Traceback (most recent call last):
+        ...
+        ValueError: overlap must lie in [0, 1), but is 1.0
+    """
+    fits, rule = (0 <= value < 1, "[0, 1)") if zero else (0 < value <= 1, "(0, 1]")
+    if not fits:
+        raise ValueError(f"{name} must lie in {rule}, but is {value}")

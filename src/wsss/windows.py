@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from wsss.checks import check_share
+
 __all__ = ["window_starts", "window_weights"]
 
 
@@ -15,12 +17,16 @@ def window_starts(length: int, side: int, overlap: float) -> list[int]:
         side: cells of a window, at most `length`.
         overlap: share of a window that the next one covers again, in [0, 1).
 
+    Raises:
+        ValueError: the overlap leaves its range.
+
     Example:
         >>> window_starts(10, 4, 0.5)
         [0, 2, 4, 6]
         >>> window_starts(9, 4, 0.5)
         [0, 2, 4, 5]
     """
+    check_share("overlap", overlap)
     step = max(1, math.floor(side * (1 - overlap)))
     return [*range(0, length - side, step), length - side]
 

@@ -170,12 +170,12 @@ def by_open_clip(
             attended.append(module.attn(normed, normed, normed, need_weights=True)[1][0, 1:, 1:])
 
     handles = [block.register_forward_pre_hook(watch) for block in blocks]
-    mean, std = (torch.tensor(one)[:, None, None] for one in (clip._mean, clip._std))
+    pixels = clip.normalisation.from_unit(image)
     net.visual.output_tokens = True
     try:
-        net.visual((image - mean) / std)
+        net.visual(pixels)
         handles.append(blocks[-1].ln_1.register_forward_hook(keep))
-        _, patches = net.visual((image - mean) / std)
+        _, patches = net.visual(pixels)
     finally:
         net.visual.output_tokens = False
         for one in handles:

@@ -92,7 +92,7 @@ def test_the_settings_are_those_of_the_generator() -> None:
     ours = {name: one.default for name, one in PointGridSettings.model_fields.items()}
     theirs = inspect.signature(SamAutomaticMaskGenerator).parameters
     left = {"model", "point_grids", "output_mode"}
-    assert ours.keys() - {"checkpoint"} == theirs.keys() - left
+    assert ours.keys() - {"name", "checkpoint"} == theirs.keys() - left
     assert {name: theirs[name].default for name in ours if name in theirs}.items() <= ours.items()
 
 

@@ -246,7 +246,7 @@ def score_map(scores: np.ndarray) -> ScoreMap:
 def refined(folder: Path, scores: np.ndarray, masks: np.ndarray, **values: Any) -> np.ndarray:
     write_proposals(folder / "mine/a.npz", Proposals.from_masks(masks))
     chain = Chain([RegionsSettings(proposals="mine", **values)], Context(proposals=folder))
-    return chain([IMAGE], [score_map(scores)], ["a"])[0].scores
+    return chain([np.zeros((*scores.shape[1:], 3), np.uint8)], [score_map(scores)], ["a"])[0].scores
 
 
 @pytest.mark.parametrize("rule", ["sepl", "smoke"])

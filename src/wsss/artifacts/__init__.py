@@ -2,7 +2,13 @@
 
 from wsss.artifacts.files import atomic_path, read_json, write_json
 from wsss.artifacts.fingerprint import contents, fingerprint
-from wsss.artifacts.label_png import IGNORE_INDEX, palette, read_label_png, write_label_png
+from wsss.artifacts.label_png import (
+    IGNORE_INDEX,
+    check_label_map,
+    palette,
+    read_label_png,
+    write_label_png,
+)
 from wsss.artifacts.manifest import SPLITS, Manifest, Sample, read_image
 from wsss.artifacts.paths import Paths
 from wsss.artifacts.proposals import Proposals, read_proposals, write_proposals
@@ -24,6 +30,7 @@ __all__ = [
     "ScoreMap",
     "as_stored",
     "atomic_path",
+    "check_label_map",
     "contents",
     "fingerprint",
     "palette",

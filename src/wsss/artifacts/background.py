@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 import numpy as np
 from pydantic import PositiveFloat, model_validator
 
+from wsss.checks import check_range, check_values
 from wsss.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def power_background(best: Scores, alpha: float) -> Scores:
         >>> float(power_background(np.array(0.3), 4).round(4))
         0.2401
     """
+    check_values("best", best, 0, 1)
     return (1 - best) ** alpha
 
 
@@ -71,18 +73,22 @@ def background_scores(
         (1, H, W) float32 in [0, 1].
 
     Raises:
-        ValueError: the background is that of an object map, and there is none.
+        ValueError: a value lies outside of its range, or the background is that of an object map
+            and there is none.
 
     Example:
         >>> settings = BackgroundSettings(background="power", alpha=4)
         >>> background_scores(np.array([[[0.1]], [[0.3]]], np.float32), settings, 0).round(4)
         array([[[0.2401]]], dtype=float32)
     """
+    check_values("scores", scores, 0, 1)
     if settings.background == "constant":
+        check_range("threshold", threshold, 0, 1)
         return np.full((1, *scores.shape[1:]), threshold, np.float32)
     if settings.background == "object":
         if objects is None:
             raise ValueError("background: object has no object map here; take constant or power")
+        check_values("objects", objects, 0, 1)
         beyond: np.ndarray = 1 - objects.max(axis=0, keepdims=True)
         return beyond
     return power_background(scores.max(axis=0, keepdims=True), settings.alpha)

@@ -8,7 +8,7 @@ from PIL import Image
 from wsss.artifacts.files import atomic_path
 from wsss.checks import check_shape
 
-__all__ = ["IGNORE_INDEX", "palette", "read_label_png", "write_label_png"]
+__all__ = ["IGNORE_INDEX", "check_label_map", "palette", "read_label_png", "write_label_png"]
 
 IGNORE_INDEX = 255
 
@@ -33,6 +33,34 @@ def palette() -> np.ndarray:
     return colours
 
 
+def check_label_map(name: str, mask: np.ndarray) -> None:
+    """Raise ValueError unless a mask is uint8.
+
+    Other dtypes have values that are no class and not 255, such as -1 or 300. Where a mask has none
+    of them, but -1 at most, the message tells how it becomes uint8.
+
+    Example:
+        >>> check_label_map("mask", np.array([[0, 1]]))
+        Traceback (most recent call last):
+        ...
+        ValueError: mask must be uint8, but is int64; take mask.astype(np.uint8)
+    """
+    if mask.dtype == np.uint8:
+        return
+    found = f"{name} must be uint8, but is {mask.dtype}"
+    whole = mask.dtype.kind in "bui"
+    if not whole and not (mask == np.rint(mask)).all():
+        raise ValueError(f"{found}; take the index of each pixel's class, as an argmax gives it")
+    least, most = (int(extreme) for extreme in (mask.min(initial=0), mask.max(initial=0)))
+    if least < -1 or most > IGNORE_INDEX:
+        raise ValueError(
+            f"{found} with values from {least} to {most}; a mask has 0..{IGNORE_INDEX}"
+        )
+    cast = "astype(np.uint8)" if whole else "astype(int).astype(np.uint8)"
+    note = ", where -1 becomes 255, ignored" if least < 0 else ""
+    raise ValueError(f"{found}; take {name}.{cast}{note}")
+
+
 def write_label_png(path: Path, mask: np.ndarray) -> None:
     """Write a mask with the VOC palette, atomically.
 
@@ -41,8 +69,7 @@ def write_label_png(path: Path, mask: np.ndarray) -> None:
         mask: (H, W) uint8.
     """
     check_shape("mask", mask.shape, ("H", "W"))
-    if mask.dtype != np.uint8:
-        raise ValueError(f"mask must be uint8, but is {mask.dtype}")
+    check_label_map("mask", mask)
     image = Image.fromarray(mask)
     image.putpalette(palette().tobytes())
     with atomic_path(path) as temporary:

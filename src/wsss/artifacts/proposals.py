@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from wsss.artifacts.files import atomic_path
-from wsss.checks import check_shape
+from wsss.checks import check_dtype, check_shape
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array  # type: ignore[import-untyped]
@@ -80,6 +80,7 @@ class Proposals:
             quality: (N,), or none for 1.
         """
         check_shape("masks", masks.shape, ("N", "H", "W"))
+        check_dtype("masks", masks.dtype, "bool")
         runs = [np.empty((0, 2), np.int32)]
         for mask in masks:
             changes = np.diff(mask.ravel().astype(np.int8), prepend=_OUT, append=_OUT)

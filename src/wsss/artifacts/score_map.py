@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from wsss.artifacts.files import atomic_path
-from wsss.checks import check_shape
+from wsss.checks import check_dtype, check_shape, check_values
 
 __all__ = ["ScoreMap", "as_stored", "read_further_map", "read_score_map", "write_score_map"]
 
@@ -28,6 +28,9 @@ class ScoreMap:
         scores: (P, h, w) float32 in [0, 1], on any grid.
         size: (height, width) of the image in pixels.
         class_probs: (P,) float32 in [0, 1]: what the classifier thinks of each class.
+
+    Raises:
+        ValueError: an array is not as above.
     """
 
     class_ids: np.ndarray
@@ -39,6 +42,11 @@ class ScoreMap:
         check_shape("class_ids", self.class_ids.shape, ("P",))
         check_shape("scores", self.scores.shape, (len(self.class_ids), "h", "w"))
         check_shape("class_probs", self.class_probs.shape, (len(self.class_ids),))
+        check_dtype("class_ids", self.class_ids.dtype, "uint8")
+        check_dtype("scores", self.scores.dtype, "float32")
+        check_values("class_ids", self.class_ids, 1, 254)
+        check_values("scores", self.scores, 0, 1)
+        check_values("class_probs", self.class_probs, 0, 1)
 
     def full_scores(self) -> np.ndarray:
         """(P, H, W) float32: the scores at image size, bilinear with half-pixel centres."""
@@ -102,16 +110,6 @@ def write_score_map(path: Path, score_map: ScoreMap) -> None:
     Scores are stored as uint8 with one scale per class (its maximum), so a score is off by
     at most max/510. Maps below 1e-30 become zero.
     """
-    peaks = score_map.scores.max(axis=(1, 2), initial=0)
-    if (
-        not np.isfinite(score_map.scores).all()
-        or score_map.scores.min(initial=0) < 0
-        or peaks.max(initial=0) > 1 + 1e-5
-    ):
-        raise ValueError(
-            f"scores for {path.name} must be finite and in [0, 1], but span "
-            f"[{score_map.scores.min(initial=0)}, {score_map.scores.max(initial=0)}]"
-        )
     levels, steps = _levels(score_map.scores)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(

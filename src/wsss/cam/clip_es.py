@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, PositiveInt
 
 from wsss.cam._clip import Clip, ClipSettings, attention, on_one_scale, stretched
+from wsss.checks import check_dtype, check_values
 from wsss.registry import CAM_METHODS
 from wsss.settings import Named
 
@@ -51,6 +52,7 @@ def log_odds(scores: "Tensor", present: "Tensor") -> "Tensor":
     """
     import torch
 
+    check_dtype("present", present.dtype, "bool")
     count = scores.shape[1]
     others = present[:, None] & ~torch.eye(count, dtype=torch.bool, device=scores.device)
     rivals = scores[:, None].expand(-1, count, -1)  # (B, T, T)
@@ -99,6 +101,7 @@ def in_boxes(maps: "Tensor", threshold: float, *, compat_boxes: bool = False) ->
     import torch
     from scipy import ndimage  # type: ignore[import-untyped]
 
+    check_values("maps", maps, 0, 1)
     inside = np.zeros(maps.shape, bool)
     for one, found in zip((maps > threshold).cpu().numpy(), inside, strict=True):
         regions, _ = ndimage.label(one, np.ones((3, 3)))
@@ -120,6 +123,7 @@ def spread_in_boxes(attended: "Tensor", maps: "Tensor", inside: "Tensor") -> "Te
     Returns:
         (n, h, w).
     """
+    check_dtype("inside", inside.dtype, "bool")
     balanced = sinkhorn(attended)
     balanced = (balanced + balanced.T) / 2
     spread = balanced @ (balanced @ (maps * inside).flatten(1).T)  # no product of matrices

@@ -1,11 +1,13 @@
 """Test-time scales and flips, summed into one normalised map per present class."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wsss.cam.scaled_image import ScaledImage
+from wsss.checks import check_image, check_range
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,10 +69,15 @@ def multiscale_cams(
     Returns:
         Per image (P, h, w) float32 in [0, 1], each class divided by its maximum; and (B, K)
         float32 logits, the mean over scales and flips.
+
+    Raises:
+        ValueError: a tag is not in 1..K.
     """
     import torch
     from torch.nn import functional
 
+    for number in chain(*class_ids):
+        check_range("class_ids", number, 1, len(model.class_names))
     rows = torch.tensor([row for row, ids in enumerate(class_ids) for _ in ids])
     columns = torch.tensor([one - 1 for ids in class_ids for one in ids])
     rows, columns = rows.long().to(images.device), columns.long().to(images.device)
@@ -133,8 +140,15 @@ def windowed_cams(
 
     Returns:
         (P, h, w) float32 in [0, 1], and (K,) float32 logits.
+
+    Raises:
+        ValueError: the image is no such array, or a tag is not in 1..K.
     """
     import torch
+
+    check_image("image", image)
+    for number in class_ids:
+        check_range("class_ids", number, 1, len(model.class_names))
 
     device = next(model.parameters()).device
     columns = torch.tensor(class_ids, dtype=torch.long, device=device) - 1

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wsss.checks import check_image
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -26,6 +28,9 @@ class ScaledImage:
         align_corners: as of functional.interpolate.
         antialias: as of functional.interpolate.
         mirrored: left and right change places, after the resize.
+
+    Raises:
+        ValueError: the image is no such array.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class ScaledImage:
         antialias: bool,
         mirrored: bool = False,
     ) -> None:
+        check_image("image", image)
         self.image, self.normalise, self.size, self.mirrored = image, normalise, size, mirrored
         self.align_corners, self.antialias = align_corners, antialias
 

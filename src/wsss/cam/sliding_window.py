@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
+from wsss.checks import check_share
 from wsss.windows import window_starts, window_weights
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class SlidingWindow:
     """
 
     def __init__(self, method: "CamMethod", window: int, overlap: float, together: int = 1) -> None:
+        check_share("overlap", overlap)
         self.method, self.window, self.overlap = method, window, overlap
         self.together = together
         self.needs_gradients = method.needs_gradients

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from pydantic import PositiveInt
 
+from wsss.checks import check_range
 from wsss.clustering._base import check_points, number_by_appearance
 from wsss.registry import CLUSTERINGS
 from wsss.settings import Named
@@ -33,7 +34,7 @@ def kmeans(
         points' dtype, where k' <= min(k, n). `nearest_centroid` gives further points theirs.
 
     Raises:
-        ValueError: there are no points, one is not finite, or k < 1.
+        ValueError: there are no points, one is not finite, k < 1, or the seed is not as above.
 
     Example:
         >>> labels, centroids = kmeans(np.array([[0.0], [1.0], [9.0]]), 2, rng_seed=0)
@@ -45,6 +46,7 @@ def kmeans(
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     points = check_points(points)
+    check_range("rng_seed", rng_seed, 0, 2**32 - 1)
     if k < 1:
         raise ValueError(f"k must be at least 1, but is {k}")
     model = KMeans(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from wsss.artifacts import IGNORE_INDEX
+from wsss.artifacts import IGNORE_INDEX, check_label_map
 from wsss.checks import check_shape
 
 __all__ = ["confusion_matrix", "merge_foreground"]
@@ -29,7 +29,7 @@ def confusion_matrix(gt_mask: np.ndarray, mask: np.ndarray, num_classes: int) ->
         (num_classes, num_classes + 1) int64: rows ground truth, columns prediction.
 
     Raises:
-        ValueError: the shapes differ, or a value is neither a class nor 255.
+        ValueError: the shapes differ, a mask is not uint8, or a value is neither a class nor 255.
 
     Example:
         >>> gt, mask = np.array([[0, 1, 1, 255]], np.uint8), np.array([[0, 0, 255, 1]], np.uint8)
@@ -39,6 +39,8 @@ def confusion_matrix(gt_mask: np.ndarray, mask: np.ndarray, num_classes: int) ->
     """
     check_shape("gt_mask", gt_mask.shape, ("H", "W"))
     check_shape("mask", mask.shape, gt_mask.shape)
+    check_label_map("gt_mask", gt_mask)
+    check_label_map("mask", mask)
     counts = np.zeros(256 * 256, np.int64)
     rows = max(1, BLOCK_PIXELS // max(1, gt_mask.shape[1]))
     for top in range(0, len(gt_mask), rows):

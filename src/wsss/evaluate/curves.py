@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from wsss.artifacts import IGNORE_INDEX, ScoreMap
-from wsss.checks import check_shape
+from wsss.artifacts import IGNORE_INDEX, ScoreMap, check_label_map
+from wsss.checks import check_dtype, check_shape, check_share, check_values
 from wsss.evaluate.metrics import Counts, image_iou, iou
 
 __all__ = ["ThresholdCurve", "score_histogram", "threshold_grid"]
@@ -12,10 +12,14 @@ __all__ = ["ThresholdCurve", "score_histogram", "threshold_grid"]
 def threshold_grid(step: float) -> np.ndarray:
     """(T,) float64: 0, step, 2 step, ..., 1; the last interval may be shorter.
 
+    Raises:
+        ValueError: step is not in (0, 1].
+
     Example:
         >>> threshold_grid(0.4)
         array([0. , 0.4, 0.8, 1. ])
     """
+    check_share("step", step, zero=False)
     grid = np.arange(int(1 / step + 1e-9) + 1) * step
     grid = np.round(grid, 6)
     return grid if grid[-1] == 1 else np.append(grid, 1.0)
@@ -32,7 +36,7 @@ def score_histogram(
     is made in float32, as `score > threshold` does on float32 scores.
 
     Args:
-        gt_mask: (H, W) uint8, the ground truth; 255 is dropped.
+        gt_mask: (H, W) uint8, the ground truth, 0..num_classes - 1 or 255, which is dropped.
         score_map: of the same image, with P classes.
         num_classes: K + 1, with the background.
         thresholds: (T,) ascending.
@@ -40,8 +44,12 @@ def score_histogram(
     Returns:
         (num_classes, max(P, 1), T + 1) int64: pixels by true class, index of the winner in
         `class_ids`, and number of thresholds at which the winner takes the pixel.
+
+    Raises:
+        ValueError: the shapes differ, the mask is not uint8, or a value is neither a class nor 255.
     """
     check_shape("gt_mask", gt_mask.shape, score_map.size)
+    check_label_map("gt_mask", gt_mask)
     num_bins = len(thresholds) + 1
     num_winners = max(len(score_map.class_ids), 1)
     pixels = np.zeros(num_classes * num_winners * num_bins, np.int64)
@@ -49,7 +57,9 @@ def score_histogram(
         gt = gt_mask[start:stop]
         best, winner = _winners(score_map.rows(start, stop))
         valid = gt != IGNORE_INDEX
-        index = gt[valid].astype(np.int64) * num_winners + winner[valid]
+        labels = gt[valid]
+        check_values("gt_mask", labels, 0, num_classes - 1)
+        index = labels.astype(np.int64) * num_winners + winner[valid]
         index *= num_bins
         index += np.searchsorted(thresholds.astype(np.float32), best[valid], side="left")
         pixels += np.bincount(index, minlength=len(pixels))
@@ -109,8 +119,13 @@ class ThresholdCurve:
 
         Args:
             histogram: from `score_histogram`, at these thresholds.
-            class_ids: (P,) uint8, those of its score map.
+            class_ids: (P,) uint8 in 1..num_classes - 1, those of its score map.
+
+        Raises:
+            ValueError: class_ids is not as above.
         """
+        check_dtype("class_ids", class_ids.dtype, "uint8")
+        check_values("class_ids", class_ids, 1, len(self.histogram) - 1)
         self.images += 1
         if len(class_ids):
             self.histogram[:, class_ids.astype(np.intp) - 1] += histogram

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from wsss.artifacts import IGNORE_INDEX, read_label_png, write_label_png
+from wsss.checks import check_range
 
 __all__ = ["check_mask", "map_mask_values", "read_ground_truth"]
 
@@ -58,11 +59,14 @@ def map_mask_values(source: Path, target: Path, values: Mapping[int, int]) -> No
     Args:
         source: a palette or grey PNG.
         target: the palette PNG to write.
-        values: what each value, in 0..255, becomes.
+        values: what each value, in 0..255, becomes, which lies there too.
 
     Raises:
-        ValueError: the source is not an image of values, or has one that `values` has not.
+        ValueError: the source is not an image of values, or has one that `values` has not, or
+            that has a value outside of its range.
     """
+    for value in (*values, *values.values()):
+        check_range("values", value, 0, 255)
     mask = read_label_png(source)
     present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
     unknown = [value for value in present if value not in values]

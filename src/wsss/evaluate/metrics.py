@@ -146,7 +146,7 @@ def group_ids(
         for member in members:
             if member not in class_names:
                 raise ValueError(
-                    f"evaluate.class_groups.{group} names '{member}', which is no class; "
+                    f"class_groups.{group} names '{member}', which is no class; "
                     + did_you_mean(member, class_names)
                 )
         ids[group] = [0, *sorted(class_names.index(member) + 1 for member in members)]

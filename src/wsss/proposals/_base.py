@@ -31,4 +31,7 @@ class ProposalSource(Protocol):
 
         Args:
             image: (H, W, 3) uint8 RGB, of any size.
+
+        Raises:
+            ValueError: it is no such array.
         """

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from wsss.artifacts import Proposals
+from wsss.checks import check_image
 from wsss.proposals._base import Device
 from wsss.settings import Named
 
@@ -94,6 +95,7 @@ class PointGrid(ABC):
     def __call__(self, image: np.ndarray) -> Proposals:
         from segment_anything.utils.amg import rle_to_mask
 
+        check_image("image", image)
         found = [Proposals.from_masks(np.zeros((0, *image.shape[:2]), bool))]
         for one in self.generator.generate(image):
             if one["area"]:  # without a stability threshold, empty masks come through

@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from wsss.artifacts import Proposals
+from wsss.checks import check_image
 from wsss.proposals._base import Device
 from wsss.registry import PROPOSALS
 from wsss.settings import Named
@@ -67,6 +68,7 @@ class Superpixels:
     def __call__(self, image: np.ndarray) -> Proposals:
         from skimage.segmentation import felzenszwalb, slic
 
+        check_image("image", image)
         settings = self.settings
         height, width = image.shape[:2]
         shrink = min(1, settings.long_side / max(height, width))

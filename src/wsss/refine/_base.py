@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from wsss.artifacts import ScoreMap
+from wsss.checks import check_image, check_shape
 from wsss.loading.devices import device_of
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Context", "OneByOne", "Refiner"]
+__all__ = ["Context", "OneByOne", "Refiner", "check_images"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,18 @@ class Refiner(Protocol):
             images: each (H, W, 3) uint8 RGB.
             score_maps: one per image.
             names: one per image, by which artefacts such as proposals are found.
+
+        Raises:
+            ValueError: an image is no such array, or not of the size of its score map.
         """
+
+
+def check_images(images: Sequence[np.ndarray], score_maps: Sequence[ScoreMap]) -> None:
+    """Raise ValueError unless each image is (H, W, 3) uint8, of the size of its score map."""
+    for index, (image, score_map) in enumerate(zip(images, score_maps, strict=True)):
+        name = f"images[{index}]"
+        check_image(name, image)
+        check_shape(name, image.shape, (*score_map.size, 3))
 
 
 class OneByOne(ABC):
@@ -93,6 +105,7 @@ class OneByOne(ABC):
         names: Sequence[str],
     ) -> list[ScoreMap]:
         """As `Refiner`."""
+        check_images(images, score_maps)
         return [
             self.refined(image, score_map) if len(score_map.class_ids) else score_map
             for image, score_map in zip(images, score_maps, strict=True)

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from wsss.artifacts import ScoreMap
+from wsss.checks import check_share
 from wsss.refine._base import Refiner
 from wsss.windows import window_starts, window_weights
 
@@ -57,6 +58,7 @@ class Windowed:
     windowed = False
 
     def __init__(self, refiner: Refiner, window: int, overlap: float) -> None:
+        check_share("overlap", overlap)
         self.refiner, self.window, self.overlap = refiner, window, overlap
 
     def __call__(

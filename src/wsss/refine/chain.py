@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from wsss.artifacts import ScoreMap
-from wsss.refine._base import Context, Refiner
+from wsss.checks import check_share
+from wsss.refine._base import Context, Refiner, check_images
 from wsss.refine._windows import Windowed
 from wsss.registry import REFINERS
 from wsss.settings import Named
@@ -32,6 +33,7 @@ class Chain:
         window: int = 0,
         overlap: float = 0.5,
     ) -> None:
+        check_share("overlap", overlap)
         built: list[Refiner] = [REFINERS.build(entry, context) for entry in settings]
         self.refiners: list[Refiner] = [
             Windowed(refiner, window, overlap) if window and refiner.windowed else refiner
@@ -45,6 +47,7 @@ class Chain:
         names: Sequence[str],
     ) -> list[ScoreMap]:
         """As `Refiner`."""
+        check_images(images, score_maps)
         refined = list(score_maps)
         for refiner in self.refiners:
             refined = refiner(images, refined, names)

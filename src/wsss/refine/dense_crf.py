@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, mod
 
 from wsss.artifacts import ScoreMap, read_further_map
 from wsss.artifacts.background import BackgroundSettings, background_scores
-from wsss.refine._base import Context
+from wsss.refine._base import Context, check_images
 from wsss.registry import REFINERS
 from wsss.settings import Named
 
@@ -160,6 +160,7 @@ def marginals(
     """
     from wsss.densecrf import dense_crf  # compiled; not needed to read settings
 
+    check_images(images, score_maps)
     others: Sequence[ScoreMap | None] = object_maps or [None] * len(images)
     found: list[np.ndarray] = dense_crf(
         list(images),

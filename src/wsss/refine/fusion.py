@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat
 
 from wsss.artifacts import ScoreMap, read_further_map
+from wsss.checks import check_values
 from wsss.refine._base import Context
 from wsss.registry import REFINERS
 from wsss.settings import Named
@@ -51,12 +52,16 @@ def fuse(maps: np.ndarray, weights: np.ndarray, how: How) -> np.ndarray:
     Returns:
         (P, h, w) float32 in [0, 1].
 
+    Raises:
+        ValueError: a map leaves its range, or the weights are not as above.
+
     Example:
         >>> maps = np.array([0.25, 1.0]).reshape(2, 1, 1, 1)
         >>> [round(float(fuse(maps, np.ones(2), how)[0, 0, 0]), 3)
         ...  for how in ("mean", "max", "product", "geometric")]
         [0.625, 1.0, 0.25, 0.5]
     """
+    check_values("maps", maps, 0, 1)
     columns = weights.reshape(-1, 1, 1, 1)
     if how == "mean":
         fused = (columns * maps).sum(axis=0) / weights.sum()

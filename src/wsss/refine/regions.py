@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from wsss.artifacts import Proposals, ScoreMap, read_proposals
+from wsss.checks import check_dtype, check_values
 from wsss.refine._base import Context
 from wsss.registry import REFINERS
 from wsss.settings import Named
@@ -56,6 +57,7 @@ def average_in_regions(scores: np.ndarray, proposals: Proposals) -> np.ndarray:
     Returns:
         (P, H, W) float32 in [0, 1].
     """
+    check_values("scores", scores, 0, 1)
     means = proposals.sums(scores) / np.maximum(proposals.areas(), 1)
     counts = proposals.spread(np.ones((1, len(proposals))))
     average = proposals.spread(means) / np.maximum(counts, 1)
@@ -85,6 +87,7 @@ def sepl_labels(
         SEPL (Chen et al., arXiv 2305.05803), with the largest overlap as in the paper; its code
         takes the first class.
     """
+    _check(scores, seeds)
     areas, overlaps, sizes = _overlaps(seeds, proposals)
     fits = overlaps > settings.mask_share * areas
     fits |= (overlaps >= settings.seed_share * sizes) & (sizes > 0)
@@ -121,6 +124,7 @@ def smoke_labels(
     References:
         The smoke study (arXiv 2507.21959).
     """
+    _check(scores, seeds)
     areas, overlaps, sizes = _overlaps(seeds, proposals)
     iou = overlaps / np.maximum(areas + sizes - overlaps, 1)
     kept = (iou > settings.min_iou) & (areas <= settings.max_area_share * seeds[0].size)
@@ -128,6 +132,11 @@ def smoke_labels(
     for index, own in enumerate(seeds):
         labels[own] = index
     return labels
+
+
+def _check(scores: np.ndarray, seeds: np.ndarray) -> None:
+    check_values("scores", scores, 0, 1)
+    check_dtype("seeds", seeds.dtype, "bool")
 
 
 def _overlaps(seeds: np.ndarray, proposals: Proposals) -> tuple[np.ndarray, ...]:

@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from wsss.artifacts import ScoreMap
-from wsss.refine._base import Context
+from wsss.refine._base import Context, check_images
 from wsss.registry import REFINERS
 from wsss.settings import Named, expand_path
 
@@ -154,6 +154,7 @@ class VitAffinity:
     ) -> list[ScoreMap]:
         import torch
 
+        check_images(images, score_maps)
         refined = list(score_maps)
         device = next(self.backbone.parameters()).device
         together = TOGETHER.get(device.type, 1)

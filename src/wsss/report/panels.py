@@ -14,12 +14,13 @@ from wsss.artifacts import (
     Sample,
     ScoreMap,
     atomic_path,
+    check_label_map,
     palette,
     read_image,
     read_label_png,
     read_score_map,
 )
-from wsss.checks import check_shape
+from wsss.checks import check_image, check_shape
 from wsss.evaluate.ground_truth import read_ground_truth
 
 __all__ = [
@@ -223,7 +224,9 @@ def overlay_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Returns:
         (H, W, 3) uint8 RGB.
     """
+    check_image("image", image)
     check_shape("mask", mask.shape, image.shape[:2])
+    check_label_map("mask", mask)
     opacity = np.where(mask == 0, 0, 0.65)[..., None]
     return _rounded(_faded(image) * (1 - opacity) + _COLOURS[mask] * opacity)
 
@@ -238,6 +241,7 @@ def overlay_scores(image: np.ndarray, score_map: ScoreMap) -> np.ndarray:
     Returns:
         (H, W, 3) uint8 RGB.
     """
+    check_image("image", image)
     if not len(score_map.class_ids):
         return _rounded(_faded(image))
     check_shape("score map", score_map.size, image.shape[:2])

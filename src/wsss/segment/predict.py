@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wsss.checks import check_image
 from wsss.windows import window_starts, window_weights
 
 __all__ = ["predict_mask_in_windows", "predict_probs"]
@@ -82,7 +83,11 @@ def predict_mask_in_windows(
 
     Returns:
         (H, W) uint8, the most probable class of each pixel.
+
+    Raises:
+        ValueError: the image is no such array, or the overlap leaves its range.
     """
+    check_image("image", image)
     height, width = image.shape[:2]
     mask = np.empty((height, width), np.uint8)
     high, wide = min(height, window), min(width, window)

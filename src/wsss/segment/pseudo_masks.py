@@ -4,6 +4,7 @@ import numpy as np
 
 from wsss.artifacts import IGNORE_INDEX, ScoreMap
 from wsss.artifacts.background import background_scores
+from wsss.checks import check_range
 from wsss.config.sections import PseudoMaskSettings
 
 __all__ = ["centred", "pseudo_mask"]
@@ -26,6 +27,9 @@ def pseudo_mask(
     Returns:
         (H, W) uint8: 0, a value of score_map.class_ids, or 255.
 
+    Raises:
+        ValueError: the threshold leaves its range, or the background has no object map.
+
     Example:
         >>> ids = np.array([3], np.uint8)
         >>> scores = np.array([[[0.9, 0.31, 0.0]]], np.float32)
@@ -33,6 +37,7 @@ def pseudo_mask(
         >>> pseudo_mask(score_map, PseudoMaskSettings(ignore_margin=0.1), 0.3)
         array([[  3, 255,   0]], dtype=uint8)
     """
+    check_range("threshold", threshold, 0, 1)
     mask = np.zeros(score_map.size, np.uint8)
     if not len(score_map.class_ids):
         return mask
