@@ -92,5 +92,5 @@ def test_scales_and_mirrors_add_up() -> None:
 
 
 def test_another_classifier_is_refused(classifier: Callable[[str], Classifier]) -> None:
-    with pytest.raises(ValueError, match=r"generate_cams\.method: ccam needs .* 'disentangler'"):
+    with pytest.raises(ValueError, match=r"method: ccam needs .* 'disentangler'"):
         CcamMaps(CcamMapsSettings())(classifier("cnn"), IMAGES, ROWS, COLUMNS)

@@ -366,7 +366,7 @@ def test_a_weights_file_that_runs_code_is_refused(
         ({"weights": "opneai"}, "'opneai' is no weights of .*did you mean 'openai'.*or a file"),
         ({"model_name": "ViT-B-16"}, "with QuickGELU, which ViT-B-16 has not.*ViT-B-16-quickgelu"),
         ({"weights": "missing.safetensors"}, r"missing\.safetensors does not exist"),
-        ({"weights": "$NO_SUCH_FOLDER/clip.pt"}, "generate_cams.method.weights is .*not set"),
+        ({"weights": "$NO_SUCH_FOLDER/clip.pt"}, "method.weights is .*not set"),
     ],
 )
 def test_what_can_not_be_loaded_is_named(values: dict[str, str], message: str) -> None:

@@ -74,5 +74,5 @@ def test_scales_and_flips(maps: Any) -> None:
 
 
 def test_a_classifier_without_the_part_is_named() -> None:
-    with pytest.raises(ValueError, match=r"generate_cams.method: pcm needs .* part 'pcm'"):
+    with pytest.raises(ValueError, match=r"method: pcm needs .* part 'pcm'"):
         cams(make(), "refined")

@@ -74,6 +74,6 @@ def test_multiscale_maps_of_the_head() -> None:
 
 
 def test_a_classifier_without_the_head_is_an_error() -> None:
-    message = "generate_cams.method.head: sub_categories needs a classifier with the part"
+    message = "method.head: sub_categories needs a classifier with the part"
     with pytest.raises(ValueError, match=message):
         cam("sub_categories")(make_model(), torch.randn(2, 3, 32, 32), ROWS, COLUMNS)

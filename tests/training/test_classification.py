@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wsss.artifacts import Manifest, Paths, Sample, read_image
+from wsss.checks import naming
 from wsss.config.params import parse_params
 from wsss.config.sections import TrainClassifierSettings
 from wsss.loading.devices import make_fabric
@@ -251,7 +252,7 @@ def test_a_head_that_can_not_be_copied_is_new(
 
 def test_start_from_needs_the_same_backbone(task: Task, teacher: Classifier) -> None:
     settings = settings_of(start_from="teacher", backbone={"model_name": "resnet14t"})
-    with pytest.raises(ValueError, match="start_from: the backbone of 'teacher' is not that"):
+    with pytest.raises(ValueError, match="start_from: the backbone of 'teacher' is another"):
         fit_classifier(settings, task, {"teacher": teacher})
 
 
@@ -328,6 +329,50 @@ def test_a_split_without_tags_is_an_error(
     named = "training" if split == "train" else "selection"
     with pytest.raises(ValueError, match=f"no {named} image has a tag"):
         fit_classifier(settings_of(), cut, {})
+    assert not begun
+
+
+@pytest.mark.parametrize("split", ["train", "selection", "val"])
+@pytest.mark.parametrize("tags", [(), (1, 2)])
+def test_exclusive_classes_are_checked_where_the_loss_takes_them_for_granted(
+    task: Task, begun: list[Begun], split: str, tags: tuple[int, ...]
+) -> None:
+    """The loss may have been set after the data were prepared, and a teacher has its own."""
+    one_tag = {
+        name: tuple(replace(one, class_ids=(1,)) for one in samples)
+        for name, samples in task.manifest.splits.items()
+    }
+    settings = settings_of(loss="single_label")
+    fit_classifier(settings, replace(task, manifest=replace(task.manifest, splits=one_tag)), {})
+    first, *others = one_tag[split]
+    splits = one_tag | {split: (replace(first, class_ids=tags), *others)}
+    manifest = replace(task.manifest, splits=splits)
+    with (
+        pytest.raises(ValueError, match=rf"^x.loss is 'single.*'{first.name}' with {len(tags)}"),
+        naming("x"),
+    ):
+        fit_classifier(settings, replace(task, manifest=manifest), {})
+    assert len(begun) == 1
+
+
+def test_background_images_have_one_tag_each(with_background: Task, begun: list[Begun]) -> None:
+    splits = {
+        name: tuple(replace(one, class_ids=(1,)) for one in samples)
+        for name, samples in with_background.manifest.splits.items()
+    }
+    manifest = replace(with_background.manifest, splits=splits)
+    task = replace(with_background, manifest=manifest)
+    fit_classifier(settings_of(loss="single_label"), task, {})
+    assert begun
+
+
+def test_a_teacher_of_other_classes_is_refused(
+    task: Task, teacher: Classifier, begun: list[Begun]
+) -> None:
+    names = tuple(reversed(task.manifest.class_names))
+    manifest = replace(task.manifest, class_names=names)
+    with pytest.raises(ValueError, match="the teacher 'old' was trained on the classes"):
+        fit_classifier(settings_of(), replace(task, manifest=manifest), {"old": teacher})
     assert not begun
 
 

@@ -1,10 +1,13 @@
 """The loop learns, keeps the best epoch, resumes to the same bytes and stops at NaN."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from wsss.config.sections import OptimizerSettings, TrainSettings
@@ -89,6 +92,49 @@ def test_best_epoch_is_kept_and_the_earlier_wins_a_tie(make_task: Callable[..., 
     state = torch.load(task.work / ".work.last.pt", weights_only=True)
     assert not torch.equal(state["model"]["1.weight"], best.state_dict()["1.weight"])
     assert torch.equal(state["best"]["1.weight"], best.state_dict()["1.weight"])
+
+
+def half_precision(growth_interval: int) -> Fabric:
+    """On the CPU; losses are scaled, by twice as much after every so many steps."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=growth_interval)
+    fabric = Fabric(accelerator="cpu", plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
+    fabric.launch()
+    return fabric
+
+
+def test_a_resumed_run_scales_losses_as_an_uninterrupted_one(
+    make_task: Callable[..., Task],
+) -> None:
+    """Three epochs of two steps: the scale is doubled after steps 3 and 6."""
+
+    def scale_of(task: Task) -> float:
+        precision: Any = task.fabric.strategy.precision
+        return float(precision.scaler.get_scale())
+
+    whole = replace(make_task("whole"), fabric=half_precision(3))
+    train(whole, epochs=3)
+    assert scale_of(whole) == 32
+    cut = replace(make_task("cut"), fabric=half_precision(3))
+    with pytest.raises(KeyboardInterrupt):
+        train(cut, epochs=3, stop_after=2)
+    resumed = replace(cut, fabric=half_precision(3))
+    train(resumed, epochs=3, scores=[2.0])
+    assert scale_of(resumed) == 32
+
+
+@pytest.mark.parametrize(("batch_size", "way_out"), [(1, "set batch"), (4, "add some, or set")])
+def test_a_batch_that_leaves_batch_norm_one_value_is_named(
+    make_task: Callable[..., Task], batch_size: int, way_out: str
+) -> None:
+    """In any network; also where a larger batch is asked for than there are images."""
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Flatten())
+    with pytest.raises(ValueError, match=f"a batch of 1 leaves batch norm.*{way_out}.* 2 or more"):
+        fit(
+            *(make_task(), model, [], Spoilt(1, -1), loss_fn, lambda _: {}),
+            metric=None,
+            settings=TrainSettings(epochs=1, channels_last=False, batch_size=batch_size),
+            checkpoint="last",
+        )
 
 
 class Spoilt(Batches):

@@ -67,6 +67,14 @@ class Manifest:
             labels[row, np.asarray(sample.class_ids, int) - 1] = 1
         return labels
 
+    def check_classes(self, class_names: Sequence[str], what: str) -> None:
+        """Raise ValueError unless a network, `what`, was trained on these classes."""
+        if tuple(class_names) != self.class_names:
+            raise ValueError(
+                f"{what} was trained on the classes {', '.join(class_names)}, but the data has "
+                f"{', '.join(self.class_names)}; train it again on this data"
+            )
+
     def all_samples(self) -> list[Sample]:
         """Every sample of every split, which `background` is not."""
         return [sample for split in SPLITS for sample in self.splits[split]]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
-from wsss.checks import did_you_mean
+from wsss.checks import did_you_mean, full_key
 from wsss.loading.normalisation import Normalisation
 from wsss.seeding import derive_seed
 from wsss.settings import Settings, expand_path
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Clip", "ClipSettings", "attention", "on_one_scale", "stretched"]
 
-KEY = "generate_cams.method"
 LEAST_WEIGHT = 0.01
 
 
@@ -80,7 +79,8 @@ class Clip:
             import open_clip
         except ImportError:
             raise ImportError(
-                f"{KEY} needs CLIP, which is not installed: pip install open_clip_torch"
+                f"{full_key('method')} needs CLIP, which is not installed: "
+                "pip install open_clip_torch"
             ) from None
         self.settings = settings
         self.net, self.normalisation = _load(settings)
@@ -99,7 +99,7 @@ class Clip:
         """`count`, if there are so many blocks; a ValueError that names `setting` if not."""
         if count > len(self.blocks):
             raise ValueError(
-                f"{KEY}.{setting} is {count}, but {self.settings.model_name} has "
+                f"{full_key(f'method.{setting}')} is {count}, but {self.settings.model_name} has "
                 f"{len(self.blocks)} blocks"
             )
         return count
@@ -113,8 +113,8 @@ class Clip:
         unknown = [name for name in self.settings.class_texts if name not in class_names]
         if unknown:
             raise ValueError(
-                f"{KEY}.class_texts names '{unknown[0]}', which is no class of the classifier; "
-                + did_you_mean(unknown[0], class_names)
+                f"{full_key('method.class_texts')} names '{unknown[0]}', which is no class of the "
+                "classifier; " + did_you_mean(unknown[0], class_names)
             )
         named = [name.replace("_", " ") for name in class_names]
         texts = [
@@ -125,7 +125,8 @@ class Clip:
         background = [one for one in self.settings.background if one.casefold() not in taken]
         if not background:
             raise ValueError(
-                f"every word of {KEY}.background stands for a class; add words that stand for none"
+                f"every word of {full_key('method.background')} stands for a class; add words that "
+                "stand for none"
             )
         return texts + background
 
@@ -276,19 +277,20 @@ def _load(settings: ClipSettings) -> tuple[Any, Normalisation]:
     if not tag and not is_file and weights != "none":
         tags = open_clip.list_pretrained_tags_by_model(name)
         raise ValueError(
-            f"{KEY}.weights '{weights}' is no weights of {name}; {did_you_mean(weights, tags)}"
-            ", none, or a file"
+            f"{full_key('method.weights')} '{weights}' is no weights of {name}; "
+            f"{did_you_mean(weights, tags)}, none, or a file"
         )
     quick, wanted = bool(config.get("quick_gelu")), bool(tag and tag.get("quick_gelu"))
     if tag and quick != wanted:
         fitting = f"{name}-quickgelu" if wanted else "one without -quickgelu"
         raise ValueError(
-            f"{KEY}.weights '{weights}' were trained with{'' if wanted else 'out'} QuickGELU, "
-            f"which {name} has{'' if quick else ' not'}; choose as model_name {fitting}"
+            f"{full_key('method.weights')} '{weights}' were trained "
+            f"with{'' if wanted else 'out'} QuickGELU, which {name} has{'' if quick else ' not'}; "
+            f"choose as model_name {fitting}"
         )
     given = None
     if weights != "none":
-        path = _fetched(tag, weights) if tag else expand_path(weights, f"{KEY}.weights")
+        path = _fetched(tag, weights) if tag else expand_path(weights, "method.weights")
         given = read_weights(path)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(0, "clip"))
@@ -306,7 +308,7 @@ def _plain_config(name: str) -> dict[str, Any]:
 
     if name not in open_clip.list_models():
         raise ValueError(
-            f"{KEY}.model_name '{name}' is no model of open_clip; "
+            f"{full_key('method.model_name')} '{name}' is no model of open_clip; "
             + did_you_mean(name, open_clip.list_models())
         )
     config: dict[str, Any] = open_clip.get_model_config(name)
@@ -315,8 +317,8 @@ def _plain_config(name: str) -> dict[str, Any]:
     other = any(vision.get(key) for key in special) or "custom_text" in config
     if other or "hf_model_name" in config["text_cfg"] or not vision.get("patch_size"):
         raise ValueError(
-            f"{KEY}.model_name '{name}' is not two plain transformers, of images and of texts; "
-            "choose one such as ViT-B-16-quickgelu or ViT-L-14-quickgelu"
+            f"{full_key('method.model_name')} '{name}' is not two plain transformers, of images "
+            "and of texts; choose one such as ViT-B-16-quickgelu or ViT-L-14-quickgelu"
         )
     return config
 
@@ -328,5 +330,6 @@ def _fetched(tag: dict[str, Any], name: str) -> Path:
         return Path(open_clip.download_pretrained(tag))
     except OSError as error:
         raise ValueError(
-            f"{KEY}.weights '{name}' could not be fetched ({error}); give a file instead"
+            f"{full_key('method.weights')} '{name}' could not be fetched ({error}); give a file "
+            "instead"
         ) from None

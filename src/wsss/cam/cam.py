@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
+from wsss.checks import full_key
 from wsss.registry import CAM_METHODS
 from wsss.settings import Named
 
@@ -37,6 +38,6 @@ class LinearHeadCam:
         output = model(images)
         maps = output.maps
         if self.head == "sub_categories":
-            part = model.part("sub_categories", "generate_cams.method.head: sub_categories")
+            part = model.part("sub_categories", f"{full_key('method.head')}: sub_categories")
             maps = part.class_maps(output.features)
         return maps[rows, columns].relu(), output.logits

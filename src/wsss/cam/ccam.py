@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
+from wsss.checks import full_key
 from wsss.registry import CAM_METHODS
 from wsss.settings import Named
 
@@ -45,7 +46,7 @@ class CcamMaps:
 
         from wsss.models.pooling import peaks
 
-        part = model.part("disentangler", "generate_cams.method: ccam")
+        part = model.part("disentangler", f"{full_key('method')}: ccam")
         output = model(images, with_stages=True)
         logits = part.object_logits(output.stages)
         if self.settings.compat_logits:

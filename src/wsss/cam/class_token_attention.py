@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import PositiveInt
 
 from wsss.cam.trans_cam import spread_by_attention
+from wsss.checks import full_key
 from wsss.registry import CAM_METHODS
 from wsss.settings import Named
 
@@ -53,9 +54,9 @@ class ClassTokenAttention:
             raise ValueError(
                 f"class_token_attention needs a class token for each of {len(model.class_names)} "
                 f"classes, but the classifier has {count}; "
-                "train one with train_classifier.method: class_tokens"
+                "train one with the method class_tokens"
             )
-        averaged = last_blocks(net, self.last_layers, "generate_cams.method.last_layers")
+        averaged = last_blocks(net, self.last_layers, full_key("method.last_layers"))
         everything = last_blocks(net, 0)
         prefix = net.num_prefix_tokens
         of_patches: list[Tensor] = []  # one sum however many the layers

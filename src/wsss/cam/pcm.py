@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
+from wsss.checks import full_key
 from wsss.registry import CAM_METHODS
 from wsss.settings import Named
 
@@ -40,7 +41,7 @@ class PcmCam:
         from wsss.models.pcm import with_background
         from wsss.models.pooling import peaks, pool
 
-        part = model.part("pcm", "generate_cams.method: pcm")
+        part = model.part("pcm", f"{full_key('method')}: pcm")
         output = model(images, with_stages=True)
         if self.maps == "sum":
             maps = output.maps + part(images, output.stages, output.maps)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
+from wsss.checks import full_key
 from wsss.registry import CAM_METHODS
 from wsss.settings import Named
 
@@ -35,6 +36,6 @@ class PretrainedCam:
     def __call__(
         self, model: "Classifier", images: "Tensor", rows: "Tensor", columns: "Tensor"
     ) -> "tuple[Tensor, Tensor]":
-        part = model.part("pretrained_head", "generate_cams.method: pretrained")
+        part = model.part("pretrained_head", f"{full_key('method')}: pretrained")
         output = model(images)
         return part(output.features).relu()[rows], output.logits

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from wsss.checks import did_you_mean
+from wsss.checks import did_you_mean, full_key
 from wsss.registry import CAM_METHODS
 from wsss.settings import Named, expand_path
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sam3Cam", "Sam3CamSettings"]
 
-_KEY = "generate_cams.method.checkpoint"
+_KEY = "method.checkpoint"
 
 
 class Sam3CamSettings(Named):
@@ -50,7 +50,7 @@ class Sam3Cam:
         self.settings = settings
         folder = expand_path(settings.checkpoint, _KEY)
         classes = {"sam3": "Sam3Model", "sam3_video": "Sam3Model"}
-        self.network = read_pretrained(folder, classes, _KEY)
+        self.network = read_pretrained(folder, classes, full_key(_KEY))
         from transformers import AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -82,7 +82,7 @@ class Sam3Cam:
         for name in self.settings.prompts:
             if name not in class_names:
                 raise ValueError(
-                    f"generate_cams.method.prompts has '{name}', which is no class; "
+                    f"{full_key('method.prompts')} has '{name}', which is no class; "
                     + did_you_mean(name, class_names)
                 )
 

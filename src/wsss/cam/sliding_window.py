@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from wsss.checks import check_share
+from wsss.checks import check_share, full_key
 from wsss.windows import window_starts, window_weights
 
 if TYPE_CHECKING:
@@ -122,6 +122,6 @@ def _cells_per_stride(size: Sequence[int], sides: list[int], shared: list[int]) 
     if len(finer) != 1 or not next(iter(finer)).is_integer() or 0 in finer:
         raise ValueError(
             f"maps of {size[0]} x {size[1]} cells do not fit windows of {sides[0]} x {sides[1]} "
-            "cells of the backbone; set generate_cams.window to 0, or choose other layers"
+            f"cells of the backbone; set {full_key('window')} to 0, or choose other layers"
         )
     return int(next(iter(finer)))

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import NonNegativeInt
 
+from wsss.checks import full_key
 from wsss.registry import CAM_METHODS
 from wsss.settings import Named
 
@@ -60,7 +61,7 @@ class TransCam:
         from wsss.models.attention import captured_attention, last_blocks
 
         net = model.backbone.net
-        blocks = last_blocks(net, self.last_layers, "generate_cams.method.last_layers")
+        blocks = last_blocks(net, self.last_layers, full_key("method.last_layers"))
         prefix = net.num_prefix_tokens
         total: list[Tensor] = []  # one matrix however many the layers
 

@@ -53,7 +53,7 @@ class Sam(PointGrid):
         from wsss.models.weights import load_matching, read_weights
 
         wanted = self.settings.model_type
-        path = expand_path(self.settings.checkpoint, "make_proposals.sam.checkpoint")
+        path = expand_path(self.settings.checkpoint, "checkpoint")
         weights = read_weights(path)
         found = model_type_of(weights)
         if found != wanted:

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from wsss.checks import full_key
 from wsss.loading.normalisation import Normalisation
 from wsss.proposals._base import Device
 from wsss.proposals._point_grid import PointGrid, PointGridSettings
@@ -36,11 +37,10 @@ class Sam2(PointGrid):
     def make_predictor(self, device: Device) -> Any:
         from wsss.models.pretrained_folder import read_pretrained
 
-        key = "make_proposals.sam2.checkpoint"
         network = read_pretrained(
-            expand_path(self.settings.checkpoint, key),
+            expand_path(self.settings.checkpoint, "checkpoint"),
             {"sam2": "Sam2Model", "sam2_video": "Sam2Model"},
-            key,
+            full_key("checkpoint"),
         )
         normalisation = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
         return PointPredictor(network.to(device()), normalisation)

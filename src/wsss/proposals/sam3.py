@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from wsss.checks import full_key
 from wsss.loading.normalisation import Normalisation
 from wsss.proposals._base import Device
 from wsss.proposals._point_grid import PointGrid, PointGridSettings
@@ -37,11 +38,10 @@ class Sam3(PointGrid):
     def make_predictor(self, device: Device) -> Any:
         from wsss.models.pretrained_folder import read_pretrained
 
-        key = "make_proposals.sam3.checkpoint"
         kinds = ("sam3_video", "sam3_tracker", "sam3_tracker_video")
         network = read_pretrained(
-            expand_path(self.settings.checkpoint, key),
+            expand_path(self.settings.checkpoint, "checkpoint"),
             dict.fromkeys(kinds, "Sam3TrackerModel"),
-            key,
+            full_key("checkpoint"),
         )
         return PointPredictor(network.to(device()), Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))

@@ -45,6 +45,8 @@ def write_cams(
         what: whose rate it is, where the stage makes several kinds of maps.
     """
     model, loss = load_classifier(classifier)
+    manifest = Manifest.read(job.paths.splits)
+    manifest.check_classes(model.class_names, f"the classifier in {classifier}")
     fabric = make_fabric(job.params.machine, settings.precision)
     method = CAM_METHODS.build(settings.method)
     if not method.needs_gradients:  # such a method may look at any layer, which has to be there
@@ -52,7 +54,7 @@ def write_cams(
         model = fuse_batchnorm(model, torch.rand(1, 3, 4 * stride, 4 * stride))
     maker = _Maker(fabric.to_device(model), method, settings, fabric, job.paths.images)
     limit = settings.window or float("inf")
-    samples = job.share(Manifest.read(job.paths.splits).all_samples())
+    samples = job.share(manifest.all_samples())
     small = [sample for sample in samples if max(sample.size) <= limit]
     large = [sample for sample in samples if max(sample.size) > limit]
 

@@ -30,6 +30,7 @@ def run(job: Job) -> None:
     manifest = Manifest.read(paths.splits)
     fabric = make_fabric(machine, settings.precision)
     model = fabric.to_device(load_segmenter(paths.segmenter))
+    manifest.check_classes(model.spec.class_names, f"the network in {paths.segmenter}")
     views = settings.model_dump(include={"scales", "flip"})
     limit = settings.window or float("inf")
 

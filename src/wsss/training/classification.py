@@ -58,6 +58,10 @@ def fit_classifier(
         labels[row, np.asarray(sample.class_ids, int) - 1] = 1
     if not labels[:, : manifest.num_fg_classes].any():
         raise ValueError("no training image has a tag, so there is nothing to learn; add tags")
+    if settings.loss == "single_label":
+        _check_one_tag([*samples, *manifest.splits["selection"], *manifest.splits["val"]])
+    for name, teacher in teachers.items():
+        manifest.check_classes(teacher.class_names, f"the teacher '{name}'")
     if not manifest.labels(manifest.splits["selection"]).any():
         raise ValueError("no selection image has a tag; raise prepare_data.selection_share")
     previous: Classifier | None = None
@@ -112,6 +116,17 @@ def _training_samples(manifest: Manifest) -> tuple[list[Sample], int]:
     extra = (manifest.num_fg_classes + 1,)
     background = [replace(one, class_ids=extra) for one in manifest.background]
     return [*manifest.splits["train"], *background], int(bool(background))
+
+
+def _check_one_tag(samples: list[Sample]) -> None:
+    """Raise ValueError unless classes are exclusive, as a softmax over them takes for granted."""
+    wrong = [sample for sample in samples if len(sample.class_ids) != 1]
+    if wrong:
+        raise ValueError(
+            f"{full_key('loss')} is 'single_label', which needs exactly one tag per image, but "
+            f"{len(wrong)} of {len(samples)} images have another number, such as "
+            f"'{wrong[0].name}' with {len(wrong[0].class_ids)}; set it to multi_label"
+        )
 
 
 def _start_weights(

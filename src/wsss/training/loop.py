@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from wsss.checks import full_key
 from wsss.config.sections import TrainSettings
 from wsss.progress import track
 from wsss.seeding import Step, derive_seed, generator
@@ -28,7 +29,6 @@ LossFn = Callable[[Any, Mapping[str, Any], Step], Mapping[str, Tensor]]
 
 STEPS_BETWEEN_CHECKS = 50
 """Losses are looked at together: to ask a GPU for one is to wait for it."""
-WAY_OUT = "lower optimizer.lr or set optimizer.gradient_clip"
 
 
 class Batches(Protocol):
@@ -107,6 +107,7 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         scheduler.load_state_dict(state["scheduler"])
         done = Fitted(state["best_epoch"], state["best_score"], state["history"])
+        fabric.strategy.precision.load_state_dict(state["precision"])
         best = state["best"]
         first_epoch = state["epoch"] + 1
         log.info("resuming after epoch %d of %d", first_epoch, settings.epochs)
@@ -154,6 +155,7 @@ def fit(
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "scheduler": scheduler.state_dict(),
+                    "precision": fabric.strategy.precision.state_dict(),  # the scale of losses
                     "epoch": epoch,
                     "best": best,
                     "best_epoch": done.epoch,
@@ -189,7 +191,17 @@ def _step(
     }
     if settings.channels_last:
         on_device["image"] = on_device["image"].contiguous(memory_format=torch.channels_last)
-    losses: dict[str, Tensor] = model(on_device, step)
+    try:
+        losses: dict[str, Tensor] = model(on_device, step)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        count = len(batch["name"])
+        few = f"there are {count} images to train on: add some, or " * (count < settings.batch_size)
+        raise ValueError(
+            f"a batch of {count} leaves batch norm a single value per channel, which it can not "
+            f"learn from; {few}set {full_key('batch_size')} to 2 or more"
+        ) from None
     optimizer.zero_grad()
     fabric.backward(losses["loss"])
     if settings.optimizer.gradient_clip:
@@ -232,8 +244,8 @@ class _FiniteLosses:
         for value, (step, _, names) in zip(values, self.noted, strict=True):
             if not math.isfinite(value):
                 raise ValueError(
-                    f"the loss is {value} in epoch {self.epoch + 1}, step {step + 1}; {WAY_OUT}. "
-                    f"The batch: {', '.join(names)}"
+                    f"the loss is {value} in epoch {self.epoch + 1}, step {step + 1}; "
+                    f"{_lower_the_rate()}. The batch: {', '.join(names)}"
                 )
         self.noted = []
 
@@ -242,4 +254,8 @@ def _check_weights(model: nn.Module, epoch: int) -> None:
     """Raise ValueError if the last step of an epoch, whose loss was finite, broke the network."""
     finite = torch.stack([weights.isfinite().all() for weights in model.parameters()])
     if not finite.all():
-        raise ValueError(f"weights are not finite after epoch {epoch + 1}; {WAY_OUT}")
+        raise ValueError(f"weights are not finite after epoch {epoch + 1}; {_lower_the_rate()}")
+
+
+def _lower_the_rate() -> str:
+    return f"lower {full_key('optimizer.lr')} or set {full_key('optimizer.gradient_clip')}"

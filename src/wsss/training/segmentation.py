@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsss.artifacts import read_label_png
+from wsss.checks import full_key
 from wsss.config.sections import TrainSegmenterSettings
 from wsss.evaluate import confusion_matrix
 from wsss.evaluate.metrics import Counts, iou, mean_over
@@ -43,6 +44,8 @@ def fit_segmenter(
     """
     torch.manual_seed(task.rng_seed)
     model = make_segmenter(settings.model, classifier)
+    task.manifest.check_classes(model.spec.class_names, f"the classifier in {classifier}")
+    _check_crop(settings.augment.crop_size, model.net)
     new = [part for name, part in model.net.named_children() if name != "encoder"]
     if model.weights_source == "none":
         new.append(model.net.encoder)
@@ -60,6 +63,16 @@ def fit_segmenter(
         checkpoint="last",
     )
     return model.cpu(), fitted
+
+
+def _check_crop(side: int, net: Any) -> None:
+    """Raise ValueError if an architecture that puts stages together can not do so."""
+    stride = net.encoder.output_stride
+    if net.requires_divisible_input_shape and side % stride:
+        raise ValueError(
+            f"{full_key('augment.crop_size')} is {side}, but {type(net).__name__} takes multiples "
+            f"of {stride}; set it to {side + stride - side % stride}"
+        )
 
 
 def _losses(model: nn.Module, batch: Mapping[str, Any], step: Step) -> dict[str, Tensor]:
