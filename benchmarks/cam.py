@@ -35,7 +35,7 @@ from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier
 from wsss.models.fusion import fuse_batchnorm
 from wsss.models.timm_backbone import TimmBackbone
-from wsss.stages.generate_cams import CPU_PIXELS
+from wsss.stages._cams import CPU_PIXELS
 
 SIZE, STRIDE, NUM_CLASSES = (375, 500), 16, 20
 SCALES = (0.5, 1.0, 1.5, 2.0)

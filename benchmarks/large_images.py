@@ -15,8 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,20 +28,19 @@ from wsss.config.sections import SegmenterSettings
 from wsss.models.classifier import Classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.segment.network import make_segmenter, save_segmenter
-from wsss.stages import evaluate, generate_cams, make_pseudo_masks, predict_masks, refine_cams
-from wsss.tracking import NullTracker
+from wsss.stages import run_stage
 
 CLASSES = ("object",)
 CHAIN = "edges"
-STAGES: dict[str, tuple[Callable[..., None], float]] = {
-    # and bytes per pixel: 7 of an image that is decoded, 4 of scores, 1 of a mask
-    "generate_cams": (generate_cams.run, 7),
-    "refine_cams": (partial(refine_cams.run, chain=CHAIN), 7 + 4),
+BYTES_PER_PIXEL = {
+    # 7 of an image that is decoded, 4 of scores, 1 of a mask
+    "generate_cams": 7,
+    f"refine_cams@{CHAIN}": 7 + 4,
     # the panel reads the next map while it has the last
-    "evaluate_refined": (partial(evaluate.run, target="refined", chain=CHAIN), 4 + 4 + 1),
-    "make_pseudo_masks": (make_pseudo_masks.run, 7 + 4 + 1),
-    "predict_masks": (predict_masks.run, 7 + 1),
-    "evaluate_segmenter": (partial(evaluate.run, target="segmenter"), 7),
+    f"evaluate_refined@{CHAIN}": 4 + 4 + 1,
+    "make_pseudo_masks": 7 + 4 + 1,
+    "predict_masks": 7 + 1,
+    "evaluate_segmenter": 7,
 }
 
 
@@ -104,7 +101,7 @@ def measure(stage: str, root: Path, window: int) -> None:
     """Print what one stage took, as JSON."""
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far, of imports
     held, started = memory_megabytes("VmRSS"), time.perf_counter()
-    STAGES[stage][0](settings(window), Paths(root), NullTracker())
+    run_stage(stage, settings(window), Paths(root))
     seconds = time.perf_counter() - started
     peak = memory_megabytes("VmHWM")
     print(json.dumps({"megabytes": peak - held, "seconds": seconds}))
@@ -114,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--sides", type=int, nargs="+", default=[2500, 10000], metavar="PIXELS")
     parser.add_argument("--window", type=int, default=1024, metavar="PIXELS")
-    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
+    parser.add_argument("--stage", choices=BYTES_PER_PIXEL, help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.stage:
@@ -125,7 +122,7 @@ def main() -> None:
     for side in args.sides:
         with tempfile.TemporaryDirectory() as folder:
             paint(Path(folder), side, settings(args.window))
-            for stage, (_, per_pixel) in STAGES.items():
+            for stage, per_pixel in BYTES_PER_PIXEL.items():
                 command = [sys.executable, __file__, "--stage", stage, "--root", folder]
                 command += ["--window", str(args.window)]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

@@ -283,6 +283,9 @@ def test_selecting_a_threshold_needs_masks(project):
         project.run(params=pseudo)
     project.run(params={"make_pseudo_masks": {"chain": "none", "threshold": 0.3}})
     assert {sample.mask for sample in project.manifest().all_samples()} == {None}
+    for background in ("power", "object"):  # which have no threshold
+        own = {"chain": "none", "background": background, "object_source": "maps"}
+        project.run(params={"make_pseudo_masks": own, "further_cams": {"maps": {}}})
 
 
 def test_full_disk_is_told_before_copying(project, monkeypatch):

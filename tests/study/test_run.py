@@ -128,3 +128,20 @@ def test_a_stage_that_stops_is_run_again(
     ran.clear()
     go(root)
     assert ran == NAMES[at:]
+
+
+def test_rows_are_recorded_with_the_settings_of_all_their_stages(
+    project: tuple[Path, list[str]],
+) -> None:
+    root, _ = project
+    go(root)
+    go(root, generate_cams={"scales": [3.0]})
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{root}/mlflow.db")
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    first, second = client.search_runs(experiments, "tags.study = 's'")
+    assert first.data.params != second.data.params
+    scales = {run.data.params["generate_cams.scales"] for run in (first, second)}
+    assert len(scales) == 2
+    assert {run.data.tags["stage"] for run in (first, second)} == {"study"}

@@ -138,7 +138,7 @@ class Params(Settings):
             wanted = getattr(type(settings), "trained_by", None)
             if wanted is None:
                 continue
-            network = settings.network  # type: ignore[attr-defined]
+            network: str = getattr(settings, "network", "")
             method: Any = self.train_affinities[network].method
             if method.name != wanted:
                 raise ValueError(

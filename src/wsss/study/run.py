@@ -132,9 +132,9 @@ def run_row(
     own_tags = dict(tags) | named | {"seed": str(seed)}
     own_tags["cam_method"] = params.generate_cams.method.name
     own_tags["mlflow.runName"] = f"{tags['study']} {tags['size']} {tags['row']} {seed}"
-    record, key = folder / "recorded.json", fingerprint(found, own_tags)
+    settings = pipeline.settings(target, seeded)
+    record, key = folder / "recorded.json", fingerprint(found, own_tags, settings)
     if not record.exists() or read_json(record)["key"] != key:
-        settings = pipeline.settings(target, seeded)
         experiment = params.machine.experiment
         with open_tracker("study", folder, experiment, settings, key=key, tags=own_tags) as tracker:
             tracker.metrics(found)
