@@ -55,11 +55,13 @@ def test_products_are_those_of_dense_masks(masks: np.ndarray, seed: int) -> None
     expected = np.einsum("chw,nhw->cn", values.astype(np.float64), masks)
     np.testing.assert_allclose(proposals.sums(values), expected, atol=1e-12)
     np.testing.assert_allclose(
-        proposals.spread(weights), np.einsum("cn,nhw->chw", weights, masks), atol=1e-12
+        proposals.scatter(weights), np.einsum("cn,nhw->chw", weights, masks), atol=1e-12
     )
     bits, kept = values > 0.5, weights > 0
     np.testing.assert_array_equal(proposals.sums(bits), np.einsum("chw,nhw->cn", bits * 1, masks))
-    np.testing.assert_array_equal(proposals.spread(kept), np.einsum("cn,nhw->chw", kept * 1, masks))
+    np.testing.assert_array_equal(
+        proposals.scatter(kept), np.einsum("cn,nhw->chw", kept * 1, masks)
+    )
     matrix = proposals.matrix()
     assert matrix.dtype == np.float32 and matrix.has_canonical_format
     np.testing.assert_array_equal(matrix.toarray(), masks.reshape(count, height * width))
@@ -115,7 +117,7 @@ def test_a_large_image_takes_little_memory_and_disk(tmp_path: Path) -> None:
     scores = np.random.default_rng(0).random((1, 1280, 1920), np.float32)
     tracemalloc.start()
     sums = proposals.sums(scores)
-    counts = proposals.spread(np.ones((1, 400)))
+    counts = proposals.scatter(np.ones((1, 400)))
     write_proposals(tmp_path / "a.npz", proposals)
     read_proposals(tmp_path / "a.npz")
     peak = tracemalloc.get_traced_memory()[1]

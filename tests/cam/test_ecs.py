@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from wsss.cam.cam import LinearHeadCam, LinearHeadCamSettings
-from wsss.cam.ecs import ErasedCam, ErasedCamSettings, add_erased, blurred, erase
+from wsss.cam.ecs import ErasedCam, ErasedCamSettings, add_erased, erase, gaussian_blur
 from wsss.models.classifier import Classifier
 
 ROWS = torch.tensor([0, 0, 2, 2, 2])
@@ -42,7 +42,7 @@ def test_one_image_and_class_at_a_time(
             raw = model(image).maps[0, column].relu()
             share = raw / raw.max()
             high = torch.nn.functional.interpolate(share[None, None], (64, 96), mode="bilinear")
-            picture = torch.where(high > 0.5, blurred(image, 5), image)
+            picture = torch.where(high > 0.5, gaussian_blur(image, 5), image)
             after = model(picture).maps[0, column].relu()
             after = after / after.max()
         wanted = share.clone()
@@ -105,14 +105,14 @@ def test_the_blur_is_a_gaussian_of_the_pixels_that_there_are(
     size: tuple[int, int], sigma: float, seed: int
 ) -> None:
     image = torch.randn(*size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    found = blurred(image[None, None], sigma)[0, 0]
+    found = gaussian_blur(image[None, None], sigma)[0, 0]
     options = {"sigma": sigma, "mode": "constant", "truncate": 100 / sigma}
     sums = ndimage.gaussian_filter(image.numpy(), **options)
     wanted = torch.from_numpy(
         sums / ndimage.gaussian_filter(torch.ones(size).double().numpy(), **options)
     )
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
-    constant = blurred(torch.full((1, 1, *size), 3.0), sigma)
+    constant = gaussian_blur(torch.full((1, 1, *size), 3.0), sigma)
     torch.testing.assert_close(constant, torch.full((1, 1, *size), 3.0))
 
 

@@ -11,6 +11,7 @@ from wsss.cam.cam import LinearHeadCam, LinearHeadCamSettings
 from wsss.cam.grad_cam import grad_cam_maps
 from wsss.cam.grad_cam_plus_plus import grad_cam_plus_plus_maps
 from wsss.cam.layer_cam import layer_cam_maps
+from wsss.checks import naming
 from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone
@@ -212,3 +213,11 @@ class Pair(nn.Module):
 class Flat(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return features.mean(dim=(2, 3)).repeat(1, 64)[:, :64]
+
+
+def test_messages_name_the_setting_where_the_caller_says_it_stands(model: Classifier) -> None:
+    with (
+        naming("generate_cams"),
+        pytest.raises(ValueError, match=r"^generate_cams\.method\.layers "),
+    ):
+        build("grad_cam", "fc")(model, torch.randn(1, 3, 64, 64), ROWS[:1], COLUMNS[:1])

@@ -37,7 +37,7 @@ LEVELS = {
 def test_a_level_is_a_partition_into_connected_regions_of_one_box(level: dict[str, Any]) -> None:
     image, labels = boxes()
     found = superpixels(image, **level)
-    np.testing.assert_array_equal(found.spread(np.ones((1, len(found)))), np.ones((1, 48, 64)))
+    np.testing.assert_array_equal(found.scatter(np.ones((1, len(found)))), np.ones((1, 48, 64)))
     masks = found.matrix().toarray().reshape(-1, 48, 64)
     assert [label(mask, np.ones((3, 3)))[1] for mask in masks] == [1] * len(masks)
     per_box = found.sums(np.stack([labels == box for box in range(3)]))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from wsss.artifacts import ScoreMap, write_score_map
+from wsss.checks import naming
 from wsss.config.params import parse_params
 from wsss.refine import Chain, Context
 from wsss.refine.fusion import FusionSettings, How, fuse
@@ -103,3 +104,9 @@ def test_sources_are_checked_with_params() -> None:
     values["further_cams"] = {"ccam": {"classifier": "teacher"}}
     with pytest.raises(ConfigError, match=r"further_cams.ccam.classifier names 'teacher'"):
         parse_params(values)
+
+
+def test_messages_name_the_setting_where_the_caller_says_it_stands() -> None:
+    empty = FusionSettings(own_weight=0)
+    with naming("refine.chains.a"), pytest.raises(ValueError, match=r"^refine\.chains\.a\.1\.sour"):
+        Chain([FusionSettings(), empty], Context())

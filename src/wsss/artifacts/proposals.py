@@ -134,7 +134,7 @@ class Proposals:
     def matrix(self) -> "csr_array":
         """(N, H*W) sparse float32: 1 at the pixels of each mask.
 
-        It has an entry per pixel of every mask. `sums` and `spread` are its products, from the
+        It has an entry per pixel of every mask. `sums` and `scatter` are its products, from the
         runs alone; what they can not say, such as overlaps of masks with one another, takes it.
         """
         from scipy.sparse import csr_array
@@ -172,7 +172,7 @@ class Proposals:
             into[:] = np.diff(runs[self.offsets])
         return result
 
-    def spread(self, weights: np.ndarray) -> np.ndarray:
+    def scatter(self, weights: np.ndarray) -> np.ndarray:
         """Sum at each pixel the weights of the masks that hold it; exact for whole numbers.
 
         Args:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from wsss.checks import did_you_mean
+from wsss.checks import did_you_mean, full_key
 from wsss.settings import Named
 
 if TYPE_CHECKING:
@@ -201,8 +201,8 @@ def _as_map(
 
 def _no_use(model: "Classifier", name: str, why: str) -> ValueError:
     return ValueError(
-        f"layers has '{name}', {why}; take {_known(model)}, or the path of a module that gives a "
-        "map on the way to the logits"
+        f"{full_key('method.layers')} has '{name}', {why}; take {_known(model)}, or the path of a "
+        "module that gives a map on the way to the logits"
     )
 
 
@@ -220,8 +220,9 @@ def _find_layer(model: "Classifier", name: str) -> "nn.Module":
     layer = stages.get(name) or paths.get(name)
     if layer is None or not name:
         hint = did_you_mean(name, ["last", *stages, *filter(None, paths)])
+        net = type(model.backbone.net).__name__
         raise ValueError(
-            f"layers has '{name}', but {type(model.backbone.net).__name__} has no such layer; "
+            f"{full_key('method.layers')} has '{name}', but {net} has no such layer; "
             + (hint if len(hint) < 80 else f"take {_known(model)}, or a module's path")
         )
     return layer

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from wsss.models.classifier import Classifier
 
-__all__ = ["ErasedCam", "ErasedCamSettings", "add_erased", "blurred", "erase"]
+__all__ = ["ErasedCam", "ErasedCamSettings", "add_erased", "gaussian_blur", "erase"]
 
 
 class ErasedCamSettings(Named):
@@ -30,7 +30,7 @@ class ErasedCamSettings(Named):
     published code does; the greater of both otherwise."""
 
 
-def blurred(images: "Tensor", sigma: float) -> "Tensor":
+def gaussian_blur(images: "Tensor", sigma: float) -> "Tensor":
     """A Gaussian blur whose weights add up to 1 over the pixels that there are.
 
     Args:
@@ -122,7 +122,7 @@ class ErasedCam:
             return maps, output.logits
         highest = peaks(maps)
         cams = maps / highest
-        blurs = blurred(images, settings.sigma)
+        blurs = gaussian_blur(images, settings.sigma)
         pictures = erase(images[rows], blurs[rows], cams, settings.delta)
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         pairs = torch.arange(len(rows), device=rows.device)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from wsss.cam._base import CamMethod
     from wsss.models.classifier import Classifier
 
-    Cut: TypeAlias = Callable[[int, int, int, int], Tensor]
+    Crop: TypeAlias = Callable[[int, int, int, int], Tensor]
 
 __all__ = ["SlidingWindow"]
 
@@ -46,27 +46,27 @@ class SlidingWindow:
         if max(height, width) <= self.window:
             return self.method(model, images, rows, columns)
 
-        def cut(top: int, left: int, high: int, wide: int) -> "Tensor":
+        def crop(top: int, left: int, high: int, wide: int) -> "Tensor":
             return images[:, :, top : top + high, left : left + wide]
 
-        return self.blended(model, (height, width), cut, rows, columns, count=len(images))
+        return self.blended(model, (height, width), crop, rows, columns, count=len(images))
 
     def blended(
         self,
         model: "Classifier",
         size: tuple[int, int],
-        cut: "Cut",
+        crop: "Crop",
         rows: "Tensor",
         columns: "Tensor",
         *,
         count: int = 1,
     ) -> "tuple[Tensor, Tensor]":
-        """The same of images that nobody holds: `cut` makes their windows when they are due.
+        """The same of images that nobody holds: `crop` makes their windows when they are due.
 
         Args:
             model: in eval mode.
             size: (H, W) of the images, in pixels.
-            cut: top, left, height and width of a window to its (count, 3, height, width) pixels,
+            crop: top, left, height and width of a window to its (count, 3, height, width) pixels,
                 float32 and normalised.
             rows: as of `CamMethod`.
             columns: as of `CamMethod`.
@@ -90,7 +90,7 @@ class SlidingWindow:
         together = max(1, self.together // count)
         for begin in range(0, len(corners), together):
             batch = corners[begin : begin + together]
-            crops = [cut(y * stride, x * stride, high, wide) for y, x in batch]
+            crops = [crop(y * stride, x * stride, high, wide) for y, x in batch]
             shift = torch.arange(len(batch), device=rows.device).repeat_interleave(len(rows))
             maps, scores = self.method(
                 model,

@@ -1,9 +1,9 @@
 """Clusterings of feature vectors, one per file, and how they split classes into sub-categories."""
 
 from wsss.clustering._base import (
+    ClassClusters,
     Clustering,
     Metric,
-    SubCategories,
     assign_per_class,
     cluster_means,
     cluster_per_class,
@@ -13,7 +13,7 @@ from wsss.clustering._base import (
 __all__ = [
     "Clustering",
     "Metric",
-    "SubCategories",
+    "ClassClusters",
     "assign_per_class",
     "cluster_means",
     "cluster_per_class",

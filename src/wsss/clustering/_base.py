@@ -12,7 +12,7 @@ from wsss.seeding import generator
 __all__ = [
     "Clustering",
     "Metric",
-    "SubCategories",
+    "ClassClusters",
     "assign_per_class",
     "check_points",
     "cluster_means",
@@ -46,7 +46,7 @@ class Clustering(Protocol):
 
 
 @dataclass(frozen=True)
-class SubCategories:
+class ClassClusters:
     """The classes of a data set, each split into clusters of its images' features."""
 
     labels: np.ndarray
@@ -63,7 +63,7 @@ class SubCategories:
 
 def cluster_per_class(
     features: np.ndarray, labels: np.ndarray, clustering: Clustering, *, rng_seed: int = 0
-) -> SubCategories:
+) -> ClassClusters:
     """Split each class by clustering the features of the images that have it.
 
     Pass training images only; `assign_per_class` gives the others their sub-categories. An
@@ -110,7 +110,7 @@ def cluster_per_class(
             clusters = number_by_appearance(clusters)
         found.append(clusters)
         centroids.append(cluster_means(points, clusters))
-    return SubCategories(_multi_hot(labels, found, centroids), tuple(centroids))
+    return ClassClusters(_multi_hot(labels, found, centroids), tuple(centroids))
 
 
 def assign_per_class(
@@ -125,11 +125,11 @@ def assign_per_class(
     Args:
         features: (N, D) finite float, of validation images.
         labels: (N, K) multi-hot.
-        centroids: of each class (K_c, D), as `SubCategories.centroids`.
+        centroids: of each class (K_c, D), as `ClassClusters.centroids`.
         metric: that of the clustering; "euclidean" for k-means.
 
     Returns:
-        (N, sum of K_c) multi-hot of the dtype of `labels`, as `SubCategories.labels`.
+        (N, sum of K_c) multi-hot of the dtype of `labels`, as `ClassClusters.labels`.
 
     Raises:
         ValueError: the shapes disagree, or an image has a class without a centroid.

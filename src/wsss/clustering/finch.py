@@ -386,12 +386,12 @@ class Finch:
 
     def __call__(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         settings, required = self.settings, self.settings.required_clusters
-        cut = partial(
+        levels_of = partial(
             finch, points, metric=settings.metric, drop_long_links=settings.drop_long_links
         )
-        levels = cut()
+        levels = levels_of()
         if required is None:
             return levels[0 if settings.partition == "finest" else -1].labels
         if required < levels[0].num_clusters:
-            levels = cut(required_clusters=required)
+            levels = levels_of(required_clusters=required)
         return levels[0].labels

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from wsss.artifacts import ScoreMap
-from wsss.checks import check_share
+from wsss.checks import check_share, naming
 from wsss.refine._base import Context, Refiner, check_images
 from wsss.refine._windows import Windowed
 from wsss.registry import REFINERS
@@ -34,11 +34,13 @@ class Chain:
         overlap: float = 0.5,
     ) -> None:
         check_share("overlap", overlap)
-        built: list[Refiner] = [REFINERS.build(entry, context) for entry in settings]
-        self.refiners: list[Refiner] = [
-            Windowed(refiner, window, overlap) if window and refiner.windowed else refiner
-            for refiner in built
-        ]
+        self.refiners: list[Refiner] = []
+        for place, entry in enumerate(settings):
+            with naming(str(place)):
+                refiner: Refiner = REFINERS.build(entry, context)
+            if window and refiner.windowed:
+                refiner = Windowed(refiner, window, overlap)
+            self.refiners.append(refiner)
 
     def __call__(
         self,
@@ -49,6 +51,7 @@ class Chain:
         """As `Refiner`."""
         check_images(images, score_maps)
         refined = list(score_maps)
-        for refiner in self.refiners:
-            refined = refiner(images, refined, names)
+        for place, refiner in enumerate(self.refiners):
+            with naming(str(place)):
+                refined = refiner(images, refined, names)
         return refined

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat
 
 from wsss.artifacts import ScoreMap, read_further_map
-from wsss.checks import check_values
+from wsss.checks import check_values, full_key
 from wsss.refine._base import Context
 from wsss.registry import REFINERS
 from wsss.settings import Named
@@ -93,7 +93,8 @@ class Fusion:
         ]
         if not settings.own_weight and not self.folders:
             raise ValueError(
-                "fusion has no map whose weight is above 0; set its own_weight or sources"
+                f"{full_key('sources')} has no map whose weight is above 0, and own_weight is 0; "
+                "set one of them"
             )
 
     def __call__(

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from wsss.artifacts import Proposals, ScoreMap, read_proposals
-from wsss.checks import check_dtype, check_values
+from wsss.checks import check_dtype, check_values, full_key
 from wsss.refine._base import Context
 from wsss.registry import REFINERS
 from wsss.settings import Named
@@ -59,8 +59,8 @@ def average_in_regions(scores: np.ndarray, proposals: Proposals) -> np.ndarray:
     """
     check_values("scores", scores, 0, 1)
     means = proposals.sums(scores) / np.maximum(proposals.areas(), 1)
-    counts = proposals.spread(np.ones((1, len(proposals))))
-    average = proposals.spread(means) / np.maximum(counts, 1)
+    counts = proposals.scatter(np.ones((1, len(proposals))))
+    average = proposals.scatter(means) / np.maximum(counts, 1)
     result: np.ndarray = np.where(counts > 0, average, scores).clip(0, 1).astype(np.float32)
     return result
 
@@ -94,8 +94,8 @@ def sepl_labels(
     first = settings.compat_first_match
     chosen = fits.argmax(axis=0) if first else np.where(fits, overlaps, -1).argmax(axis=0)
     mine = fits & (np.arange(len(seeds))[:, None] == chosen)
-    bare = proposals.spread(np.ones((1, len(proposals)))) == 0
-    claims = (proposals.spread(mine) > 0) | (seeds & bare)
+    bare = proposals.scatter(np.ones((1, len(proposals)))) == 0
+    claims = (proposals.scatter(mine) > 0) | (seeds & bare)
     labels = _settle(claims, np.arange(len(seeds)) if first else _confidence(scores, seeds))
     present = np.flatnonzero(sizes)
     while not first and (lost := [one for one in present if not (labels == one).any()]):
@@ -128,7 +128,7 @@ def smoke_labels(
     areas, overlaps, sizes = _overlaps(seeds, proposals)
     iou = overlaps / np.maximum(areas + sizes - overlaps, 1)
     kept = (iou > settings.min_iou) & (areas <= settings.max_area_share * seeds[0].size)
-    labels = _settle(proposals.spread(kept) > 0, _confidence(scores, seeds))
+    labels = _settle(proposals.scatter(kept) > 0, _confidence(scores, seeds))
     for index, own in enumerate(seeds):
         labels[own] = index
     return labels
@@ -172,8 +172,8 @@ class Regions:
         self.folder = context.proposals / settings.proposals
         if not self.folder.is_dir():
             raise ValueError(
-                f"the refiner regions takes proposals of '{settings.proposals}', but "
-                f"{self.folder} does not exist; run make_proposals"
+                f"{full_key('proposals')} is '{settings.proposals}', but {self.folder} does not "
+                "exist; run make_proposals"
             )
 
     def __call__(

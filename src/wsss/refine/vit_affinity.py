@@ -10,6 +10,7 @@ from PIL import Image
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from wsss.artifacts import ScoreMap
+from wsss.checks import full_key
 from wsss.refine._base import Context, check_images
 from wsss.registry import REFINERS
 from wsss.settings import Named, expand_path
@@ -124,7 +125,7 @@ class VitAffinity:
         wanted = BackboneSettings(
             model_name=settings.model_name,
             output_stride=settings.output_stride,
-            weights=str(expand_path(settings.weights, "refine.chains.<chain>.<place>.weights")),
+            weights=str(expand_path(settings.weights, "weights")),
             timm_kwargs=settings.timm_kwargs,
         )
         with torch.random.fork_rng(devices=[]):
@@ -136,7 +137,7 @@ class VitAffinity:
         found = len(backbone.stages())
         if settings.stage > found:
             raise ValueError(
-                f"refiner vit_affinity: stage is {settings.stage}, but {settings.model_name} has "
+                f"{full_key('stage')} is {settings.stage}, but {settings.model_name} has "
                 f"{found}; choose at most that, or 0 for its last features"
             )
         if settings.weights == "none":
