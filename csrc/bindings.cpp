@@ -7,12 +7,16 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <atomic>
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "wsss/dense_crf.h"
+#include "wsss/interruption.h"
+#include "wsss/kept_memory.h"
 #include "wsss/kernels.h"
 
 namespace nb = nanobind;
@@ -53,21 +57,56 @@ void check_points(const wsss::DenseCrf& crf, std::size_t points, const char* nam
                                 " points but covers " + std::to_string(points));
 }
 
-// A CRF that Python threads may share: without the GIL they would meet in it, so they take turns.
-struct SharedCrf : wsss::DenseCrf {
-    using DenseCrf::DenseCrf;
-    std::mutex in_use;
+// Python's signal handlers, which run in the main thread alone: one that raises ends the call.
+void poll_signals() {
+    const nb::gil_scoped_acquire acquire;
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+}
 
-    // Runs `work` on this thread's workspace, without the GIL.
+bool in_main_thread() {
+    const nb::object main = nb::module_::import_("threading").attr("main_thread")();
+    return nb::cast<unsigned long long>(main.attr("ident")) == PyThread_get_thread_ident();
+}
+
+// Runs `work` without the GIL, and gives it up when a signal handler raises.
+template <typename Work>
+auto without_gil(Work&& work) {
+    wsss::Interruption interruption(in_main_thread() ? poll_signals : nullptr);
+    const nb::gil_scoped_release release;
+    try {
+        return work(interruption);
+    } catch (const wsss::GivenUp&) {
+        interruption.rethrow_reason();
+    }
+}
+
+// A CRF that Python threads may share: without the GIL they would meet in it, so they take turns.
+class SharedCrf : public wsss::DenseCrf {
+  public:
+    using DenseCrf::DenseCrf;
+
     template <typename Work>
     auto without_gil(std::size_t num_threads, Work&& work) {
-        const nb::gil_scoped_release release;
-        const std::lock_guard<std::mutex> lock(in_use);
-        struct Trim {
-            ~Trim() { wsss::trim_thread_workspace(); }
-        } trim;
-        return work(wsss::thread_workspace(num_threads));
+        return ::without_gil([&](wsss::Interruption& interruption) {
+            const std::thread::id caller = std::this_thread::get_id();
+            if (user_ == caller) {
+                throw std::runtime_error(
+                    "a signal handler cannot use the CRF whose call it interrupts");
+            }
+            const std::lock_guard<std::mutex> lock(in_use_);
+            struct Turn {
+                std::atomic<std::thread::id>& user;
+                ~Turn() { user = std::thread::id(); }
+            } turn{user_};
+            user_ = caller;
+            wsss::BorrowedMemory memory(num_threads, &interruption);
+            return work(memory.workspace());
+        });
     }
+
+  private:
+    std::mutex in_use_;
+    std::atomic<std::thread::id> user_{};
 };
 
 void set_unary_energy(SharedCrf& crf, const Planes& energy) {
@@ -75,12 +114,14 @@ void set_unary_energy(SharedCrf& crf, const Planes& energy) {
     crf.without_gil(1, [&](wsss::CrfWorkspace&) { crf.set_unary_energy(energy.data()); });
 }
 
-void add_pairwise(SharedCrf& crf, const Planes& features, const CompatArray& compat,
-                  wsss::Normalization normalization, bool phantom_points, std::size_t num_threads) {
+template <typename T>
+void add_pairwise(SharedCrf& crf, const Array<const T, nb::ndim<2>>& features,
+                  const CompatArray& compat, wsss::Normalization normalization, bool phantom_points,
+                  std::size_t num_threads) {
     check_points(crf, features.shape(1), "features");
     const wsss::Compat weights = to_compat(compat);
-    const wsss::PlaneFeatures points(features.data(), features.shape(1),
-                                     static_cast<int>(features.shape(0)));
+    const wsss::PlaneFeatures<T> points(features.data(), features.shape(1),
+                                        static_cast<int>(features.shape(0)));
     crf.without_gil(num_threads, [&](wsss::CrfWorkspace& workspace) {
         crf.add_pairwise(points, weights, normalization, phantom_points, workspace);
     });
@@ -141,8 +182,10 @@ void bind_dense_crf(nb::module_& m) {
     nb::class_<SharedCrf>(m, "DenseCrf")
         .def(nb::init<std::size_t, std::size_t>(), "n_points"_a, "n_labels"_a)
         .def("set_unary_energy", &set_unary_energy, "energy"_a.noconvert())
-        .def("add_pairwise", &add_pairwise, "features"_a.noconvert(), "compat"_a.noconvert(),
+        .def("add_pairwise", &add_pairwise<float>, "features"_a.noconvert(), "compat"_a.noconvert(),
              "normalization"_a, "phantom_points"_a, "num_threads"_a)
+        .def("add_pairwise", &add_pairwise<double>, "features"_a.noconvert(),
+             "compat"_a.noconvert(), "normalization"_a, "phantom_points"_a, "num_threads"_a)
         .def("add_pairwise_gaussian", &add_pairwise_gaussian, "height"_a, "width"_a, "sigma_x"_a,
              "sigma_y"_a, "compat"_a.noconvert(), "normalization"_a, "phantom_points"_a,
              "num_threads"_a)
@@ -184,17 +227,19 @@ void refine_images(const std::vector<Image>& images, const std::vector<Volume>& 
     settings.n_iters = n_iters;
     settings.min_prob = min_prob;
     settings.phantom_points = phantom_points;
-    const nb::gil_scoped_release release;
-    wsss::refine_images(work, settings, num_threads);
+    without_gil([&](wsss::Interruption& interruption) {
+        wsss::refine_images(work, settings, num_threads, interruption);
+    });
 }
 
-void filter_points(const std::vector<Planes>& features, const std::vector<Planes>& values,
-                   const std::vector<OutPlanes>& filtered, bool phantom_points,
-                   std::size_t num_threads) {
+template <typename T>
+void filter_points(const std::vector<Array<const T, nb::ndim<2>>>& features,
+                   const std::vector<Planes>& values, const std::vector<OutPlanes>& filtered,
+                   bool phantom_points, std::size_t num_threads) {
     if (values.size() != features.size() || filtered.size() != features.size()) {
         throw std::invalid_argument("features, values and filtered must be of one length");
     }
-    std::vector<wsss::PointValues> sets;
+    std::vector<wsss::PointValues<T>> sets;
     for (std::size_t i = 0; i < features.size(); ++i) {
         const std::size_t n_points = features[i].shape(1), channels = values[i].shape(0);
         if (values[i].shape(1) != n_points || filtered[i].shape(1) != n_points ||
@@ -206,8 +251,9 @@ void filter_points(const std::vector<Planes>& features, const std::vector<Planes
         sets.push_back({features[i].data(), values[i].data(), filtered[i].data(), n_points,
                         channels, static_cast<int>(features[i].shape(0))});
     }
-    const nb::gil_scoped_release release;
-    wsss::filter_points(sets, phantom_points, num_threads);
+    without_gil([&](wsss::Interruption& interruption) {
+        wsss::filter_points(sets, phantom_points, num_threads, interruption);
+    });
 }
 
 }  // namespace
@@ -224,8 +270,12 @@ NB_MODULE(_native, m) {
           "refined"_a.noconvert(), "sigma_xy"_a, "sigma_rgb"_a, "compat_bilateral"_a,
           "sigma_gaussian"_a, "compat_gaussian"_a, "n_iters"_a, "min_prob"_a, "phantom_points"_a,
           "num_threads"_a);
-    m.def("filter_points", &filter_points, "features"_a.noconvert(), "values"_a.noconvert(),
+    m.def("filter_points", &filter_points<float>, "features"_a.noconvert(), "values"_a.noconvert(),
           "filtered"_a.noconvert(), "phantom_points"_a, "num_threads"_a);
+    m.def("filter_points", &filter_points<double>, "features"_a.noconvert(), "values"_a.noconvert(),
+          "filtered"_a.noconvert(), "phantom_points"_a, "num_threads"_a);
+    m.def("free_kept_memory", &wsss::free_kept_memory,
+          "Return memory that calls have left to the next ones: how many bytes that were.");
     m.def(
         "instruction_sets",
         [] {

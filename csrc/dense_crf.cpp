@@ -5,19 +5,18 @@
 #include <limits>
 #include <stdexcept>
 
+#include "wsss/kept_memory.h"
 #include "wsss/thread_pool.h"
 
 namespace wsss {
 namespace {
 
-// What a thread keeps between calls: a 21-label image of 500 x 375 fits.
-constexpr std::size_t kKeptBytes = std::size_t{192} << 20;
-
-// Of that, tables that only building a lattice needs, when the image is a large one.
+// Of tables that only building a lattice needs, what is kept while the lattice is used.
 constexpr std::size_t kKeptLatticeBytes = std::size_t{24} << 20;
 constexpr std::size_t kKeptPositions = 2;
 
 constexpr float kMaxFloat = std::numeric_limits<float>::max();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // A little slack: sums of float32 probabilities overshoot 1.
 constexpr float kMostProb = 1.001f;
 // Times the mass of any kernel, this is still a float.
@@ -27,8 +26,7 @@ void check_sigma(const char* name, const float* sigma, int count) {
     for (int i = 0; i < count; ++i) {
         if (!(sigma[i] > 0 && sigma[i] <= kMaxFloat)) {
             throw std::invalid_argument(std::string(name) + " must be finite and above 0 but is " +
-                                        std::to_string(sigma[i]) +
-                                        "; to switch a term off, leave it out or give it weight 0");
+                                        std::to_string(sigma[i]));
         }
     }
 }
@@ -84,17 +82,6 @@ std::size_t CrfWorkspace::bytes() const noexcept {
     for (const PositionLattice& position : positions) total += position.lattice->bytes();
     for (const AlignedBuffer<float>& buffer : values) total += buffer.bytes();
     return total;
-}
-
-CrfWorkspace& thread_workspace(std::size_t num_threads) {
-    thread_local CrfWorkspace workspace;
-    workspace.num_threads = num_threads;
-    return workspace;
-}
-
-void trim_thread_workspace() {
-    CrfWorkspace& workspace = thread_workspace(1);
-    if (workspace.bytes() > kKeptBytes) workspace = CrfWorkspace();
 }
 
 // ---- Lattices.
@@ -158,12 +145,25 @@ std::size_t DenseCrf::bytes() const noexcept {
 
 void DenseCrf::set_unary_energy(const float* energy) {
     const std::size_t count = n_labels_ * n_points_;
-    const std::size_t bad = kernels().first_outside(energy, count, -kMaxFloat, kMaxFloat);
-    if (bad != count) {
-        throw std::invalid_argument(
-            "the unary must be finite but is " + std::to_string(energy[bad]) + " at label " +
-            std::to_string(bad / n_points_) + ", point " + std::to_string(bad % n_points_) +
-            "; clip probabilities away from 0 before taking the logarithm");
+    const std::size_t infinite = kernels().first_outside(energy, count, -kMaxFloat, kMaxFloat);
+    if (infinite != count) {
+        const std::size_t bad = kernels().first_outside(energy, count, -kMaxFloat, kInfinity);
+        if (bad != count) {
+            throw std::invalid_argument("the unary must hold energies above -inf but is " +
+                                        std::to_string(energy[bad]) + " at label " +
+                                        std::to_string(bad / n_points_) + ", point " +
+                                        std::to_string(bad % n_points_));
+        }
+        for (std::size_t i = infinite % n_points_; i < n_points_; ++i) {
+            bool possible = false;
+            for (std::size_t l = 0; l < n_labels_; ++l) {
+                possible = possible || energy[l * n_points_ + i] != kInfinity;
+            }
+            if (possible) continue;
+            throw std::invalid_argument(
+                "the unary must leave each point a label but is inf for every label of point " +
+                std::to_string(i) + "; clip probabilities away from 0 before taking the logarithm");
+        }
     }
     float* negated = neg_unary_.reserve(count);
     for (std::size_t i = 0; i < count; ++i) negated[i] = -energy[i];
@@ -196,10 +196,10 @@ void DenseCrf::add_pairwise_gaussian(std::size_t height, std::size_t width, cons
                                      CrfWorkspace& workspace) {
     check_sigma("sigma_xy", sigma_xy, 2);
     std::vector<PositionLattice>& known = workspace.positions;
-    const auto same = std::find_if(known.begin(), known.end(), [&](const PositionLattice& one) {
-        return one.height == height && one.width == width && one.sigma_x == sigma_xy[0] &&
-               one.sigma_y == sigma_xy[1] && one.norm == norm &&
-               one.phantom_points == phantom_points;
+    const auto same = std::find_if(known.begin(), known.end(), [&](const PositionLattice& kept) {
+        return kept.height == height && kept.width == width && kept.sigma_x == sigma_xy[0] &&
+               kept.sigma_y == sigma_xy[1] && kept.norm == norm &&
+               kept.phantom_points == phantom_points;
     });
     if (same != known.end()) {
         std::rotate(known.begin(), same, same + 1);
@@ -224,11 +224,11 @@ void DenseCrf::add_pairwise_bilateral(const std::uint8_t* rgb, std::size_t heigh
                  phantom_points, workspace);
 }
 
-void DenseCrf::check_has_unary() const {
-    if (!has_unary_) {
-        throw std::invalid_argument(
-            "the CRF has no unary; set the unary energy before asking for inference");
-    }
+const float* DenseCrf::neg_unary() {
+    if (!has_unary_)
+        std::fill_n(neg_unary_.reserve(n_labels_ * n_points_), n_labels_ * n_points_, 0.0f);
+    has_unary_ = true;
+    return neg_unary_.data();
 }
 
 void DenseCrf::check_is_probs(const float* q) const {
@@ -265,8 +265,10 @@ class DenseCrf::Pass {
     SweepArgs args() const { return args_; }
     void sweep(const SweepArgs& args) { run(args); }
 
-    // The same, and let the terms filter them: the next sweep adds the result.
+    // The same, and let the terms filter them: the next sweep adds the result. Gives up before, if
+    // that is asked.
     void sweep_and_filter(const SweepArgs& args) {
+        workspace_.check_interruption();
         const std::size_t width = crf_.width_;
         const std::size_t num_threads = workspace_.num_threads;
         for (std::size_t m = 0; m < views_.size(); ++m) {
@@ -313,12 +315,11 @@ class DenseCrf::Pass {
     std::vector<TermView> views_;
 };
 
-void DenseCrf::inference(int n_iters, float* q, CrfWorkspace& workspace) const {
-    check_has_unary();
+void DenseCrf::inference(int n_iters, float* q, CrfWorkspace& workspace) {
     check_n_iters(n_iters);
     Pass pass(*this, workspace);
     SweepArgs update = pass.args();
-    update.neg_unary = neg_unary_.data();
+    update.neg_unary = neg_unary();
     update.softmax = true;
     for (int t = 0; t < n_iters && n_terms_ > 0; ++t) pass.sweep_and_filter(update);
     update.q_out = q;
@@ -345,15 +346,14 @@ void DenseCrf::inference_from_probs(const float* probs, float min_prob, int n_it
     pass.sweep(update);
 }
 
-void DenseCrf::step(float* q, CrfWorkspace& workspace) const {
-    check_has_unary();
+void DenseCrf::step(float* q, CrfWorkspace& workspace) {
     check_is_probs(q);
     Pass pass(*this, workspace);
     SweepArgs given = pass.args();
     given.q_in = q;
     pass.sweep_and_filter(given);
     SweepArgs update = pass.args();
-    update.neg_unary = neg_unary_.data();
+    update.neg_unary = neg_unary();
     update.softmax = true;
     update.q_out = q;
     pass.sweep(update);
@@ -369,15 +369,16 @@ void DenseCrf::apply_pairwise(const float* q, float* out, CrfWorkspace& workspac
     pass.sweep(messages);
 }
 
-double DenseCrf::kl_divergence(const float* q, CrfWorkspace& workspace) const {
-    check_has_unary();
+double DenseCrf::kl_divergence(const float* q, CrfWorkspace& workspace) {
     check_is_probs(q);
+    const float* negated = neg_unary();
     std::vector<float> pairwise(n_labels_ * n_points_);
     apply_pairwise(q, pairwise.data(), workspace);
     double total = 0;
     for (std::size_t k = 0; k < pairwise.size(); ++k) {
         const double p = q[k];
-        const double unary = -neg_unary_.data()[k];
+        if (p == 0) continue;  // 0 times an impossible label's energy is 0
+        const double unary = -negated[k];
         total += p * (std::log(std::max(p, 1e-20)) + unary - pairwise[k]);
     }
     return total;
@@ -386,7 +387,7 @@ double DenseCrf::kl_divergence(const float* q, CrfWorkspace& workspace) const {
 // ---- Batches.
 
 void refine_images(const std::vector<ImageProbs>& images, const DenseCrfSettings& settings,
-                   std::size_t num_threads) {
+                   std::size_t num_threads, Interruption& interruption) {
     const std::size_t threads_per_image = threads_each(num_threads, images.size());
     const auto refine = [&](std::size_t index) {
         const ImageProbs& image = images[index];
@@ -400,14 +401,9 @@ void refine_images(const std::vector<ImageProbs>& images, const DenseCrfSettings
                 ", row " + std::to_string(bad % n_points / image.width) + ", column " +
                 std::to_string(bad % image.width) + "; apply a softmax to logits first");
         }
-        CrfWorkspace& workspace = thread_workspace(threads_per_image);
-        thread_local std::unique_ptr<DenseCrf> kept;
-        if (kept) {
-            kept->reset(n_points, image.n_labels);
-        } else {
-            kept = std::make_unique<DenseCrf>(n_points, image.n_labels);
-        }
-        DenseCrf& crf = *kept;
+        BorrowedMemory memory(threads_per_image, &interruption);
+        CrfWorkspace& workspace = memory.workspace();
+        DenseCrf& crf = memory.crf(n_points, image.n_labels);
         const auto weights = [&](float w) {
             return Compat{std::vector<float>(image.n_labels, w), false};
         };
@@ -426,25 +422,29 @@ void refine_images(const std::vector<ImageProbs>& images, const DenseCrfSettings
         }
         crf.inference_from_probs(image.probs, settings.min_prob, settings.n_iters, image.refined,
                                  workspace);
-        trim_thread_workspace();
-        if (crf.bytes() > kKeptBytes) kept.reset();
     };
-    ThreadPool::instance().run(images.size(), num_threads, refine);
+    ThreadPool::instance().run(images.size(), num_threads, refine, &interruption);
 }
 
-void filter_points(const std::vector<PointValues>& sets, bool phantom_points,
-                   std::size_t num_threads) {
+template <typename T>
+void filter_points(const std::vector<PointValues<T>>& sets, bool phantom_points,
+                   std::size_t num_threads, Interruption& interruption) {
     const std::size_t threads_per_set = threads_each(num_threads, sets.size());
-    ThreadPool::instance().run(sets.size(), num_threads, [&](std::size_t index) {
-        const PointValues& one = sets[index];
-        CrfWorkspace& workspace = thread_workspace(threads_per_set);
-        DenseCrf crf(one.n_points, one.channels);
-        crf.add_pairwise(PlaneFeatures(one.features, one.n_points, one.dim),
-                         Compat{std::vector<float>(one.channels, 1.0f), false}, Normalization::none,
-                         phantom_points, workspace);
-        crf.apply_pairwise(one.values, one.filtered, workspace);
-        trim_thread_workspace();
-    });
+    const auto filter = [&](std::size_t index) {
+        const PointValues<T>& set = sets[index];
+        BorrowedMemory memory(threads_per_set, &interruption);
+        DenseCrf crf(set.n_points, set.channels);
+        crf.add_pairwise(PlaneFeatures<T>(set.features, set.n_points, set.dim),
+                         Compat{std::vector<float>(set.channels, 1.0f), false}, Normalization::none,
+                         phantom_points, memory.workspace());
+        crf.apply_pairwise(set.values, set.filtered, memory.workspace());
+    };
+    ThreadPool::instance().run(sets.size(), num_threads, filter, &interruption);
 }
+
+template void filter_points(const std::vector<PointValues<float>>&, bool, std::size_t,
+                            Interruption&);
+template void filter_points(const std::vector<PointValues<double>>&, bool, std::size_t,
+                            Interruption&);
 
 }  // namespace wsss

@@ -1,6 +1,7 @@
 #include "wsss/features.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -9,34 +10,64 @@
 
 namespace wsss {
 
-void PlaneFeatures::block(std::size_t first, std::size_t count, float* out) const {
+template <typename T>
+template <typename Out>
+void PlaneFeatures<T>::fill(std::size_t first, std::size_t count, const double* origin,
+                            Out* out) const {
     for (int j = 0; j < dim(); ++j) {
         const std::size_t plane = static_cast<std::size_t>(j);
-        std::copy_n(planes_ + plane * n_points() + first, count, out + plane * kBlock);
+        const T* from = planes_ + plane * n_points() + first;
+        Out* to = out + plane * kBlock;
+        const double least = origin[j];
+        if (least == 0) {
+            for (std::size_t p = 0; p < count; ++p) to[p] = static_cast<Out>(from[p]);
+        } else {
+            for (std::size_t p = 0; p < count; ++p) {
+                to[p] = static_cast<Out>(static_cast<double>(from[p]) - least);
+            }
+        }
     }
 }
 
-void PlaneFeatures::bounds(float* low, float* high) const {
-    constexpr float max_float = std::numeric_limits<float>::max();
+template <typename T>
+void PlaneFeatures<T>::block(std::size_t first, std::size_t count, const double* origin,
+                             float* out) const {
+    fill(first, count, origin, out);
+}
+
+template <typename T>
+void PlaneFeatures<T>::block(std::size_t first, std::size_t count, const double* origin,
+                             double* out) const {
+    fill(first, count, origin, out);
+}
+
+template <typename T>
+void PlaneFeatures<T>::bounds(double* low, double* high) const {
     const std::size_t n = n_points();
-    const std::size_t n_values = n * static_cast<std::size_t>(dim());
-    const std::size_t bad = kernels().first_outside(planes_, n_values, -max_float, max_float);
-    if (bad != n_values) {
-        throw std::invalid_argument(
-            "features must be finite but component " + std::to_string(bad / n) + " of point " +
-            std::to_string(bad % n) + " is " + std::to_string(planes_[bad]));
-    }
     for (int j = 0; j < dim(); ++j) {
-        const float* plane = planes_ + static_cast<std::size_t>(j) * n;
-        float least = plane[0], most = plane[0];
+        const T* plane = planes_ + static_cast<std::size_t>(j) * n;
+        T least = plane[0], most = plane[0];
+        int bad = 0;
+        for (std::size_t i = 0; i < n; ++i) {
+            bad |= !(std::abs(plane[i]) <= T{std::numeric_limits<float>::max()});
+        }
+        for (std::size_t i = 0; bad != 0 && i < n; ++i) {
+            if (std::abs(plane[i]) <= T{std::numeric_limits<float>::max()}) continue;
+            throw std::invalid_argument("features must be finite but component " +
+                                        std::to_string(j) + " of point " + std::to_string(i) +
+                                        " is " + std::to_string(plane[i]));
+        }
         for (std::size_t i = 0; i < n; ++i) {
             least = plane[i] < least ? plane[i] : least;
             most = plane[i] > most ? plane[i] : most;
         }
-        low[j] = least;
-        high[j] = most;
+        low[j] = static_cast<double>(least);
+        high[j] = static_cast<double>(most);
     }
 }
+
+template class PlaneFeatures<float>;
+template class PlaneFeatures<double>;
 
 PixelFeatures::PixelFeatures(std::size_t height, std::size_t width, const float sigma_xy[2],
                              const std::uint8_t* rgb, const float* sigma_rgb)
@@ -45,6 +76,8 @@ PixelFeatures::PixelFeatures(std::size_t height, std::size_t width, const float 
       rgb_(rgb),
       x_(width),
       y_(height) {
+    std::copy_n(sigma_xy, 2, sigma_);
+    if (rgb != nullptr) std::copy_n(sigma_rgb, 3, sigma_ + 2);
     for (std::size_t x = 0; x < width; ++x) x_[x] = static_cast<float>(x) / sigma_xy[0];
     for (std::size_t y = 0; y < height; ++y) y_[y] = static_cast<float>(y) / sigma_xy[1];
     for (int c = 0; rgb != nullptr && c < 3; ++c) {
@@ -52,7 +85,8 @@ PixelFeatures::PixelFeatures(std::size_t height, std::size_t width, const float 
     }
 }
 
-void PixelFeatures::block(std::size_t first, std::size_t count, float* out) const {
+template <typename Out>
+void PixelFeatures::fill(std::size_t first, std::size_t count, Out* out) const {
     std::size_t x = first % width_, y = first / width_;
     for (std::size_t p = 0; p < count; ++p) {
         out[p] = x_[x];
@@ -69,22 +103,35 @@ void PixelFeatures::block(std::size_t first, std::size_t count, float* out) cons
     }
 }
 
-void PixelFeatures::bounds(float* low, float* high) const {
-    low[0] = low[1] = 0;
-    high[0] = x_.back();
-    high[1] = y_.back();
+void PixelFeatures::block(std::size_t first, std::size_t count, const double*, float* out) const {
+    fill(first, count, out);
+}
+
+void PixelFeatures::block(std::size_t first, std::size_t count, const double*, double* out) const {
+    fill(first, count, out);
+}
+
+namespace {
+
+// As a feature has it, or, if it overflows there, as it would be.
+double quotient(std::size_t step, float sigma) {
+    const float rounded = static_cast<float>(step) / sigma;
+    if (std::isfinite(rounded)) return static_cast<double>(rounded);
+    return static_cast<double>(step) / static_cast<double>(sigma);
+}
+
+}  // namespace
+
+void PixelFeatures::bounds(double* low, double* high) const {
+    std::fill_n(low, dim(), 0.0);
+    high[0] = quotient(x_.size() - 1, sigma_[0]);
+    high[1] = quotient(y_.size() - 1, sigma_[1]);
     if (rgb_ == nullptr) return;
-    std::uint8_t least[3] = {255, 255, 255}, most[3] = {0, 0, 0};
+    std::uint8_t most[3] = {0, 0, 0};
     for (std::size_t i = 0; i < n_points(); ++i) {
-        for (std::size_t c = 0; c < 3; ++c) {
-            least[c] = std::min(least[c], rgb_[3 * i + c]);
-            most[c] = std::max(most[c], rgb_[3 * i + c]);
-        }
+        for (std::size_t c = 0; c < 3; ++c) most[c] = std::max(most[c], rgb_[3 * i + c]);
     }
-    for (std::size_t c = 0; c < 3; ++c) {
-        low[2 + c] = level_[c][least[c]];
-        high[2 + c] = level_[c][most[c]];
-    }
+    for (std::size_t c = 0; c < 3; ++c) high[2 + c] = quotient(most[c], sigma_[2 + c]);
 }
 
 }  // namespace wsss

@@ -5,22 +5,10 @@
 #include <exception>
 #include <system_error>
 
-#if defined(_WIN32)
-#include <process.h>
-#else
-#include <unistd.h>
-#endif
+#include "wsss/per_process.h"
 
 namespace wsss {
 namespace {
-
-long current_process_id() {
-#if defined(_WIN32)
-    return static_cast<long>(_getpid());
-#else
-    return static_cast<long>(::getpid());
-#endif
-}
 
 constexpr std::size_t kMaxWorkers = 256;
 
@@ -37,23 +25,21 @@ struct ThreadPool::Job {
 
     Job(const std::function<void(std::size_t)>& task_, std::size_t n, std::size_t helpers)
         : task(task_), n_tasks(n), helpers_wanted(helpers) {}
+
+    // Ends the job with the exception that is being handled, or an earlier one.
+    void fail() {
+        const std::lock_guard<std::mutex> lock(error_mutex);
+        if (!error) error = std::current_exception();
+        next.store(n_tasks);
+    }
 };
 
 ThreadPool& ThreadPool::instance() {
-    // An atomic and no mutex: a mutex could have been held by another thread when we were forked.
-    // The parent's pool is abandoned in the child, whose copy of its threads does not exist.
-    static std::atomic<ThreadPool*> current{nullptr};
-    const long process_id = current_process_id();
-    ThreadPool* pool = current.load();
-    if (pool != nullptr && pool->process_id_ == process_id) return *pool;
-    ThreadPool* fresh = new ThreadPool(process_id);
-    if (current.compare_exchange_strong(pool, fresh)) return *fresh;
-    delete fresh;
-    return *pool;  // another thread of this process was first
+    return of_this_process<ThreadPool>();
 }
 
 void ThreadPool::run(std::size_t n_tasks, std::size_t num_threads,
-                     const std::function<void(std::size_t)>& task) {
+                     const std::function<void(std::size_t)>& task, Interruption* interruption) {
     const std::size_t helpers = std::min({num_threads, n_tasks, kMaxWorkers});
     if (helpers <= 1) {
         for (std::size_t i = 0; i < n_tasks; ++i) task(i);
@@ -70,7 +56,19 @@ void ThreadPool::run(std::size_t n_tasks, std::size_t num_threads,
     {
         std::unique_lock<std::mutex> lock(mutex_);
         jobs_.erase(std::remove(jobs_.begin(), jobs_.end(), &job), jobs_.end());
-        job_left_.wait(lock, [&] { return job.helpers_active == 0; });
+        const auto all_left = [&] { return job.helpers_active == 0; };
+        while (interruption != nullptr && interruption->polls() &&
+               !job_left_.wait_for(lock, Interruption::kPause, all_left)) {
+            lock.unlock();
+            try {
+                interruption->check();
+            } catch (...) {  // the helpers leave as they check
+                job.fail();
+                interruption = nullptr;
+            }
+            lock.lock();
+        }
+        job_left_.wait(lock, all_left);
     }
     if (job.error) std::rethrow_exception(job.error);
 }
@@ -107,9 +105,7 @@ void ThreadPool::work_on(Job& job) {
         try {
             job.task(i);
         } catch (...) {
-            const std::lock_guard<std::mutex> lock(job.error_mutex);
-            if (!job.error) job.error = std::current_exception();
-            job.next.store(job.n_tasks);
+            job.fail();
         }
     }
 }

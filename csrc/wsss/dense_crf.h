@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "wsss/aligned_buffer.h"
+#include "wsss/interruption.h"
 #include "wsss/kernels.h"
 #include "wsss/permutohedral.h"
 
@@ -66,9 +67,10 @@ struct PairwiseTerm {
     AlignedBuffer<float> compat;  // as TermView wants it, the lattice's alpha included
 };
 
-// What an operation may use: memory, which successive operations of one thread share, and threads.
+// What an operation may use: threads, and memory, which successive operations share.
 struct CrfWorkspace {
     std::size_t num_threads = 1;
+    Interruption* interruption = nullptr;  // asked between two pieces of work, if there is one
     LatticeWorkspace lattice;
     std::vector<PositionLattice> positions;  // latest first
     AlignedBuffer<float> vertices;
@@ -76,12 +78,10 @@ struct CrfWorkspace {
     std::vector<AlignedBuffer<float>> values;  // two per term: blurred, and being splatted
 
     std::size_t bytes() const noexcept;
+    void check_interruption() const {
+        if (interruption != nullptr) interruption->check();
+    }
 };
-
-// This thread's workspace; trim at the end of an operation returns it to the system if it has
-// grown beyond what an ordinary photograph needs.
-CrfWorkspace& thread_workspace(std::size_t num_threads);
-void trim_thread_workspace();
 
 class DenseCrf {
   public:
@@ -95,7 +95,8 @@ class DenseCrf {
     std::size_t n_labels() const noexcept { return n_labels_; }
     std::size_t bytes() const noexcept;
 
-    // (n_labels, n_points) energies, finite.
+    // (n_labels, n_points) energies, +infinity where a label is impossible, which not all of a
+    // point are. Without, all are 0.
     void set_unary_energy(const float* energy);
 
     // Any features.
@@ -112,7 +113,7 @@ class DenseCrf {
                                 CrfWorkspace& workspace);
 
     // (n_labels, n_points) probabilities after n_iters >= 0 updates of softmax(-U).
-    void inference(int n_iters, float* q, CrfWorkspace& workspace) const;
+    void inference(int n_iters, float* q, CrfWorkspace& workspace);
 
     // The same from the unary -log(max(probs, min_prob)) of (n_labels, n_points) probabilities in
     // [0, 1], which is kept in q meanwhile.
@@ -120,18 +121,19 @@ class DenseCrf {
                               CrfWorkspace& workspace) const;
 
     // One update of q, in place.
-    void step(float* q, CrfWorkspace& workspace) const;
+    void step(float* q, CrfWorkspace& workspace);
 
     // out = sum_m C_m N_m K_m N_m q, without unary and softmax. They may be one.
     void apply_pairwise(const float* q, float* out, CrfWorkspace& workspace) const;
 
-    // The variational free energy of q: KL(q || P) up to a constant.
-    double kl_divergence(const float* q, CrfWorkspace& workspace) const;
+    // sum q (log q + U - sum_m C_m N_m K_m N_m q). pydensecrf calls it KL divergence, which it is
+    // not: each pair of points counts twice, and each point is paired with itself.
+    double kl_divergence(const float* q, CrfWorkspace& workspace);
 
   private:
     class Pass;
 
-    void check_has_unary() const;
+    const float* neg_unary();
     void check_is_probs(const float* q) const;
     void add_term(std::shared_ptr<const NormalisedLattice> lattice, const Compat& compat);
     PairwiseTerm& next_term();
@@ -168,12 +170,13 @@ struct ImageProbs {
 
 // Refines each image: images in parallel, and threads that are left over within an image.
 void refine_images(const std::vector<ImageProbs>& images, const DenseCrfSettings& settings,
-                   std::size_t num_threads);
+                   std::size_t num_threads, Interruption& interruption);
 
+template <typename T>  // float or double
 struct PointValues {
-    const float* features;  // (dim, n_points)
-    const float* values;    // (channels, n_points)
-    float* filtered;        // (channels, n_points)
+    const T* features;    // (dim, n_points)
+    const float* values;  // (channels, n_points)
+    float* filtered;      // (channels, n_points)
     std::size_t n_points;
     std::size_t channels;
     int dim;
@@ -181,7 +184,8 @@ struct PointValues {
 
 // Raw lattice filter of each set of points: alpha * slice(blur(splat(values))), the kernel
 // exp(-|f_i - f_k|^2 / 2) up to a factor that is the same for all points and channels.
-void filter_points(const std::vector<PointValues>& sets, bool phantom_points,
-                   std::size_t num_threads);
+template <typename T>
+void filter_points(const std::vector<PointValues<T>>& sets, bool phantom_points,
+                   std::size_t num_threads, Interruption& interruption);
 
 }  // namespace wsss

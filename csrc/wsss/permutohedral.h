@@ -35,11 +35,16 @@ std::size_t strip_begin(std::size_t n_points, std::size_t strip);
 
 // Memory that building a lattice needs and using it does not. Reusable, one build at a time.
 struct LatticeWorkspace {
-    VertexTable tables[kMaxStrips];
+    VertexTable<1> tables[kMaxStrips];
     AlignedBuffer<std::int32_t> links;
 
     std::size_t bytes() const noexcept;
 };
+
+// How features are placed, and which quotients their vertices may have; see frame.h.
+struct Frame;
+template <std::size_t kWords>
+struct Packing;
 
 class Permutohedral {
   public:
@@ -49,8 +54,12 @@ class Permutohedral {
     // as pydensecrf's lattice does (it pads its blocks of 4 with zero features). They take part
     // in the blur and so change the result a little (|dQ| up to 4e-4); off is the textbook lattice.
     //
+    // Features that lie so far out that pydensecrf's 16-bit keys would wrap are taken relative to
+    // the least of each component, and then have phantom points only where the origin is among
+    // them.
+    //
     // Throws std::invalid_argument: a feature is not finite; d is out of range; the features span
-    // more lattice cells than a 64-bit key or n more corners than a 32-bit index can number.
+    // more than kMaxCells lattice cells, or n has more corners than a 32-bit index can number.
     void build(const Features& features, bool phantom_points, std::size_t num_threads,
                LatticeWorkspace& workspace);
 
@@ -83,18 +92,21 @@ class Permutohedral {
         std::vector<std::size_t> cuts;
     };
 
-    void choose_packing(const Features& features);
-    void embed_strip(const Features& features, std::size_t strip, bool phantom_points,
-                     LatticeWorkspace& workspace);
-    void join_strips(LatticeWorkspace& workspace);
-    void link_axis(int axis, const LatticeWorkspace& workspace, std::int32_t* links);
+    template <std::size_t kWords>
+    void number(const Features& features, const Frame& frame, std::size_t num_threads,
+                VertexTable<kWords>* tables, AlignedBuffer<std::int32_t>& links);
+    template <std::size_t kWords>
+    void embed_strip(const Features& features, const Frame& frame, const Packing<kWords>& packing,
+                     std::size_t strip, VertexTable<kWords>& table);
+    template <std::size_t kWords>
+    void join_strips(VertexTable<kWords>* tables);
+    template <std::size_t kWords>
+    void link_axis(int axis, const Packing<kWords>& packing, const VertexTable<kWords>& table,
+                   std::int32_t* links);
 
     std::size_t n_points_ = 0;
     std::size_t n_vertices_ = 0;
     int dim_ = 0;
-    float scale_[kMaxDim] = {};              // feature -> elevated coordinate
-    std::int64_t lowest_[kMaxDim] = {};      // least quotient of a coordinate
-    std::uint64_t place_[kMaxDim + 1] = {};  // place value of a quotient; 0 for the implied last
     AlignedBuffer<std::uint32_t> simplex_;
     AlignedBuffer<float> weight_;
     std::vector<std::int32_t> rows_[kMaxStrips];

@@ -6,14 +6,18 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "wsss/aligned_buffer.h"
+#include "wsss/lattice_key.h"
 
 namespace wsss {
 
+template <std::size_t kWords>
 class VertexTable {
   public:
+    using Key = LatticeKey<kWords>;
     static constexpr std::int32_t kEmpty = -1;
 
     // Forget all vertices but keep the memory; there is room for `expected` before it must grow.
@@ -24,32 +28,32 @@ class VertexTable {
         make_slots(slots);
     }
 
-    std::int32_t find_or_add(std::uint64_t key) {
+    std::int32_t find_or_add(const Key& key) {
         std::size_t at = home(key);
         for (Slot* slots = slots_.data(); slots[at].vertex != kEmpty; at = (at + 1) & mask_) {
-            if (slots[at].key == key) return slots[at].vertex;
+            if (holds(slots[at], key)) return slots[at].vertex;
         }
         if (2 * (size_ + 1) > mask_ + 1) {
             grow();
             at = vacancy(key);
         }
         const std::int32_t vertex = static_cast<std::int32_t>(size_);
-        slots_.data()[at] = {key, vertex};
+        slots_.data()[at] = {mark_of(key), vertex};
         keys_.data()[size_++] = key;
         return vertex;
     }
 
-    std::int32_t find(std::uint64_t key) const {
+    std::int32_t find(const Key& key) const {
         for (std::size_t at = home(key);; at = (at + 1) & mask_) {
             const Slot slot = slots_.data()[at];
             // One branch, which is nearly always taken: found or not is a coin toss.
-            const bool found = slot.key == key;
+            const bool found = holds(slot, key);
             if (found | (slot.vertex == kEmpty)) return found ? slot.vertex : kEmpty;
         }
     }
 
     // Bring the slot of a key that is looked up soon into the cache.
-    void prefetch(std::uint64_t key) const {
+    void prefetch(const Key& key) const {
 #if defined(__GNUC__) || defined(__clang__)
         __builtin_prefetch(slots_.data() + home(key));
 #else
@@ -58,19 +62,31 @@ class VertexTable {
     }
 
     std::size_t size() const noexcept { return size_; }
-    std::uint64_t key(std::size_t vertex) const noexcept { return keys_.data()[vertex]; }
+    const Key& key(std::size_t vertex) const noexcept { return keys_.data()[vertex]; }
     std::size_t bytes() const noexcept { return slots_.bytes() + keys_.bytes(); }
 
   private:
+    // What a slot has of its key: all of a short one, and of a long one enough to tell most apart.
+    using Mark = std::conditional_t<kWords == 1, std::uint64_t, std::uint32_t>;
     struct Slot {
-        std::uint64_t key;
+        Mark mark;
         std::int32_t vertex;
     };
 
-    std::size_t home(std::uint64_t key) const {
-        return static_cast<std::size_t>((key * 0x9E3779B97F4A7C15u) >> shift_);  // 2^64 / phi
+    static std::uint64_t hash(const Key& key) {
+        return key.folded() * 0x9E3779B97F4A7C15u;  // 2^64 / phi
     }
-    std::size_t vacancy(std::uint64_t key) const {
+    static Mark mark_of(const Key& key) {
+        if constexpr (kWords == 1) return key.word[0];
+        return static_cast<Mark>(hash(key));
+    }
+    bool holds(const Slot& slot, const Key& key) const {
+        if constexpr (kWords == 1) return slot.mark == key.word[0];
+        return slot.mark == mark_of(key) && slot.vertex != kEmpty &&
+               keys_.data()[slot.vertex] == key;
+    }
+    std::size_t home(const Key& key) const { return static_cast<std::size_t>(hash(key) >> shift_); }
+    std::size_t vacancy(const Key& key) const {
         std::size_t at = home(key);
         while (slots_.data()[at].vertex != kEmpty) at = (at + 1) & mask_;
         return at;
@@ -82,7 +98,7 @@ class VertexTable {
         shift_ = 64;
         for (std::size_t s = count; s > 1; s /= 2) --shift_;
         if (keys_.capacity() < count / 2) {  // reserve would drop what is in it
-            AlignedBuffer<std::uint64_t> larger;
+            AlignedBuffer<Key> larger;
             larger.reserve(count / 2);
             std::copy_n(keys_.data(), size_, larger.data());
             keys_ = std::move(larger);
@@ -91,12 +107,12 @@ class VertexTable {
     void grow() {
         make_slots(2 * (mask_ + 1));
         for (std::size_t v = 0; v < size_; ++v) {
-            slots_.data()[vacancy(key(v))] = {key(v), static_cast<std::int32_t>(v)};
+            slots_.data()[vacancy(key(v))] = {mark_of(key(v)), static_cast<std::int32_t>(v)};
         }
     }
 
     AlignedBuffer<Slot> slots_;
-    AlignedBuffer<std::uint64_t> keys_;
+    AlignedBuffer<Key> keys_;
     std::size_t mask_ = 0;
     int shift_ = 64;
     std::size_t size_ = 0;

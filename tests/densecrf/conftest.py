@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from wsss.densecrf import bilateral_filter
+
 Problem = tuple[np.ndarray, np.ndarray]
 
 
@@ -16,6 +18,22 @@ def make_problem() -> Callable[..., Problem]:
     is likelier than the others, but noise hides it at a fifth to a half of them.
     """
     return _make_problem
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def filters(request) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """`bilateral_filter` of arrays, in the compiled core, and by PyTorch as on a GPU."""
+    if request.param == "compiled":
+        return bilateral_filter
+    torch = pytest.importorskip("torch")
+    from wsss.densecrf.torch_lattice import filter_batch
+
+    def filter_in_torch(features: np.ndarray, values: np.ndarray) -> np.ndarray:
+        dtype = torch.float64 if features.dtype == np.float64 else torch.float32
+        f, v = (torch.from_numpy(np.ascontiguousarray(a)).to(dtype) for a in (features, values))
+        return filter_batch(f[None], v[None])[0].numpy()
+
+    return filter_in_torch
 
 
 def _make_problem(height: int, width: int, n_labels: int, rng_seed: int = 0) -> Problem:

@@ -196,11 +196,11 @@ def _with(value: float) -> np.ndarray:
     [
         (IMAGE.astype(np.float32), PROBS, {}, "images must be uint8 RGB.*undo any"),
         (IMAGE[..., 0], PROBS, {}, r"\(height, width, 3\) but has \(3, 4\)"),
-        (IMAGE.transpose(2, 0, 1), PROBS, {}, "move the channels last"),
+        (IMAGE.transpose(2, 0, 1), PROBS, {}, r"`images.transpose\(1, 2, 0\)`"),
         (IMAGE[:0], PROBS[:, :0], {}, "at least one pixel"),
         (IMAGE, PROBS[:0], {}, "at least 1, 3, 4"),
-        (IMAGE, PROBS.transpose(0, 2, 1), {}, "height and width are swapped"),
-        (IMAGE, PROBS.transpose(1, 2, 0), {}, "move the labels first"),
+        (IMAGE, PROBS.transpose(0, 2, 1), {}, r"\(n_labels, width, height\), pass"),
+        (IMAGE, PROBS.transpose(1, 2, 0), {}, r"`probs.transpose\(2, 0, 1\)`"),
         (IMAGE, PROBS[0], {}, r"probs must have shape \(n_labels, height, width\)"),
         (IMAGE, _with(np.nan), {}, "nan at label 1, row 2, column 3"),
         (IMAGE, _with(np.inf), {}, "inf at label 1, row 2, column 3"),
@@ -221,12 +221,6 @@ def _with(value: float) -> np.ndarray:
 def test_refuses_with_the_way_out(image, probs, options, message) -> None:
     with pytest.raises(ValueError, match=message):
         dense_crf(image, probs, **options)
-
-
-def test_a_colour_sigma_out_of_key_range_is_refused() -> None:
-    image = np.full((3, 4, 3), 255, np.uint8)
-    with pytest.raises(ValueError, match=r"lattice cells.*larger sigma"):
-        dense_crf(image, PROBS, sigma_rgb=1e-5)
 
 
 def test_errors_name_the_image_of_a_list() -> None:
@@ -380,18 +374,18 @@ def test_the_torch_path_words_errors_as_the_compiled_core(value, message) -> Non
         dense_crf(images, probs)
     with pytest.raises(ValueError, match=message):
         refine_images(images, probs, core_settings("A"))
-    with pytest.raises(ValueError, match=r"lattice cells.*larger sigma"):
-        refine_images([images[0] + 255], probs[:1], core_settings("A", sigma_rgb=1e-5))
+    with pytest.raises(ValueError, match=r"lattice cells.*a sigma that is larger by a factor of"):
+        refine_images([images[0] + 255], probs[:1], core_settings("A", sigma_rgb=1e-15))
 
 
 def test_mixtures_are_refused_with_the_way_out() -> None:
     torch = pytest.importorskip("torch")
     image, probs = torch.from_numpy(IMAGE), torch.from_numpy(PROBS)
-    with pytest.raises(ValueError, match=r"images is on cpu, probs is no tensor; torch.from_numpy"):
+    with pytest.raises(ValueError, match=r"images is on cpu, probs is no tensor; `torch.as_tensor"):
         dense_crf(image, PROBS)
     with pytest.raises(ValueError, match=r"images\[0\] is on cpu, probs\[1\] is on meta"):
         dense_crf([image, image], [probs, probs.to("meta")])
-    with pytest.raises(ValueError, match=r"probs requires grad.*probs.detach\(\), or train with"):
+    with pytest.raises(ValueError, match=r"probs requires grad.*probs.detach\(\)`, or train with"):
         dense_crf(image, probs.clone().requires_grad_())
 
 
@@ -403,7 +397,7 @@ def test_tensors_of_another_device_are_checked_alike() -> None:
     for wrong_image, wrong_probs, message in [
         (image.float(), probs, "images must be uint8 RGB.*but has dtype torch.float32"),
         (image[..., 0], probs, r"\(height, width, 3\) but has \(3, 4\)"),
-        (image, probs.transpose(1, 2), "height and width are swapped"),
+        (image, probs.transpose(1, 2), r"`probs.permute\(0, 2, 1\)`"),
         (image, probs.to(torch.complex64), "real numbers"),
     ]:
         with pytest.raises(ValueError, match=message):

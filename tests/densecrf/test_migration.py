@@ -1,5 +1,8 @@
 """Programs written for pydensecrf run with the imports changed, and give the same."""
 
+import importlib
+import textwrap
+
 import numpy as np
 import pytest
 
@@ -58,6 +61,123 @@ PROGRAMS = {
         result = np.array(d.inference(4)).ravel()
     """,
 }
+
+
+CALLS = {  # what people write, in one line each, as an expression
+    "hard masks": "infer(-np.log(HARD))",
+    "updates that are a float": "infer(U, 5.0)",
+    "updates that are NumPy's": "infer(U, np.float64(5)), infer(U, np.int64(5))",
+    "updates in an array": "infer(U, np.array(5))",
+    "sizes that are floats": "infer(U, crf=dcrf.DenseCRF2D(6.0, np.float64(4), np.int32(3)))",
+    "points that are a float": "infer(U, crf=dcrf.DenseCRF(24.0, 3.0))",
+    "no unary": "np.array(dcrf.DenseCRF2D(6, 4, 3).inference(3))",
+    "no unary, step by step": "steps(dcrf.DenseCRF2D(6, 4, 3))[:72]",
+    "no terms": "infer(U, crf=dcrf.DenseCRF(24, 3), terms=False)",
+    "sigmas in a list": "infer(U, sxy=[3, 2], srgb=[13, 12, 11])",
+    "sigmas in an array": "infer(U, sxy=np.array([3, 2]), srgb=np.array([13.0, 12, 11]))",
+    "sigmas that are NumPy's": "infer(U, sxy=np.int64(3), srgb=np.float32(13))",
+    "weights that are NumPy's": "infer(U, compat=np.float32(3)), infer(U, compat=np.int64(3))",
+    "a weight that is True": "infer(U, compat=True)",
+    "a vector": "infer(U, compat=np.array([-1, -2, -3], np.float32))",
+    "a matrix": "infer(U, compat=np.arange(9, dtype=np.float32).reshape(3, 3))",
+    "constants by position": "infer(U, constants=(dcrf.FULL_KERNEL, dcrf.NORMALIZE_AFTER))",
+    "constants as numbers": "infer(U, constants=(1, 2)), infer(U, constants=(1.0, 2.0))",
+    "constants of the types": "infer(U, constants=(dcrf.KernelType.CONST_KERNEL, "
+    "dcrf.NormalizationType.NO_NORMALIZATION), compat=0.1)",
+    "a result as an array": "np.asarray(C.inference(3)), np.argmax(C.inference(3), axis=0)",
+    "step by step": "steps(C)",
+    "labels": "utils.unary_from_labels(L + 1, 3, 0.7)",
+    "labels and ignored pixels": "utils.unary_from_labels(L, 2, 0.7, True)",
+    "labels from 0": "utils.unary_from_labels(L, np.int64(3), np.float32(0.7), zero_unsure=0)",
+    "a flat map": "utils.unary_from_labels(L.ravel(), 3, gt_prob=0.5, zero_unsure=False)",
+    "a softmax": "utils.unary_from_softmax(P), utils.unary_from_softmax(P, 0.7, 1e-3)",
+    "a softmax of float64": "utils.unary_from_softmax(P.astype(float), scale=1)",
+    "a softmax in another order": "utils.unary_from_softmax(np.asfortranarray(P))",
+    "a mask unclipped": "utils.unary_from_softmax(HARD, clip=None)",
+    "a mask clipped at 0": "utils.unary_from_softmax(HARD, clip=0)",
+    "a shape that is an array": "utils.create_pairwise_gaussian((3, 4), np.array([4, 6]))",
+    "a shape and sigmas that are lists": "utils.create_pairwise_gaussian([3, 4], [4, 6])",
+    "sigmas of a grid in an array": "utils.create_pairwise_gaussian(np.array([3, 4]), (4, 6))",
+    "channels in the middle": "utils.create_pairwise_bilateral((3, 4), (9, 8, 7), "
+    "np.moveaxis(I, 2, 1), chdim=-2)",
+    "channels first": "utils.create_pairwise_bilateral((3, 4), (9, 8, 7), "
+    "np.moveaxis(I, 2, 0), -3)",
+    "one sigma of three": "utils.create_pairwise_bilateral((3, 4), (9,), I, 2)",
+    "one sigma of three, by name": "utils.create_pairwise_bilateral("
+    "sdims=(3, 4), schan=[9], img=I, chdim=2)",
+    "one axis of two": "utils.create_pairwise_bilateral((3,), (9, 8, 7), I, 2)",
+    "no channels": "utils.create_pairwise_bilateral((3, 4), (9,), I[..., 0], -1)",
+    "an axis that is no channel": "utils.create_pairwise_bilateral((3, 4, 5), (9,), I, -1)",
+    "a float image": "utils.create_pairwise_bilateral((3, 4), (0.1,) * 3, I / 255, 2)",
+    "twelve bands": "energy(utils.create_pairwise_bilateral((9, 9), (20,) * 12, BANDS, 2))",
+    "a unary set twice": "infer(U * 2), infer(U)",
+    "one label": "infer(U[:1].copy(), crf=dcrf.DenseCRF2D(6, 4, 1))",
+}
+
+
+def evaluate(expression: str, package: str) -> list[np.ndarray]:
+    """The value, or the values, of an expression of CALLS with the modules of a package."""
+    names: dict[str, object] = {
+        "np": np,
+        "dcrf": importlib.import_module(
+            "wsss.densecrf" if package == "wsss" else f"{package}.densecrf"
+        ),
+        "utils": importlib.import_module(
+            "wsss.densecrf.utils" if package == "wsss" else f"{package}.utils"
+        ),
+    }
+    exec(textwrap.dedent(GIVEN), names)
+    value = eval(expression, names)
+    return [np.asarray(v) for v in (value if isinstance(value, tuple) else (value,))]
+
+
+GIVEN = """
+    rng = np.random.default_rng(0)
+    I = rng.integers(0, 256, (4, 6, 3)).astype(np.uint8)
+    BANDS = rng.integers(0, 256, (4, 6, 12)).astype(np.uint8)
+    L = rng.integers(0, 3, (4, 6))
+    P = np.ascontiguousarray(rng.dirichlet(np.ones(3), (4, 6)).transpose(2, 0, 1), np.float32)
+    HARD = (np.arange(3)[:, None, None] == L).astype(np.float32)
+    U = utils.unary_from_softmax(P)
+
+    def infer(u, niter=3, crf=None, sxy=3, srgb=13, compat=2, constants=(), terms=True):
+        if crf is None:
+            crf = dcrf.DenseCRF2D(6, 4, 3)
+        crf.setUnaryEnergy(np.ascontiguousarray(u.reshape(len(u), -1)))
+        if terms and hasattr(crf, "addPairwiseGaussian"):
+            crf.addPairwiseGaussian(sxy, compat, *constants)
+            crf.addPairwiseBilateral(sxy, srgb, I, compat, *constants)
+        return np.array(crf.inference(niter))
+
+    def steps(crf):
+        Q, tmp1, tmp2 = crf.startInference()
+        values = []
+        for _ in range(3):
+            values.append(crf.klDivergence(Q) / 24)
+            crf.stepInference(Q, tmp1, tmp2)
+        return np.append(np.array(Q).ravel(), values)
+
+    def energy(features):
+        crf = dcrf.DenseCRF(24, 3)
+        crf.setUnaryEnergy(U)
+        crf.addPairwiseEnergy(features, compat=3)
+        return np.array(crf.inference(3))
+
+    C = dcrf.DenseCRF2D(6, 4, 3)
+    C.setUnaryEnergy(U)
+    C.addPairwiseGaussian(2, 2)
+"""
+
+
+@pytest.mark.parametrize("title", CALLS)
+@pytest.mark.filterwarnings("ignore:.*the others are taken for 1, as in pydensecrf:UserWarning")
+def test_a_call_found_in_the_wild_gives_the_same(title) -> None:
+    ours = evaluate(CALLS[title], "wsss")  # without pydensecrf, that it runs
+    pytest.importorskip("pydensecrf", reason="compares with pydensecrf: pip install 'wsss[parity]'")
+    with np.errstate(divide="ignore"):
+        theirs = evaluate(CALLS[title], "pydensecrf")
+    for found, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def run(program: str) -> np.ndarray:

@@ -66,44 +66,34 @@ def test_a_sigma_is_finite_and_above_0(where: str, sigma: object) -> None:
     "call, message",
     [
         row("unary-nan", lambda c: c.setUnaryEnergy(unary_with(np.nan, 1, 7)), "label 1, point 7"),
-        row("unary-inf", lambda c: c.setUnaryEnergy(unary_with(np.inf, 0, 2)), "label 0, point 2"),
         row(
             "unary--inf", lambda c: c.setUnaryEnergy(unary_with(-np.inf, 1, 0)), "label 1, point 0"
         ),
-        row("unary-beyond-float32", lambda c: c.setUnaryEnergy(unary_with(1e39, 1, 3)), "point 3"),
+        row("unary-beyond-float32", lambda c: c.setUnaryEnergy(unary_with(-1e39, 1, 3)), "point 3"),
+        row(
+            "unary-nan-after-inf",
+            lambda c: c.setUnaryEnergy(np.where(UNARY < 1, np.inf, unary_with(np.nan, 1, 7))),
+            "nan at label 1, point 7",
+        ),
         row(
             "unary-all-inf-pixel",
             lambda c: c.setUnaryEnergy(unary_with(np.inf, slice(None), 5)),
-            "label 0, point 5; clip probabilities away from 0",
+            "inf for every label of point 5; clip probabilities away from 0",
         ),
         row(
-            "unary-of-a-probability-0",
+            "unary-of-a-point-without-label",
             lambda c: c.setUnaryEnergy(utils.unary_from_softmax(np.eye(2, 12), clip=None)),
-            "must be finite but is inf at label 0, point 1",
+            "inf for every label of point 2",
         ),
         row("unary-shape", lambda c: c.setUnaryEnergy(filled(2, 3, 4)), r"u.reshape\(n_labels, -1"),
         row("unary-transposed", lambda c: c.setUnaryEnergy(UNARY.T), r"\(2, 12\) but has \(12, 2"),
         row("unary-complex", lambda c: c.setUnaryEnergy(UNARY + 1j), "real numbers"),
         row("unary-text", lambda c: c.setUnaryEnergy(UNARY.astype(str)), "real numbers"),
-        # A step of 1e7 cells a pixel, or of 2e7 a colour level, has no room in a key.
-        row("sigma-1e-7-gaussian", lambda c: c.addPairwiseGaussian(1e-7, 3), "lattice cells"),
         row(
-            "sigma-1e-7-colour",
-            lambda c: c.addPairwiseBilateral(80, 1e-7, IMAGE, 3),
-            "lattice cells.*larger sigma",
+            "sigma-denormal",
+            lambda c: c.addPairwiseGaussian(1e-42, 3),
+            r"2\^40 lattice cells.*a sigma that is larger by a factor of",
         ),
-        row(
-            "srgb-1e-5",
-            lambda c: c.addPairwiseBilateral(80, 1e-5, IMAGE + 200, 3),
-            "lattice cells.*larger sigma",
-        ),
-        row("sigma-denormal", lambda c: c.addPairwiseGaussian(1e-42, 3), "lattice cells|finite"),
-        row(
-            "features-1e6-in-5d",
-            lambda c: c.addPairwiseEnergy(np.linspace(-1e6, 1e6, 60).reshape(5, 12), 3),
-            "lattice cells.*rescale",
-        ),
-        row("features-1e8", lambda c: c.addPairwiseEnergy(FEATURES * 1e8, 3), "lattice cells"),
         row("features-3e38", lambda c: c.addPairwiseEnergy(FEATURES * 1e38, 3), "lattice cells"),
         row("features-nan", lambda c: c.addPairwiseEnergy(FEATURES * np.nan, 3), "component 0 of"),
         row("features-inf", lambda c: c.addPairwiseEnergy(FEATURES + np.inf, 3), "point 0 is inf"),
@@ -164,7 +154,7 @@ def test_a_sigma_is_finite_and_above_0(where: str, sigma: object) -> None:
         row(
             "swapped-probs",
             lambda _: dcrf.dense_crf(IMAGE, filled(2, WIDTH, HEIGHT)),
-            "height and width are swapped",
+            r"if it is \(n_labels, width, height\), pass `probs.transpose\(0, 2, 1\)`",
         ),
         row(
             "cropped-image",
@@ -175,18 +165,6 @@ def test_a_sigma_is_finite_and_above_0(where: str, sigma: object) -> None:
         row("step-of-a-view", lambda c: c.stepInference(np.asfortranarray(UNARY)), "in place"),
         row(
             "step-read-only", lambda c: c.stepInference(np.broadcast_to(UNARY, (2, 12))), "in place"
-        ),
-        row("no-unary", lambda _: dcrf.DenseCRF(12, 2).inference(3), "no unary; set the unary"),
-        row("no-unary-start", lambda _: dcrf.DenseCRF(12, 2).startInference(), "no unary"),
-        row(
-            "no-unary-step",
-            lambda _: dcrf.DenseCRF(12, 2).stepInference(filled(2, 12) / 2),
-            "no unary",
-        ),
-        row(
-            "no-unary-kl",
-            lambda _: dcrf.DenseCRF(12, 2).klDivergence(filled(2, 12) / 2),
-            "no unary",
         ),
     ],
 )

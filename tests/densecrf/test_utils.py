@@ -56,12 +56,12 @@ def test_bilateral_features_for_any_channel_axis() -> None:
         (lambda: utils.unary_from_labels(np.array([0]), 2, 1.0), "gt_prob must be strictly"),
         (lambda: utils.unary_from_labels(np.array([0.5]), 2, 0.7), "labels must be integers"),
         (lambda: utils.unary_from_softmax(np.ones((2, 3)), scale=0), "scale must be above 0"),
-        (lambda: utils.unary_from_softmax(np.ones((2, 3)), clip=0), "clip must be strictly"),
+        (lambda: utils.unary_from_softmax(np.ones((2, 3)), clip=-0.1), r"clip must be in \[0, 1\)"),
         (lambda: utils.unary_from_softmax(np.ones((0, 3))), "n_labels"),
         (lambda: utils.create_pairwise_gaussian((1, 0), (2, 3)), r"sdims\[1\] must be finite"),
         (lambda: utils.create_pairwise_gaussian((1, 2, 3), (2, 3)), "one number or 2 numbers"),
         (
-            lambda: utils.create_pairwise_bilateral((1, 2), (1, 2), np.zeros((2, 3, 3)), 2),
+            lambda: utils.create_pairwise_bilateral((1, 2), (1, 2, 3, 4), np.zeros((2, 3, 3)), 2),
             "schan must be one number or 3",
         ),
         (

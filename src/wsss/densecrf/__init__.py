@@ -34,6 +34,7 @@ from wsss.densecrf.crf import (
 )
 from wsss.densecrf.inference import dense_crf
 from wsss.densecrf.lattice import bilateral_filter
+from wsss.densecrf.memory import free_memory
 from wsss.densecrf.threads import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ __all__ = [
     "NormalizationType",
     "bilateral_filter",
     "dense_crf",
+    "free_memory",
     "get_num_threads",
     "set_num_threads",
 ]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 Float32Array = npt.NDArray[np.float32]
+Features = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
 def is_tensor(value: object) -> "TypeGuard[torch.Tensor]":
@@ -36,8 +37,8 @@ def common_device(named: Mapping[str, object]) -> "torch.device | None":
             continue
         if value.requires_grad:
             raise ValueError(
-                f"{name} requires grad, but nothing here is differentiable; pass {name}.detach(), "
-                f"or train with wsss.densecrf.DenseCrfLoss"
+                f"{name} requires grad, but nothing here is differentiable; pass "
+                f"`{name}.detach()`, or train with DenseCrfLoss"
             )
         places.setdefault(value.device, name)
     if len(places) > 1:
@@ -45,9 +46,17 @@ def common_device(named: Mapping[str, object]) -> "torch.device | None":
             f"{name} is {'no tensor' if device is None else f'on {device}'}"
             for device, name in places.items()
         )
+        first, other = places.values() if len(places) == 2 else list(places.values())[:2]
+        devices = {name: device for device, name in places.items()}
+        if devices[first] is None:
+            first, other = other, first
+        if devices[other] is None:
+            convert = f"torch.as_tensor({other}, device={first}.device)"
+        else:
+            convert = f"{other}.to({first}.device)"
         raise ValueError(
-            f"pass NumPy arrays only, or tensors on one device only, but {found}; "
-            f"torch.from_numpy(array).to(device) and tensor.cpu().numpy() convert"
+            f"pass NumPy arrays only, or tensors on one device only, but {found}; `{convert}` "
+            f"converts"
         )
     return next(iter(places), None)
 
@@ -56,16 +65,25 @@ def tensor_as_array(name: str, tensor: "torch.Tensor") -> npt.NDArray[Any]:
     """A CPU tensor as a NumPy array on the same memory; a copy where NumPy lacks the dtype.
 
     Raises:
-        ValueError: it does not hold real numbers, or not in strided memory.
+        ValueError: as `check_real_tensor`.
+    """
+    check_real_tensor(name, tensor)
+    if tensor.is_floating_point() and tensor.element_size() < 4:  # bfloat16 is unknown to NumPy
+        tensor = tensor.float()
+    return tensor.numpy()
+
+
+def check_real_tensor(name: str, tensor: "torch.Tensor") -> None:
+    """Check that a tensor holds real numbers in strided memory.
+
+    Raises:
+        ValueError: it does not.
     """
     if tensor.is_complex() or tensor.is_quantized or str(tensor.layout) != "torch.strided":
         raise ValueError(
             f"{name} must hold real numbers in dense memory but has dtype {tensor.dtype} and "
             f"layout {tensor.layout}"
         )
-    if tensor.is_floating_point() and tensor.element_size() < 4:  # bfloat16 is unknown to NumPy
-        tensor = tensor.float()
-    return tensor.numpy()
 
 
 def as_array(name: str, value: object) -> npt.NDArray[Any]:
@@ -78,8 +96,8 @@ def as_array(name: str, value: object) -> npt.NDArray[Any]:
         array = np.asarray(value)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{name} cannot be read as a NumPy array ({error}); "
-            f"pass an array, or tensor.detach().cpu().numpy()"
+            f"{name} cannot be read as a NumPy array ({error})"
+            + (f"; pass `{name}.detach().cpu().numpy()`" if is_tensor(value) else "")
         ) from error
     if array.dtype.kind not in "buif":
         raise ValueError(f"{name} must hold real numbers but has dtype {array.dtype}")
@@ -96,62 +114,24 @@ def as_float32(name: str, value: object) -> Float32Array:
         return np.require(array, np.float32, ["C", "A"]).reshape(array.shape)
 
 
-def as_rgb_image(name: str, value: object) -> npt.NDArray[np.uint8]:
-    """`value` as a C-contiguous (H, W, 3) uint8 image, at least 1 x 1.
+def as_features(name: str, value: object) -> Features:
+    """`value` as C-contiguous, aligned float32, or float64 where float32 would not hold it all.
 
-    Raises:
-        ValueError: another dtype (a normalised float image would wrap around silently if cast)
-            or shape.
+    Coordinates far from the origin lie closer together than float32 tells apart.
     """
     array = as_array(name, value)
-    check_rgb_image(name, array.shape, str(array.dtype))
-    return np.ascontiguousarray(array, dtype=np.uint8)
+    dtype = np.float32 if np.can_cast(array.dtype, np.float32) else np.float64
+    with np.errstate(over="ignore"):
+        return np.require(array, dtype, ["C", "A"]).reshape(array.shape)
 
 
-def check_rgb_image(name: str, shape: tuple[int, ...], dtype: str) -> None:
-    """Check an image by its shape and by the name of its dtype, in NumPy or in PyTorch.
-
-    Raises:
-        ValueError: it is not (H, W, 3) uint8 of at least 1 x 1.
-    """
-    if dtype not in ("uint8", "torch.uint8"):
-        raise ValueError(
-            f"{name} must be uint8 RGB in 0..255 but has dtype {dtype}; undo any "
-            f"normalisation, then np.clip(image, 0, 255).astype(np.uint8)"
-        )
-    if len(shape) != 3 or shape[2] != 3:
-        hint = "; move the channels last" if len(shape) == 3 and shape[0] == 3 else ""
-        raise ValueError(f"{name} must have shape (height, width, 3) but has {shape}{hint}")
-    if 0 in shape:
-        raise ValueError(f"{name} must have at least one pixel but has shape {shape}")
-
-
-def check_probs_shape(name: str, shape: tuple[int, ...], height: int, width: int) -> None:
-    """Check the shape of an image's label probabilities.
-
-    Raises:
-        ValueError: it is not (L, height, width) of at least one label.
-    """
-    if len(shape) == 3 and shape[1:] == (height, width) and shape[0] > 0:
-        return
-    hint = swapped_hint(shape[1:], height, width)
-    if len(shape) == 3 and shape[:2] == (height, width):
-        hint = "; move the labels first, probs.transpose(2, 0, 1)"
-    raise ValueError(
-        f"{name} must have shape (n_labels, height, width) = (at least 1, {height}, {width}) "
-        f"like its image but has {shape}{hint}"
-    )
-
-
-def swapped_hint(found: tuple[int, ...], height: int, width: int) -> str:
-    """What to add to a size error when height and width look exchanged."""
-    if height != width and tuple(found) == (width, height):
-        return "; height and width are swapped: arrays are (height, width), DenseCRF2D is (w, h)"
-    return ""
-
-
-def check_sigma(name: str, value: float) -> float:
+def check_sigma(name: str, value: float, without: str = "do not add it") -> float:
     """`value` as a float.
+
+    Args:
+        name: the argument.
+        value: what was passed for it.
+        without: how a caller leaves out the term that the sigma belongs to.
 
     Raises:
         ValueError: it is not a finite number above 0, in float32 as in float64.
@@ -161,8 +141,7 @@ def check_sigma(name: str, value: float) -> float:
         narrowed = float(np.float32(sigma))
     if not (math.isfinite(narrowed) and narrowed > 0):
         raise ValueError(
-            f"{name} must be finite and above 0 but is {value!r}; "
-            f"to switch a term off, leave it out or set its compat to 0"
+            f"{name} must be finite and above 0 but is {value!r}; to leave a term out, {without}"
         )
     return sigma
 
@@ -206,17 +185,19 @@ def check_flag(name: str, value: bool) -> bool:
     return bool(value)
 
 
-def check_count(name: str, value: int, least: int) -> int:
-    """`value` as an int.
+def check_count(name: str, value: float, least: int) -> int:
+    """`value` as an int: pydensecrf takes 5.0 as well, and so does code written for it.
 
     Raises:
         ValueError: it is not a whole number of at least `least` that fits 32 bits.
     """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    number = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+    if not whole and not (isinstance(number, float | np.floating) and float(number).is_integer()):
         raise ValueError(f"{name} must be an integer but is {value!r}")
-    if not least <= value < 2**31:
+    if not least <= number < 2**31:
         raise ValueError(f"{name} must be at least {least} and below 2^31 but is {value}")
-    return int(value)
+    return int(number)
 
 
 def _as_number(name: str, value: float) -> float:

@@ -3,7 +3,7 @@
 Differences from pydensecrf, all on the side of saying more: arrays of another real dtype, not
 contiguous or read-only are accepted by copy; results are NumPy arrays; what would crash, wrap
 around or turn into NaN raises `ValueError`. `get_num_threads()` threads share an image of 131,072
-pixels or more, without the GIL.
+pixels or more, without the GIL. The table in docs/densecrf.md has them all.
 
 By default the numbers are pydensecrf's too (`parity=True`): where the number of points is not a
 multiple of 4 it blurs through a few lattice vertices around the origin that belong to no point,
@@ -20,13 +20,13 @@ from wsss.densecrf import _native
 from wsss.densecrf._arrays import (
     Float32Array,
     as_array,
+    as_features,
     as_float32,
-    as_rgb_image,
     check_count,
     check_flag,
     check_sigmas,
-    swapped_hint,
 )
+from wsss.densecrf._layouts import as_rgb_image, feature_layouts, reorder, unary_layouts
 from wsss.densecrf.threads import get_num_threads
 
 
@@ -60,11 +60,11 @@ class ConstUnary:
     """Unary energies as they are.
 
     Args:
-        u: (L, N) float, finite.
+        u: (L, N) float, as `DenseCRF.setUnaryEnergy` takes it.
     """
 
     def __init__(self, u: np.ndarray) -> None:
-        self.energy = as_float32("unary energy", u)
+        self.energy = as_float32("u", u)
 
 
 class LogisticUnary:
@@ -84,7 +84,7 @@ class LogisticUnary:
     """
 
     def __init__(self, L: np.ndarray, f: np.ndarray) -> None:
-        weights, features = as_float32("unary weights", L), as_float32("unary features", f)
+        weights, features = as_float32("L", L), as_float32("f", f)
         if weights.ndim != 2 or features.ndim != 2 or weights.shape[1] != features.shape[0]:
             raise ValueError(
                 f"unary weights (n_labels, F) and features (F, n_points) must agree in F but have "
@@ -119,26 +119,30 @@ class DenseCRF:
         self._nvar = check_count("nvar", nvar, least=1)
         self._nlabels = check_count("nlabels", nlabels, least=1)
         self._parity = check_flag("parity", parity)
+        self._size: tuple[int, int] | None = None  # (height, width) of the points, if known
         self._core = _native.DenseCrf(self._nvar, self._nlabels)
 
     def setUnaryEnergy(self, u: np.ndarray, f: np.ndarray | None = None) -> None:
-        """Set the unary energies, -log of probabilities.
+        """Set the unary energies, -log of probabilities. Before, all are 0.
 
         Args:
-            u: (L, N) float, finite; or with `f`, (L, F) weights.
+            u: (L, N) float; +inf where a label is impossible, as -log of a hard mask has it, but
+                not for every label of a point. Or with `f`, (L, F) weights.
             f: (F, N) float, features of the points: the energies are then `u @ f`.
 
         Raises:
-            ValueError: another shape, or a value that is not finite (its position is named).
+            ValueError: another shape, a value that is NaN or -inf, or a point without a possible
+                label (its position is named).
         """
-        energy = as_float32("unary energy", u)
+        energy = as_float32("u", u)
         if f is not None:
             energy = LogisticUnary(energy, f).energy
         if energy.shape != (self._nlabels, self._nvar):
+            layouts = unary_layouts(self._nlabels, self._nvar, self._size)
             raise ValueError(
                 f"unary energy must have shape (n_labels, n_points) = "
-                f"({self._nlabels}, {self._nvar}) but has {energy.shape}; "
-                f"flatten (n_labels, height, width) with u.reshape(n_labels, -1)"
+                f"({self._nlabels}, {self._nvar}) but has {energy.shape}"
+                f"{reorder('u', u, layouts) if f is None else ''}"
             )
         self._core.set_unary_energy(energy)
 
@@ -151,7 +155,7 @@ class DenseCRF:
         if not isinstance(unary, ConstUnary | LogisticUnary):
             raise ValueError(
                 f"unary must be a ConstUnary or a LogisticUnary but is a {type(unary).__name__}; "
-                f"an array goes to setUnaryEnergy"
+                f"pass `ConstUnary(unary)`, or the array to setUnaryEnergy"
             )
         self.setUnaryEnergy(unary.energy)
 
@@ -165,7 +169,8 @@ class DenseCRF:
         """Add a term that makes points with near features agree.
 
         Args:
-            features: (d, N) float, finite, d in 1..15, each divided by its sigma.
+            features: (d, N) float, finite, d in 1..15, each divided by its sigma. Where they lie
+                does not matter, and float64 is used where it is passed.
             compat: a number, the Potts weight, larger for smoother; or an (L, L) matrix of
                 penalties for pairs of labels, of which the symmetric part counts; or (L,), its
                 diagonal. The signs are pydensecrf's: Potts weight w is the matrix -w * identity
@@ -175,12 +180,14 @@ class DenseCRF:
 
         Raises:
             ValueError: a shape is wrong, a value is not finite, a constant is unknown, or the
-                features span more lattice cells than can be numbered.
+                features span 2^40 lattice cells, some 10^12 sigmas.
         """
-        array = as_float32("features", features)
+        array = as_features("features", features)
         if array.ndim != 2 or array.shape[1] != self._nvar:
+            layouts = feature_layouts(array.shape, self._nvar, self._size)
             raise ValueError(
                 f"features must have shape (d, n_points) = (d, {self._nvar}) but has {array.shape}"
+                f"{reorder('features', features, layouts)}"
             )
         self._core.add_pairwise(
             array,
@@ -193,8 +200,11 @@ class DenseCRF:
     def inference(self, niter: int) -> Float32Array:
         """(L, N) probabilities after `niter` >= 0 mean-field updates.
 
+        In the main thread, a signal handler that raises ends the call between two updates, as
+        Ctrl-C does.
+
         Raises:
-            ValueError: no unary has been set, or `niter` is negative.
+            ValueError: `niter` is negative, or no whole number.
         """
         q = np.empty((self._nlabels, self._nvar), np.float32)
         self._core.inference(check_count("niter", niter, least=0), q, get_num_threads())
@@ -206,9 +216,6 @@ class DenseCRF:
         Returns:
             Q, (L, N) probabilities before any update, and two arrays of its shape that
             `stepInference` takes because pydensecrf's does; they are not used.
-
-        Raises:
-            ValueError: no unary has been set.
         """
         q = self.inference(0)
         return q, np.zeros_like(q), np.zeros_like(q)
@@ -230,21 +237,27 @@ class DenseCRF:
         ):
             raise ValueError(
                 f"Q is updated in place, so it must be a writable C-contiguous float32 array of "
-                f"shape {wanted}; take it from startInference()"
+                f"shape {wanted}; take it from startInference, or from inference"
             )
         self._core.step(Q, get_num_threads())
 
     def klDivergence(self, Q: np.ndarray) -> float:
-        """KL divergence from the CRF's distribution to `Q`, (L, N), up to a constant.
+        """What pydensecrf calls KL divergence: sum Q (log Q + unary - message), over (L, N).
+
+        A message is what the terms add to a label's logit in an update. It is not the KL divergence
+        from the CRF's distribution up to a constant, nor is it what updates minimise: that has half
+        of the messages, which this counts from both ends of every pair. It may rise from one update
+        to the next. Infinite where `Q` is above 0 for an impossible label.
 
         Raises:
-            ValueError: `Q` has another shape or is no probabilities, or no unary has been set.
+            ValueError: `Q` has another shape or is no probabilities.
         """
         q = as_float32("Q", Q)
         if q.shape != (self._nlabels, self._nvar):
             raise ValueError(
                 f"Q must have shape (n_labels, n_points) = ({self._nlabels}, {self._nvar}) "
                 f"but has {q.shape}"
+                f"{reorder('Q', Q, unary_layouts(self._nlabels, self._nvar, self._size))}"
             )
         return self._core.kl_divergence(q, get_num_threads())
 
@@ -275,9 +288,9 @@ class DenseCRF2D(DenseCRF):
     """
 
     def __init__(self, w: int, h: int, nlabels: int, *, parity: bool = True) -> None:
-        self._width = check_count("w", w, least=1)
-        self._height = check_count("h", h, least=1)
-        super().__init__(self._width * self._height, nlabels, parity=parity)
+        width, height = check_count("w", w, least=1), check_count("h", h, least=1)
+        super().__init__(width * height, nlabels, parity=parity)
+        self._size: tuple[int, int] = (height, width)
 
     def addPairwiseGaussian(
         self,
@@ -299,8 +312,7 @@ class DenseCRF2D(DenseCRF):
         """
         sigma_x, sigma_y = check_sigmas("sxy", sxy, 2)
         self._core.add_pairwise_gaussian(
-            self._height,
-            self._width,
+            *self._size,
             sigma_x,
             sigma_y,
             self._as_compat(compat),
@@ -336,10 +348,15 @@ class DenseCRF2D(DenseCRF):
         sigma_rgb = check_sigmas("srgb", srgb, 3)
         found = as_array("rgbim", rgbim).shape[:2]
         image = as_rgb_image("rgbim", rgbim)
-        if found != (self._height, self._width):
+        if found != self._size:
+            hint = ""
+            if found == self._size[::-1]:
+                hint = (
+                    "; height and width are swapped: DenseCRF2D is (w, h), make it with "
+                    "`DenseCRF2D(rgbim.shape[1], rgbim.shape[0], n_labels)`"
+                )
             raise ValueError(
-                f"rgbim must have (height, width) = ({self._height}, {self._width}) "
-                f"but has {found}{swapped_hint(found, self._height, self._width)}"
+                f"rgbim must have (height, width) = {self._size} but has {found}{hint}"
             )
         self._core.add_pairwise_bilateral(
             image,
@@ -365,6 +382,6 @@ def _as_normalization(kernel: int, normalization: int) -> _native.Normalization:
 
 
 def _check_constant(name: str, value: int, constants: type[IntEnum]) -> None:
-    if not isinstance(value, int | np.integer) or value not in list(constants):
+    if not isinstance(value, int | float | np.number) or value not in list(constants):
         names = ", ".join(constant.name for constant in constants)
         raise ValueError(f"{name} must be one of {names} but is {value!r}")

@@ -10,17 +10,16 @@ from wsss.densecrf._arrays import (
     Float32Array,
     as_array,
     as_float32,
-    as_rgb_image,
     check_count,
     check_finite,
     check_flag,
-    check_probs_shape,
-    check_rgb_image,
+    check_real_tensor,
     check_sigma,
     common_device,
     is_tensor,
     tensor_as_array,
 )
+from wsss.densecrf._layouts import as_rgb_image, check_probs_shape, check_rgb_image
 from wsss.densecrf.threads import resolve_num_threads
 
 if TYPE_CHECKING:
@@ -94,7 +93,8 @@ def dense_crf(
     Images are refined in parallel, and threads that are left over share the work of an image. The
     result does not depend on their number and is the same bytes from run to run. The GIL is
     released; the call may be made from several threads, and in a forked child of a process that has
-    made it.
+    made it. In the main thread, a signal handler that raises ends the call between two updates, as
+    Ctrl-C does.
 
     Tensors on the CPU take the same way, without a copy. Tensors on a GPU are refined there, all
     images together, as many at a time as half its free memory holds. The two agree up to rounding,
@@ -151,12 +151,14 @@ def dense_crf(
     floor = check_finite("min_prob", min_prob)
     if not 1e-37 <= floor < 1:
         raise ValueError(f"min_prob must be in [1e-37, 1) but is {min_prob!r}; 1e-5 is usual")
+    bilateral = check_finite("compat_bilateral", compat_bilateral)
+    gaussian = check_finite("compat_gaussian", compat_gaussian)
     settings: CrfSettings = {
-        "sigma_xy": check_sigma("sigma_xy", sigma_xy),
-        "sigma_rgb": check_sigma("sigma_rgb", sigma_rgb),
-        "compat_bilateral": check_finite("compat_bilateral", compat_bilateral),
-        "sigma_gaussian": check_sigma("sigma_gaussian", sigma_gaussian),
-        "compat_gaussian": check_finite("compat_gaussian", compat_gaussian),
+        "sigma_xy": _sigma_of("compat_bilateral", bilateral, "sigma_xy", sigma_xy),
+        "sigma_rgb": _sigma_of("compat_bilateral", bilateral, "sigma_rgb", sigma_rgb),
+        "compat_bilateral": bilateral,
+        "sigma_gaussian": _sigma_of("compat_gaussian", gaussian, "sigma_gaussian", sigma_gaussian),
+        "compat_gaussian": gaussian,
         "n_iters": check_count("n_iters", n_iters, least=0),
         "min_prob": floor,
         "phantom_points": check_flag("parity", parity),
@@ -171,16 +173,23 @@ def dense_crf(
     refined: list[Any]
     if device is None:
         refined = _refine_arrays(named_images, named_probs, settings, threads)
-    elif device.type == "cpu":
+    else:
+        _check_tensors(named_images, named_probs)
+    if device is not None and device.type == "cpu":
         import torch
 
         image_views = {name: tensor_as_array(name, image) for name, image in named_images.items()}
-        probs_views = {name: tensor_as_array(name, one) for name, one in named_probs.items()}
+        probs_views = {name: tensor_as_array(name, p) for name, p in named_probs.items()}
         arrays = _refine_arrays(image_views, probs_views, settings, threads)
         refined = [torch.from_numpy(array) for array in arrays]
-    else:
+    elif device is not None:
         refined = _refine_tensors(named_images, named_probs, settings)
     return refined[0] if single else refined
+
+
+def _sigma_of(compat_name: str, compat: float, name: str, value: float) -> float:
+    """The sigma of a term, which does not matter if the term's weight is 0."""
+    return check_sigma(name, value, f"`{compat_name}=0`") if compat != 0 else 1.0
 
 
 def _as_list(name: str, values: Any) -> list[Any]:
@@ -200,10 +209,10 @@ def _refine_arrays(
 ) -> list[Float32Array]:
     """`dense_crf` in the compiled core, of images and probabilities by the names errors give."""
     checked_images, checked_probs = [], []
-    for (image_name, image), (probs_name, one) in zip(images.items(), probs.items(), strict=True):
+    for (image_name, image), (probs_name, p) in zip(images.items(), probs.items(), strict=True):
         rgb = as_rgb_image(image_name, image)
-        array = as_array(probs_name, one)
-        check_probs_shape(probs_name, array.shape, *rgb.shape[:2])
+        array = as_array(probs_name, p)
+        check_probs_shape(probs_name, array, *rgb.shape[:2])
         checked_images.append(rgb)
         checked_probs.append(as_float32(probs_name, array))
     refined = [np.empty_like(p) for p in checked_probs]
@@ -211,6 +220,17 @@ def _refine_arrays(
         checked_images, checked_probs, refined, **settings, num_threads=num_threads
     )
     return refined
+
+
+def _check_tensors(
+    images: "Mapping[str, torch.Tensor]", probs: "Mapping[str, torch.Tensor]"
+) -> None:
+    """Check what `_refine_arrays` checks of arrays, with the advice that fits tensors."""
+    for (image_name, image), (probs_name, p) in zip(images.items(), probs.items(), strict=True):
+        check_real_tensor(image_name, image)
+        check_real_tensor(probs_name, p)
+        check_rgb_image(image_name, image)
+        check_probs_shape(probs_name, p, *image.shape[:2])
 
 
 def _refine_tensors(
@@ -221,9 +241,4 @@ def _refine_tensors(
     """`dense_crf` in PyTorch, on the tensors' device."""
     from wsss.densecrf.torch_crf import refine_images
 
-    for (image_name, image), (probs_name, one) in zip(images.items(), probs.items(), strict=True):
-        check_rgb_image(image_name, tuple(image.shape), str(image.dtype))
-        check_probs_shape(probs_name, tuple(one.shape), *image.shape[:2])
-        if one.is_complex():
-            raise ValueError(f"{probs_name} must hold real numbers but has dtype {one.dtype}")
-    return refine_images(list(images.values()), [one.float() for one in probs.values()], settings)
+    return refine_images(list(images.values()), [p.float() for p in probs.values()], settings)

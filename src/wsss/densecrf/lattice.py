@@ -7,12 +7,15 @@ import numpy as np
 
 from wsss.densecrf import _native
 from wsss.densecrf._arrays import (
+    Features,
     Float32Array,
+    as_features,
     as_float32,
     check_flag,
     common_device,
     tensor_as_array,
 )
+from wsss.densecrf._layouts import Layout, reorder
 from wsss.densecrf.threads import resolve_num_threads
 
 if TYPE_CHECKING:
@@ -58,7 +61,8 @@ def bilateral_filter(
 
     Args:
         features: (d, N) float, d in 1..15, each already divided by its sigma; or (B, d, N), a batch
-            of B filters that know nothing of one another.
+            of B filters that know nothing of one another. Where they lie does not matter, and
+            float64 is used where it is passed: metres of a map need it.
         values: (C, N) float, any number of channels; or (B, C, N).
         parity: add pydensecrf's phantom points, see `dense_crf`.
         num_threads: threads to use; None takes `get_num_threads()`. Counts on the CPU alone.
@@ -69,8 +73,8 @@ def bilateral_filter(
 
     Raises:
         ValueError: the shapes disagree, N or C is zero, something is not finite, or the features
-            span more lattice cells than can be numbered (sigma far too small); tensors require
-            grad, or are mixed with arrays or with tensors of another device.
+            span 2^40 lattice cells, some 10^12 sigmas; tensors require grad, or are mixed with
+            arrays or with tensors of another device.
 
     References:
         Adams, Baek & Davis, Fast High-Dimensional Filtering Using the Permutohedral Lattice, 2010.
@@ -90,7 +94,7 @@ def bilateral_filter(
 
 
 def native_filter(
-    features: Float32Array, values: Float32Array, *, phantom_points: bool, num_threads: int
+    features: Features, values: Float32Array, *, phantom_points: bool, num_threads: int
 ) -> Float32Array:
     """The compiled filter of each element of a batch: (B, d, N) and (B, C, N), C-contiguous.
 
@@ -98,7 +102,7 @@ def native_filter(
         (B, C, N).
 
     Raises:
-        ValueError: the features are not finite, or cannot be numbered.
+        ValueError: the features are not finite, or span too much.
     """
     out = np.empty_like(values)
     _native.filter_points(
@@ -112,8 +116,8 @@ def native_filter(
 
 
 def _filter_arrays(named: Mapping[str, object], parity: bool, threads: int) -> Float32Array:
-    f, v = (as_float32(name, value) for name, value in named.items())
-    _check_shapes(f.shape, v.shape)
+    f, v = as_features("features", named["features"]), as_float32("values", named["values"])
+    _check_shapes(f, v)
     if not np.isfinite(v).all():
         at = tuple(int(i) for i in np.argwhere(~np.isfinite(v))[0])
         raise ValueError(_not_finite(at, float(v[at])))
@@ -129,7 +133,7 @@ def _filter_tensors(
 
     from wsss.densecrf.torch_lattice import filter_batch
 
-    _check_shapes(tuple(features.shape), tuple(values.shape))
+    _check_shapes(features, values)
     dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
     f, v = features.to(dtype), values.to(dtype)
     if not torch.isfinite(v).all():
@@ -139,17 +143,31 @@ def _filter_tensors(
     return filter_batch(*batch, phantom_points=parity).reshape(v.shape)
 
 
-def _check_shapes(features: tuple[int, ...], values: tuple[int, ...]) -> None:
-    if len(features) not in (2, 3):
-        raise ValueError(f"features must have shape (d, N) or (B, d, N) but has {features}")
-    if len(features) == 2:
-        wanted = f"(C, N) with N = {features[1]}"
-    else:
-        wanted = f"(B, C, N) with B = {features[0]} and N = {features[2]}"
-    if len(values) != len(features) or (values[:-2], values[-1]) != (features[:-2], features[-1]):
-        raise ValueError(f"values must have shape {wanted} as in features but has {values}")
-    if 0 in values[-2:]:
-        raise ValueError(f"values must have at least one channel and one point but has {values}")
+def _check_shapes(features: Any, values: Any) -> None:
+    """Check two arrays or tensors.
+
+    Raises:
+        ValueError: their shapes are not those of `bilateral_filter`, or do not agree.
+    """
+    f, v = tuple(features.shape), tuple(values.shape)
+    if len(f) not in (2, 3):
+        hint = reorder("features", features, [("(N,)", f, "{x}[None]")] if len(f) == 1 else [])
+        raise ValueError(f"features must have shape (d, N) or (B, d, N) but has {f}{hint}")
+    wanted = f"(B, C, N) with B = {f[0]} and N = {f[-1]}"
+    layouts: list[Layout] = []
+    if len(f) == 2:
+        wanted = f"(C, N) with N = {f[1]}"
+        if len(v) == 1:
+            layouts = [("(N,)", f[1:], "{x}[None]")]
+        elif len(v) == 2:
+            layouts = [("(N, C)", (f[1], v[1]), "{x}.T")]
+    if len(v) != len(f) or (v[:-2], v[-1]) != (f[:-2], f[-1]):
+        raise ValueError(
+            f"values must have shape {wanted} as in features but has {v}"
+            f"{reorder('values', values, layouts)}"
+        )
+    if 0 in v[-2:]:
+        raise ValueError(f"values must have at least one channel and one point but has {v}")
 
 
 def _not_finite(at: tuple[int, ...], value: float) -> str:

@@ -1,16 +1,15 @@
 """The dense CRF's energy as a loss: soft segmentations that cut across similar pixels cost more."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import interpolate
 
 from wsss.densecrf._arrays import check_finite, check_sigma
+from wsss.densecrf._loss_input import check_batch
 from wsss.densecrf.lattice import native_filter
 from wsss.densecrf.threads import resolve_num_threads
 from wsss.densecrf.torch_lattice import filter_batch
@@ -40,7 +39,8 @@ class DenseCrfLoss(nn.Module):
     five dimensions R is 0.5 to 0.6 times that of the exact kernel, and its gradient nearly parallel
     (a cosine of 0.998). Where lattice vertices are missing the blurs along its axes do not commute,
     so that A is not quite symmetric; the gradient takes it as symmetric, and is 1 to 2.5 per cent
-    of its length away from the derivative of R.
+    of its length away from the derivative of R. Second-order gradients are those of that gradient,
+    which filters once more for each backward pass with `create_graph=True`.
 
     Under autocast, and for float16 and bfloat16, the loss computes in float32; the gradient has the
     dtype of `probs`. On a GPU a call waits for the device four times, to check its input and to
@@ -48,7 +48,7 @@ class DenseCrfLoss(nn.Module):
 
     Args:
         weight: w, at least 0.
-        sigma_rgb: tolerance in intensity levels of a 0..255 image.
+        sigma_rgb: tolerance in intensity levels of a 0..255 image, in all channels.
         sigma_xy: reach in pixels of `images` as they come; it is scaled with them.
         scale_factor: in (0, 1], by which images and probabilities are made smaller first: a
             bilinear `probs`, and the nearest of `images`, `roi` and `unlabelled`.
@@ -58,6 +58,8 @@ class DenseCrfLoss(nn.Module):
             agree wherever A is above 0: R plus (weight / B) sum of A. The gradient is the same.
         exact: use the true kernel, in time quadratic in the number of pixels, in place of the
             lattice: for tests, and for images of a few thousand pixels.
+        image_max: the brightest level that float images may have, 255 or 1: it is never guessed
+            from a batch, which may be dark. Images of uint8 are in 0..255 in any case.
         num_threads: of the filter on the CPU; None takes `get_num_threads()`.
 
     Raises:
@@ -87,6 +89,7 @@ class DenseCrfLoss(nn.Module):
         gated: bool = False,
         potts: bool = False,
         exact: bool = False,
+        image_max: float = 255.0,
         num_threads: int | None = None,
     ) -> None:
         super().__init__()
@@ -103,6 +106,9 @@ class DenseCrfLoss(nn.Module):
         self.gated = bool(gated)
         self.potts = bool(potts)
         self.exact = bool(exact)
+        self.image_max = check_finite("image_max", image_max)
+        if self.image_max <= 0:
+            raise ValueError(f"image_max must be above 0 but is {image_max!r}; 255 or 1 is usual")
         if num_threads is not None:
             resolve_num_threads(num_threads)
         self.num_threads = num_threads
@@ -117,7 +123,8 @@ class DenseCrfLoss(nn.Module):
         """The loss of a batch.
 
         Args:
-            images: (B, 3, H, W) uint8 or float RGB in 0..255, not normalised.
+            images: (B, C, H, W) uint8 in 0..255, or float in 0..image_max, not normalised: RGB, or
+                any C up to 13 channels.
             probs: (B, K, H, W) float in [0, 1], after the softmax.
             roi: (B, H, W) bool, or float in [0, 1]: by which `probs` are multiplied, 0 on padding.
             unlabelled: (B, H, W) bool: where the gate is open. For a gated loss only.
@@ -128,7 +135,16 @@ class DenseCrfLoss(nn.Module):
         Raises:
             ValueError: shapes, dtypes or devices disagree, or values are out of their range.
         """
-        self._check(images, probs, roi, unlabelled)
+        check_batch(
+            images,
+            probs,
+            roi,
+            unlabelled,
+            gated=self.gated,
+            exact=self.exact,
+            scale_factor=self.scale_factor,
+            image_max=self.image_max,
+        )
         with torch.autocast(probs.device.type, enabled=False):
             if probs.dtype != torch.float64:
                 probs = probs.float()
@@ -138,7 +154,8 @@ class DenseCrfLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The settings, for `print(loss)`."""
-        names = ("weight", "sigma_rgb", "sigma_xy", "scale_factor", "gated", "potts", "exact")
+        names = ["weight", "sigma_rgb", "sigma_xy", "scale_factor", "gated", "potts", "exact"]
+        names.append("image_max")
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
     def _loss(
@@ -159,8 +176,11 @@ class DenseCrfLoss(nn.Module):
             if unlabelled is not None:
                 opened = _nearest(unlabelled.unsqueeze(1).to(torch.uint8), self.scale_factor)
                 gate = gate.masked_fill(opened.flatten(2).bool(), 1)
+        brightest = 255.0 if images.dtype == torch.uint8 else self.image_max
         features = _features(
-            images.to(probs.dtype), self.sigma_xy * self.scale_factor, self.sigma_rgb
+            images.to(probs.dtype),
+            self.sigma_xy * self.scale_factor,
+            self.sigma_rgb * (brightest / 255),
         )
         energy = _Energy(self._filter(probs), self.weight / len(probs), self.potts)
         value: Tensor = _EnergyFunction.apply(probs, features, roi, gate, energy)
@@ -179,55 +199,6 @@ class DenseCrfLoss(nn.Module):
             return torch.from_numpy(out)
 
         return compiled
-
-    def _check(
-        self, images: Tensor, probs: Tensor, roi: Tensor | None, unlabelled: Tensor | None
-    ) -> None:
-        if probs.ndim != 4 or 0 in probs.shape or not probs.is_floating_point():
-            raise ValueError(
-                f"probs must be floats of shape (B, K, H, W), none of them 0, "
-                f"but has dtype {probs.dtype} and shape {tuple(probs.shape)}"
-            )
-        batch, _, height, width = probs.shape
-        if images.shape != (batch, 3, height, width):
-            hint = "; move the channels first" if images.shape[-1:] == (3,) else ""
-            raise ValueError(
-                f"images must have shape (B, 3, H, W) = ({batch}, 3, {height}, {width}) as in "
-                f"probs but has {tuple(images.shape)}{hint}"
-            )
-        if images.dtype != torch.uint8 and not images.is_floating_point():
-            raise ValueError(f"images must be uint8 or float but has dtype {images.dtype}")
-        if unlabelled is not None and not self.gated:
-            raise ValueError("unlabelled pixels matter to the gate alone; pass gated=True")
-        if unlabelled is not None and unlabelled.dtype != torch.bool:
-            raise ValueError(
-                f"unlabelled must be bool but has dtype {unlabelled.dtype}; pass labels == 255"
-            )
-        named = {"images": images, "roi": roi, "unlabelled": unlabelled}
-        for name, tensor in named.items():
-            if tensor is None:
-                continue
-            if tensor.device != probs.device:
-                raise ValueError(
-                    f"{name} is on {tensor.device} but probs on {probs.device}; "
-                    f"pass {name}.to(probs.device)"
-                )
-            if name != "images" and tensor.shape != (batch, height, width):
-                raise ValueError(
-                    f"{name} must have shape (B, H, W) = ({batch}, {height}, {width}) as in probs "
-                    f"but has {tuple(tensor.shape)}"
-                )
-            if tensor.requires_grad:
-                raise ValueError(
-                    f"{name} requires grad, but the loss has a gradient for probs alone; "
-                    f"pass {name}.detach()"
-                )
-        if min(math.floor(height * self.scale_factor), math.floor(width * self.scale_factor)) == 0:
-            raise ValueError(
-                f"scale_factor {self.scale_factor} leaves no pixel of {height} x {width}; "
-                f"pass scale_factor=1"
-            )
-        _check_values(images, probs, roi)
 
 
 def exact_filter(features: Tensor, values: Tensor) -> Tensor:
@@ -270,7 +241,7 @@ class _EnergyFunction(torch.autograd.Function):
     def forward(
         ctx: Any,
         probs: Tensor,  # (B, K, N)
-        features: Tensor,  # (B, 5, N)
+        features: Tensor,  # (B, 2 + C, N)
         roi: Tensor | None,  # (B, 1, N)
         gate: Tensor | None,  # (B, 1, N)
         energy: _Energy,
@@ -289,19 +260,43 @@ class _EnergyFunction(torch.autograd.Function):
             value = products[n_classes] + value
         if ctx.needs_input_grad[0]:
             gradient = filtered[:, :n_classes] * (-2 * energy.factor)
-            ctx.save_for_backward(gradient if roi is None else gradient.mul_(roi))
+            gradient = gradient if roi is None else gradient.mul_(roi)
+            ctx.energy = energy
+            ctx.save_for_backward(gradient, probs, features, roi, gate)
         return value * energy.factor
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        """-2 factor roi G A S."""
-        (gradient,) = ctx.saved_tensors
+        """-2 factor roi G A S; as a function of probs where that is differentiated in turn."""
+        gradient, probs, features, roi, gate = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            values = probs if roi is None else probs * roi
+            gradient = _FilterFunction.apply(values, features, ctx.energy.filter)
+            gradient = gradient * (-2 * ctx.energy.factor)
+            for factor in (gate, roi):
+                gradient = gradient if factor is None else gradient * factor
         return gradient * grad_output, None, None, None, None
 
 
+class _FilterFunction(torch.autograd.Function):
+    """A times values, with A taken as symmetric."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, features: Tensor, filter_values: Filter) -> Tensor:
+        """(B, C, N) filtered."""
+        ctx.filter_values = filter_values
+        ctx.save_for_backward(features)
+        return filter_values(features, values)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        """The same of the gradient."""
+        (features,) = ctx.saved_tensors
+        return _FilterFunction.apply(grad_output, features, ctx.filter_values), None, None
+
+
 def _features(images: Tensor, sigma_xy: float, sigma_rgb: float) -> Tensor:
-    """(B, 5, N): x and y / sigma_xy, then R, G and B / sigma_rgb."""
+    """(B, 2 + C, N): x and y / sigma_xy, then the channels / sigma_rgb."""
     batch, _, height, width = images.shape
     # By a tensor: CUDA multiplies by the inverse of a number.
     per_xy, per_rgb = (images.new_full((), sigma) for sigma in (sigma_xy, sigma_rgb))
@@ -319,35 +314,3 @@ def _nearest(maps: Tensor, scale_factor: float) -> Tensor:
     if scale_factor == 1:
         return maps
     return interpolate(maps, scale_factor=scale_factor, mode="nearest")
-
-
-def _check_values(images: Tensor, probs: Tensor, roi: Tensor | None) -> None:
-    """Check ranges, waiting for the device once.
-
-    Raises:
-        ValueError: a value is out of its range, or NaN.
-    """
-    tensors = {"images": images, "probs": probs} | ({} if roi is None else {"roi": roi})
-    ranges = torch.stack(
-        [torch.stack(t.detach().aminmax()).double() for t in tensors.values()]
-    ).tolist()
-    limits = {
-        "images": (0, 255, "undo any normalisation, and clip what resampling overshoots"),
-        "probs": (-1e-3, 1.001, "apply a softmax to logits first"),
-        "roi": (0, 1, "1 inside, 0 outside"),
-    }
-    for (name, tensor), (low, high) in zip(tensors.items(), ranges, strict=True):
-        least, most, hint = limits[name]
-        if low >= least and high <= most:  # never if there is a NaN
-            continue
-        at = (~((tensor >= least) & (tensor <= most))).nonzero()[0].tolist()
-        raise ValueError(
-            f"{name} must lie in [{round(least)}, {round(most)}] but is "
-            f"{tensor[tuple(at)].item():g} at {at}; {hint}"
-        )
-    brightest = ranges[0][1]
-    if images.is_floating_point() and 0 < brightest <= 1:
-        raise ValueError(
-            f"images must be in 0..255 but none is above {brightest:g}, as if normalised; "
-            f"pass images * 255"
-        )

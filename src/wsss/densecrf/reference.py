@@ -28,10 +28,12 @@ def gaussian_kernel(features: np.ndarray) -> Float64Array:
         ValueError: `features` is not (d, N), or N is above 8192.
     """
     f = np.asarray(features, np.float64)
-    if f.ndim != 2 or f.shape[1] > _LARGEST_N:
+    if f.ndim != 2:
+        raise ValueError(f"features must have shape (d, N) but has {f.shape}")
+    if f.shape[1] > _LARGEST_N:
         raise ValueError(
-            f"features must have shape (d, N) with N at most {_LARGEST_N} but has {f.shape}; "
-            f"the exact kernel is for small images, bilateral_filter for others"
+            f"the exact kernel takes at most {_LARGEST_N} points but got {f.shape[1]}; for more, "
+            f"bilateral_filter approximates it"
         )
     squared = np.zeros((f.shape[1], f.shape[1]))
     for component in f:
@@ -86,17 +88,25 @@ def mean_field(unary: np.ndarray, terms: Sequence[PairwiseTerm], n_iters: int) -
     probability takes part.
 
     Args:
-        unary: (L, N) energies.
+        unary: (L, N) energies, +inf where a label is impossible.
         terms: the pairwise terms.
         n_iters: updates, at least 0.
 
     Returns:
         (L, N) float64 probabilities, summing to one over L.
 
+    Raises:
+        ValueError: an energy is NaN or -inf, or a point has no possible label.
+
     References:
         Krähenbühl & Koltun, NIPS 2011, algorithm 1.
     """
     energy = np.asarray(unary, np.float64)
+    if not ((energy > -np.inf).all() and np.isfinite(energy).any(axis=0).all()):
+        raise ValueError(
+            "unary must be above -inf, and finite for one label of each point at least; clip "
+            "probabilities away from 0 before taking the logarithm"
+        )
     kernels = [normalise_symmetrically(gaussian_kernel(term.features)) for term in terms]
     q = _softmax(-energy)
     for _ in range(n_iters):

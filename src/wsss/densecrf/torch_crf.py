@@ -53,8 +53,8 @@ def refine_images(
         (L, H, W) float32 of each, contiguous.
 
     Raises:
-        ValueError: a value is outside [0, 1] or not finite; the features span too many lattice
-            cells.
+        ValueError: a value is outside [0, 1] or not finite; a sigma is so small that the features
+            span 2^40 lattice cells.
     """
     if not probs:
         return []
@@ -150,7 +150,9 @@ def _terms(images: Sequence[Tensor], settings: CrfSettings) -> list[TorchLattice
         features = _position_features(images, sigma_xy)
         if sigma_rgb is not None:
             features = torch.cat([features, _colour_features(images, sigma_rgb)])
-        lattice = TorchLattice.build(features, sizes, phantom_points=settings["phantom_points"])
+        lattice = TorchLattice.build(
+            features, sizes, phantom_points=settings["phantom_points"], from_zero=True
+        )
         mass = lattice.filter(torch.ones_like(features[0]).unsqueeze(1)).squeeze(1)
         factor = (mass + _EPSILON).rsqrt()
         terms.append(lattice.scaled(before=factor, after=factor * compat))

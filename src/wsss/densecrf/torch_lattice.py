@@ -18,15 +18,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from wsss.densecrf.torch_frame import Frame, Packing, choose_frame
+
 _MAX_DIM = 15  # of the compiled core, whose keys have four bits for it
 _MOST_CORNERS = 2**31 - 1  # an index of int32
-_KEYS = 2**63  # an int64 that is not negative
 _LONGEST_BAG = 256
 """Points that one thread block may have to add up. Thousands share a vertex in a flat region."""
 
 
 class BatchKeyError(ValueError):
-    """Each image's keys fit 64 bits, but not with the image's number beside them."""
+    """The images cannot share a lattice: their points lie far out, or their keys are long."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,17 @@ class TorchLattice:
     @classmethod
     @torch.no_grad()
     def build(
-        cls, features: Tensor, sizes: Sequence[int], *, phantom_points: bool = False
+        cls,
+        features: Tensor,
+        sizes: Sequence[int],
+        *,
+        phantom_points: bool = False,
+        from_zero: bool = False,
     ) -> "TorchLattice":
         """The lattice of the features' points.
 
-        Waits for the device three times, whatever the number of images.
+        Waits for the device three times, whatever the number of images; more often for keys of
+        several words.
 
         Args:
             features: (d, P) float32 or float64, d in 1..15, each divided by its sigma; the points
@@ -70,11 +77,13 @@ class TorchLattice:
             sizes: points of each image, at least 1 each, P in all.
             phantom_points: also create the vertices around the origin of every image whose number
                 of points is not a multiple of 4, see `dense_crf`.
+            from_zero: bound every component as if it began at 0, as the compiled core does with
+                pixels.
 
         Raises:
             BatchKeyError: the images need a lattice each; so only with several.
             ValueError: there are too many components or points, a feature is not finite, or the
-                features span more lattice cells than a 64-bit key can number.
+                features span 2^40 lattice cells, some 10^12 sigmas.
 
         References:
             Adams, Baek & Davis, Fast High-Dimensional Filtering Using the Permutohedral Lattice,
@@ -91,27 +100,36 @@ class TorchLattice:
                 f"a lattice of {dim} dimensions takes 1 to {most} points but got {n_points}; "
                 f"split the image into tiles"
             )
-        device = features.device
-        scale = _scale(dim, features.dtype)
-        packing = _Packing.of_bounds(*_bounds(features), scale)
-        if len(sizes) * corners * packing.span >= _KEYS:
-            raise BatchKeyError(f"{len(sizes)} images span more lattice cells than fit a key")
+        device, dtype = features.device, features.dtype
+        low, high = _bounds(features)
+        if from_zero:
+            low = [0.0] * dim
+        frame = choose_frame(low, high, double=dtype == torch.float64)
+        packing = Packing.of(frame, len(sizes))
+        if len(sizes) > 1 and not (frame.is_usual and packing.count == 1):
+            raise BatchKeyError(f"{len(sizes)} images need a lattice each")
 
         image = torch.repeat_interleave(
             torch.arange(len(sizes), device=device),
             _on_device(sizes, device),
             output_size=n_points,
         )
-        if padded:
+        if padded and frame.phantoms:
             hosts = [i for i, n in enumerate(sizes) if n % 4 != 0]
             features = torch.cat([features, features.new_zeros(dim, len(hosts))], dim=1)
             image = torch.cat([image, _on_device(hosts, device)])
-        weight, keys = _embed(features, scale, packing)
+        if not frame.is_usual:
+            origin = torch.tensor(frame.origin, dtype=torch.float64).to(device).unsqueeze(1)
+            features = (features - origin).to(torch.float64 if frame.far else dtype)
+        weight, words = _embed(features, frame, packing)
+        weight = weight.to(dtype)
         weight[n_points:] = 0
-        keys += (image * (corners * packing.span)).unsqueeze(1)
+        words[0] += (image * (corners * packing.remainder)).unsqueeze(1)
+        words = [word.flatten() for word in words]
+        levels, keys = _levels(words)
 
         # Equal keys side by side, the points of each in their order.
-        keys, order = torch.sort(keys.flatten(), stable=True)
+        keys, order = torch.sort(keys, stable=True)
         is_first = torch.ones_like(keys, dtype=torch.bool)
         torch.ne(keys[1:], keys[:-1], out=is_first[1:])
         first = is_first.nonzero().squeeze(1)  # (M,)
@@ -128,7 +146,9 @@ class TorchLattice:
         if len(bag_start) > len(first):
             vertex_start = (starts_bag.cumsum(0) - 1)[first].int()
 
-        neighbours, blur_weight = _neighbours(keys_of_vertices, packing, features.dtype)
+        words_of_vertices = [word[order[first]] for word in words]
+        levels.append((keys_of_vertices, None))
+        neighbours, blur_weight = _neighbours(words_of_vertices, levels, packing, dtype)
         return cls(
             vertex=vertex.view(-1, corners)[:n_points],
             slice_weight=weight[:n_points] * (1 / (1 + 2.0**-dim)),
@@ -209,89 +229,6 @@ def filter_batch(features: Tensor, values: Tensor, *, phantom_points: bool = Fal
     return filtered.view(n_images, n_points, n_channels).transpose(1, 2).contiguous()
 
 
-@dataclass(frozen=True)
-class _Packing:
-    """How a vertex becomes a number.
-
-    Its coordinates all leave the same remainder modulo d + 1, and sum to zero. So a key is, from
-    the low end: the quotients of all coordinates but the last, as digits of mixed radix; the
-    remainder; the image. A step to a neighbouring vertex is the addition of a constant.
-    """
-
-    lowest: list[int]
-    """(d + 1,): the least quotient of each coordinate; 0 for the last, which is implied."""
-    places: list[int]
-    """(d + 1,): the place value of each quotient; 0 for the last."""
-    span: int
-    """The place value of the remainder."""
-
-    @classmethod
-    def of_bounds(cls, low: list[float], high: list[float], scale: list[float]) -> "_Packing":
-        """The packing of features with these bounds, (d,) each, as the compiled core finds it.
-
-        Raises:
-            ValueError: the features reach too far.
-        """
-        dim = len(scale)
-        # The phantom points sit at the origin.
-        low = [min(0.0, x * s) for x, s in zip(low, scale, strict=True)]
-        high = [max(0.0, x * s) for x, s in zip(high, scale, strict=True)]
-        # The corrected quotient lies within one of the real one, a corner may be one less, a
-        # neighbour one less or more; and one for rounding.
-        margin_below, margin_above = 4, 3
-        largest_quotient = 2**20  # float32 still holds a sum of d + 1 of them exactly
-        bits = 60 if dim < 8 else 59  # with the remainder, below 2^63
-        lowest, places, span = [0] * (dim + 1), [0] * (dim + 1), 1
-        tail_low = tail_high = 0.0
-        for j in range(dim, -1, -1):
-            # Elevated coordinate j: the sum of the scaled features j.., less j times feature j - 1.
-            least, most = tail_low, tail_high
-            if j > 0:
-                least -= j * high[j - 1]
-                most -= j * low[j - 1]
-                tail_low += low[j - 1]
-                tail_high += high[j - 1]
-            least = least / (dim + 1) - margin_below
-            most = most / (dim + 1) + margin_above
-            if not (least > -largest_quotient and most < largest_quotient):
-                raise ValueError(
-                    _no_way_out(
-                        "reach beyond 2^20 lattice cells from the origin, "
-                        "more than float32 can number"
-                    )
-                )
-            if j == dim:
-                continue
-            lowest[j], places[j] = math.floor(least), span
-            span *= math.ceil(most) - math.floor(least) + 1
-            if span >= 2**bits:
-                raise ValueError(
-                    _no_way_out(
-                        f"span more than 2^{bits} lattice cells, more than a 64-bit key can number"
-                    )
-                )
-        return cls(lowest, places, span)
-
-
-def _no_way_out(what: str) -> str:
-    return (
-        f"features {what}; use a larger sigma, or rescale the features so that a sigma spans more "
-        f"of their range"
-    )
-
-
-def _scale(dim: int, dtype: torch.dtype) -> list[float]:
-    """(d,) factors from features to elevated coordinates, rounded as the compiled core rounds them.
-
-    The blur's standard deviation is sqrt(2/3) (d + 1) in elevated units (Adams 2010, p. 7).
-    """
-    rounded = np.float32 if dtype == torch.float32 else np.float64
-    inverse_deviation = float(rounded(math.sqrt(2 / 3) * (dim + 1)))
-    return [
-        float(rounded(1 / math.sqrt((i + 2) * (i + 1)) * inverse_deviation)) for i in range(dim)
-    ]
-
-
 def _on_device(numbers: Sequence[int], device: torch.device) -> Tensor:
     """(len(numbers),) int64, without waiting for what the device is doing."""
     return torch.tensor(numbers).to(device, non_blocking=True)
@@ -313,8 +250,8 @@ def _bounds(features: Tensor) -> tuple[list[float], list[float]]:
     return low, high
 
 
-def _embed(features: Tensor, scale: list[float], packing: _Packing) -> tuple[Tensor, Tensor]:
-    """Barycentric weights and keys of each point's corners, (P, d + 1) each.
+def _embed(features: Tensor, frame: Frame, packing: Packing) -> tuple[Tensor, list[Tensor]]:
+    """Barycentric weights, and the words of the keys, of each point's corners, (P, d + 1) each.
 
     Every line is one rounded operation, in the order of `embed_lanes` in csrc: rounding decides the
     simplex of a point on a boundary. So no addcmul, no alpha=, which may fuse two into one.
@@ -330,7 +267,7 @@ def _embed(features: Tensor, scale: list[float], packing: _Packing) -> tuple[Ten
     elevated = features.new_empty(corners, n_points)
     total = features.new_zeros(n_points)
     for j in range(dim, 0, -1):
-        scaled = features[j - 1] * scale[j - 1]
+        scaled = features[j - 1] * frame.scale[j - 1]
         elevated[j] = total - scaled * j
         total = total + scaled
     elevated[0] = total
@@ -362,34 +299,84 @@ def _embed(features: Tensor, scale: list[float], packing: _Packing) -> tuple[Ten
 
     # From corner r - 1 to corner r every coordinate grows by one, except that the one of rank
     # d + 1 - r falls by d: its quotient drops as the remainder grows.
-    places = _on_device(packing.places, features.device).unsqueeze(1)
-    lowest = _on_device(packing.lowest, features.device).unsqueeze(1)
-    key = ((quotient.long() - lowest) * places).sum(0)
-    place_of_rank = torch.empty_like(rank).scatter_(0, rank, places.expand_as(rank))
-    keys = [key]
-    for r in range(1, corners):
-        keys.append(keys[-1] + packing.span - place_of_rank[corners - r])
-    return torch.stack(weight, dim=1), torch.stack(keys, dim=1)
+    words = []
+    for places, remainder in _steps(packing):
+        place = _on_device(places, features.device).unsqueeze(1)
+        lowest = _on_device([*frame.lowest, 0], features.device).unsqueeze(1)
+        place_of_rank = torch.empty_like(rank).scatter_(0, rank, place.expand_as(rank))
+        keys = [((quotient.long() - lowest) * place).sum(0)]
+        for r in range(1, corners):
+            keys.append(keys[-1] + remainder - place_of_rank[corners - r])
+        words.append(torch.stack(keys, dim=1))
+    return torch.stack(weight, dim=1), words
 
 
-def _neighbours(keys: Tensor, packing: _Packing, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """`TorchLattice.neighbours` and `.blur_weight` of the vertices with these keys, (M,), sorted.
+def _steps(packing: Packing) -> list[tuple[list[int], int]]:
+    """Of each word: the place values of the quotients there, and that of the remainder."""
+    return [
+        (
+            [p if w == word else 0 for p, w in zip(packing.places, packing.words, strict=True)],
+            packing.remainder if word == 0 else 0,
+        )
+        for word in range(packing.count)
+    ]
+
+
+Level = tuple[Tensor, Tensor | None]
+"""The sorted numbers of what comes before a word, and of the word; the latter None at the end."""
+
+
+def _levels(words: list[Tensor]) -> tuple[list[Level], Tensor]:
+    """One number for each key, equal for equal keys, and how it comes about, word by word."""
+    levels: list[Level] = []
+    keys = words[0]
+    for word in words[1:]:
+        before, keys = torch.unique(keys, return_inverse=True)
+        here, rank = torch.unique(word, return_inverse=True)
+        levels.append((before, here))
+        keys = keys * len(here) + rank
+    return levels, keys
+
+
+def _find(words: list[Tensor], levels: list[Level]) -> tuple[Tensor, Tensor]:
+    """The vertices with these keys, and which of them exist; the number of another if not."""
+    keys, exists = words[0], torch.ones_like(words[0], dtype=torch.bool)
+    for i, (before, here) in enumerate(levels):
+        found = torch.searchsorted(before, keys).clamp_(max=len(before) - 1)
+        exists &= before[found] == keys
+        keys = found
+        if here is not None:
+            rank = torch.searchsorted(here, words[i + 1]).clamp_(max=len(here) - 1)
+            exists &= here[rank] == words[i + 1]
+            keys = keys * len(here) + rank
+    return keys, exists
+
+
+def _neighbours(
+    words: list[Tensor], levels: list[Level], packing: Packing, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """`TorchLattice.neighbours` and `.blur_weight` of the vertices with these keys, (M,) a word.
 
     On axis j the next vertex is one step up in every coordinate but j, which falls by d.
     """
     corners = len(packing.places)
-    remainder = keys // packing.span % corners
-    wrap = sum(packing.places) - (corners - 1) * packing.span  # the remainder starts again
-    itself = torch.arange(len(keys), device=keys.device)
-    half = torch.full_like(keys, 0.5, dtype=dtype)
-    step_up = torch.where(remainder == corners - 1, wrap, packing.span)
-    step_down = torch.where(remainder == 0, -wrap, -packing.span)
+    remainder = words[0] // packing.remainder % corners
+    itself = torch.arange(len(words[0]), device=words[0].device)
+    half = torch.full_like(words[0], 0.5, dtype=dtype)
+    steps = []  # of each word: its places, and a step up and down but for the axis' own coordinate
+    for places, unit in _steps(packing):
+        wrap = sum(places) - (corners - 1) * unit  # the remainder starts again
+        up = torch.where(remainder == corners - 1, wrap, unit)
+        down = torch.where(remainder == 0, -wrap, -unit)
+        steps.append((places, up, down))
     neighbours, weights = [], []
-    for place in packing.places:
+    for axis in range(corners):
         columns, factors = [itself.int()], [torch.ones_like(half)]
-        for wanted in (keys + (step_down + place), keys + (step_up - place)):
-            found = torch.searchsorted(keys, wanted).clamp_(max=len(keys) - 1)
-            exists = keys[found] == wanted
+        for wanted in (
+            [w + (down + places[axis]) for w, (places, _, down) in zip(words, steps, strict=True)],
+            [w + (up - places[axis]) for w, (places, up, _) in zip(words, steps, strict=True)],
+        ):
+            found, exists = _find(wanted, levels)
             columns.append(torch.where(exists, found, itself).int())
             factors.append(half * exists)
         neighbours.append(torch.stack(columns, dim=1))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from wsss.densecrf._arrays import Float32Array, as_array, check_count, check_finite, check_sigmas
+from wsss.densecrf._layouts import expression
 
 
 def unary_from_labels(
@@ -34,14 +35,23 @@ def unary_from_labels(
         )
     array = as_array("labels", labels)
     if array.dtype.kind not in "bui":
-        raise ValueError(f"labels must be integers but have dtype {array.dtype}")
+        whole = array.size > 0 and bool((array == np.floor(array)).all())
+        hint = f"; pass `{expression('labels', labels)}.astype(int)`" if whole else ""
+        raise ValueError(f"labels must be integers but have dtype {array.dtype}{hint}")
     flat = array.ravel().astype(np.int64)
     highest = n_labels if zero_unsure else n_labels - 1
     outside = (flat < 0) | (flat > highest)
     if outside.any():
+        wrong = np.unique(flat[outside])
+        hint = ""
+        if len(wrong) == 1:  # the mark of ignored pixels
+            name = expression("labels", labels)
+            kept = name if zero_unsure else f"{name} + 1"
+            hint = f"; map ignored pixels to 0, `np.where({name} == {wrong[0]}, 0, {kept})`"
+            hint += "" if zero_unsure else ", with `zero_unsure=True`"
         raise ValueError(
             f"labels must be in 0..{highest} with {n_labels=} and {zero_unsure=} but one is "
-            f"{flat[outside][0]}; map ignored pixels to 0 with zero_unsure=True"
+            f"{flat[outside][0]}{hint}"
         )
     energy = np.full((n_labels, flat.size), -np.log((1.0 - gt_prob) / (n_labels - 1)), np.float32)
     points = np.arange(flat.size)
@@ -63,8 +73,8 @@ def unary_from_softmax(
         sm: (L, ...) probabilities, N points in all.
         scale: in (0, 1], how far to trust `sm`; the rest goes to the uniform distribution. None
             trusts it wholly.
-        clip: least probability; None clips nothing, and then a probability of 0 has infinite
-            energy, which the CRF refuses.
+        clip: least probability, in [0, 1). With None, or 0, a probability of 0 has infinite energy:
+            its label is impossible.
 
     Returns:
         (L, N) float32 energies.
@@ -83,8 +93,8 @@ def unary_from_softmax(
             raise ValueError(f"scale must be above 0 and at most 1 but is {scale!r}")
         probs = scale * probs + (1 - scale) / n_labels
     if clip is not None:
-        if not 0 < check_finite("clip", clip) < 1:
-            raise ValueError(f"clip must be strictly between 0 and 1, or None, but is {clip!r}")
+        if not 0 <= check_finite("clip", clip) < 1:
+            raise ValueError(f"clip must be in [0, 1), or None, but is {clip!r}")
         probs = np.clip(probs, clip, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.ascontiguousarray(-np.log(probs).reshape(n_labels, -1), dtype=np.float32)
@@ -106,11 +116,11 @@ def _deprecated(name: str, successor: str) -> None:
     warnings.warn(f"{name} is deprecated, use {successor}", DeprecationWarning, stacklevel=3)
 
 
-def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> Float32Array:
+def create_pairwise_gaussian(sdims: float | Sequence[float], shape: Sequence[int]) -> Float32Array:
     """Position features of a grid of any dimension.
 
     Args:
-        sdims: sigma per axis of `shape`, in cells.
+        sdims: sigma in cells: one number, or one per axis of `shape`.
         shape: the grid's size, e.g. (height, width): the order of `sdims` is that of the axes.
 
     Returns:
@@ -120,45 +130,65 @@ def create_pairwise_gaussian(sdims: Sequence[float], shape: Sequence[int]) -> Fl
         ValueError: `sdims` is not one sigma per axis, or not finite and above 0; `shape` is not
             sizes of at least 1.
     """
-    if not isinstance(shape, Sequence) or len(shape) == 0:
-        raise ValueError(
-            f"shape must be a sequence of sizes, such as image.shape, but is {shape!r}"
-        )
-    sizes = tuple(check_count(f"shape[{i}]", size, least=1) for i, size in enumerate(shape))
+    try:
+        given = list(shape)
+    except TypeError:
+        given = []
+    if not given:
+        raise ValueError(f"shape must be a sequence of sizes, such as (3, 4), but is {shape!r}")
+    sizes = tuple(check_count(f"shape[{i}]", size, least=1) for i, size in enumerate(given))
     sigmas = check_sigmas("sdims", sdims, len(sizes))
     grid = np.indices(sizes, dtype=np.float32).reshape(len(sizes), -1)
     return grid / np.asarray(sigmas, np.float32)[:, None]
 
 
 def create_pairwise_bilateral(
-    sdims: Sequence[float], schan: float | Sequence[float], img: np.ndarray, chdim: int = -1
+    sdims: float | Sequence[float],
+    schan: float | Sequence[float],
+    img: np.ndarray,
+    chdim: int = -1,
 ) -> Float32Array:
     """Position and intensity features of an image of any dimension.
 
     Args:
-        sdims: sigma per spatial axis of `img`, in cells and in the order of the axes.
-        schan: sigma of the intensities: one number, or one per channel.
+        sdims: sigma in cells: one number, or one per spatial axis of `img`, in their order.
+        schan: sigma of the intensities: one number, or one per channel. Channels and axes beyond
+            those that are given are not divided, as in pydensecrf: (13,) is (13, 1, 1).
         img: image of any real dtype.
-        chdim: its channel axis, or -1 if it has none: a grey image (H, W). An (H, W, 3) image
-            takes chdim=2.
+        chdim: its channel axis, which may count from the end, but for the last: -1 says that there
+            is none, a grey image (H, W). An (H, W, 3) image takes chdim=2.
 
     Returns:
         (spatial axes + channels, N) float32 for `addPairwiseEnergy`, positions first.
 
     Raises:
-        ValueError: the number of sigmas does not fit the image, or one is not finite and above 0;
-            the image is empty, or has no such axis.
+        ValueError: there are more sigmas than the image has axes or channels, or one is not finite
+            and above 0; the image is empty, or has no such axis.
     """
     image = as_array("img", img)
-    chdim = check_count("chdim", chdim, least=-1)
     if 0 in image.shape or image.ndim == 0:
         raise ValueError(f"img must have at least one pixel but has shape {image.shape}")
+    chdim = check_count("chdim", chdim, least=-image.ndim)
     if chdim >= image.ndim:
         raise ValueError(
             f"chdim must be an axis of img, 0..{image.ndim - 1}, or -1 for none, but is {chdim}"
         )
     channels = image[np.newaxis] if chdim == -1 else np.moveaxis(image, chdim, 0)
-    sigmas = check_sigmas("schan", schan, channels.shape[0])
+    sigmas = check_sigmas("schan", _completed("schan", schan, channels.shape[0]), len(channels))
     intensity = channels.astype(np.float32).reshape(channels.shape[0], -1)
     intensity = intensity / np.asarray(sigmas, np.float32)[:, None]
+    sdims = _completed("sdims", sdims, channels.ndim - 1)
     return np.concatenate([create_pairwise_gaussian(sdims, channels.shape[1:]), intensity])
+
+
+def _completed(name: str, sigmas: float | Sequence[float], count: int) -> float | Sequence[float]:
+    """`sigmas`, with 1 for those that are missing."""
+    given = as_array(name, sigmas)
+    if given.ndim != 1 or not 0 < len(given) < count:
+        return sigmas
+    warnings.warn(
+        f"{name} has {len(given)} of {count} sigmas, and the others are taken for 1, as in "
+        f"pydensecrf; `{name}={float(given[0]):g}` is one for all",
+        stacklevel=3,
+    )
+    return [*given.tolist(), *[1.0] * (count - len(given))]

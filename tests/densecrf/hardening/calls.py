@@ -422,7 +422,8 @@ class Session:
         if value is not None:
             finite = np.isfinite(np.asarray(q, np.float64)).all()
             kind = "a Q that is" if finite else "a Q that is not"
-            require(math.isfinite(value), f"klDivergence: {value} of {kind} finite")
+            # Infinite where Q gives some weight to an impossible label.
+            require(value > -math.inf, f"klDivergence: {value} of {kind} finite")
 
     # ---- The functions.
 
