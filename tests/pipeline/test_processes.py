@@ -14,7 +14,7 @@ from wsss.pipeline.processes import LostProcessError, run_together
 FILL = """
 import sys
 from pathlib import Path
-from wsss.pipeline.processes import is_first, rank, world_size
+from wsss.cores import is_first, rank, world_size
 from wsss.pipeline.staging import Staging
 assert world_size() == 3
 with Staging(Path(sys.argv[1]), "key") as staging:
@@ -77,7 +77,8 @@ def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path: Path) 
     child = (
         "import os, time\n"
         "from pathlib import Path\n"
-        "from wsss.pipeline.processes import end_with_parent, rank\n"
+        "from wsss.cores import rank\n"
+        "from wsss.pipeline.processes import end_with_parent\n"
         "end_with_parent()\n"
         f"Path({str(tmp_path)!r}, str(rank())).write_text(str(os.getpid()))\n"
         "time.sleep(60)\n"

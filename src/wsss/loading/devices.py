@@ -1,8 +1,16 @@
-"""What a stage runs on: a device, precision, and processes that load images."""
+"""What a stage runs on: a device, a precision, processes that load images or run it together.
 
-from typing import TYPE_CHECKING
+Of several processes that run a stage, each has its share of the images (`wsss.cores.share`). What
+they find out is gathered, so that all of them go on with the same. Alone, a process has all, and
+gathers its own.
+"""
 
-from wsss.cores import usable_cores
+import os
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from wsss.cores import local_rank, processes_here, usable_cores, world_size
 
 if TYPE_CHECKING:
     import torch
@@ -10,7 +18,18 @@ if TYPE_CHECKING:
 
     from wsss.config.sections import MachineSettings
 
-__all__ = ["device_of", "make_fabric", "num_workers"]
+__all__ = [
+    "barrier",
+    "broadcast",
+    "broadcast_state",
+    "device_of",
+    "gather",
+    "gather_shares",
+    "make_fabric",
+    "num_workers",
+]
+
+Item = TypeVar("Item")
 
 
 def device_of(accelerator: str) -> "torch.device":
@@ -20,25 +39,34 @@ def device_of(accelerator: str) -> "torch.device":
         >>> device_of("cpu")
         device(type='cpu')
     """
+    import torch
     from lightning_fabric import Fabric
 
     device: torch.device = Fabric(accelerator=accelerator, devices=1).device
-    return device
+    return torch.device("cuda", local_rank()) if device.type == "cuda" else device
 
 
 def make_fabric(machine: "MachineSettings", precision: str) -> "Fabric":
-    """Devices, precision and processes, launched."""
+    """The device of this process, its precision, and its connection to the other processes.
+
+    `machine.devices` says how many processes a stage is started with; one that runs alone, such
+    as a trial of a study, has one device whatever that says.
+    """
+    import torch
     from lightning_fabric import Fabric
 
     # a method may leave parts of the network out of a step, or run it more than once
-    strategy = "ddp_find_unused_parameters_true" if machine.devices > 1 else "auto"
+    strategy = "ddp_find_unused_parameters_true" if world_size() > 1 else "auto"
     fabric = Fabric(
         accelerator=machine.accelerator,
         strategy=strategy,
-        devices=machine.devices,
+        devices=processes_here(),
+        num_nodes=world_size() // processes_here(),
         precision=precision,
     )
     fabric.launch()
+    if world_size() > 1 and fabric.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(usable_cores())
     return fabric
 
 
@@ -47,3 +75,40 @@ def num_workers(machine: "MachineSettings") -> int:
     if machine.num_workers != "auto":
         return machine.num_workers
     return min(usable_cores(), 8)
+
+
+def gather(value: Item) -> list[Item]:
+    """The values of all processes by rank, in all of them; it waits for them."""
+    if world_size() == 1:
+        return [value]
+    import torch.distributed as dist
+
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def gather_shares(done: Sequence[Item]) -> list[Item]:
+    """What all processes made of their `share`s, one for each item, in the order of the items."""
+    missing = object()
+    dealt = chain.from_iterable(zip_longest(*gather(done), fillvalue=missing))
+    return [item for item in dealt if item is not missing]  # type: ignore[misc]
+
+
+def broadcast(value: Item) -> Item:
+    """The value of rank 0, in all processes; it waits for them."""
+    return gather(value)[0]
+
+
+def broadcast_state(module: "torch.nn.Module") -> None:
+    """Give all processes the weights and buffers that rank 0 has."""
+    if world_size() > 1:
+        import torch.distributed as dist
+
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, 0)
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    gather(None)

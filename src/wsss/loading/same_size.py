@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from wsss.artifacts import Sample, read_image
+from wsss.cores import share
 from wsss.progress import track
 
 __all__ = ["same_size_batches", "size_groups", "with_long_side"]
@@ -63,6 +64,7 @@ def same_size_batches(
     num_workers: int,
     size_for: Callable[[tuple[int, int]], tuple[int, int]] = lambda size: size,
     done: Callable[[Sample], bool] = lambda sample: False,
+    shared: bool = False,
     description: str = "",
 ) -> Iterator[tuple[list[Sample], Tensor]]:
     """Yield (samples, (B, 3, H, W) uint8) with a progress bar, decoding in the background.
@@ -75,12 +77,15 @@ def same_size_batches(
         size_for: an image's (height, width) to the one it is resized to; as it is by default.
         done: a batch whose samples are all done is left out. One that is done in part runs
             whole, as rounding may depend on what else is in a batch.
+        shared: whether processes that run a stage together have every n-th batch each, the same
+            batches that one process would have.
         description: beside the progress bar; empty for none.
     """
     sizes = [size_for(one.size) for one in samples]
+    groups = size_groups(sizes, batch_size)
     groups = [
         group
-        for group in size_groups(sizes, batch_size)
+        for group in (share(groups) if shared else groups)
         if not all(done(samples[index]) for index in group)
     ]
     loader: Any = DataLoader(

@@ -9,9 +9,15 @@ from rich.console import Console
 
 from wsss.artifacts import Paths
 from wsss.config.params import Params, load_params
+from wsss.cores import is_first
 from wsss.pipeline.graph import Pipeline, Target
 from wsss.pipeline.job import Job
-from wsss.pipeline.processes import end_with_parent, is_first, run_together
+from wsss.pipeline.processes import (
+    LEFT_ALONE,
+    end_with_parent,
+    lost_another,
+    run_together,
+)
 from wsss.progress import show_log
 from wsss.tracking import NullTracker, open_tracker
 
@@ -69,6 +75,10 @@ def main(pipeline: Pipeline, arguments: list[str]) -> None:
         console.print(f"[bold red]{name} stopped[/]")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
+    except RuntimeError as error:
+        if not lost_another(error):
+            raise
+        sys.exit(LEFT_ALONE)
 
 
 def _run(pipeline: Pipeline, target: Target, params: Params) -> None:

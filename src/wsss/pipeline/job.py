@@ -19,8 +19,8 @@ from wsss.artifacts import (
 )
 from wsss.checks import naming
 from wsss.config.params import Params
+from wsss.cores import is_first, share
 from wsss.pipeline.graph import Pipeline, Target
-from wsss.pipeline.processes import is_first, rank, world_size
 from wsss.pipeline.staging import Staging, drop_others, has_key
 from wsss.settings import Settings
 from wsss.tracking import Tracker
@@ -189,7 +189,7 @@ class Job:
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
         """The part of the items that this process does; the others do the rest."""
-        return items[rank() :: world_size()]
+        return share(items)
 
     def _held(self, paths: Sequence[str]) -> dict[str, str]:
         return {path: contents(self.paths.root / path) for path in paths}

@@ -15,32 +15,19 @@ import time
 from collections.abc import Sequence
 from typing import IO, Any
 
-__all__ = ["LostProcessError", "end_with_parent", "is_first", "rank", "run_together", "world_size"]
+from wsss.cores import world_size
+
+__all__ = ["LEFT_ALONE", "LostProcessError", "end_with_parent", "lost_another", "run_together"]
 
 _PARENT = "WSSS_PARENT"
 _GRACE = 10.0  # seconds from SIGTERM to SIGKILL
+_OWN_WORDS = 3.0  # seconds in which the others may end, too, once one has
+LEFT_ALONE = 75
+"""The exit code of a process that could not go on because another one is gone."""
 
 
 class LostProcessError(OSError):
     """A process of several ended before the others; the text says which, and what to do."""
-
-
-def rank() -> int:
-    """This process's number among those that run the stage, from 0."""
-    node, local = int(os.environ.get("NODE_RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    if "RANK" in os.environ:
-        return int(os.environ["RANK"])
-    return node * int(os.environ.get("LOCAL_WORLD_SIZE", "1")) + local
-
-
-def world_size() -> int:
-    """How many processes run the stage."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_first() -> bool:
-    """Whether this process writes, records and reports: rank 0."""
-    return rank() == 0
 
 
 def run_together(command: Sequence[str], count: int) -> int:
@@ -81,7 +68,8 @@ def run_together(command: Sequence[str], count: int) -> int:
         _stop(processes)
         code = processes[failed].returncode
         note = notes[failed]
-        if code > 0 and note is not None and processes[0].returncode <= 0:
+        first = processes[0].returncode
+        if code > 0 and note is not None and (first <= 0 or first == LEFT_ALONE):
             note.seek(0)
             os.write(2, note.read())
     if code > 0:
@@ -108,16 +96,29 @@ def end_with_parent() -> None:
 
 
 def _first_failure(processes: Sequence["subprocess.Popen[Any]"]) -> int | None:
-    """Wait until one has failed, and give its number; None when all have ended well."""
+    """Wait until one has failed, and give its number; None when all have ended well.
+
+    One that was killed comes before one that failed, and both before those that were left alone;
+    where all fail alike, the first one tells.
+    """
+    seen = None
     while True:
         codes = [process.poll() for process in processes]
-        killed = [at for at, code in enumerate(codes) if code is not None and code < 0]
-        failed = killed or [at for at, code in enumerate(codes) if code]
-        if failed:
-            return failed[0]
+        failed = [at for at, code in enumerate(codes) if code]
+        if failed and seen is None:
+            seen = time.monotonic()
+        if failed and (None not in codes or time.monotonic() - (seen or 0) > _OWN_WORDS):
+            return min(failed, key=lambda at: (codes[at] == LEFT_ALONE, (codes[at] or 0) > 0, at))
         if all(code == 0 for code in codes):
             return None
         time.sleep(0.05)
+
+
+def lost_another(error: BaseException) -> bool:
+    """Whether an error only says that another process of the stage is gone."""
+    signs = ("gloo", "nccl", "connection closed by peer", "connection reset")
+    text = f"{type(error).__name__} {error}".lower()
+    return world_size() > 1 and isinstance(error, RuntimeError) and any(s in text for s in signs)
 
 
 def _stop(processes: Sequence["subprocess.Popen[Any]"]) -> None:

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Self
 
 from wsss.artifacts.files import write_json
-from wsss.pipeline.processes import is_first, rank, world_size
+from wsss.cores import is_first, rank, world_size
 
 __all__ = ["Staging", "drop_others", "has_key"]
 

@@ -54,9 +54,9 @@ def write_cams(
         model = fuse_batchnorm(model, torch.rand(1, 3, 4 * stride, 4 * stride))
     maker = _Maker(fabric.to_device(model), method, settings, fabric, job.paths.images)
     limit = settings.window or float("inf")
-    samples = job.share(manifest.all_samples())
+    samples = manifest.all_samples()
     small = [sample for sample in samples if max(sample.size) <= limit]
-    large = [sample for sample in samples if max(sample.size) > limit]
+    large = job.share([sample for sample in samples if max(sample.size) > limit])
 
     def done(sample: Sample) -> bool:
         return (folder / f"{sample.name}.npz").exists()
@@ -99,6 +99,7 @@ class _Maker:
             num_workers=n_workers,
             size_for=lambda size: whole_cells(size, 1, stride, settings.align_corners),
             done=done,
+            shared=True,
             description="CAMs",
         ):
             images = self._prepare(pixels)

@@ -43,11 +43,11 @@ def run(job: Job) -> None:
         for split in settings.splits:
             folder = staging.path / split
             started = time.perf_counter()
-            samples = job.share(manifest.splits[split])
+            samples = manifest.splits[split]
             large = [
                 sample
-                for sample in samples
-                if max(sample.size) > limit and not _exists(folder, sample)
+                for sample in job.share([sample for sample in samples if max(sample.size) > limit])
+                if not _exists(folder, sample)
             ]
             for sample in track(large, f"predict large images of {split}") if large else ():
                 with torch.inference_mode(), fabric.autocast():
@@ -68,6 +68,7 @@ def run(job: Job) -> None:
                 batch_size=settings.batch_size,
                 num_workers=num_workers(machine),
                 done=partial(_exists, folder),
+                shared=True,
                 description=f"predict {split}",
             ):
                 images = prepare(pixels)

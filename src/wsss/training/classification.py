@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from wsss.artifacts import Manifest, Sample
 from wsss.checks import full_key
 from wsss.config.sections import TrainClassifierSettings
+from wsss.loading.devices import gather, gather_shares
 from wsss.methods._base import Method, Start, Teacher
 from wsss.methods._losses import Losses
 from wsss.methods._objective import Objective
@@ -178,7 +179,7 @@ def _over_images(
     training = model.training
     model = task.fabric.to_device(model).eval()
     rows = {id(sample): row for row, sample in enumerate(samples)}
-    found: dict[int, np.ndarray] = {}
+    found: dict[int, np.ndarray] = {}  # by row
     for batch, images in task.whole_images(
         samples,
         model.backbone.normalisation,
@@ -191,7 +192,8 @@ def _over_images(
         for sample, value in zip(batch, values, strict=True):
             found[rows[id(sample)]] = value
     model.train(training)
-    return np.stack([found[row] for row in range(len(samples))])
+    everything = {row: value for part in gather(found) for row, value in part.items()}
+    return np.stack([everything[row] for row in range(len(samples))])
 
 
 def score_classifier(
@@ -202,7 +204,7 @@ def score_classifier(
     Returns:
         <split>_map and <split>_loss; nothing for a split without a tag.
     """
-    logits, labels = [], []
+    found = []
     manifest = task.manifest
     model = task.fabric.to_device(model).eval()
     for samples, images in task.whole_images(
@@ -213,9 +215,10 @@ def score_classifier(
     ):
         with torch.inference_mode(), task.fabric.autocast():
             output = model(images)
-        logits.append(output.logits[:, : manifest.num_fg_classes].float())
-        labels.append(torch.from_numpy(manifest.labels(samples)))
-    scores, targets = torch.cat(logits).cpu(), torch.cat(labels)
+        logits = output.logits[:, : manifest.num_fg_classes].float()
+        found.append((logits.cpu(), torch.from_numpy(manifest.labels(samples))))
+    logits_of_all, labels_of_all = zip(*gather_shares(found), strict=True)
+    scores, targets = torch.cat(logits_of_all), torch.cat(labels_of_all)
     present = targets.any(dim=0)
     if not present.any():
         return {}

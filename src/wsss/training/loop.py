@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from wsss.checks import full_key
 from wsss.config.sections import TrainSettings
+from wsss.cores import is_first, rank, world_size
+from wsss.loading.devices import broadcast, broadcast_state, gather
 from wsss.progress import track
 from wsss.seeding import Step, derive_seed, generator
 from wsss.training.checkpoint import load_checkpoint, save_checkpoint
@@ -95,9 +98,6 @@ def fit(
         model = model.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, new_modules, settings.optimizer)
     total = settings.epochs * len(batches)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: lr_factor(step, total, settings.optimizer)
-    )
     done = Fitted()
     best: dict[str, Tensor] = {}
     first_epoch = 0
@@ -105,17 +105,22 @@ def fit(
     if state is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
         done = Fitted(state["best_epoch"], state["best_score"], state["history"])
         fabric.strategy.precision.load_state_dict(state["precision"])
         best = state["best"]
         first_epoch = state["epoch"] + 1
         log.info("resuming after epoch %d of %d", first_epoch, settings.epochs)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: lr_factor(step, total, settings.optimizer),
+        last_epoch=first_epoch * len(batches) - 1,
+    )
     wrapped, wrapped_optimizer = fabric.setup(_Learner(model, loss_fn), optimizer)
     seconds, images = 0.0, 0
     for epoch in range(first_epoch, settings.epochs):
         batches.set_epoch(epoch)
-        fabric.seed_everything(derive_seed(rng_seed, "fit", epoch) % 2**32, verbose=False)
+        own = () if is_first() else (rank(),)  # dropout differs between processes
+        fabric.seed_everything(derive_seed(rng_seed, "fit", epoch, *own) % 2**32, verbose=False)
         wrapped.train()
         sums: dict[str, Tensor] = {}
         finite = _FiniteLosses(epoch)
@@ -123,7 +128,7 @@ def fit(
         description = f"epoch {epoch + 1}/{settings.epochs}"
         for step, batch in enumerate(track(batches, description, len(batches))):
             now = Step(
-                generator(rng_seed, "step", epoch, step, fabric.global_rank),
+                generator(rng_seed, "step", epoch, step, rank()),
                 (epoch + step / len(batches)) / settings.epochs,
                 batch["name"],
             )
@@ -132,15 +137,17 @@ def fit(
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value
             finite.note(losses["loss"], batch["name"], step)
-            images += len(batch["name"]) * fabric.world_size
+            images += len(batch["name"]) * world_size()
         finite.check()
+        broadcast_state(model)  # statistics of batch norm are each process's own
         _check_weights(model, epoch)
         seconds += time.perf_counter() - started
         wrapped.eval()
         with torch.inference_mode():
-            scores = score_fn(model)
+            scores = broadcast(score_fn(model))
+        means = gather({name: value.item() / len(batches) for name, value in sums.items()})
         row: dict[str, float] = {
-            f"train_{name}": value.item() / len(batches) for name, value in sums.items()
+            f"train_{name}": sum(mean[name] for mean in means) / len(means) for name in means[0]
         }
         row |= {"epoch": epoch, "lr": float(scheduler.get_last_lr()[0]), **scores}
         done.history.append(row)
@@ -148,13 +155,12 @@ def fit(
         if score > done.score or not best:
             done.epoch, done.score = epoch, score
             best = copy.deepcopy(model.state_dict())
-        if fabric.is_global_zero:
+        if is_first():
             save_checkpoint(
                 path,
                 {
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),
-                    "scheduler": scheduler.state_dict(),
                     "precision": fabric.strategy.precision.state_dict(),  # the scale of losses
                     "epoch": epoch,
                     "best": best,
@@ -241,13 +247,18 @@ class _FiniteLosses:
         if not self.noted:
             return
         values = torch.stack([loss for _, loss, _ in self.noted]).tolist()
-        for value, (step, _, names) in zip(values, self.noted, strict=True):
-            if not math.isfinite(value):
-                raise ValueError(
-                    f"the loss is {value} in epoch {self.epoch + 1}, step {step + 1}; "
-                    f"{_lower_the_rate()}. The batch: {', '.join(names)}"
-                )
+        wrong = [
+            (step, value, names)
+            for value, (step, _, names) in zip(values, self.noted, strict=True)
+            if not math.isfinite(value)
+        ]
         self.noted = []
+        # one process after the other breaks, and all have to stop
+        for step, value, names in sorted(chain.from_iterable(gather(wrong[:1]))):
+            raise ValueError(
+                f"the loss is {value} in epoch {self.epoch + 1}, step {step + 1}; "
+                f"{_lower_the_rate()}. The batch: {', '.join(names)}"
+            )
 
 
 def _check_weights(model: nn.Module, epoch: int) -> None:

@@ -15,6 +15,7 @@ from wsss.checks import full_key
 from wsss.config.sections import TrainSegmenterSettings
 from wsss.evaluate import confusion_matrix
 from wsss.evaluate.metrics import Counts, iou, mean_over
+from wsss.loading.devices import gather
 from wsss.seeding import Step
 from wsss.segment.losses import cross_entropy
 from wsss.segment.network import Segmenter, make_segmenter
@@ -102,4 +103,5 @@ def _score_selection(
             predicted = full.argmax(dim=0).to(torch.uint8).cpu().numpy()
             pseudo = read_label_png(pseudo_masks / f"{sample.name}.png")
             matrix += confusion_matrix(pseudo, predicted, num_classes)
+    matrix = np.sum(gather(matrix), axis=0)
     return {"selection_pseudo_mean_iou": float(mean_over(iou(Counts.of(matrix))))}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wsss.artifacts import Manifest, Sample
 from wsss.config.sections import MachineSettings, TrainSettings
+from wsss.cores import rank, world_size
 from wsss.loading.crops import TrainDataset, TrainLoader
 from wsss.loading.devices import num_workers
 from wsss.loading.normalisation import Normalisation
@@ -81,8 +82,8 @@ class Task:
             dataset,
             settings.batch_size,
             num_workers(self.machine),
-            rank=self.fabric.global_rank,
-            world_size=self.fabric.world_size,
+            rank=rank(),
+            world_size=world_size(),
         )
 
     def whole_images(
@@ -95,6 +96,8 @@ class Task:
         description: str = "",
     ) -> Iterator[tuple[list[Sample], Tensor]]:
         """Yield samples and their (B, 3, H, W) images, normalised and on the device.
+
+        Processes that run a stage together have every n-th batch each; see `gather_shares`.
 
         Args:
             samples: in any order.
@@ -109,6 +112,7 @@ class Task:
             batch_size=batch_size,
             num_workers=num_workers(self.machine),
             size_for=partial(with_long_side, long_side=long_side),
+            shared=True,
             description=description,
         ):
             yield batch, normalisation(self.fabric.to_device(pixels))
