@@ -29,7 +29,7 @@ LAYERS = [
     {"report"},
     {"pipeline"},
     {"stages"},
-    {"tuning", "study"},
+    {"tuning", "study", "runs"},
     {"cli"},
 ]
 """Foundations first. Packages of one layer do not import one another."""
@@ -37,11 +37,12 @@ LAYERS = [
 RANK = {package: rank for rank, layer in enumerate(LAYERS) for package in layer}
 
 ONLY = {
-    "tracking": {"tracking", "pipeline", "stages", "tuning", "study", "cli"},
-    "pipeline": {"pipeline", "stages", "tuning", "study", "cli"},
-    "stages": {"stages", "tuning", "study", "cli"},
+    "tracking": {"tracking", "pipeline", "stages", "tuning", "study", "runs", "cli"},
+    "pipeline": {"pipeline", "stages", "tuning", "study", "runs", "cli"},
+    "stages": {"stages", "tuning", "study", "runs", "cli"},
     "tuning": {"tuning", "cli"},
     "study": {"study", "cli"},
+    "runs": {"runs", "cli"},
 }
 """Who may import a package, itself included."""
 
@@ -182,7 +183,7 @@ def test_wsss_itself_imports_nothing() -> None:
         ("wsss.cam.cam", "from wsss.refine import refine", 1),
         ("wsss.cam.cam", "from ..evaluate import metrics", 1),
         ("wsss.cam.cam", "from . import multiscale", 0),
-        ("wsss.report.panels", "from wsss.tracking import Tracker", 1),
+        ("wsss.report.cells", "from wsss.tracking import Tracker", 1),
         ("wsss.stages.refine_cams", "from wsss.tracking import Tracker", 0),
         ("wsss.stages.refine_cams", "from wsss.tuning import search", 2),
         ("wsss.registry", "from wsss.settings import Settings", 0),
@@ -196,7 +197,7 @@ READ_MASKS = {
     "wsss.stages._preparation",
     "wsss.stages.prepare_data",
     "wsss.stages.evaluate",
-    "wsss.report.panels",
+    "wsss.report.cells",
     "wsss.pipeline.job",
 }
 """Outside `evaluate`, who opens masks of annotators: one checks and stores them, one scores with

@@ -16,7 +16,7 @@ SOURCE = ROOT / "src/wsss"
 STAGES = {stage.name: stage for stage in find_stages()}
 # they show or record results and change none: stages need not run again for them
 WITHOUT_EFFECT = {"cores.py", "progress.py", "report", "tracking", "__init__.py"}
-NO_CODE = SOURCE / "stages/__init__.py"  # finds the stages
+NO_CODE = {SOURCE / "stages/__init__.py", SOURCE / "pipeline/__init__.py"}
 
 
 def page(stage: Stage) -> Path:
@@ -52,7 +52,7 @@ def closure(file: Path) -> set[Path]:
     while waiting:
         at = waiting.pop()
         first = at.relative_to(SOURCE).parts[0]
-        if at not in seen and first not in WITHOUT_EFFECT and at != NO_CODE:
+        if at not in seen and first not in WITHOUT_EFFECT and at not in NO_CODE:
             seen.add(at)
             waiting.extend(imports(at))
     return seen

@@ -10,8 +10,9 @@ from PIL import Image
 from wsss.artifacts import Manifest, Paths, Sample, ScoreMap, write_label_png, write_score_map
 from wsss.config.params import parse_params
 from wsss.pipeline import Job
-from wsss.report import panels
-from wsss.report.panels import CELL, GAP, HEAD
+from wsss.report import cells as cell_sizes
+from wsss.report.cells import CELL
+from wsss.report.panels import GAP, HEAD
 from wsss.stages import find_stages
 from wsss.tracking import NullTracker
 
@@ -102,7 +103,7 @@ def test_a_threshold_shows_what_is_above_it(tree: Paths) -> None:
 
 
 def test_a_large_image_looks_as_a_small_one(tree: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panels, "DRAWN", (30, 30))
+    monkeypatch.setattr(cell_sizes, "DRAWN", (30, 30))
     path = write_panel(tree, MANIFEST, "evaluate_refined@crf", threshold=0.5)
     assert columns_of(path) == [BLACK, SCORES, SCORES, MASK, MASK]
 

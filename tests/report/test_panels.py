@@ -2,7 +2,7 @@ import numpy as np
 
 from wsss.artifacts import Sample, ScoreMap
 from wsss.report import choose_samples
-from wsss.report.panels import overlay_mask, overlay_scores
+from wsss.report.overlays import overlay_mask, overlay_scores
 
 
 def sample(name: str, *class_ids: int) -> Sample:

@@ -1,13 +1,16 @@
 """One MLflow database for all tests here: making one takes seconds."""
 
 import os
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from wsss.config.params import Params
-from wsss.tracking import prepare_mlflow
+from wsss.tracking import RunStart, prepare_mlflow, tracking_uri
+from wsss.tracking.provenance import run_start
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +31,49 @@ def client(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
 
 
 @pytest.fixture
-def params(tmp_path: Path) -> Params:
-    """Settings whose experiment is this test's own."""
-    return Params.model_validate({"machine": {"experiment": f"{tmp_path.name} {os.getpid()}"}})
+def new_database(
+    client: Any, database: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Path], Any]:
+    """Makes a project's own, empty database, which open_tracker uses; gives a client of it."""
+    client.search_experiments()  # makes the tables
+
+    def make(root: Path) -> Any:
+        from mlflow.tracking import MlflowClient
+
+        root.mkdir(parents=True, exist_ok=True)
+        source = sqlite3.connect(database.removeprefix("sqlite:///"))
+        target = sqlite3.connect(root / "mlflow.db")
+        with closing(source), closing(target):
+            source.backup(target)
+            for table in ("tags", "params", "metrics", "latest_metrics", "runs"):
+                target.execute(f"DELETE FROM {table}")
+            target.execute("DELETE FROM experiment_tags")
+            target.execute("DELETE FROM experiments WHERE experiment_id != 0")
+            target.commit()
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        monkeypatch.delenv("DVC_ROOT", raising=False)
+        return MlflowClient(tracking_uri(root))
+
+    return make
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> str:
+    """This test's own."""
+    return f"{tmp_path.name} {os.getpid()}"
+
+
+Start = Callable[..., RunStart]
+
+
+@pytest.fixture
+def start(tmp_path: Path, experiment: str) -> Start:
+    """A run of a stage in this test's experiment; settings and key can be given."""
+
+    def make(stage: str = "train_classifier", root: Path = tmp_path, **given: Any) -> RunStart:
+        settings = given.pop("settings", {"base": {"rng_seed": 1}})
+        key = given.pop("key", "same")
+        uri = tracking_uri(root)
+        return run_start(stage, root, uri, experiment, settings, key=key, **given)
+
+    return make

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from wsss.config.params import Params
-from wsss.tracking import open_tracker
+from wsss.tracking import Dataset, RunStart, open_run, open_tracker
 
 
-def only_run(client: Any, params: Params) -> Any:
-    (run,) = all_runs(client, params)
+def only_run(client: Any, experiment: str) -> Any:
+    (run,) = all_runs(client, experiment)
     return run
 
 
-def all_runs(client: Any, params: Params) -> list[Any]:
+def all_runs(client: Any, experiment: str) -> list[Any]:
     """Oldest first."""
-    experiment = client.get_experiment_by_name(params.machine.experiment)
-    return list(client.search_runs([experiment.experiment_id], order_by=["start_time ASC"]))
+    found = client.get_experiment_by_name(experiment)
+    return list(client.search_runs([found.experiment_id], order_by=["start_time ASC"]))
 
 
 def record(root: Path, stage: str) -> dict[str, str]:
@@ -30,45 +30,83 @@ def record(root: Path, stage: str) -> dict[str, str]:
 
 
 def curve(client: Any, run_id: str, key: str) -> list[tuple[int, float]]:
-    return [(one.step, one.value) for one in client.get_metric_history(run_id, key)]
+    return [(value.step, value.value) for value in client.get_metric_history(run_id, key)]
 
 
-def test_a_run_holds_tags_settings_and_artifacts(
-    client: Any, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_holds_tags_settings_data_and_artifacts(
+    client: Any, experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "puny-bait")
-    lock = "stages: {s: {outs: [{path: data/splits, hash: md5, md5: abc.dir}]}}"
-    (tmp_path / "dvc.lock").write_text(lock)
     panel = tmp_path / "reports/panel.png"
     panel.parent.mkdir()
     panel.write_bytes(b"png")
     with open_tracker(
-        "refine_cams@crf", params.model_copy(), tmp_path, ("data/splits",), {"study": "crf"}
+        "refine_cams@crf",
+        tmp_path,
+        experiment,
+        {"base": {"rng_seed": 7}, "refine": {"chains": {"crf": [{"n_iters": 3}]}}},
+        key="a key",
+        name="refine_cams@crf n_iters=3",
+        inputs={"data/splits": "abc"},
+        tags={"study": "crf"},
+        datasets=[Dataset("synthetic", "0123" * 16, "training")],
+        description="Refined maps.",
     ) as tracker:
         tracker.artifact(panel)
         tracker.tags({"weights": "none"})
-    run = only_run(client, params)
-    assert run.info.run_name == "refine_cams@crf"
+    run = only_run(client, experiment)
+    assert run.info.run_name == "refine_cams@crf n_iters=3"
     assert run.info.status == "FINISHED"
     expected = {
         "stage": "refine_cams@crf",
-        "recipe": params.base.recipe,
         "dvc.exp": "puny-bait",
-        "upstream.data/splits": "abc.dir",
+        "upstream.data/splits": "abc",
         "study": "crf",
         "weights": "none",
+        "key": "a key",
+        "mlflow.note.content": "Refined maps.",
     }
     assert expected.items() <= run.data.tags.items()
     assert {"params.sha", "python", "torch"} <= run.data.tags.keys()
-    assert run.data.params["base.rng_seed"] == str(params.base.rng_seed)
+    assert run.data.params == {"base.rng_seed": "7", "refine.chains.crf.0.n_iters": "3"}
+    (given,) = run.inputs.dataset_inputs
+    assert given.dataset.name == "synthetic"
+    assert [(tag.key, tag.value) for tag in given.tags] == [("mlflow.data.context", "training")]
     assert [item.path for item in client.list_artifacts(run.info.run_id)] == ["panel.png"]
     held = record(tmp_path, "refine_cams_crf")
-    assert (held["run_id"], held["status"]) == (run.info.run_id, "finished")
-    assert held["params_sha"] == run.data.tags["params.sha"]
+    assert held == {"run_id": run.info.run_id, "status": "finished", "key": "a key"}
+
+
+def test_a_table_shows_pictures_and_an_experiment_says_its_scores(
+    client: Any, experiment: str, start: Any, tmp_path: Path
+) -> None:
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (4, 3), "red").save(picture)
+    for score in (0.5, 0.25):
+        with open_run(start("", name="sigma_rgb=13")) as tracker:
+            tracker.metrics({"cam.val_mean_iou": score})
+            tracker.table("panel.json", {"image": ["a|b"], "mask": [picture]})
+    names = [run.info.run_name for run in all_runs(client, experiment)]
+    assert names == ["sigma_rgb=13", "sigma_rgb=13 #2"]  # two results, two names
+    run = all_runs(client, experiment)[0]
+    assert json.loads(run.data.tags["mlflow.loggedArtifacts"]) == [
+        {"path": "panel.json", "type": "table"}
+    ]
+    table = json.loads(
+        Path(client.download_artifacts(run.info.run_id, "panel.json")).read_text(encoding="utf-8")
+    )
+    assert table["columns"] == ["image", "mask"]
+    ((name, cell),) = table["data"]
+    assert name == "a|b"
+    shown = Image.open(client.download_artifacts(run.info.run_id, cell["filepath"]))
+    assert (shown.size, shown.getpixel((0, 0))) == ((4, 3), (255, 0, 0))
+    note = client.get_experiment_by_name(experiment).tags["mlflow.note.content"]
+    assert "| sigma_rgb=13 #2 | 0.2500 |" in note
+    assert "| sigma_rgb=13 | 0.5000 |" in note
 
 
 def test_curves_come_back_as_sent_in_few_batches(
-    client: Any, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: Any, experiment: str, start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow.tracking import MlflowClient
 
@@ -81,10 +119,10 @@ def test_curves_come_back_as_sent_in_few_batches(
 
     monkeypatch.setattr(MlflowClient, "log_batch", counted)
     losses = [math.sin(step) for step in range(2500)]
-    with open_tracker("train_classifier", params, tmp_path) as tracker:
+    with open_run(start("train_classifier")) as tracker:
         for step, loss in enumerate(losses):
             tracker.metrics({"loss": loss}, step)
-    run_id = only_run(client, params).info.run_id
+    run_id = only_run(client, experiment).info.run_id
     assert curve(client, run_id, "loss") == list(enumerate(losses))
     assert sum(sizes) == 2500
     assert len([size for size in sizes if size]) <= 6
@@ -92,19 +130,14 @@ def test_curves_come_back_as_sent_in_few_batches(
 
 
 def test_values_and_names_that_mlflow_refuses_are_made_to_fit(
-    client: Any, params: Params, tmp_path: Path
+    client: Any, experiment: str, start: Any, tmp_path: Path
 ) -> None:
-    long = Params.model_validate(
-        {
-            **params.model_dump(mode="json"),
-            "train_segmenter": {"model": {"arch_kwargs": {"note": "x" * 9000, "k" * 400: 1}}},
-        }
-    )
-    with open_tracker("train_segmenter", long, tmp_path) as tracker:
+    settings = {"model": {"arch_kwargs": {"note": "x" * 9000, "k" * 400: 1}}}
+    with open_run(start("train_segmenter", settings=settings)) as tracker:
         tracker.metrics({"a": math.inf, "b": -math.inf, "c": math.nan, "d": 1.0})
         tracker.metrics({"iou/c++": 0.5, "iou//große Katze": 0.25, "../x": 0.125, "": 2.0})
         tracker.tags({"big": "y" * 9000})
-    run = only_run(client, params)
+    run = only_run(client, experiment)
     metrics = run.data.metrics
     assert all(math.isnan(metrics[key]) for key in "abc")
     assert {key: value for key, value in metrics.items() if key not in "abc"} == {
@@ -114,7 +147,7 @@ def test_values_and_names_that_mlflow_refuses_are_made_to_fit(
         "x": 0.125,
         "_": 2.0,
     }
-    note = run.data.params["train_segmenter.model.arch_kwargs.note"]
+    note = run.data.params["model.arch_kwargs.note"]
     assert note.startswith("xxx")
     assert note.endswith("...")
     assert run.data.tags["big"].endswith("...")
@@ -124,25 +157,22 @@ def test_values_and_names_that_mlflow_refuses_are_made_to_fit(
     ("error", "status"), [(ValueError("no masks"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
 )
 def test_a_failed_run_says_why_and_keeps_its_values(
-    client: Any, params: Params, tmp_path: Path, error: BaseException, status: str
+    client: Any, experiment: str, start: Any, tmp_path: Path, error: BaseException, status: str
 ) -> None:
-    with pytest.raises(type(error)), open_tracker("evaluate_cams", params, tmp_path) as tracker:
+    with pytest.raises(type(error)), open_run(start("evaluate_cams")) as tracker:
         tracker.metrics({"loss": 0.5})
         raise error
-    run = only_run(client, params)
+    run = only_run(client, experiment)
     assert run.info.status == status
     assert run.data.metrics == {"loss": 0.5}
     assert record(tmp_path, "evaluate_cams")["status"] == status.lower()
     assert run.data.tags.get("error") == ("ValueError: no masks" if status == "FAILED" else None)
 
 
-def leave_running(params: Params, root: Path) -> str:
+def leave_running(start: RunStart) -> str:
     """What kill -9 leaves behind: a run and a record that nobody ended."""
-    from wsss.tracking import tracking_uri
     from wsss.tracking.mlflow_tracker import MlflowTracker
-    from wsss.tracking.provenance import run_start
 
-    start = run_start("train_classifier", params, root, (), {}, tracking_uri(root))
     tracker = MlflowTracker(start)
     tracker.metrics({"loss": 3.0}, 0)
     tracker.metrics({"loss": 2.0}, 1)
@@ -150,50 +180,49 @@ def leave_running(params: Params, root: Path) -> str:
     return str(tracker.run_id)
 
 
-def test_a_killed_run_goes_on_under_its_id(client: Any, params: Params, tmp_path: Path) -> None:
-    run_id = leave_running(params, tmp_path)
+def test_a_killed_run_goes_on_under_its_id(
+    client: Any, experiment: str, start: Any, tmp_path: Path
+) -> None:
+    run_id = leave_running(start())
     assert client.get_run(run_id).info.status == "RUNNING"
-    with open_tracker("train_classifier", params, tmp_path) as tracker:
+    with open_run(start("train_classifier")) as tracker:
         assert client.get_run(run_id).info.status == "RUNNING"
         tracker.metrics({"loss": 1.0}, 2)
-    run = only_run(client, params)
+    run = only_run(client, experiment)
     assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
     assert curve(client, run_id, "loss") == [(0, 3.0), (1, 2.0), (2, 1.0)]
-    with open_tracker("train_classifier", params, tmp_path):
+    with open_run(start("train_classifier")):
         pass  # finished is finished: the next one is new
-    assert len(all_runs(client, params)) == 2
+    assert len(all_runs(client, experiment)) == 2
 
 
 def test_an_interrupted_run_goes_on_and_a_failed_one_does_not(
-    client: Any, params: Params, tmp_path: Path
+    client: Any, experiment: str, start: Any, tmp_path: Path
 ) -> None:
     for error in (KeyboardInterrupt, ValueError):
-        with pytest.raises(error), open_tracker("train_classifier", params, tmp_path):
+        with pytest.raises(error), open_run(start("train_classifier")):
             raise error
-    with open_tracker("train_classifier", params, tmp_path):
+    with open_run(start("train_classifier")):
         pass
-    assert [run.info.status for run in all_runs(client, params)] == ["FAILED", "FINISHED"]
+    assert [run.info.status for run in all_runs(client, experiment)] == ["FAILED", "FINISHED"]
 
 
 def test_a_killed_run_of_other_settings_is_closed(
-    client: Any, params: Params, tmp_path: Path
+    client: Any, experiment: str, start: Any, tmp_path: Path
 ) -> None:
-    stale = leave_running(params, tmp_path)
-    changed = params.model_copy(
-        update={"train_classifier": params.train_classifier.model_copy(update={"epochs": 99})}
-    )
-    with open_tracker("train_classifier", changed, tmp_path):
+    stale = leave_running(start())
+    with open_run(start(key="of other settings")):
         pass
-    status = {run.info.run_id: run.info.status for run in all_runs(client, params)}
+    status = {run.info.run_id: run.info.status for run in all_runs(client, experiment)}
     assert status.pop(stale) == "KILLED"
     assert list(status.values()) == ["FINISHED"]
 
 
 @pytest.mark.parametrize("damage", ["run deleted", "unknown run", "not JSON", "not ours"])
 def test_a_useless_record_means_a_new_run(
-    client: Any, params: Params, tmp_path: Path, damage: str
+    client: Any, experiment: str, start: Any, tmp_path: Path, damage: str
 ) -> None:
-    run_id = leave_running(params, tmp_path)
+    run_id = leave_running(start())
     path = tmp_path / "reports/train_classifier.run.json"
     if damage == "run deleted":
         client.delete_run(run_id)
@@ -201,23 +230,24 @@ def test_a_useless_record_means_a_new_run(
         path.write_text(path.read_text().replace(run_id, "0" * 32))
     else:
         path.write_text("{" if damage == "not JSON" else "[]")
-    with open_tracker("train_classifier", params, tmp_path):
+    with open_run(start("train_classifier")):
         pass
     assert record(tmp_path, "train_classifier")["run_id"] not in (run_id, "0" * 32)
 
 
 def test_other_processes_of_one_training_record_nothing(
-    client: Any, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: Any, experiment: str, start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
-    with open_tracker("train_classifier", params, tmp_path) as tracker:
+    with open_tracker("train_classifier", tmp_path, experiment, {}, key="a") as tracker:
         tracker.metrics({"loss": 1.0})
-    assert client.get_experiment_by_name(params.machine.experiment) is None
+    assert client.get_experiment_by_name(experiment) is None
     assert not (tmp_path / "reports").exists()
 
 
 def test_without_mlflow_nothing_is_recorded_and_the_log_says_how(
-    params: Params,
+    experiment: str,
+    start: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -225,7 +255,7 @@ def test_without_mlflow_nothing_is_recorded_and_the_log_says_how(
     monkeypatch.setitem(__import__("sys").modules, "mlflow", None)
     with (
         caplog.at_level(logging.INFO, "wsss"),
-        open_tracker("train_classifier", params, tmp_path) as tracker,
+        open_tracker("train_classifier", tmp_path, experiment, {}, key="a") as tracker,
     ):
         tracker.metrics({"loss": 1.0})
         tracker.artifact(tmp_path / "x")
@@ -233,14 +263,15 @@ def test_without_mlflow_nothing_is_recorded_and_the_log_says_how(
     assert list(tmp_path.iterdir()) == []
 
 
-def _open_once(root: Path, params: Params, gate: Any) -> None:
+def _open_once(root: Path, experiment: str, gate: Any) -> None:
     gate.wait()
-    with open_tracker("prepare_data", params, root / multiprocessing.current_process().name) as one:
-        one.metrics({"x": 1.0})
+    place = root / multiprocessing.current_process().name
+    with open_tracker("prepare_data", place, experiment, {}, key="a") as tracker:
+        tracker.metrics({"x": 1.0})
 
 
 def test_first_processes_do_not_race_for_the_database(
-    client: Any, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: Any, experiment: str, start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow.tracking import MlflowClient
 
@@ -249,7 +280,7 @@ def test_first_processes_do_not_race_for_the_database(
     context = multiprocessing.get_context("fork")
     gate = context.Barrier(4)
     workers = [
-        context.Process(target=_open_once, args=(tmp_path, params, gate), name=f"w{index}")
+        context.Process(target=_open_once, args=(tmp_path, experiment, gate), name=f"w{index}")
         for index in range(4)
     ]
     for worker in workers:
@@ -257,7 +288,7 @@ def test_first_processes_do_not_race_for_the_database(
     for worker in workers:
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0] * 4
-    runs = all_runs(MlflowClient(uri), params)
+    runs = all_runs(MlflowClient(uri), experiment)
     assert [run.info.status for run in runs] == ["FINISHED"] * 4
     assert "new folder/mlartifacts" in runs[0].info.artifact_uri.replace("%20", " ")
 
@@ -287,7 +318,8 @@ class Server:
 def test_an_outage_neither_stops_the_stage_nor_loses_values(
     client: Any,
     database: str,
-    params: Params,
+    experiment: str,
+    start: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -302,7 +334,7 @@ def test_an_outage_neither_stops_the_stage_nor_loses_values(
     server = Server()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     with caplog.at_level(logging.INFO, "wsss"):
-        with open_tracker("train_classifier", params, tmp_path) as tracker:
+        with open_run(start("train_classifier")) as tracker:
             tracker.metrics({"loss": 3.0, "nan": math.nan}, 0)
             tracker.flush()
             server.stop()
@@ -310,24 +342,24 @@ def test_an_outage_neither_stops_the_stage_nor_loses_values(
                 tracker.metrics({"loss": 3.0 - step}, step)
                 tracker.flush()
             tracker.tags({"weights": "none"})
-            assert caplog.text.count("can not be reached") == 1
+            assert caplog.text.count("cannot be reached") == 1
             server.start()
             tracker.metrics({"loss": 0.0}, 3)
             tracker.flush()
             assert "nothing was lost" in caplog.text
-        run = only_run(client, params)
+        run = only_run(client, experiment)
         assert curve(client, run.info.run_id, "loss") == [(0, 3.0), (1, 2.0), (2, 1.0), (3, 0.0)]
         assert math.isnan(run.data.metrics["nan"])
         assert (run.info.status, run.data.tags["weights"]) == ("FINISHED", "none")
 
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)  # the server here changed it
-        with open_tracker("train_classifier", params, tmp_path) as tracker:
+        with open_run(start("train_classifier")) as tracker:
             server.stop()  # and this time for good
             tracker.metrics({"loss": 1.0})
         assert "lacks 1 values" in caplog.text
     with (
         pytest.raises(ConnectionError, match=rf"127.0.0.1:{server.port}") as stopped,
-        open_tracker("train_segmenter", params, tmp_path),
+        open_run(start("train_segmenter")),
     ):
         pytest.fail("the stage began without a server")
     assert "secret" not in str(stopped.value)

@@ -104,7 +104,7 @@ def test_two_workers_run_exactly_as_many_as_asked_each_in_mlflow(
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(database)
-    experiment = client.get_experiment_by_name("two workers").experiment_id
+    experiment = client.get_experiment_by_name("two workers trials").experiment_id
     query = f"tags.`study.key` = '{study.study_name}'"
     runs = {run.data.tags["trial"]: run for run in client.search_runs([experiment], query)}
     assert sorted(runs) == ["0", "1", "2", "3", "4"]

@@ -1,8 +1,6 @@
 """dvc.yaml, written from the stages' declarations."""
 
-import inspect
 import re
-import sys
 from typing import Any
 
 import yaml
@@ -10,6 +8,7 @@ import yaml
 from wsss.config.params import COMPLETED
 from wsss.pipeline.code import COMMON, NATIVE
 from wsss.pipeline.graph import Pipeline
+from wsss.pipeline.origin import first_line
 from wsss.pipeline.stage import Stage
 
 __all__ = ["HEADER", "dvc_text"]
@@ -20,9 +19,17 @@ HEADER = """\
 """
 
 
+_RECORD_RUNS = {
+    "desc": "See that every result has its run in MLflow, also one that was skipped or restored.",
+    "cmd": "python -m wsss.runs",
+    "deps": ["reports"],  # whatever reports comes first
+    "always_changed": True,
+}
+
+
 def dvc_text(pipeline: Pipeline) -> str:
     """The text of dvc.yaml."""
-    stages = {stage.name: _entry(stage) for stage in pipeline}
+    stages = {stage.name: _entry(stage) for stage in pipeline} | {"record_runs": _RECORD_RUNS}
     return HEADER + yaml.safe_dump({"stages": stages}, sort_keys=False, width=100)
 
 
@@ -30,7 +37,7 @@ def _entry(stage: Stage) -> dict[str, Any]:
     """One stage as DVC has it."""
     name = "_${key}" if stage.foreach else ""
     body: dict[str, Any] = {
-        "desc": _first_line(stage),
+        "desc": first_line(stage),
         "cmd": f"python -m wsss.stages {stage.name}{' ${key}' if stage.foreach else ''}",
         "deps": sorted(map(_template, stage.reads)) + _code(stage),
         "params": _params(stage),
@@ -44,11 +51,6 @@ def _entry(stage: Stage) -> dict[str, Any]:
         axes = {"cache": False, "x": stage.curve.x, "y": stage.curve.y}
         body["plots"] = [{f"reports/{stage.name}{name}_curve.csv": axes}]
     return {"foreach": f"${{{stage.foreach}}}", "do": body} if stage.foreach else body
-
-
-def _first_line(stage: Stage) -> str:
-    text = inspect.getdoc(sys.modules[stage.module]) or stage.name
-    return " ".join(text.split("\n\n")[0].split())
 
 
 def _code(stage: Stage) -> list[str]:

@@ -12,6 +12,8 @@ from wsss.config.params import Params, load_params
 from wsss.cores import is_first
 from wsss.pipeline.graph import Pipeline, Target
 from wsss.pipeline.job import Job
+from wsss.pipeline.origin import open_stage_run
+from wsss.pipeline.outcome import run_job
 from wsss.pipeline.processes import (
     LEFT_ALONE,
     end_with_parent,
@@ -19,7 +21,7 @@ from wsss.pipeline.processes import (
     run_together,
 )
 from wsss.progress import show_log
-from wsss.tracking import NullTracker, open_tracker
+from wsss.tracking import NullTracker
 
 __all__ = ["check_inputs", "main"]
 
@@ -90,14 +92,6 @@ def _run(pipeline: Pipeline, target: Target, params: Params) -> None:
         log.info("%s: nothing to do, as %s is empty", target.name, target.stage.entries)
         job.run()
         return
-    with open_tracker(
-        target.name,
-        paths.root,
-        params.machine.experiment,
-        pipeline.settings(target, params),
-        key=job.key,
-        inputs=job.inputs,
-        tags={"recipe": params.base.recipe},
-    ) as tracker:
+    with open_stage_run(job) as tracker:
         job.tracker = tracker
-        job.run()
+        run_job(job)

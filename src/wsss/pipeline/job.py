@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wsss.artifacts import (
     Manifest,
     Paths,
+    Sample,
     atomic_path,
     contents,
     fingerprint,
@@ -24,6 +25,9 @@ from wsss.pipeline.graph import Pipeline, Target
 from wsss.pipeline.staging import Staging, drop_others, has_key
 from wsss.settings import Settings
 from wsss.tracking import Tracker
+
+if TYPE_CHECKING:
+    from wsss.report import PanelColumn
 
 __all__ = ["Job"]
 
@@ -152,7 +156,19 @@ class Job:
         """
         if not is_first():
             return
-        from wsss.report import Column, choose_samples, draw_panel
+        from wsss.report import draw_panel
+
+        columns, samples = self.panel_columns(threshold, truth=truth)
+        out = self.paths.report(f"{self.target.report}/panel", ".png")
+        names = Manifest.read(self.paths.splits).class_names
+        draw_panel(out, self.paths.images, samples, columns, names)
+        self.tracker.artifact(out)
+
+    def panel_columns(
+        self, threshold: float | None = None, *, truth: bool = False
+    ) -> "tuple[list[PanelColumn], list[Sample]]":
+        """The columns and rows of `panel`."""
+        from wsss.report import PanelColumn, choose_samples
 
         manifest, root = Manifest.read(self.paths.splits), self.paths.root
         split = next((name for name in ("val", "selection", "train") if manifest.splits[name]), "")
@@ -161,16 +177,13 @@ class Job:
             if picture := target.stage.picture:
                 folder = root / target.outs(self.params)[0] / (split if picture.split else "")
                 heading = picture.heading.replace("{entry}", target.entry)
-                columns.append(Column(heading, picture.kind, folder))
+                columns.append(PanelColumn(heading, picture.kind, folder))
         if threshold is not None:
             shown = columns[-1].folder
-            columns.append(Column(f"above {threshold:.2f}", "scores", shown, threshold))
+            columns.append(PanelColumn(f"above {threshold:.2f}", "scores", shown, threshold))
         if truth:
-            columns.append(Column("ground truth", "ground_truth", self.paths.masks))
-        out = self.paths.report(f"{self.target.report}/panel", ".png")
-        samples = choose_samples(manifest.splits[split], PANEL_IMAGES) if split else []
-        draw_panel(out, self.paths.images, samples, columns, manifest.class_names)
-        self.tracker.artifact(out)
+            columns.append(PanelColumn("ground truth", "ground_truth", self.paths.masks))
+        return columns, choose_samples(manifest.splits[split], PANEL_IMAGES) if split else []
 
     def rate(self, count: int, seconds: float, what: str = "", step: int = 0) -> None:
         """Log and record how many images a second were done; nothing where none was.

@@ -1,5 +1,7 @@
-"""Pictures for people: the panel that every stage stores with its run."""
+"""Pictures for people: the panel and the curve that stages store with their runs."""
 
-from wsss.report.panels import Column, choose_samples, draw_panel
+from wsss.report.cells import PanelColumn, choose_samples
+from wsss.report.curves import draw_curve
+from wsss.report.panels import draw_panel, save_cells
 
-__all__ = ["Column", "choose_samples", "draw_panel"]
+__all__ = ["PanelColumn", "choose_samples", "draw_curve", "draw_panel", "save_cells"]

@@ -7,6 +7,7 @@ from functools import cache
 from wsss.artifacts import Paths
 from wsss.config.params import Params
 from wsss.pipeline import Job, Pipeline, Stage
+from wsss.pipeline.outcome import run_job
 from wsss.tracking import NullTracker, Tracker
 
 __all__ = ["find_stages", "run_stage"]
@@ -42,4 +43,4 @@ def run_stage(name: str, params: Params, paths: Paths, tracker: Tracker | None =
     """
     pipeline = find_stages()
     target = pipeline.target(name, params)
-    Job(pipeline, target, params, paths, tracker or NullTracker()).run()
+    run_job(Job(pipeline, target, params, paths, tracker or NullTracker()))

@@ -62,8 +62,6 @@ def report_training(job: Job, fitted: Fitted, further: Mapping[str, float] | Non
     job.curve(history, ["epoch", *sorted(set(history[0]) - {"epoch"})])
     values = best_values(fitted, further)
     job.report(values)
-    scores = {f"best_{key}": value for key, value in values.items() if key != "best_epoch"}
-    job.tracker.metrics(scores, step=epochs)
     if fitted.images_per_second:
         job.tracker.metrics({"images_per_second": fitted.images_per_second}, step=epochs)
         log.info("trained at %.1f images/s", fitted.images_per_second)

@@ -5,7 +5,7 @@ of each split itself is reported too, under "oracle".
 """
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from wsss.evaluate import (
     threshold_grid,
 )
 from wsss.pipeline import Curve, Job, Stage
-from wsss.tracking import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +56,6 @@ def score_maps(job: Job) -> None:
         for at in range(len(thresholds))
     ]
     job.curve(rows, list(table))
-    _track_curves(job.tracker, thresholds, columns)
     _record(job, report)
 
 
@@ -107,12 +105,9 @@ def _check_results(job: Job, manifest: Manifest, scored: Collection[str]) -> Non
 
 
 def _record(job: Job, report: Mapping[str, Any]) -> None:
-    """Write the report, and tell the tracker."""
+    """Write the report, and log the scores."""
     report = _rounded(report)
     job.report(report)
-    job.tracker.metrics(dict(_flat(report)))
-    job.tracker.tags({f"protocol.{key}": value for key, value in report["protocol"].items()})
-    job.panel(threshold=report.get("threshold"), truth=True)
     log.info("%s: %s", job.target.name, _headline(report))
 
 
@@ -124,17 +119,6 @@ def _scorable(manifest: Manifest, split: str, folder: Path, suffix: str) -> bool
     )
 
 
-def _track_curves(
-    tracker: Tracker, thresholds: np.ndarray, columns: Mapping[str, np.ndarray]
-) -> None:
-    """Send the curves as metrics, at whole percents of the threshold as steps."""
-    for index, percent in enumerate((thresholds * 100).round(4).tolist()):
-        if percent == int(percent):
-            values = {f"curve/{key}": float(column[index]) for key, column in columns.items()}
-            values = {key: value for key, value in values.items() if not np.isnan(value)}
-            tracker.metrics(values, step=int(percent))
-
-
 def _rounded(value: Any) -> Any:
     """The same tree with floats of six digits, and without NaN and what is empty."""
     if isinstance(value, Mapping):
@@ -143,15 +127,6 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return None if np.isnan(value) else round(value, 6)
     return value
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers of a report, as ("val/mean_iou", 0.5)."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}/")
-        elif isinstance(value, int | float):
-            yield prefix + key, float(value)
 
 
 def _headline(report: Mapping[str, Any]) -> str:

@@ -11,7 +11,6 @@ def run(job: Job) -> None:
     with job.staging() as staging:
         write_cams(job, job.params.generate_cams, job.paths.classifier, staging.path)
     job.report({"num_images": len(Manifest.read(job.paths.splits).all_samples())})
-    job.panel()
 
 
 STAGE = Stage(

@@ -34,9 +34,7 @@ def run(job: Job) -> None:
     job.tracker.tags({"chain": settings.chain})
     if settings.background == "constant":
         report["threshold"] = threshold
-        job.tracker.metrics({"threshold": threshold})
     job.report(report)
-    job.panel()
 
 
 def chosen_threshold(settings: PseudoMaskSettings, paths: Paths) -> float:

@@ -81,7 +81,6 @@ def run(job: Job) -> None:
             seconds += time.perf_counter() - started
     job.report({"num_images": sum(len(manifest.splits[split]) for split in settings.splits)})
     job.rate(count, seconds)
-    job.panel()
 
 
 def _exists(folder: Path, sample: Sample) -> bool:

@@ -25,7 +25,6 @@ from wsss.pipeline import Job, Stage
 from wsss.registry import DATASETS
 from wsss.settings import ConfigError, expand_path
 from wsss.stages._preparation import Preparation, file_bytes
-from wsss.tracking import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ def run(job: Job) -> None:
     if work.problems:  # what was skipped may have left a class with few
         _warn_of_rare(report["splits"]["train"]["images_per_class"])
     job.report(report)
-    _announce(report, job.tracker)
+    _announce(report)
 
 
 def _background(params: Params) -> dict[str, list[RawSample]]:
@@ -242,7 +241,7 @@ def _report(
     }
 
 
-def _announce(report: dict[str, Any], tracker: Tracker) -> None:
+def _announce(report: dict[str, Any]) -> None:
     for split, counts in report["splits"].items():
         log.info("%s: %d images, %d with a mask", split, counts["images"], counts["with_mask"])
     extra = report.get("background_images", 0)
@@ -251,13 +250,6 @@ def _announce(report: dict[str, Any], tracker: Tracker) -> None:
     if report["num_skipped"]:
         problems = [Problem(**item) for item in report["skipped"]]
         log.warning("skipped images: %d%s", len(problems), _first(problems))
-    tracker.metrics(
-        {
-            **{f"images_{split}": counts["images"] for split, counts in report["splits"].items()},
-            **({"images_background": extra} if extra else {}),
-            "skipped": report["num_skipped"],
-        }
-    )
 
 
 STAGE = Stage(

@@ -66,7 +66,6 @@ def run(job: Job) -> None:
             write_score_map(staging.path / f"{sample.name}.npz", refined)
         job.rate(len(missing), time.perf_counter() - started)
     job.report({"num_images": len(samples)})
-    job.panel()
 
 
 STAGE = Stage(

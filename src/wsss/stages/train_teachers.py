@@ -22,8 +22,7 @@ def run(job: Job) -> None:
             save_classifier(model, settings.backbone, settings.loss, folder)
         return best_values(fitted)
 
-    for name, values in job.make_entries(train).items():
-        job.tracker.metrics({f"{name}_best_{key}": value for key, value in values.items()})
+    job.make_entries(train)
 
 
 STAGE = Stage(

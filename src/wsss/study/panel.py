@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from wsss.artifacts import Manifest, Paths, fingerprint, read_json, write_json
-from wsss.report import Column, choose_samples, draw_panel
+from wsss.report import PanelColumn, choose_samples, draw_panel
 from wsss.stages import find_stages
 from wsss.study.plan import Plan, row_params
 from wsss.study.run import CHAIN, RESULTS, row_folder
-from wsss.tracking import open_tracker
+from wsss.tracking import experiment_name, open_tracker
 
 __all__ = ["write_study_panel"]
 
@@ -45,7 +45,7 @@ def write_study_panel(root: Path, study: str, plan: Plan, size: str) -> Path | N
     data = paths(first, "data/images")
     manifest = Manifest.read(paths(first, "data/splits").splits)
     columns = [
-        Column(
+        PanelColumn(
             row,
             "scores",
             paths(record, f"data/refined/{CHAIN}").refined(CHAIN),
@@ -54,7 +54,7 @@ def write_study_panel(root: Path, study: str, plan: Plan, size: str) -> Path | N
         for row, record in records.items()
         if paths(record, "data/images") == data
     ]
-    columns.append(Column("ground truth", "ground_truth", data.masks))
+    columns.append(PanelColumn("ground truth", "ground_truth", data.masks))
     folder = root / RESULTS / "rows" / f"{study}-{size}-panel"
     out = folder / "panel.png"
     samples = choose_samples(manifest.splits["val"], NUM_IMAGES)
@@ -66,7 +66,7 @@ def write_study_panel(root: Path, study: str, plan: Plan, size: str) -> Path | N
         pipeline = find_stages()
         target = pipeline.target(f"evaluate_refined@{CHAIN}", params)
         settings = pipeline.settings(target, params)
-        experiment = params.machine.experiment
+        experiment = experiment_name(params.machine.experiment, "studies")
         with open_tracker("study", folder, experiment, settings, key=key, tags=tags) as tracker:
             tracker.artifact(out)
         write_json(recorded, {"key": key})

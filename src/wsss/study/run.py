@@ -11,9 +11,10 @@ from typing import Any
 from wsss.artifacts import Manifest, Paths, fingerprint, read_json, write_json
 from wsss.config.params import Params
 from wsss.pipeline import Job, Pipeline, Target
+from wsss.pipeline.outcome import run_job
 from wsss.stages import find_stages
 from wsss.study.plan import Plan, row_params
-from wsss.tracking import open_tracker, tracking_uri
+from wsss.tracking import experiment_name, open_tracker, tracking_uri
 
 __all__ = ["CHAIN", "RESULTS", "row_folder", "run_row", "run_study"]
 
@@ -35,7 +36,7 @@ class _Collector:
         self.files: list[Path] = []
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        self.values.update({k: value for k, value in values.items() if not k.startswith("curve/")})
+        self.values.update(values)
 
     def artifact(self, path: Path) -> None:
         self.files.append(path)
@@ -135,7 +136,7 @@ def run_row(
     settings = pipeline.settings(target, seeded)
     record, key = folder / "recorded.json", fingerprint(found, own_tags, settings)
     if not record.exists() or read_json(record)["key"] != key:
-        experiment = params.machine.experiment
+        experiment = experiment_name(params.machine.experiment, "studies")
         with open_tracker("study", folder, experiment, settings, key=key, tags=own_tags) as tracker:
             tracker.metrics(found)
             for panel in panels:
@@ -192,7 +193,7 @@ def _run_stage(
             link.symlink_to((source / out).resolve())
     (place / "reports").mkdir(parents=True, exist_ok=True)
     collector = _Collector()
-    Job(pipeline, target, params, paths, collector).run()
+    run_job(Job(pipeline, target, params, paths, collector))
     done = {"code": code, "metrics": collector.values, "tags": collector.named}
     write_json(record, done)
     return done

@@ -1,19 +1,50 @@
 """Where runs are recorded: MLflow when it is installed, nowhere otherwise."""
 
-import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from wsss.tracking._base import NullTracker, RunTracker, Tracker
+from wsss.tracking._base import NullTracker, RunTracker, Table, Tracker
+from wsss.tracking.database import tracking_uri
+from wsss.tracking.environment import has_mlflow, prepare_mlflow
+from wsss.tracking.provenance import Dataset, RunStart, run_start
 
-__all__ = ["NullTracker", "Tracker", "open_tracker", "prepare_mlflow", "tracking_uri"]
+__all__ = [
+    "Dataset",
+    "NullTracker",
+    "RunStart",
+    "Table",
+    "Tracker",
+    "experiment_name",
+    "has_mlflow",
+    "open_run",
+    "open_tracker",
+    "prepare_mlflow",
+    "tracking_uri",
+]
 
 _logger = logging.getLogger(__name__)
+
+
+def experiment_name(experiment: str, kind: str) -> str:
+    """Name MLflow's experiment for one kind of runs.
+
+    The runs page shows one experiment: what a person compares first, one run per experiment of the
+    pipeline, has the plain name, and is not hidden among stages and trials.
+
+    Args:
+        experiment: machine.experiment.
+        kind: "" for whole experiments; "stages", "trials" or "studies".
+
+    Example:
+        >>> experiment_name("wsss", "stages")
+        'wsss stages'
+    """
+    return f"{experiment} {kind}".strip()
 
 
 @contextmanager
@@ -24,42 +55,46 @@ def open_tracker(
     settings: Mapping[str, Any],
     *,
     key: str,
+    name: str = "",
     inputs: Mapping[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
+    datasets: Sequence[Dataset] = (),
+    description: str = "",
 ) -> Iterator[Tracker]:
     """Open the run of one stage; leaving the block ends it as FINISHED, FAILED or KILLED.
 
     A run that was killed or interrupted goes on under its old id when the stage starts
-    again with the same settings, inputs and code. Importing MLflow takes seconds, so a
-    helper process records the run, unless MLflow is imported here already.
+    again under the same key. Importing MLflow takes seconds, so a helper process records the run,
+    unless MLflow is imported here already.
 
     Args:
         stage: its name in dvc.yaml, such as "refine_cams@crf".
-        root: the folder that holds reports/.
-        experiment: the MLflow experiment.
-        settings: of the stage and of all that it depends on, as a tree of plain values.
-        key: a hash of all that decides the results.
-        inputs: by path, a hash of what the stage reads; they become tags.
+        root: the folder that holds reports/, and the database unless MLflow is elsewhere.
+        experiment: MLflow's name for the runs that this one is listed with.
+        settings: all that the stage and those before it depend on, as a tree.
+        key: a hash of settings, inputs and code.
+        name: of the run; without one, that of the stage.
+        inputs: hashes of what the stage reads, by path; they become tags.
         tags: further tags, such as a trial's study.
+        datasets: the images that are read.
+        description: what MLflow shows above the run.
 
     Yields:
         The tracker. Without MLflow, and in all but the first of several processes that
         train together, it records nothing.
 
     Raises:
-        ConnectionError: MLflow can not record. For a server that is before the block starts;
+        ConnectionError: MLflow cannot record. For a server that is before the block starts;
             for the project's own database at the next word to the tracker. Once the run
             exists, trouble with MLflow is logged and the block goes on.
     """
     if any(os.environ.get(rank, "0") != "0" for rank in ("RANK", "LOCAL_RANK", "NODE_RANK")):
         yield NullTracker()
         return
-    if importlib.util.find_spec("mlflow") is None:
+    if not has_mlflow():
         _logger.info("Not tracked: MLflow is not installed (pip install mlflow)")
         yield NullTracker()
         return
-    from wsss.tracking.provenance import run_start
-
     start = run_start(
         stage,
         root,
@@ -67,9 +102,19 @@ def open_tracker(
         experiment,
         settings,
         key=key,
-        inputs=inputs or {},
-        tags=tags or {},
+        name=name,
+        inputs=inputs,
+        tags=tags,
+        datasets=datasets,
+        description=description,
     )
+    with open_run(start) as tracker:
+        yield tracker
+
+
+@contextmanager
+def open_run(start: RunStart) -> Iterator[RunTracker]:
+    """Open a run of anything; see `open_tracker`."""
     prepare_mlflow()
     tracker: RunTracker
     if "mlflow" in sys.modules:
@@ -77,9 +122,9 @@ def open_tracker(
 
         tracker = MlflowTracker(start)
     else:
-        from wsss.tracking.recorder import Recorder
+        from wsss.tracking.helper import HelperTracker
 
-        tracker = Recorder(start)
+        tracker = HelperTracker(start)
     try:
         yield tracker
     except BaseException as error:
@@ -90,25 +135,3 @@ def open_tracker(
                 tracker.end("FAILED", f"{type(error).__name__}: {error}")
         raise
     tracker.end("FINISHED")
-
-
-def prepare_mlflow() -> None:
-    """Set what MLflow reads when it is imported and used; what the user has set stays."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # a server that is away must be noticed within seconds
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    # it prints a server's address with the login in it
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    for noisy in ("alembic", "mlflow"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def tracking_uri(root: Path) -> str:
-    """MLFLOW_TRACKING_URI, else the database mlflow.db in DVC's root (without DVC, in `root`).
-
-    A queued DVC experiment runs in a temporary copy, where DVC_ROOT names the real project.
-    """
-    home = Path(os.environ.get("DVC_ROOT") or root).absolute()
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.as_posix()}/mlflow.db"

@@ -1,10 +1,13 @@
 """What a stage may tell its tracker."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["NullTracker", "RunTracker", "Tracker"]
+__all__ = ["NullTracker", "RunTracker", "Table", "Tracker"]
+
+Table = Mapping[str, Sequence[str | Path]]
+"""Columns of equal length; a path is a picture, which MLflow shows."""
 
 
 class Tracker(Protocol):
@@ -27,7 +30,21 @@ class Tracker(Protocol):
 
 
 class RunTracker(Tracker, Protocol):
-    """A tracker whose run has to be ended."""
+    """A tracker whose run has to be ended.
+
+    Attributes:
+        run_id: MLflow's, once the run has ended; "" if MLflow was lost.
+    """
+
+    run_id: str
+
+    def table(self, name: str, columns: Table) -> None:
+        """Store a table that the runs page lays out as a grid, of the first column and runs.
+
+        Args:
+            name: of the file, such as "panel.json".
+            columns: the first one names the rows; the second one is shown first.
+        """
 
     def end(self, status: str, error: str = "") -> None:
         """Send all that is left and end the run as FINISHED, FAILED or KILLED."""

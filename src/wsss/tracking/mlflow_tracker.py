@@ -1,17 +1,18 @@
 """Runs in MLflow: flat, tagged, sent in batches; a lost server never stops a stage."""
 
+import json
 import logging
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.tracking.multimedia import Image
 from mlflow.utils.validation import (
     MAX_ENTITY_KEY_LENGTH,
     MAX_METRICS_PER_BATCH,
@@ -21,9 +22,13 @@ from mlflow.utils.validation import (
 )
 
 from wsss.artifacts import read_json, write_json
+from wsss.tracking._base import Table
+from wsss.tracking.database import BESIDE, artifacts_uri, database_file, settle
+from wsss.tracking.naming import without_repeats
+from wsss.tracking.overview import write_overview
 from wsss.tracking.provenance import RunStart
 
-__all__ = ["MlflowTracker"]
+__all__ = ["MlflowTracker", "find_runs"]
 
 _logger = logging.getLogger(__name__)
 _RETRY_SECONDS = 60.0
@@ -40,7 +45,7 @@ class MlflowTracker:
         start: the run.
 
     Raises:
-        ConnectionError: MLflow can not record; the text names where it was looked for.
+        ConnectionError: MLflow cannot record; the text names where it was looked for.
     """
 
     def __init__(self, start: RunStart) -> None:
@@ -48,19 +53,20 @@ class MlflowTracker:
         self._metrics: list[Metric] = []
         self._tags = dict(start.tags)
         self._artifacts: list[Path] = []
+        self._tables: list[tuple[str, Table]] = []
         self._failed_at = -math.inf
         self._warned = False
         try:
-            self._client, experiment_id = _connect(start.uri, start.experiment)
+            self._client, self._experiment = _connect(start.uri, start.experiment)
             resumed = _resume(self._client, start)
-            self.run_id = resumed or _create(self._client, experiment_id, start)
+            self.run_id = resumed or _create(self._client, self._experiment, start)
             self._send()
         except Exception as error:  # an MLflow store may raise anything; no work is lost yet
             raise ConnectionError(_unusable(start.uri, error)) from error
         self._remember("running")
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Remember values of one step. Infinite ones become NaN: databases can not hold them."""
+        """Remember values of one step. Infinite ones become NaN: databases cannot hold them."""
         now = time.time_ns() // 1_000_000
         for key, value in values.items():
             number = float(value) if math.isfinite(value) else math.nan
@@ -72,6 +78,11 @@ class MlflowTracker:
         """Store a file at the root of the run's artifacts, under its own name."""
         if path not in self._artifacts:
             self._artifacts.append(path)
+        self.flush()
+
+    def table(self, name: str, columns: Table) -> None:
+        """Store a table with pictures."""
+        self._tables.append((name, columns))
         self.flush()
 
     def tags(self, values: Mapping[str, str]) -> None:
@@ -91,23 +102,26 @@ class MlflowTracker:
         if not self._try_send(status):
             _logger.warning(
                 "MLflow lacks %d values and %d files of run %s, which it shows as unfinished",
-                *(len(self._metrics), len(self._artifacts), self.run_id),
+                *(len(self._metrics), len(self._artifacts) + len(self._tables), self.run_id),
             )
         self._remember(status.lower())
 
     def _remember(self, status: str) -> None:
-        known = {"run_id": self.run_id, "params_sha": self._start.params_sha}
-        write_json(Path(self._start.record), {**known, "key": self._start.key, "status": status})
+        if self._start.record:
+            known = {"run_id": self.run_id, "key": self._start.key, "status": status}
+            write_json(Path(self._start.record), known)
 
     def _try_send(self, status: str | None = None) -> bool:
         try:
             self._send()
             if status:
                 self._client.set_terminated(self.run_id, status)
+                if not self._start.stage:
+                    write_overview(self._client, self._experiment)
         except Exception as error:  # whatever it is, the stage's work goes on
             self._failed_at = time.monotonic()
             if not self._warned:
-                _logger.warning("MLflow can not be reached; will try again. %s", _reason(error))
+                _logger.warning("MLflow cannot be reached; will try again. %s", _reason(error))
                 self._warned = True
             return False
         if self._warned:
@@ -133,32 +147,51 @@ class MlflowTracker:
             else:
                 _logger.warning("%s is gone and was not sent to MLflow", path)
             del self._artifacts[0]
+        while self._tables:
+            name, columns = self._tables[0]
+            cells = {
+                title: [Image(str(cell)) if isinstance(cell, Path) else cell for cell in column]
+                for title, column in columns.items()
+            }
+            self._client.log_table(self.run_id, cells, name)
+            del self._tables[0]
+
+
+def find_runs(uri: str, experiment: str, keys: Iterable[str]) -> dict[str, str]:
+    """Find the finished runs of keys; the latest run's id by key.
+
+    Raises:
+        ConnectionError: MLflow cannot be asked.
+    """
+    found = {}
+    try:
+        client, experiment_id = _connect(uri, experiment)
+        for key in keys:
+            asked = f"tags.key = '{key}' and attributes.status = 'FINISHED'"
+            for run in client.search_runs([experiment_id], asked, max_results=1):
+                found[key] = str(run.info.run_id)
+    except Exception as error:  # an MLflow store may raise anything
+        raise ConnectionError(_unusable(uri, error)) from error
+    return found
 
 
 def _connect(uri: str, experiment: str) -> tuple[MlflowClient, str]:
-    """A client and the experiment's id; database and experiment are made where missing."""
-    database = _sqlite_file(uri)
+    """Make a client and find the experiment's id; database and experiment are made if missing."""
+    database = database_file(uri)
     if database is None:
         client = MlflowClient(uri)
         return client, _experiment_id(client, experiment, None)
-    database.parent.mkdir(parents=True, exist_ok=True)
-    # processes that make MLflow's tables at the same time break one another
-    with FileLock(f"{database}.lock"):
+    with settle(database):
         client = MlflowClient(uri)
-        artifacts = (database.parent / "mlartifacts").as_uri()
-        return client, _experiment_id(client, experiment, artifacts)
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    scheme, _, file = uri.partition(":///")
-    return Path(file.partition("?")[0]).absolute() if scheme.startswith("sqlite") else None
+        return client, _experiment_id(client, experiment, artifacts_uri(database))
 
 
 def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
+        tags = {BESIDE: "true"} if artifacts else {}
         try:
-            return str(client.create_experiment(name, artifact_location=artifacts))
+            return str(client.create_experiment(name, artifacts, tags))
         except MlflowException:
             found = client.get_experiment_by_name(name)  # another process was faster
             if found is None:
@@ -176,6 +209,8 @@ def _resume(client: MlflowClient, start: RunStart) -> str | None:
 
     An interrupted run of other settings, inputs or code is marked KILLED.
     """
+    if not start.record:
+        return None
     try:
         last: dict[str, Any] = read_json(Path(start.record))
         if last["status"] not in ("running", "killed"):
@@ -197,12 +232,29 @@ def _resume(client: MlflowClient, start: RunStart) -> str | None:
 
 
 def _create(client: MlflowClient, experiment_id: str, start: RunStart) -> str:
-    run_id = str(client.create_run(experiment_id, run_name=start.stage).info.run_id)
+    name = start.name
+    if not start.stage:
+        pattern = name.replace("'", "%")
+        asked = f"attributes.run_name LIKE '{pattern}%'"
+        others = client.search_runs([experiment_id], asked, max_results=1000)
+        name = without_repeats(name, [str(run.info.run_name) for run in others])
+    run_id = str(client.create_run(experiment_id, run_name=name).info.run_id)
     rows = [
         Param(_key(key), _cut(value, MAX_PARAM_VAL_LENGTH)) for key, value in start.settings.items()
     ]
     for first in range(0, len(rows), MAX_PARAMS_TAGS_PER_BATCH):
         client.log_batch(run_id, params=rows[first : first + MAX_PARAMS_TAGS_PER_BATCH])
+    if start.datasets:
+        client.log_inputs(
+            run_id,
+            [
+                DatasetInput(
+                    Dataset(item.name, item.digest[:36], "local", json.dumps({"uri": item.name})),
+                    [InputTag("mlflow.data.context", item.context)],
+                )
+                for item in start.datasets
+            ],
+        )
     return run_id
 
 
@@ -233,7 +285,7 @@ def _hidden(text: str) -> str:
 
 def _unusable(uri: str, error: Exception) -> str:
     return (
-        f"MLflow can not record at {_hidden(uri)}: {_reason(error)}\n"
+        f"MLflow cannot record at {_hidden(uri)}: {_reason(error)}\n"
         "Start that server, or set MLFLOW_TRACKING_URI to another one; "
         "without it, runs go to mlflow.db in the project."
     )

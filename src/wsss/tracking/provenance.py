@@ -1,39 +1,71 @@
-"""What made a run: the stage's settings, the code's revision, the hashes of its inputs."""
+"""What made a run: settings, the code's revision, the hashes of what was read."""
 
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from wsss.artifacts import fingerprint
 
-__all__ = ["RunStart", "flatten", "run_start"]
+__all__ = ["Dataset", "RunStart", "flatten", "origin_tags", "run_start"]
 
 # written by the pipeline itself, so they say nothing about the code and settings of a run
 _WRITTEN = (":(top,exclude)dvc.lock", ":(top,exclude)reports")
 
 
 @dataclass(frozen=True)
+class Dataset:
+    """Images that a run read, as MLflow's Dataset column names them.
+
+    Attributes:
+        name: of the data set, such as "pascal_voc".
+        digest: a hash of its contents.
+        context: what it was for, such as "training".
+    """
+
+    name: str
+    digest: str
+    context: str
+
+
+@dataclass(frozen=True)
 class RunStart:
-    """All that has to be known to start a run, as plain values."""
+    """All that has to be known to start a run, as plain values.
+
+    Attributes:
+        stage: its name in dvc.yaml; "" of what is no stage.
+        uri: where MLflow is.
+        experiment: MLflow's name for the runs that this one is listed with.
+        name: of the run.
+        settings: all that the run depends on, named as in params.yaml.
+        key: a hash of settings, inputs and code: an interrupted run resumes if it is the same, and
+            a result that DVC restores belongs to the run of its key.
+        tags: further tags.
+        datasets: the images that were read.
+        record: the file that remembers the run's id; "" for none.
+    """
 
     stage: str
     uri: str
-    """Where MLflow is."""
     experiment: str
+    name: str
     settings: dict[str, str]
-    """Those of the stage and of all that it depends on, named as in params.yaml."""
-    params_sha: str
     key: str
-    """A hash of settings, inputs, code and tags: an interrupted run resumes if it is the same."""
-    tags: dict[str, str]
-    record: str
-    """The file that remembers the run's id."""
+    tags: dict[str, str] = field(default_factory=dict)
+    datasets: Sequence[Dataset] = ()
+    record: str = ""
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunStart":
+        """Read what `json.dumps(asdict(start))` wrote."""
+        values = json.loads(text)
+        datasets = [Dataset(**dataset) for dataset in values.pop("datasets")]
+        return cls(**values, datasets=tuple(datasets))
 
 
 def run_start(
@@ -44,27 +76,40 @@ def run_start(
     settings: Mapping[str, Any],
     *,
     key: str,
-    inputs: Mapping[str, str],
-    tags: Mapping[str, str],
+    name: str = "",
+    inputs: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    datasets: Sequence[Dataset] = (),
+    description: str = "",
 ) -> RunStart:
     """Gather what `open_tracker` records; its arguments are explained there."""
-    params_sha = fingerprint(settings)
     every_tag = {
-        **_origin(stage, root),
-        **{f"upstream.{path}": value for path, value in inputs.items()},
-        "params.sha": params_sha,
-        **tags,
+        "stage": stage,
+        "mlflow.source.name": stage,
+        "mlflow.source.type": "LOCAL",
+        **origin_tags(root),
+        **{f"upstream.{path}": value for path, value in (inputs or {}).items()},
+        "key": key,
+        "params.sha": fingerprint(settings),
+        "mlflow.note.content": description,
+        **(tags or {}),
     }
     return RunStart(
         stage=stage,
         uri=uri,
         experiment=experiment,
+        name=name or stage,
         settings=dict(flatten(settings)),
-        params_sha=params_sha,
-        key=fingerprint(key, settings, dict(tags)),
-        tags=every_tag,
-        record=str((root / "reports" / f"{stage.replace('@', '_')}.run.json").absolute()),
+        key=key,
+        tags={name: value for name, value in every_tag.items() if value},
+        datasets=tuple(datasets),
+        record=str(run_record(root, stage)),
     )
+
+
+def run_record(root: Path, stage: str) -> Path:
+    """Name the file that remembers the run of a stage."""
+    return (root / "reports" / f"{stage.replace('@', '_')}.run.json").absolute()
 
 
 def flatten(tree: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -76,7 +121,7 @@ def flatten(tree: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """
     if isinstance(tree, list) and any(isinstance(item, dict | list) for item in tree):
         tree = {str(index): item for index, item in enumerate(tree)}
-    if isinstance(tree, dict) and tree:
+    if isinstance(tree, Mapping) and tree:
         for key, value in tree.items():
             yield from flatten(value, f"{path}.{key}" if path else key)
     elif isinstance(tree, str) and tree:
@@ -85,16 +130,13 @@ def flatten(tree: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, json.dumps(tree)
 
 
-def _origin(stage: str, root: Path) -> dict[str, str]:
-    """Where a run comes from; what can not be known is left out."""
+def origin_tags(root: Path) -> dict[str, str]:
+    """Say where a run comes from; what cannot be known is left out."""
     tags = {
-        "stage": stage,
         "dvc.exp": os.environ.get("DVC_EXP_NAME", ""),
         "python": platform.python_version(),
         "torch": _version("torch"),
         "wsss": _version("wsss"),
-        "mlflow.source.name": stage,
-        "mlflow.source.type": "LOCAL",
         **_git(root),
     }
     return {key: value for key, value in tags.items() if value}

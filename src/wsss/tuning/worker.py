@@ -19,7 +19,7 @@ from wsss.registry import SEARCHES
 from wsss.seeding import derive_seed
 from wsss.settings import Named
 from wsss.stages import find_stages
-from wsss.tracking import open_tracker, prepare_mlflow, tracking_uri
+from wsss.tracking import experiment_name, open_tracker, prepare_mlflow, tracking_uri
 from wsss.tuning._base import Search, changed
 from wsss.tuning.storage import FOLDER, open_storage, worker_id
 
@@ -110,7 +110,7 @@ def run_trials(job: Job, index: int, tickets: Any) -> None:
             open_tracker(
                 target.name,
                 Path(root),
-                job.params.machine.experiment,
+                experiment_name(job.params.machine.experiment, "trials"),
                 pipeline.settings(target, params),
                 key=job.study_name,
                 tags=tags | own,

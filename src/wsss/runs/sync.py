@@ -1,0 +1,168 @@
+"""A run for each result that is there, whoever made it: what DVC skips or restores makes none."""
+
+import json
+import logging
+import os
+import subprocess
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wsss.artifacts import Paths, read_json, write_json
+from wsss.config.params import Params, load_params
+from wsss.pipeline import Job, Pipeline, Target
+from wsss.pipeline.origin import open_stage_run
+from wsss.pipeline.outcome import record_epochs, record_outcome
+from wsss.progress import show_log
+from wsss.runs.experiment import record_experiment
+from wsss.runs.seen import remember
+from wsss.stages import find_stages
+from wsss.tracking import NullTracker, experiment_name, has_mlflow, tracking_uri
+from wsss.tracking.database import database_file, finished_runs
+from wsss.tracking.provenance import run_record
+
+__all__ = ["Synced", "main", "sync_runs"]
+
+log = logging.getLogger(__name__)
+
+RESTORED = {"restored": "true"}
+"""The tag of runs of results that were not made when the run was recorded."""
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What a look through the runs came to.
+
+    Attributes:
+        restored: stages whose results had no run, and have one now.
+        stale: stages whose results are not those of params.yaml and the code, or not there.
+        experiment: the id of the run of the whole experiment; "" while a stage is stale.
+    """
+
+    restored: tuple[str, ...]
+    stale: tuple[str, ...]
+    experiment: str = ""
+
+
+def main() -> None:
+    """Look through the runs at the end of a `dvc repro`; a lost MLflow does not stop it."""
+    show_log()
+    root = Path()
+    try:
+        sync_runs(root, load_params(root / "params.yaml"))
+    except ConnectionError as error:
+        log.warning("%s\n`wsss runs sync` records what is missing.", error)
+
+
+def sync_runs(root: Path, params: Params) -> Synced:
+    """See that every result has a run with its scores and pictures, and the experiment its own.
+
+    A result that has none, as DVC restored it or took it for unchanged, gets one that is marked as
+    restored. Pictures that are missing below reports/ are drawn anew.
+
+    Args:
+        root: the project.
+        params: its settings.
+
+    Raises:
+        ConnectionError: MLflow cannot be asked.
+    """
+    if not has_mlflow():
+        log.info("No runs are recorded: MLflow is not installed (pip install mlflow)")
+        return Synced((), ())
+    pipeline, paths = find_stages(), Paths(root)
+    targets = [target for target in pipeline.targets(params) if not target.stage.is_idle(params)]
+    changed = () if os.environ.get("DVC_STAGE") else _changed(root)
+    stale = tuple(target.name for target in targets if _is_stale(target, params, paths, changed))
+    experiment = params.machine.experiment
+    known = _known(root, experiment_name(experiment, "stages"), pipeline, targets, params, stale)
+    jobs, restored = [], []
+    for target in targets:
+        if target.name in stale:
+            continue
+        job = Job(pipeline, target, params, paths, NullTracker())
+        jobs.append(job)
+        if job.key not in known:
+            with open_stage_run(job, RESTORED) as tracker:
+                job.tracker = tracker
+                record_outcome(job)
+                record_epochs(job)
+            job.tracker = NullTracker()
+            restored.append(target.name)
+        else:
+            _point_to(root, target, known[job.key], job.key)
+            if not _has_pictures(job):
+                record_outcome(job)
+    if restored:
+        log.info("recorded in MLflow as restored: %s", ", ".join(restored))
+    if stale:
+        return Synced(tuple(restored), stale)
+    tags = RESTORED if len(restored) == len(targets) else {}
+    run_id = record_experiment(jobs, {job.target.name: _run_id(job) for job in jobs}, tags)
+    remember(root, experiment_run=run_id)
+    return Synced(tuple(restored), (), run_id)
+
+
+def _changed(root: Path) -> Collection[str]:
+    """The stages that DVC would run: their results are those of something else."""
+    command = ["dvc", "status", "--json"]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+        found: Mapping[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    except FileNotFoundError:
+        raise ValueError("DVC is not installed, and knows what is up to date") from None
+    except (subprocess.CalledProcessError, json.JSONDecodeError, IndexError) as error:
+        said = getattr(error, "stderr", "") or str(error)
+        raise ValueError(f"`dvc status` does not say what is up to date: {said.strip()}") from None
+    # what is always changed is so for no reason
+    return {name for name, why in found.items() if why != ["always changed"]}
+
+
+def _is_stale(target: Target, params: Params, paths: Paths, changed: Collection[str]) -> bool:
+    needed = [*target.inputs(params), *target.outs(params), f"reports/{target.report}.json"]
+    return target.name in changed or not all((paths.root / path).exists() for path in needed)
+
+
+def _known(
+    root: Path,
+    experiment: str,
+    pipeline: Pipeline,
+    targets: Collection[Target],
+    params: Params,
+    stale: Collection[str],
+) -> dict[str, str]:
+    """The ids of finished runs by key; of a server, those of the keys that matter."""
+    uri = tracking_uri(root)
+    database = database_file(uri)
+    if database is not None:
+        return finished_runs(database, experiment)
+    from wsss.tracking.mlflow_tracker import find_runs
+
+    jobs = [
+        Job(pipeline, target, params, Paths(root), NullTracker())
+        for target in targets
+        if target.name not in stale
+    ]
+    return find_runs(uri, experiment, [job.key for job in jobs])
+
+
+def _point_to(root: Path, target: Target, run_id: str, key: str) -> None:
+    """Let the stage's record name the run of its result."""
+    record = run_record(root, target.name)
+    values = {"run_id": run_id, "key": key, "status": "finished"}
+    if not record.exists() or read_json(record) != values:
+        write_json(record, values)
+
+
+def _run_id(job: Job) -> str:
+    record = run_record(job.paths.root, job.target.name)
+    return str(read_json(record)["run_id"]) if record.exists() else ""
+
+
+def _has_pictures(job: Job) -> bool:
+    stage, name = job.target.stage, job.target.report
+    evaluates = "data/masks" in stage.reads
+    if not (stage.picture or evaluates):
+        return True
+    return job.paths.report(f"{name}/panel", ".png").exists()
