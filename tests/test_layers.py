@@ -132,8 +132,9 @@ def circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
 def test_no_modules_import_in_a_circle() -> None:
     """Each can be read, and tested, after those that it imports."""
     paths = modules()
+    known = {*paths, "wsss.densecrf._native"}  # which is compiled
     graph = {
-        module: imported(module, path.read_text(encoding="utf-8"), paths)
+        module: imported(module, path.read_text(encoding="utf-8"), known)
         for module, path in paths.items()
     }
     assert circles(graph) == []
