@@ -18,7 +18,7 @@ import time
 
 import numpy as np
 
-from wsss.clustering.finch import finch, first_neighbors
+from wsss.clustering.finch import finch, first_neighbours
 
 DIMS = 768
 NUM_CENTERS = 2000
@@ -49,7 +49,7 @@ def measure(what: str, num_points: int, metric: str) -> dict[str, object]:
     if what == "finch":
         out = [one.num_clusters for one in finch(points, metric=metric)]
     elif what == "ours":
-        out = first_neighbors(points, metric=metric)[0].tolist()
+        out = first_neighbours(points, metric=metric)[0].tolist()
     else:
         # without an argument, a point is not its own neighbour
         out = search.fit(points).kneighbors(return_distance=False)[:, 0].tolist()

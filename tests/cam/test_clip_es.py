@@ -353,7 +353,7 @@ def test_a_weights_file_that_runs_code_is_refused(
 ) -> None:
     path, trace = tmp_path / "bomb.pt", tmp_path / "trace"
     torch.save({"state_dict": {"visual.proj": Bomb(trace)}}, path)
-    with pytest.raises(ValueError, match="can not be read as plain tensors"):
+    with pytest.raises(ValueError, match="be read as plain tensors"):
         Clip(ClipSettings(**(tiny_clip | {"weights": str(path)})))
     assert not trace.exists()
 

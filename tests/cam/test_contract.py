@@ -58,7 +58,7 @@ def test_multiscale_maps(
 ) -> None:
     model = classifier(KIND.get(name, "cnn"))
     if windows:
-        method = SlidingWindow(method, 32, 0.5, together=4)
+        method = SlidingWindow(method, 32, 0.5, batch_size=4)
     torch.manual_seed(1)
     images = torch.randn(3, 3, 64, 96)
     wanted = [parameter.requires_grad for parameter in model.parameters()]

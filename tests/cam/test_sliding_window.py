@@ -76,7 +76,7 @@ def test_windows_cover_every_cell_and_stay_inside(
 def test_windows_give_back_what_they_show(
     size: tuple[int, int], overlap: float, together: int, corners: bool
 ) -> None:
-    # A model that looks at one cell alone can not tell a window from the whole.
+    # A model that looks at one cell alone cannot tell a window from the whole.
     model = cells(corners)
     size = (size[0] + corners, size[1] + corners)
     images = torch.rand(2, 3, *size)
@@ -157,7 +157,7 @@ def test_what_runs_at_once_does_not_grow_with_the_image() -> None:
     for side in (128, 256, 512):
         model.backbone.pixels.clear()
         images = torch.rand(2, 3, side, side)
-        SlidingWindow(METHOD, 64, 0.5, together=6)(model, images, ROWS, COLUMNS)
+        SlidingWindow(METHOD, 64, 0.5, batch_size=6)(model, images, ROWS, COLUMNS)
         assert max(model.backbone.pixels) == 6 * 64 * 64
 
 
@@ -205,7 +205,7 @@ def test_no_float_image_is_larger_than_the_windows_that_run_together(
     largest_tensor: Callable[[], Any],
 ) -> None:
     model, largest = cells(), []
-    windows = SlidingWindow(METHOD, 64, 0.5, together=4)
+    windows = SlidingWindow(METHOD, 64, 0.5, batch_size=4)
     for side in (96, 192, 384):
         image = np.zeros((side, side + 5, 3), np.uint8)
         with torch.inference_mode(), largest_tensor() as seen:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from wsss.clustering._base import Metric, number_by_appearance
-from wsss.clustering.finch import _merge, _Search, finch, first_neighbors
+from wsss.clustering.finch import _merge, _Search, finch, first_neighbours
 
 METRICS: tuple[Metric, ...] = ("cosine", "euclidean")
 TOY = np.array([0, 1, 2.2, 10, 11, 30, 31, 33.5])[:, None]
@@ -188,14 +188,14 @@ def test_blocks_do_not_change_neighbours(metric: Metric, dtype: type) -> None:
     points = scattered(203, 17).astype(dtype)
     distances = all_distances(points, metric)
     for block_rows in (1, 7, 64, 202, 203, 1000):
-        index, distance = first_neighbors(points, metric=metric, block_rows=block_rows)
+        index, distance = first_neighbours(points, metric=metric, block_rows=block_rows)
         np.testing.assert_array_equal(index, distances.argmin(axis=1))
         np.testing.assert_allclose(distance, distances.min(axis=1), rtol=1e-9)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_float64_decides_between_close_candidates(metric: Metric) -> None:
-    """Angles of 1e-5 and an offset of 1e5: a float32 product alone can not tell them apart."""
+    """Angles of 1e-5 and an offset of 1e5: a float32 product alone cannot tell them apart."""
     rng = np.random.default_rng(0)
     points = (np.ones(8) + 1e-5 * rng.normal(size=(200, 8))) * (1e5 if metric == "cosine" else 1)
     points += 0 if metric == "cosine" else 1e5 * (np.arange(200)[:, None] % 2)
@@ -206,7 +206,7 @@ def test_float64_decides_between_close_candidates(metric: Metric) -> None:
     np.fill_diagonal(scores, -1)
     assert (scores.argmax(axis=1) != distances.argmin(axis=1)).mean() > 0.5
     # cosine distances are here 1e-10 and known to 1e-12: the nearest up to that
-    index, distance = first_neighbors(points, metric=metric, block_rows=50)
+    index, distance = first_neighbours(points, metric=metric, block_rows=50)
     chosen = distances[np.arange(200), index]
     assert (chosen <= distances.min(axis=1) + (2e-12 if metric == "cosine" else 0)).all()
     np.testing.assert_allclose(distance, chosen, atol=2e-12)
@@ -218,7 +218,7 @@ def test_rounding_of_far_points_is_allowed_for() -> None:
     radii = 1 + 1e-9 * np.random.default_rng(1).permutation(500)
     ring = radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     points = np.concatenate([np.zeros((1, 2)), ring, -ring])  # their mean is the centre
-    index, distance = first_neighbors(points, metric="euclidean", block_rows=100)
+    index, distance = first_neighbours(points, metric="euclidean", block_rows=100)
     assert index[0] == 1 + radii.argmin()
     assert distance[0] == pytest.approx(1, abs=1e-11)
 
@@ -267,14 +267,14 @@ def test_scale_does_not_matter(rng_seed: int, scale: float) -> None:
 @pytest.mark.parametrize("block_rows", [1, 2, 9])
 def test_lowest_index_wins_ties(points: list[int], expected: list[int], block_rows: int) -> None:
     column = np.array(points, float)[:, None]
-    index, _ = first_neighbors(column, metric="euclidean", block_rows=block_rows)
+    index, _ = first_neighbours(column, metric="euclidean", block_rows=block_rows)
     assert index.tolist() == expected
 
 
 def test_multiples_are_ties_by_cosine() -> None:
     """(1, 1), (3, 3), (7, 7), ... have one direction, whatever their norms round to."""
     points = np.outer([1, 3, 7, 0.1, 11, 13], [1, 1.7, 0.3])
-    assert first_neighbors(points)[0].tolist() == [1, 0, 0, 0, 0, 0]
+    assert first_neighbours(points)[0].tolist() == [1, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -297,7 +297,7 @@ def test_duplicates_are_one_cluster_and_cost_little(
 
 def test_zero_rows_are_far_from_all_by_cosine() -> None:
     points = np.array([[0, 0], [1, 0], [1, 0.1], [0, 0], [-1, 0]])
-    index, distance = first_neighbors(points)
+    index, distance = first_neighbours(points)
     assert index.tolist() == [1, 2, 1, 0, 0]
     assert distance[[0, 3, 4]].tolist() == [1, 1, 1]
 
@@ -353,4 +353,4 @@ def test_refuses_what_it_can_not_cluster() -> None:
     with pytest.raises(ValueError, match=r"at most 1, .* but is 2"):
         finch(np.ones((1, 2)), required_clusters=2)
     with pytest.raises(ValueError, match="points must be at least 2"):
-        first_neighbors(np.ones((1, 2)))
+        first_neighbours(np.ones((1, 2)))

@@ -245,7 +245,7 @@ def test_without_boundaries_all_becomes_one_mean() -> None:
     affinities = path_affinities(torch.zeros(8, 7), OFFSETS)
     assert affinities.max() == 1
     walked = random_walk(scores, affinities, OFFSETS, beta=10)
-    neighbors = torch.tensor(
+    neighbours = torch.tensor(
         [
             [
                 sum(math.hypot(y - v, x - u) < 5 for v in range(8) for u in range(7))
@@ -254,5 +254,5 @@ def test_without_boundaries_all_becomes_one_mean() -> None:
             for y in range(8)
         ]
     )
-    means = (scores * neighbors).sum((1, 2)) / neighbors.sum()
+    means = (scores * neighbours).sum((1, 2)) / neighbours.sum()
     torch.testing.assert_close(walked, means[:, None, None].expand_as(walked), atol=1e-5, rtol=0)

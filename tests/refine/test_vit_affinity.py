@@ -217,7 +217,7 @@ def test_images_that_run_together_keep_their_places(monkeypatch: pytest.MonkeyPa
     rng = np.random.default_rng(5)
     maps = [one_map(rng.random((index % 3, 6, 8)), size) for index, size in enumerate(sizes)]
     alone = [refine([image], [one], ["a"])[0] for image, one in zip(images, maps, strict=True)]
-    monkeypatch.setitem(vit_affinity.TOGETHER, "cpu", 2)
+    monkeypatch.setitem(vit_affinity.BATCH_SIZES, "cpu", 2)
     together = refine(images, maps, ["a"] * 6)
     for one, expected in zip(together, alone, strict=True):
         assert one.size == expected.size

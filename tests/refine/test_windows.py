@@ -1,4 +1,4 @@
-"""Refiners in windows: nothing of a window shows but what it can not see.
+"""Refiners in windows: nothing of a window shows but what it cannot see.
 
 That every refiner keeps its promises in windows is tested in test_contract.
 """
@@ -273,7 +273,7 @@ def test_what_runs_at_once_does_not_grow_with_the_image() -> None:
 
 
 def test_memory_besides_the_result_is_that_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_windows, "TOGETHER", 2 * 128**2)
+    monkeypatch.setattr(_windows, "BATCH_PIXELS", 2 * 128**2)
     image = np.zeros((1536, 1536, 3), np.uint8)
     one = score_map(np.ones((1, 384, 384)), (1536, 1536))
     tracemalloc.start()
@@ -347,7 +347,7 @@ def test_a_map_without_scores_stays() -> None:
         assert not any(spy.calls)
 
 
-def test_refiners_that_find_artefacts_by_name_run_whole() -> None:
+def test_refiners_that_find_artifacts_by_name_run_whole() -> None:
     object_crf = DenseCrfSettings(background="object", object_source="salient")
     whole = [FusionSettings(), object_crf]
     chain = Chain([*whole, PamrSettings()], Context(), window=64, overlap=0.25)

@@ -92,7 +92,7 @@ class Clip:
     def to(self, device: "torch.device") -> "Clip":
         """Move the weights; return self."""
         self.net.to(device)
-        self._texts = {names: one.to(device) for names, one in self._texts.items()}
+        self._texts = {names: features.to(device) for names, features in self._texts.items()}
         return self
 
     def check_layers(self, count: int, setting: str) -> int:
@@ -121,8 +121,8 @@ class Clip:
             self.settings.class_texts.get(name, word)
             for name, word in zip(class_names, named, strict=True)
         ]
-        taken = {one.casefold() for one in (*named, *texts)}
-        background = [one for one in self.settings.background if one.casefold() not in taken]
+        taken = {text.casefold() for text in (*named, *texts)}
+        background = [word for word in self.settings.background if word.casefold() not in taken]
         if not background:
             raise ValueError(
                 f"every word of {full_key('method.background')} stands for a class; add words that "
@@ -144,7 +144,7 @@ class Clip:
             with torch.inference_mode(False), torch.no_grad(), exact:
                 total = torch.zeros((), device=device)
                 for prompt in self.settings.prompts:
-                    tokens = self._tokenizer([prompt.replace("{}", one) for one in words])
+                    tokens = self._tokenizer([prompt.replace("{}", word) for word in words])
                     features = self.net.encode_text(tokens.to(device)).float()
                     total = total + functional.normalize(features, dim=1)
                 self._texts[names] = functional.normalize(total, dim=1)

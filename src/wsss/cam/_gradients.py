@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["GradientCam", "GradientCamSettings", "gradient_cams"]
 
 LARGEST_POWER = 10
-"""Of two, by which gradients are multiplied on their way: half precision ends at 65504."""
+"""Power of two by which gradients are multiplied at most: half precision ends at 65504."""
 
 APART = "on which the logits do not depend"
 
@@ -106,11 +106,15 @@ def gradient_cams(
             parameter.requires_grad_(wanted)
     if len(layers) == 1:
         return maps[layers[0]], logits.detach()
-    grid = max((tuple(one.shape[1:]) for one in maps.values()), key=lambda size: size[0] * size[1])
+    grid = max(
+        (tuple(map_.shape[1:]) for map_ in maps.values()), key=lambda size: size[0] * size[1]
+    )
     scaled, strengths = [], []
-    for one in maps.values():
-        highest = peaks(one)
-        scaled.append(functional.interpolate((one / highest)[:, None], grid, mode="bilinear")[:, 0])
+    for map_ in maps.values():
+        highest = peaks(map_)
+        scaled.append(
+            functional.interpolate((map_ / highest)[:, None], grid, mode="bilinear")[:, 0]
+        )
         strengths.append(highest)
     # A window or scale where the class is weak must not count like one where it is strong.
     mean = torch.stack(scaled).mean(dim=0) * torch.stack(strengths).mean(dim=0)

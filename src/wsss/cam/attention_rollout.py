@@ -15,7 +15,7 @@ __all__ = ["AttentionRollout", "AttentionRolloutSettings", "rollout"]
 
 
 class AttentionRolloutSettings(Named):
-    """Of attention rollout."""
+    """Whose attention is followed."""
 
     name: Literal["attention_rollout"] = "attention_rollout"
     query: Literal["class_token", "patches"] = "class_token"
@@ -70,7 +70,7 @@ class AttentionRollout:
         from wsss.models.class_tokens import count_image_tokens
 
         net = model.backbone.net
-        with captured_attention(net, keep=lambda one: one.float().mean(dim=1)) as kept:
+        with captured_attention(net, keep=lambda attention: attention.float().mean(dim=1)) as kept:
             output = model(images)
         begin, end = net.num_prefix_tokens, kept[0].shape[2]
         if self.query == "class_token" and count_image_tokens(net):

@@ -15,7 +15,7 @@ __all__ = ["CcamMaps", "CcamMapsSettings"]
 
 
 class CcamMapsSettings(Named):
-    """Of the maps of a classifier that train_classifier.method: ccam trained."""
+    """What is read from a classifier that train_classifier.method: ccam trained."""
 
     name: Literal["ccam"] = "ccam"
     with_class_maps: bool = False

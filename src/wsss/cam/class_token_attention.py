@@ -18,7 +18,7 @@ __all__ = ["ClassTokenAttention", "ClassTokenAttentionSettings"]
 
 
 class ClassTokenAttentionSettings(Named):
-    """Of class token attention."""
+    """Whose attention counts, and whether it spreads the maps."""
 
     name: Literal["class_token_attention"] = "class_token_attention"
     last_layers: PositiveInt = 3

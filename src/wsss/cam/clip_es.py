@@ -18,7 +18,7 @@ __all__ = ["ClipEs", "ClipEsSettings", "in_boxes", "log_odds", "sinkhorn", "spre
 
 
 class ClipEsSettings(Named, ClipSettings):
-    """Of CLIP-ES."""
+    """Where maps spread, besides what is asked of CLIP."""
 
     name: Literal["clip_es"] = "clip_es"
     affinity: bool = True
@@ -103,8 +103,8 @@ def in_boxes(maps: "Tensor", threshold: float, *, compat_boxes: bool = False) ->
 
     check_values("maps", maps, 0, 1)
     inside = np.zeros(maps.shape, bool)
-    for one, found in zip((maps > threshold).cpu().numpy(), inside, strict=True):
-        regions, _ = ndimage.label(one, np.ones((3, 3)))
+    for above, found in zip((maps > threshold).cpu().numpy(), inside, strict=True):
+        regions, _ = ndimage.label(above, np.ones((3, 3)))
         for box in ndimage.find_objects(regions):
             found[box] = True
     if compat_boxes:
@@ -182,7 +182,7 @@ class ClipEs:
             attended += weights.detach()[:, :, 1:, 1:].float().mean(dim=1)  # a sum does as a mean
             inside = in_boxes(maps, settings.box_threshold, compat_boxes=settings.compat_boxes)
             counts = rows.bincount(minlength=len(images)).tolist()
-            per_image = (torch.split(one, counts) for one in (maps, inside))
+            per_image = (torch.split(values, counts) for values in (maps, inside))
             parts = zip(attended, *per_image, strict=True)
             maps = stretched(torch.cat([spread_in_boxes(*part) for part in parts]))
         return on_one_scale(maps, odds.detach().sigmoid()), logits

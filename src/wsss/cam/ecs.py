@@ -16,7 +16,7 @@ __all__ = ["ErasedCam", "ErasedCamSettings", "add_erased", "gaussian_blur", "era
 
 
 class ErasedCamSettings(Named):
-    """Of ECS at inference."""
+    """What is erased, and what of the erased image counts."""
 
     name: Literal["ecs"] = "ecs"
     delta: NonNegativeFloat = 0.5
@@ -24,7 +24,7 @@ class ErasedCamSettings(Named):
     theta: float = Field(default=0.8, ge=0, le=1)
     """Cells of the erased image's map above this share of its maximum are added."""
     sigma: PositiveFloat = 20
-    """Of the Gaussian blur that erases, in pixels of the image as the network sees it."""
+    """Standard deviation of the blur that erases, in pixels of the image as the network sees it."""
     compat_overwrite: bool = False
     """Take the erased image's score on added cells also where it is the lower one, as the
     published code does; the greater of both otherwise."""
@@ -127,11 +127,11 @@ class ErasedCam:
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         pairs = torch.arange(len(rows), device=rows.device)
         erased = model(pictures).maps[pairs, columns].float().relu()
-        together = add_erased(
+        joined = add_erased(
             cams,
             erased / peaks(erased),
             delta=settings.delta,
             theta=settings.theta,
             compat_overwrite=settings.compat_overwrite,
         )
-        return together * highest, output.logits
+        return joined * highest, output.logits

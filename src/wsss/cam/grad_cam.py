@@ -12,7 +12,7 @@ __all__ = ["GradCam", "GradCamSettings", "grad_cam_maps"]
 
 
 class GradCamSettings(GradientCamSettings):
-    """Of GradCAM."""
+    """Which layers to look at."""
 
     name: Literal["grad_cam"] = "grad_cam"
 

@@ -12,7 +12,7 @@ __all__ = ["GradCamPlusPlus", "GradCamPlusPlusSettings", "grad_cam_plus_plus_map
 
 
 class GradCamPlusPlusSettings(GradientCamSettings):
-    """Of GradCAM++."""
+    """Which layers to look at."""
 
     name: Literal["grad_cam_plus_plus"] = "grad_cam_plus_plus"
 

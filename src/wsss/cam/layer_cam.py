@@ -12,7 +12,7 @@ __all__ = ["LayerCam", "LayerCamSettings", "layer_cam_maps"]
 
 
 class LayerCamSettings(GradientCamSettings):
-    """Of LayerCAM."""
+    """Which layers to look at."""
 
     name: Literal["layer_cam"] = "layer_cam"
 

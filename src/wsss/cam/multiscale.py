@@ -79,7 +79,7 @@ def multiscale_cams(
     for number in chain(*class_ids):
         check_range("class_ids", number, 1, len(model.class_names))
     rows = torch.tensor([row for row, ids in enumerate(class_ids) for _ in ids])
-    columns = torch.tensor([one - 1 for ids in class_ids for one in ids])
+    columns = torch.tensor([number - 1 for ids in class_ids for number in ids])
     rows, columns = rows.long().to(images.device), columns.long().to(images.device)
     if flip:
         rows, columns = torch.cat([rows, rows + len(images)]), torch.cat([columns, columns])
@@ -92,11 +92,11 @@ def multiscale_cams(
             )
         if flip:
             scaled = torch.cat([scaled, scaled.flip(-1)])
-        together = max(1, (max_pixels or scaled[:, 0].numel()) // (size[0] * size[1]))
+        batch_size = max(1, (max_pixels or scaled[:, 0].numel()) // (size[0] * size[1]))
         parts = []
-        for begin in range(0, len(scaled), together):
-            part = scaled[begin : begin + together].contiguous(memory_format=torch.channels_last)
-            inside = (rows >= begin) & (rows < begin + together)
+        for begin in range(0, len(scaled), batch_size):
+            part = scaled[begin : begin + batch_size].contiguous(memory_format=torch.channels_last)
+            inside = (rows >= begin) & (rows < begin + batch_size)
             parts.append(method(model, part, rows[inside] - begin, columns[inside]))
         maps, scores = (torch.cat(part) for part in zip(*parts, strict=True))
         return maps, scores
@@ -104,7 +104,7 @@ def multiscale_cams(
     height, width = images.shape[2:]
     stride = model.backbone.output_stride
     sizes = [whole_cells((height, width), scale, stride, align_corners) for scale in scales]
-    parts = (run(*one) for one in zip(sizes, scales, strict=True))
+    parts = (run(*view) for view in zip(sizes, scales, strict=True))
     cams, logits = _summed(parts, len(scales), len(images), grid, flip, align_corners)
     return list(torch.split(cams, [len(ids) for ids in class_ids])), logits
 
@@ -168,7 +168,7 @@ def windowed_cams(
     height, width = image.shape[:2]
     stride = model.backbone.output_stride
     sizes = [whole_cells((height, width), scale, stride, align_corners) for scale in scales]
-    parts = (run(*one) for one in zip(sizes, scales, strict=True))
+    parts = (run(*view) for view in zip(sizes, scales, strict=True))
     cams, logits = _summed(parts, len(scales), 1, grid, flip, align_corners)
     return cams, logits[0]
 

@@ -25,7 +25,7 @@ class PretrainedCam:
     """The map of the most likely class among those of the weights, for every tag of the image.
 
     It suits images of one object: an ImageNet network sees some breed of dog where the tag says
-    dog. Tags of one image can not be told apart.
+    dog. Tags of one image cannot be told apart.
     """
 
     needs_gradients = False

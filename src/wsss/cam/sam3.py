@@ -20,7 +20,7 @@ _KEY = "method.checkpoint"
 
 
 class Sam3CamSettings(Named):
-    """Of SAM 3, prompted with the names of classes."""
+    """Which SAM 3, and how it is asked for each class."""
 
     name: Literal["sam3"] = "sam3"
     checkpoint: str

@@ -29,13 +29,15 @@ class SlidingWindow:
         method: run on each window.
         window: pixels of its side; an image that is no larger runs whole.
         overlap: share of a window, in [0, 1).
-        together: windows in one batch.
+        batch_size: windows in one batch.
     """
 
-    def __init__(self, method: "CamMethod", window: int, overlap: float, together: int = 1) -> None:
+    def __init__(
+        self, method: "CamMethod", window: int, overlap: float, batch_size: int = 1
+    ) -> None:
         check_share("overlap", overlap)
         self.method, self.window, self.overlap = method, window, overlap
-        self.together = together
+        self.batch_size = batch_size
         self.needs_gradients = method.needs_gradients
 
     def __call__(
@@ -83,13 +85,13 @@ class SlidingWindow:
             for have, extra in zip(cells, shared, strict=True)
         ]
         high, wide = (n * stride + extra for n, extra in zip(sides, shared, strict=True))
-        starts = [window_starts(*one, self.overlap) for one in zip(cells, sides, strict=True)]
+        starts = [window_starts(*axis, self.overlap) for axis in zip(cells, sides, strict=True)]
         corners = [(top, left) for top in starts[0] for left in starts[1]]
         summed = total = weights = torch.zeros(())
         surest: Tensor | None = None
-        together = max(1, self.together // count)
-        for begin in range(0, len(corners), together):
-            batch = corners[begin : begin + together]
+        batch_size = max(1, self.batch_size // count)
+        for begin in range(0, len(corners), batch_size):
+            batch = corners[begin : begin + batch_size]
             crops = [crop(y * stride, x * stride, high, wide) for y, x in batch]
             shift = torch.arange(len(batch), device=rows.device).repeat_interleave(len(rows))
             maps, scores = self.method(
@@ -105,10 +107,10 @@ class SlidingWindow:
                 summed = maps.new_zeros(len(rows), *whole)
                 total = maps.new_zeros(*whole)
                 weights = torch.from_numpy(window_weights(*maps.shape[2:])).to(maps.device)
-            for (y, x), one in zip(batch, maps, strict=True):
-                down = slice(y * finer, y * finer + one.shape[1])
-                along = slice(x * finer, x * finer + one.shape[2])
-                summed[:, down, along] += one * weights
+            for (y, x), part in zip(batch, maps, strict=True):
+                down = slice(y * finer, y * finer + part.shape[1])
+                along = slice(x * finer, x * finer + part.shape[2])
+                summed[:, down, along] += part * weights
                 total[down, along] += weights
             scores = scores.reshape(len(batch), count, -1).amax(dim=0)
             surest = scores if surest is None else torch.maximum(surest, scores)

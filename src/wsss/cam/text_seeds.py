@@ -17,7 +17,7 @@ __all__ = ["TextSeeds", "TextSeedsSettings", "without_redundancy"]
 
 
 class TextSeedsSettings(Named, ClipSettings):
-    """Of text seeds."""
+    """Where patches look at patches like themselves, besides what is asked of CLIP."""
 
     name: Literal["text_seeds"] = "text_seeds"
     layers: PositiveInt = 6
@@ -99,7 +99,9 @@ class TextSeeds:
             if index == self.first_changed:
                 alike = tokens
             if index >= self.first_changed:
-                weights = sum(attention(one, one) for one in (queries, keys, values)) / 3
+                weights = (
+                    sum(attention(vectors, vectors) for vectors in (queries, keys, values)) / 3
+                )
                 alike = alike + clip.attended(block, weights @ values)
             added = clip.attended(block, attention(queries, keys) @ values)
             tokens = clip.fed_forward(block, tokens + added)

@@ -17,7 +17,7 @@ __all__ = ["TransCam", "TransCamSettings", "spread_by_attention"]
 
 
 class TransCamSettings(Named):
-    """Of TransCAM."""
+    """Whose attention spreads the map."""
 
     name: Literal["trans_cam"] = "trans_cam"
     last_layers: NonNegativeInt = 0

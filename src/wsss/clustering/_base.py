@@ -53,12 +53,12 @@ class ClassClusters:
     """(N, sum of counts) multi-hot, of the class labels' dtype: the blocks of all classes in
     order, in each of which an image of that class has one 1 and every other image none."""
     centroids: tuple[np.ndarray, ...]
-    """Of each class (K_c, D) float64, the means of its clusters."""
+    """For each class (K_c, D) float64, the means of its clusters."""
 
     @property
     def counts(self) -> tuple[int, ...]:
         """K_c of each class: 0 without an image, 1 with a single one."""
-        return tuple(len(one) for one in self.centroids)
+        return tuple(len(means) for means in self.centroids)
 
 
 def cluster_per_class(
@@ -77,7 +77,7 @@ def cluster_per_class(
         rng_seed: for clusterings that draw random numbers.
 
     Raises:
-        ValueError: the shapes disagree, labels are not 0 or 1, or a class can not be clustered
+        ValueError: the shapes disagree, labels are not 0 or 1, or a class cannot be clustered
             as asked (the message names it by its column of `labels`).
 
     References:
@@ -276,7 +276,7 @@ def _multi_hot(
     labels: np.ndarray, clusters: Sequence[np.ndarray], centroids: Sequence[np.ndarray]
 ) -> np.ndarray:
     """Sub-labels from, per class, the clusters of the images that have it."""
-    starts = np.concatenate([[0], np.cumsum([len(one) for one in centroids], dtype=np.int64)])
+    starts = np.concatenate([[0], np.cumsum([len(means) for means in centroids], dtype=np.int64)])
     hot = np.zeros((len(labels), starts[-1]), labels.dtype)
     for column, chosen in enumerate(clusters):
         hot[np.flatnonzero(labels[:, column]), starts[column] + chosen] = 1

@@ -23,7 +23,7 @@ from wsss.clustering._base import (
 from wsss.registry import CLUSTERINGS
 from wsss.settings import Named
 
-__all__ = ["Finch", "FinchSettings", "Partition", "finch", "first_neighbors"]
+__all__ = ["Finch", "FinchSettings", "Partition", "finch", "first_neighbours"]
 
 TIE = 2.0**40
 """Distances that agree to this precision, 12 digits, are ties."""
@@ -58,7 +58,7 @@ def finch(
     level as it is, but not the means. It ends before a level of a single cluster, or of as many
     clusters as the level before; the first level is always returned.
 
-    Time is O(n² D) for the first level and far less for the others; see `first_neighbors` for
+    Time is O(n² D) for the first level and far less for the others; see `first_neighbours` for
     the memory. `required_clusters` takes O(m D) for each merge, from a level of m clusters.
 
     Args:
@@ -71,7 +71,7 @@ def finch(
             not. Far clusters then stay apart, so that the coarsest partition is a finer one.
             Their code counts links of mutual neighbours twice as long in that maximum; here
             a length is a length.
-        block_rows: passed to `first_neighbors`.
+        block_rows: passed to `first_neighbours`.
 
     Returns:
         Partitions, finest first; with `required_clusters`, that one alone.
@@ -82,9 +82,9 @@ def finch(
 
     Example:
         >>> points = np.array([0, 1, 2.2, 10, 11, 30, 31, 33.5])[:, None]
-        >>> [one.labels for one in finch(points, metric="euclidean")]
+        >>> [level.labels for level in finch(points, metric="euclidean")]
         [array([0, 0, 0, 1, 1, 2, 2, 2])]
-        >>> [one.labels for one in finch(points, metric="euclidean", required_clusters=2)]
+        >>> [level.labels for level in finch(points, metric="euclidean", required_clusters=2)]
         [array([0, 0, 0, 0, 0, 1, 1, 1])]
     """
     points = check_points(points)
@@ -102,11 +102,11 @@ def finch(
             f"finest partition of these {len(points)} points has, but is {required_clusters}; "
             "ask for fewer, or use kmeans, which takes any number"
         )
-    start = [one for one in levels if one.num_clusters >= required_clusters][-1]
+    start = [level for level in levels if level.num_clusters >= required_clusters][-1]
     return [Partition(_merge(points, start.labels, required_clusters, metric, block_rows))]
 
 
-def first_neighbors(
+def first_neighbours(
     points: np.ndarray, *, metric: Metric = "cosine", block_rows: int = 1024
 ) -> tuple[np.ndarray, np.ndarray]:
     """The nearest other point of each point, by exact search.
@@ -166,7 +166,7 @@ def first_neighbors(
 
 
 def _equal_rows(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each row, the first row of the same bytes, and the second one or -1."""
+    """For each row, the first row of the same bytes, and the second one or -1."""
     first = np.arange(len(points))
     second = np.full(len(points), -1)
     seen: dict[bytes, int] = {}
@@ -191,12 +191,12 @@ class _Search:
         self.distances = np.full(len(different), np.inf)
         self.unit = 1.0  # length of 1 in `vectors`
         self.vectors = np.empty((len(different), points.shape[1]), np.float32)
-        center = points.mean(axis=0, dtype=np.float64) if metric == "euclidean" else 0.0
+        centre = points.mean(axis=0, dtype=np.float64) if metric == "euclidean" else 0.0
         if metric == "euclidean":
-            spread = (np.abs(points[rows] - center).max() for rows in in_blocks(*points.shape))
+            spread = (np.abs(points[rows] - centre).max() for rows in in_blocks(*points.shape))
             self.unit = float(max(spread)) or 1.0
         for rows in in_blocks(*self.vectors.shape):
-            moved = points[different[rows]] - np.asarray(center, np.float64)
+            moved = points[different[rows]] - np.asarray(centre, np.float64)
             moved /= self.unit if metric == "euclidean" else self.norms[different[rows], None]
             self.vectors[rows] = moved
         self.half = np.einsum("ij,ij->i", self.vectors, self.vectors) / 2
@@ -274,14 +274,14 @@ def _components(nearest: np.ndarray, kept: np.ndarray) -> np.ndarray:
 def _levels(
     points: np.ndarray, metric: Metric, drop_long_links: bool, block_rows: int
 ) -> list[Partition]:
-    nearest, distances = first_neighbors(points, metric=metric, block_rows=block_rows)
+    nearest, distances = first_neighbours(points, metric=metric, block_rows=block_rows)
     longest = np.inf
     if drop_long_links:
         longest = max(distances.max(), _longest_sibling_link(points, nearest, metric, block_rows))
     levels = [Partition(_components(nearest, np.ones(len(points), bool)))]
     while levels[-1].num_clusters > 1:
         means = cluster_means(points, levels[-1].labels)
-        nearest, distances = first_neighbors(means, metric=metric, block_rows=block_rows)
+        nearest, distances = first_neighbours(means, metric=metric, block_rows=block_rows)
         merged = _components(nearest, distances <= longest)
         count = merged.max() + 1
         if count == 1 or count == len(means):
@@ -310,8 +310,8 @@ def _longest_sibling_link(
                     ours, theirs = ours - ours[0], theirs - ours[0]
                     far = (theirs**2).sum(axis=1) - 2 * (ours @ theirs.T)
                     far += (ours**2).sum(axis=1)[:, None]
-                one, two = np.unravel_index(far.argmax(), far.shape)
-                pair = left[one : one + 1], right[two : two + 1]
+                row, column = np.unravel_index(far.argmax(), far.shape)
+                pair = left[row : row + 1], right[column : column + 1]
                 longest = max(longest, float(_distances(points, norms, *pair, metric)[0]))
     return longest
 
@@ -330,31 +330,31 @@ def _merge(
         return labels
     sums = cluster_sums(points, labels)
     means = sums / sizes[:, None]
-    nearest, distances = first_neighbors(means, metric=metric, block_rows=block_rows)
+    nearest, distances = first_neighbours(means, metric=metric, block_rows=block_rows)
     norms = row_norms(means) if metric == "cosine" else np.ones(0)
     parent = np.arange(len(sizes))
     alive = np.ones(len(sizes), bool)
     for _ in range(len(sizes) - count):
         found = int(distances.argmin())
-        one, two = sorted((found, int(nearest[found])))
-        sums[one] += sums[two]
-        sizes[one] += sizes[two]
-        means[one] = sums[one] / sizes[one]
-        parent[parent == two] = one
-        alive[two], distances[two] = False, np.inf
+        kept, gone = sorted((found, int(nearest[found])))
+        sums[kept] += sums[gone]
+        sizes[kept] += sizes[gone]
+        means[kept] = sums[kept] / sizes[kept]
+        parent[parent == gone] = kept
+        alive[gone], distances[gone] = False, np.inf
         if metric == "cosine":
-            norms[one] = row_norms(means[one : one + 1])[0]
+            norms[kept] = row_norms(means[kept : kept + 1])[0]
         others = np.flatnonzero(alive)
-        others = others[others != one]
+        others = others[others != kept]
         if not len(others):
             break
-        new = _distances(means, norms, np.full(len(others), one), others, metric)
-        lost = np.isin(nearest[others], (one, two))
+        new = _distances(means, norms, np.full(len(others), kept), others, metric)
+        lost = np.isin(nearest[others], (kept, gone))
         closer = ~lost & (
-            (new < distances[others]) | ((new == distances[others]) & (one < nearest[others]))
+            (new < distances[others]) | ((new == distances[others]) & (kept < nearest[others]))
         )
-        nearest[others[closer]], distances[others[closer]] = one, new[closer]
-        nearest[one], distances[one] = others[new.argmin()], new.min()
+        nearest[others[closer]], distances[others[closer]] = kept, new[closer]
+        nearest[kept], distances[kept] = others[new.argmin()], new.min()
         for index in others[lost]:
             rest = np.flatnonzero(alive)
             rest = rest[rest != index]

@@ -70,9 +70,9 @@ class KmeansSettings(Named):
 
     name: Literal["kmeans"] = "kmeans"
     num_clusters: PositiveInt = 10
-    """Of each class; a class of fewer images has one for each."""
+    """Clusters of each class; a class of fewer images has one for each."""
     max_iters: PositiveInt = 300
-    """Of one run."""
+    """Iterations of one run."""
     n_init: PositiveInt = 10
     """Runs from different starts, of which the best counts."""
 

@@ -159,7 +159,7 @@ class ThresholdCurve:
         return self._iou_sum / self._iou_images
 
     def precision_recall(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of all foreground pixels together, each (T,) float64.
+        """Precision and recall of all foreground pixels, each (T,) float64.
 
         Precision is the share of pixels predicted as foreground that have the right class
         (1 when there are none), recall the share of foreground pixels found with the right

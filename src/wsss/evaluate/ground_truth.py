@@ -33,7 +33,7 @@ def read_ground_truth(path: Path, size: tuple[int, int], num_fg_classes: int) ->
             "again at that size, or resize it without interpolation"
         )
     blocks = np.array_split(mask.ravel(), 1 + mask.size // 2**20)  # 8 bytes a pixel while counted
-    present = np.flatnonzero(sum(np.bincount(one, minlength=256) for one in blocks))
+    present = np.flatnonzero(sum(np.bincount(block, minlength=256) for block in blocks))
     unknown = [value for value in present.tolist() if num_fg_classes < value < IGNORE_INDEX]
     if unknown:
         raise ValueError(

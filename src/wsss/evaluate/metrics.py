@@ -166,7 +166,7 @@ def summary(
     Returns:
         mean_iou, mean_iou_<group>, mean_dice, mean_fp_share and mean_fn_share (these two
         over foreground classes), pixel_accuracy, mean_accuracy; and per class iou, dice,
-        fp_share, fn_share. Fractions in [0, 1]. What can not be computed is left out.
+        fp_share, fn_share. Fractions in [0, 1]. What cannot be computed is left out.
     """
     scalars = {
         "mean_iou": mean_iou(counts),

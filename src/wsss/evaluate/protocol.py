@@ -38,7 +38,7 @@ def best_threshold(
         select_by: mean_iou, mean_iou_<group>, foreground_iou or iou_image_mean.
 
     Returns:
-        None when the metric can not be computed, as without any pixel of ground truth.
+        None when the metric cannot be computed, as without any pixel of ground truth.
     """
     if select_by == "foreground_iou":
         values = curve.foreground_iou()

@@ -36,7 +36,7 @@ class PointGridSettings(Named):
     stability_score_offset: PositiveFloat = 1.0
     """How far those two cuts are from the mask's own, in logits."""
     box_nms_thresh: float = Field(default=0.7, ge=0, le=1)
-    """Of masks whose boxes have a greater IoU than this, that of the best predicted IoU stays."""
+    """Where boxes have a greater IoU than this, the mask of the best predicted IoU stays."""
     crop_n_layers: NonNegativeInt = 0
     """Layers of crops that run besides the whole image; layer n has 4^n crops, each of which
     costs as much as the image."""
@@ -97,10 +97,10 @@ class PointGrid(ABC):
 
         check_image("image", image)
         found = [Proposals.from_masks(np.zeros((0, *image.shape[:2]), bool))]
-        for one in self.generator.generate(image):
-            if one["area"]:  # without a stability threshold, empty masks come through
-                mask = rle_to_mask(one["segmentation"])[None]
-                found.append(Proposals.from_masks(mask, np.array([one["predicted_iou"]])))
+        for record in self.generator.generate(image):
+            if record["area"]:  # without a stability threshold, empty masks come through
+                mask = rle_to_mask(record["segmentation"])[None]
+                found.append(Proposals.from_masks(mask, np.array([record["predicted_iou"]])))
         return Proposals.join(found)
 
 
@@ -114,7 +114,7 @@ def _make_generator(settings: PointGridSettings, predictor: Any) -> Any:
             if left >= right or top >= bottom:  # a crop of an image of a few pixels
                 return MaskData()
             data = super()._process_crop(image, box, layer, size)
-            # no masks leave no columns here, which can not be joined with those of other crops
+            # no masks leave no columns here, which cannot be joined with those of other crops
             data["crop_boxes"] = data["crop_boxes"].reshape(-1, 4)
             return data
 

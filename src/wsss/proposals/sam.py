@@ -19,7 +19,7 @@ _ENCODERS = {(768, 12): "vit_b", (1024, 24): "vit_l", (1280, 32): "vit_h"}
 
 
 class SamSettings(PointGridSettings):
-    """Of SAM; the checkpoint is a .pth or .safetensors with the names of segment-anything."""
+    """Which SAM; the checkpoint is a .pth or .safetensors with the names of segment-anything."""
 
     name: Literal["sam"] = "sam"
     model_type: Literal["vit_b", "vit_l", "vit_h", "vit_t"] = "vit_b"

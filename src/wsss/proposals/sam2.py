@@ -16,9 +16,9 @@ __all__ = ["Sam2", "Sam2Settings"]
 
 
 class Sam2Settings(PointGridSettings):
-    """Of SAM 2; the checkpoint is a folder with config.json and model.safetensors of transformers.
+    """Which SAM 2; the checkpoint is a folder with config.json and model.safetensors.
 
-    Such as a download of facebook/sam2.1-hiera-tiny.
+    It is one of transformers, such as a download of facebook/sam2.1-hiera-tiny.
     """
 
     name: Literal["sam2"] = "sam2"

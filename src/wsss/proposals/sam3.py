@@ -16,9 +16,9 @@ __all__ = ["Sam3", "Sam3Settings"]
 
 
 class Sam3Settings(PointGridSettings):
-    """Of SAM 3; the checkpoint is a folder with config.json and model.safetensors of transformers.
+    """Which SAM 3; the checkpoint is a folder with config.json and model.safetensors.
 
-    Such as a download of facebook/sam3.
+    It is one of transformers, such as a download of facebook/sam3.
     """
 
     name: Literal["sam3"] = "sam3"

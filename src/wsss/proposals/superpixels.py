@@ -29,7 +29,7 @@ class SuperpixelsSettings(Named):
     """A level per value; a larger one gives fewer and larger regions, a doubled one about half
     as many. Empty leaves the method out."""
     felzenszwalb_sigma: NonNegativeFloat = 0.8
-    """Of the blur before, in pixels."""
+    """Standard deviation of the blur before, in pixels."""
     felzenszwalb_min_size: NonNegativeInt = 20
     """Smaller regions are merged with a neighbour, in pixels."""
     slic_segments: tuple[PositiveInt, ...] = (100, 400)
@@ -38,7 +38,7 @@ class SuperpixelsSettings(Named):
     slic_compactness: PositiveFloat = 10
     """A larger one gives squarer regions, a smaller one follows colour."""
     slic_sigma: NonNegativeFloat = 0
-    """Of the blur before, in pixels."""
+    """Standard deviation of the blur before, in pixels."""
     long_side: PositiveInt = 1024
     """Images whose longer side exceeds this, in pixels, are looked at in this size: time and the
     number of regions stay bounded, and edges are as coarse as that."""

@@ -31,18 +31,19 @@ class AffinityLabelSettings(Settings):
     """'psa': backgrounds (1 - max)^alpha, and a CRF from the scores (AffinityNet, CVPR 2018);
     'irn': constant backgrounds, and a CRF from the winners (CVPR 2019)."""
     low_alpha: PositiveFloat = 4
-    """Of 'psa': the exponent with which classes must win to be confident."""
+    """With 'psa', the exponent with which classes must win to be confident."""
     high_alpha: PositiveFloat = 32
-    """Of 'psa': the exponent with which the background must win to be confident."""
+    """With 'psa', the exponent with which the background must win to be confident."""
     fg_threshold: float = Field(default=0.3, gt=0, lt=1)
-    """Of 'irn': the background that classes must beat to be confident."""
+    """With 'irn', the background that classes must beat to be confident."""
     bg_threshold: float = Field(default=0.05, gt=0, lt=1)
-    """Of 'irn': the background with which no class may win where it is confident."""
+    """With 'irn', the background with which no class may win where it is confident."""
     sigma_xy: PositiveFloat | None = None
-    """Of the CRF's bilateral kernel, in pixels; null is the published one of images of about 500
-    pixels: 80 of 'psa', 50 of 'irn'."""
+    """Standard deviation of the CRF's bilateral kernel over position, in pixels; null is the
+    published one of images of about 500 pixels: 80 of 'psa', 50 of 'irn'."""
     sigma_rgb: PositiveFloat | None = None
-    """Of the CRF's bilateral kernel, in intensity levels; null is 13 of 'psa', 5 of 'irn'."""
+    """Standard deviation of the CRF's bilateral kernel over colour, in intensity levels; null is 13
+    of 'psa', 5 of 'irn'."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -66,7 +67,7 @@ class AffinityLabelSettings(Settings):
             else ({"threshold": self.fg_threshold}, {"threshold": self.bg_threshold})
         )
         sigmas = {"sigma_xy": self.sigma_xy, "sigma_rgb": self.sigma_rgb}
-        shared = {"preset": self.kind} | {key: one for key, one in sigmas.items() if one}
+        shared = {"preset": self.kind} | {key: sigma for key, sigma in sigmas.items() if sigma}
         return (
             DenseCrfSettings.model_validate(shared | of_classes),
             DenseCrfSettings.model_validate(shared | of_background),
@@ -93,10 +94,12 @@ def affinity_labels(
     Returns:
         For each image (H, W) uint8: 0 for background, a class id, or 255 for neither.
     """
-    tagged = [index for index, one in enumerate(score_maps) if len(one.class_ids)]
+    tagged = [index for index, score_map in enumerate(score_maps) if len(score_map.class_ids)]
     known = [images[index] for index in tagged], [score_maps[index] for index in tagged]
-    winners = [[one.argmax(axis=0) for one in marginals(*known, crf)] for crf in settings.crfs()]
-    labels = [np.zeros(one.size, np.uint8) for one in score_maps]
+    winners = [
+        [probs.argmax(axis=0) for probs in marginals(*known, crf)] for crf in settings.crfs()
+    ]
+    labels = [np.zeros(score_map.size, np.uint8) for score_map in score_maps]
     for index, of_classes, of_background in zip(tagged, *winners, strict=True):
         ids = np.array([IGNORE_INDEX, *score_maps[index].class_ids], np.uint8)
         labels[index] = ids[of_classes]
@@ -115,7 +118,7 @@ class PairMasks(NamedTuple):
     bg: "Tensor"
     """Both background."""
     neg: "Tensor"
-    """Of different classes, or only one of them background."""
+    """The two are of different classes, or one of them alone is background."""
 
 
 def pair_labels(labels: "Tensor", offsets: np.ndarray) -> PairMasks:
@@ -158,13 +161,13 @@ def affinity_terms(affinities: "Tensor", masks: PairMasks) -> "tuple[Tensor, Ten
         masks: see `pair_labels`.
 
     Returns:
-        Of -ln a over `masks.fg`, of the same over `masks.bg`, and of -ln(1 - a) over `masks.neg`;
-        0 where there are no pairs. Logarithms are of their argument + 1e-5, and means are sums over
-        the count + 1e-5, as published.
+        The means of -ln a over `masks.fg`, of the same over `masks.bg`, and of -ln(1 - a) over
+        `masks.neg`; 0 where there are no pairs. Logarithms are of their argument + 1e-5, and means
+        are sums over the count + 1e-5, as published.
     """
     alike = [-(affinities[mask].float() + 1e-5).log() for mask in (masks.fg, masks.bg)]
     unlike = -(1 - affinities[masks.neg].float() + 1e-5).log()
-    fg, bg, neg = (one.sum() / (one.numel() + 1e-5) for one in (*alike, unlike))
+    fg, bg, neg = (losses.sum() / (losses.numel() + 1e-5) for losses in (*alike, unlike))
     return fg, bg, neg
 
 

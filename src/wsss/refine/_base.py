@@ -48,7 +48,7 @@ class Refiner(Protocol):
 
     Attributes:
         windowed: True where pixels and scores are all that it looks at: a `Chain` may run it on
-            windows of a large image. False where it finds artefacts of the whole image by name.
+            windows of a large image. False where it finds artifacts of the whole image by name.
             One that divides by the greatest score of an image has a method `unnormalised`
             besides, of the same arguments, that does not; see `Windowed`.
     """
@@ -66,7 +66,7 @@ class Refiner(Protocol):
         Args:
             images: each (H, W, 3) uint8 RGB.
             score_maps: one per image.
-            names: one per image, by which artefacts such as proposals are found.
+            names: one per image, by which artifacts such as proposals are found.
 
         Raises:
             ValueError: an image is no such array, or not of the size of its score map.

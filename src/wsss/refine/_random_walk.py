@@ -38,11 +38,11 @@ class WalkSettings(Named):
     """Which trained network tells affinities, and how far scores walk."""
 
     network: str = Field(min_length=1)
-    """Of train_affinities."""
+    """A name in train_affinities."""
     beta: PositiveFloat
     """Power of the affinities: a larger one keeps scores nearer to where they are."""
     steps: NonNegativeInt = 256
-    """Of the walk."""
+    """How many steps the walk has."""
     radius: int = Field(default=5, ge=2)
     """A step leads to cells nearer than this, in cells."""
 
@@ -119,7 +119,7 @@ def path_affinities(boundary: "Tensor", offsets: np.ndarray) -> "Tensor":
     for dy, dx in offsets.tolist():
         cells = cells_with_partner(dy, dx, height, width)
         highest = boundary[..., *cells]
-        for y, x in _way(dy, dx):
+        for y, x in _cells_between(dy, dx):
             highest = torch.maximum(highest, boundary[..., *moved(cells, y, x)])
         rows, columns = cells
         around = (columns.start, width - columns.stop, 0, height - rows.stop)
@@ -127,7 +127,7 @@ def path_affinities(boundary: "Tensor", offsets: np.ndarray) -> "Tensor":
     return torch.stack(affinities, dim=-3)
 
 
-def _way(dy: int, dx: int) -> list[tuple[int, int]]:
+def _cells_between(dy: int, dx: int) -> list[tuple[int, int]]:
     """The cells nearer than 1 to the segment from (0, 0), which is left out, to (dy, dx).
 
     None of them lies outside of the rectangle that the two span.
@@ -222,15 +222,15 @@ def random_walk(
         weights.pow_(beta)
         pairs = [(shift, weights[index].flatten()[:-shift]) for index, shift in shifts]
         maps = maps.flatten(1)
-        sums = _add_neighbors(maps.new_ones(1, height * width), pairs)
+        sums = _add_neighbours(maps.new_ones(1, height * width), pairs)
 
         walked = torch.zeros_like(maps)
         before = now = maps
         for degree, share in enumerate(_shares(steps)):
             if degree == 1:
-                now = _add_neighbors(maps, pairs).div_(sums)
+                now = _add_neighbours(maps, pairs).div_(sums)
             elif degree > 1:
-                before, now = now, _add_neighbors(now, pairs).div_(sums).mul_(2).sub_(before)
+                before, now = now, _add_neighbours(now, pairs).div_(sums).mul_(2).sub_(before)
             walked.add_(now, alpha=share)
         # what was left out must not lead out of what a mean can be
         walked = torch.clamp(walked, maps.amin(1, keepdim=True), maps.amax(1, keepdim=True))
@@ -238,7 +238,7 @@ def random_walk(
         return walked.view(classes, height, width).to(scores.device, dtype)
 
 
-def _add_neighbors(maps: "Tensor", pairs: "list[tuple[int, Tensor]]") -> "Tensor":
+def _add_neighbours(maps: "Tensor", pairs: "list[tuple[int, Tensor]]") -> "Tensor":
     """maps · A^beta for maps (C, h·w): every cell's own score and those of its neighbours.
 
     Flat cells make a shift one long slice; pairs across the left and right border have weight 0.

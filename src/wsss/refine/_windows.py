@@ -14,7 +14,7 @@ from wsss.windows import window_starts, window_weights
 
 __all__ = ["Windowed", "peak_normalised"]
 
-TOGETHER = 2**22
+BATCH_PIXELS = 2**22
 """Pixels of the windows that run as one batch: 16 windows of 512 x 512."""
 
 Span = tuple[float, float]
@@ -50,7 +50,7 @@ class Windowed:
     image's size, (P, H, W) float32, but that alone.
 
     Args:
-        refiner: run on each window; must not find artefacts by name.
+        refiner: run on each window; must not find artifacts by name.
         window: pixels of its side.
         overlap: share of a window that the next one covers again, in [0, 1).
     """
@@ -67,7 +67,11 @@ class Windowed:
         score_maps: Sequence[ScoreMap],
         names: Sequence[str],
     ) -> list[ScoreMap]:
-        whole = [index for index, one in enumerate(score_maps) if max(one.size) <= self.window]
+        whole = [
+            index
+            for index, score_map in enumerate(score_maps)
+            if max(score_map.size) <= self.window
+        ]
         found = iter(
             self.refiner(
                 [images[index] for index in whole],
@@ -76,26 +80,28 @@ class Windowed:
             )
         )
         return [
-            next(found) if max(one.size) <= self.window else self._refined(image, one, name)
-            for image, one, name in zip(images, score_maps, names, strict=True)
+            next(found)
+            if max(score_map.size) <= self.window
+            else self._refined(image, score_map, name)
+            for image, score_map, name in zip(images, score_maps, names, strict=True)
         ]
 
-    def _refined(self, image: np.ndarray, one: ScoreMap, name: str) -> ScoreMap:
+    def _refined(self, image: np.ndarray, score_map: ScoreMap, name: str) -> ScoreMap:
         """A large image."""
         unnormalised = getattr(self.refiner, "unnormalised", None)
         refine = unnormalised or self.refiner
-        grid = one.scores.shape[1:]
+        grid = score_map.scores.shape[1:]
         (high, tops), (wide, lefts) = (
             _windows(length, cells, self.window, self.overlap)
-            for length, cells in zip(one.size, grid, strict=True)
+            for length, cells in zip(score_map.size, grid, strict=True)
         )
         corners = [(top, left) for top in tops for left in lefts]
-        together = max(1, TOGETHER // (high * wide))
+        batch_size = max(1, BATCH_PIXELS // (high * wide))
         blend: _Blend | None = None
-        for begin in range(0, len(corners), together):
+        for begin in range(0, len(corners), batch_size):
             batch = []
-            for top, left in corners[begin : begin + together]:
-                part = _part(one, (top, top + high), (left, left + wide))
+            for top, left in corners[begin : begin + batch_size]:
+                part = _part(score_map, (top, top + high), (left, left + wide))
                 if part.scores.any():
                     batch.append((top, left, part))
             results = refine(
@@ -104,11 +110,13 @@ class Windowed:
                 [name] * len(batch),
             )
             for (top, left, _), result in zip(batch, results, strict=True):
-                blend = blend or _Blend(one.size, (high, wide), (tops, lefts), result.scores.shape)
+                blend = blend or _Blend(
+                    score_map.size, (high, wide), (tops, lefts), result.scores.shape
+                )
                 blend.add(top, left, result.scores)
         if blend is None:  # no score anywhere
-            return one
-        whole = replace(one, scores=np.clip(blend.scores, 0, 1, out=blend.scores))
+            return score_map
+        whole = replace(score_map, scores=np.clip(blend.scores, 0, 1, out=blend.scores))
         return peak_normalised(whole) if unnormalised else whole
 
 
@@ -171,7 +179,7 @@ def _windows(length: int, cells: int, window: int, overlap: float) -> tuple[int,
     if 8 * unit > window:
         unit = 1
     side = min(length, window) // unit
-    return side * unit, [unit * one for one in window_starts(length // unit, side, overlap)]
+    return side * unit, [unit * start for start in window_starts(length // unit, side, overlap)]
 
 
 def _shares(
@@ -198,7 +206,7 @@ def _shares(
     for start in starts:
         # the least k for which (k + 1/2) length / cells is not below a pixel
         first, last = (
-            -(-(2 * cells * one - length) // (2 * length)) for one in (start, start + side)
+            -(-(2 * cells * at - length) // (2 * length)) for at in (start, start + side)
         )
         found[start] = first, window_weights(1, last - first)[0]
         total[first:last] += found[start][1]
@@ -208,15 +216,15 @@ def _shares(
     }
 
 
-def _part(one: ScoreMap, rows: tuple[int, int], columns: tuple[int, int]) -> ScoreMap:
+def _part(score_map: ScoreMap, rows: tuple[int, int], columns: tuple[int, int]) -> ScoreMap:
     """A window's part of a score map, on cells of like size; rows and columns are pixels."""
     spans, counts = [], []
     for axis, pixels in enumerate((rows, columns)):
-        low, high = (at * one.scores.shape[axis + 1] / one.size[axis] for at in pixels)
+        low, high = (at * score_map.scores.shape[axis + 1] / score_map.size[axis] for at in pixels)
         spans.append((low, high))
         counts.append(max(1, round(high - low)))
-    scores = _resized(one.scores, spans[0], spans[1], (counts[0], counts[1]))
-    return replace(one, scores=scores, size=(rows[1] - rows[0], columns[1] - columns[0]))
+    scores = _resized(score_map.scores, spans[0], spans[1], (counts[0], counts[1]))
+    return replace(score_map, scores=scores, size=(rows[1] - rows[0], columns[1] - columns[0]))
 
 
 def _resized(scores: np.ndarray, rows: Span, columns: Span, grid: tuple[int, int]) -> np.ndarray:
@@ -229,7 +237,7 @@ def _resized(scores: np.ndarray, rows: Span, columns: Span, grid: tuple[int, int
         np.arange(math.floor(low) - 2, math.ceil(high) + 2) for low, high in (rows, columns)
     )
     box = (columns[0] - along[0], rows[0] - down[0], columns[1] - along[0], rows[1] - down[0])
-    inside = np.ix_(*(one.clip(0, n - 1) for one, n in zip((down, along), scores.shape[1:])))
+    inside = np.ix_(*(cells.clip(0, n - 1) for cells, n in zip((down, along), scores.shape[1:])))
     resized = np.empty((len(scores), *grid), np.float32)
     for index, plane in enumerate(scores):
         image = Image.fromarray(plane[inside])

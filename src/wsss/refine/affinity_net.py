@@ -40,7 +40,7 @@ class PsaSettings(Named, AffinityLabelSettings):
 
     name: Literal["psa"] = "psa"
     kind: Literal["psa"] = "psa"
-    """Of the labels."""
+    """How the labels are made."""
     radius: int = Field(default=5, ge=2)
     """Pairs are of cells nearer to one another than this, in cells."""
     widths: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 128, 256)
@@ -61,9 +61,9 @@ class AffinityNetSettings(WalkSettings):
     name: Literal["affinity_net"] = "affinity_net"
     trained_by: ClassVar[str] = "psa"
     network: str = Field(default="affinity_net", min_length=1)
-    """Of train_affinities, with the method psa."""
+    """A name in train_affinities, with the method psa."""
     alpha: PositiveFloat = 16
-    """Of the background (1 - max)^alpha that walks along: a larger one means less background."""
+    """Exponent of the background (1 - max)^alpha that walks along: larger means less of it."""
     beta: PositiveFloat = 8
     """Power of the affinities: a larger one keeps scores nearer to where they are."""
 

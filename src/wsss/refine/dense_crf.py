@@ -81,21 +81,21 @@ class DenseCrfSettings(Named, BackgroundSettings):
     n_iters: NonNegativeInt = 10
     """Mean-field updates."""
     sigma_xy: PositiveFloat = 50
-    """Of the bilateral kernel, in pixels."""
+    """Standard deviation of the bilateral kernel over position, in pixels."""
     sigma_rgb: PositiveFloat = 5
-    """Of the bilateral kernel, in intensity levels of an image in 0..255."""
+    """Standard deviation of the bilateral kernel over colour, in levels of an image in 0..255."""
     compat_bilateral: NonNegativeFloat = 10
     """Weight of the bilateral kernel."""
     sigma_gaussian: PositiveFloat = 3
-    """Of the position-only kernel, in pixels."""
+    """Standard deviation of the position-only kernel, in pixels."""
     compat_gaussian: NonNegativeFloat = 3
     """Weight of the position-only kernel."""
     unary: Literal["soft", "labels"] = "soft"
     """'soft': scores and background as probabilities; 'labels': their winner with `gt_prob`."""
     gt_prob: float = Field(default=0.7, gt=0, lt=1)
-    """Of 'labels': how sure the winner is."""
+    """How sure the winner of 'labels' is."""
     threshold: float = Field(default=0.3, gt=0, lt=1)
-    """Of the constant background."""
+    """Score of the constant background."""
 
     @model_validator(mode="before")
     @classmethod
@@ -165,8 +165,8 @@ def marginals(
     found: list[np.ndarray] = dense_crf(
         list(images),
         [
-            unary_probs(one.full_scores(), settings, other.full_scores() if other else None)
-            for one, other in zip(score_maps, others, strict=True)
+            unary_probs(score_map.full_scores(), settings, other.full_scores() if other else None)
+            for score_map, other in zip(score_maps, others, strict=True)
         ],
         sigma_xy=settings.sigma_xy,
         sigma_rgb=settings.sigma_rgb,
@@ -197,7 +197,7 @@ class DenseCrf:
         score_maps: Sequence[ScoreMap],
         names: Sequence[str],
     ) -> list[ScoreMap]:
-        tagged = [index for index, one in enumerate(score_maps) if len(one.class_ids)]
+        tagged = [index for index, score_map in enumerate(score_maps) if len(score_map.class_ids)]
         object_maps = None
         if self.settings.background == "object":
             object_maps = [

@@ -25,7 +25,7 @@ class FusionSettings(Named):
     sources: dict[str, NonNegativeFloat] = Field(default={})
     """Names in further_cams, and the weight of each; a weight of 0 leaves a source out."""
     own_weight: NonNegativeFloat = 1
-    """Of the chain's own map."""
+    """Weight of the chain's own map."""
     how: How = "mean"
     """See `fuse`."""
     class_probs: bool = False
@@ -103,7 +103,9 @@ class Fusion:
         score_maps: Sequence[ScoreMap],
         names: Sequence[str],
     ) -> list[ScoreMap]:
-        return [self._fused(one, name) for one, name in zip(score_maps, names, strict=True)]
+        return [
+            self._fused(score_map, name) for score_map, name in zip(score_maps, names, strict=True)
+        ]
 
     def _fused(self, own: ScoreMap, name: str) -> ScoreMap:
         settings = self.settings
@@ -111,8 +113,8 @@ class Fusion:
         members += [
             (read_further_map(folder, name, own), weight) for folder, weight in self.folders
         ]
-        grid = max((one.scores.shape[1:] for one, _ in members), key=lambda shape: shape[0])
-        maps = np.stack([one.on_grid(grid) for one, _ in members])
+        grid = max((member.scores.shape[1:] for member, _ in members), key=lambda shape: shape[0])
+        maps = np.stack([member.on_grid(grid) for member, _ in members])
         scores = fuse(maps, np.array([weight for _, weight in members]), settings.how)
         if settings.class_probs:
             scores *= own.class_probs[:, None, None]

@@ -29,7 +29,7 @@ class IrnLearnerSettings(Named, AffinityLabelSettings):
 
     name: Literal["irn"] = "irn"
     kind: Literal["irn"] = "irn"
-    """Of the labels."""
+    """How the labels are made."""
     radius: int = Field(default=10, ge=2)
     """Pairs are of cells nearer to one another than this, in cells."""
 
@@ -49,7 +49,7 @@ class IrnSettings(WalkSettings):
     name: Literal["irn"] = "irn"
     trained_by: ClassVar[str] = "irn"
     network: str = Field(default="irn", min_length=1)
-    """Of train_affinities, with the method irn."""
+    """A name in train_affinities, with the method irn."""
     beta: PositiveFloat = 10
     """Power of the affinities: a larger one keeps scores nearer to where they are."""
     flip: bool = True

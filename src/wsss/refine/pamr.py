@@ -20,7 +20,7 @@ from wsss.settings import Named
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Pamr", "PamrSettings", "average", "neighbor_weights"]
+__all__ = ["Pamr", "PamrSettings", "average", "neighbour_weights"]
 
 
 class PamrSettings(Named):
@@ -38,15 +38,15 @@ class PamrSettings(Named):
     has exp(-|difference| / (0.1 sigma))."""
 
 
-def _neighbors(padded: "Tensor", dilations: Sequence[int]) -> "list[Tensor]":
+def _neighbours(padded: "Tensor", dilations: Sequence[int]) -> "list[Tensor]":
     """Views of (C, h + 2m, w + 2m) at each neighbour, all (C, h, w); m is the largest dilation."""
     margin = max(dilations)
     height, width = (side - 2 * margin for side in padded.shape[1:])
     return [
         padded[:, margin + y :, margin + x :][:, :height, :width]
-        for one in dilations
-        for y in (-one, 0, one)
-        for x in (-one, 0, one)
+        for step in dilations
+        for y in (-step, 0, step)
+        for x in (-step, 0, step)
         if y or x
     ]
 
@@ -58,7 +58,7 @@ def _padded(planes: "Tensor", dilations: Sequence[int]) -> "Tensor":
     return functional.pad(planes, [max(dilations)] * 4, mode="replicate")
 
 
-def neighbor_weights(
+def neighbour_weights(
     image: "Tensor", dilations: Sequence[int], *, squared: bool = False
 ) -> "Tensor":
     """What each neighbour counts in the average of a pixel.
@@ -77,15 +77,15 @@ def neighbor_weights(
 
     Example:
         >>> import torch
-        >>> neighbor_weights(torch.zeros(3, 1, 2), [1, 5])[:, 0, 0].tolist() == [1 / 16] * 16
+        >>> neighbour_weights(torch.zeros(3, 1, 2), [1, 5])[:, 0, 0].tolist() == [1 / 16] * 16
         True
     """
     import torch
 
-    neighbors = _neighbors(_padded(image, dilations), dilations)
+    neighbours = _neighbours(_padded(image, dilations), dilations)
     difference, total, squares = torch.zeros(3, *image.shape, device=image.device)
-    for one in neighbors:
-        torch.sub(one, image, out=difference)
+    for neighbour in neighbours:
+        torch.sub(neighbour, image, out=difference)
         total += difference
         squares.addcmul_(difference, difference)
     # From sums of differences to the pixel itself: it is a ninth of the samples, so the square of
@@ -94,10 +94,10 @@ def neighbor_weights(
     sigma = squares.addcmul_(total, total, value=-1 / samples).div_(samples - 1).sqrt_()
     rate = -1 / (len(image) * ((sigma + 1e-8) ** 2 if squared else 0.1 * sigma + 1e-8))
 
-    weights = torch.zeros(len(neighbors), *image.shape[1:], device=image.device)
+    weights = torch.zeros(len(neighbours), *image.shape[1:], device=image.device)
     whole = torch.zeros_like(weights[0])
-    for weight, one in zip(weights, neighbors, strict=True):
-        torch.sub(one, image, out=difference)
+    for weight, neighbour in zip(weights, neighbours, strict=True):
+        torch.sub(neighbour, image, out=difference)
         difference.square_() if squared else difference.abs_()
         for plane, rate_of_plane in zip(difference, rate, strict=True):
             weight.addcmul_(plane, rate_of_plane)
@@ -114,7 +114,7 @@ def average(
 
     Args:
         scores: (P, h, w) float32.
-        weights: (8 * len(dilations), h, w) float32 of `neighbor_weights`.
+        weights: (8 * len(dilations), h, w) float32 of `neighbour_weights`.
         dilations: as the weights were made with.
         n_iters: how often.
 
@@ -124,11 +124,11 @@ def average(
     import torch
 
     padded = _padded(scores, dilations)
-    neighbors = _neighbors(padded, dilations)
+    neighbours = _neighbours(padded, dilations)
     for _ in range(n_iters):
         scores = torch.zeros_like(scores)
-        for weight, one in zip(weights, neighbors, strict=True):
-            scores.addcmul_(weight, one)
+        for weight, neighbour in zip(weights, neighbours, strict=True):
+            scores.addcmul_(weight, neighbour)
         padded.copy_(_padded(scores, dilations))
     return scores
 
@@ -165,8 +165,8 @@ class Pamr(OneByOne):
                 pixels[None], scores.shape[1:], mode="bilinear", align_corners=True
             )[0]
         # a neighbour farther away than the image is large is the edge, as one just as far
-        dilations = [min(one, max(scores.shape[1:])) for one in settings.dilations]
-        weights = neighbor_weights(pixels.contiguous(), dilations, squared=settings.squared)
+        dilations = [min(distance, max(scores.shape[1:])) for distance in settings.dilations]
+        weights = neighbour_weights(pixels.contiguous(), dilations, squared=settings.squared)
         refined = average(scores.to(self.device), weights, dilations, settings.n_iters)
         out: np.ndarray = refined.clamp(0, 1).cpu().numpy()
         return out

@@ -32,16 +32,16 @@ class RegionsSettings(Named):
     threshold: float = Field(default=0.3, ge=0, lt=1)
     """Score above which pixels are seeds; 0.5 after a refiner such as dense_crf."""
     mask_share: float = Field(default=0.5, ge=0, lt=1)
-    """Of sepl: a region is of a class if more than this share of the region are its seeds."""
+    """In sepl, a region is of a class if more than this share of the region are its seeds."""
     seed_share: float = Field(default=0.85, gt=0, le=1)
-    """Of sepl: or if it holds at least this share of all seeds of the class."""
+    """In sepl, it is also if it holds at least this share of all seeds of the class."""
     compat_first_match: bool = False
-    """Of sepl: as in its published code, a region goes to the first class that fits instead of
+    """In sepl, as in its published code, a region goes to the first class that fits instead of
     the one with the most seeds in it, later classes overwrite, and a class may vanish."""
     min_iou: float = Field(default=0.4, ge=0, lt=1)
-    """Of smoke: regions whose IoU with the seeds of a class is larger are added to it."""
+    """In smoke, regions whose IoU with the seeds of a class is larger are added to it."""
     max_area_share: float = Field(default=0.5, gt=0, le=1)
-    """Of smoke: regions that cover a larger share of the image are passed over."""
+    """In smoke, regions that cover a larger share of the image are passed over."""
 
 
 def average_in_regions(scores: np.ndarray, proposals: Proposals) -> np.ndarray:
@@ -98,7 +98,7 @@ def sepl_labels(
     claims = (proposals.scatter(mine) > 0) | (seeds & bare)
     labels = _settle(claims, np.arange(len(seeds)) if first else _confidence(scores, seeds))
     present = np.flatnonzero(sizes)
-    while not first and (lost := [one for one in present if not (labels == one).any()]):
+    while not first and (lost := [index for index in present if not (labels == index).any()]):
         for index in lost:  # which may take the last pixel of another, but then not a seed of it
             labels[seeds[index]] = index
     return labels
@@ -183,23 +183,26 @@ class Regions:
         names: Sequence[str],
     ) -> list[ScoreMap]:
         files = [self.folder / f"{name}.npz" for name in names]
-        tagged = [len(one.class_ids) > 0 for one in score_maps]
+        tagged = [len(score_map.class_ids) > 0 for score_map in score_maps]
         for name, file, wanted in zip(names, files, tagged, strict=True):
             if wanted and not file.exists():
                 raise ValueError(f"{self.folder} has no proposals of '{name}'; run make_proposals")
         return [
-            self._refine(one, read_proposals(file)) if wanted else one
-            for one, file, wanted in zip(score_maps, files, tagged, strict=True)
+            self._refine(score_map, read_proposals(file)) if wanted else score_map
+            for score_map, file, wanted in zip(score_maps, files, tagged, strict=True)
         ]
 
-    def _refine(self, one: ScoreMap, proposals: Proposals) -> ScoreMap:
-        if proposals.size != one.size:
+    def _refine(self, score_map: ScoreMap, proposals: Proposals) -> ScoreMap:
+        if proposals.size != score_map.size:
             raise ValueError(
                 f"{self.folder} has proposals of {proposals.size} pixels for an image of "
-                f"{one.size}; rerun make_proposals"
+                f"{score_map.size}; rerun make_proposals"
             )
-        order = np.argsort(one.class_ids)  # ties go to the lower class id
-        scores, result = one.full_scores()[order], np.empty((len(order), *one.size), np.float32)
+        order = np.argsort(score_map.class_ids)  # ties go to the lower class id
+        scores, result = (
+            score_map.full_scores()[order],
+            np.empty((len(order), *score_map.size), np.float32),
+        )
         if self.settings.rule == "vote":
             result[order] = average_in_regions(scores, proposals)
         else:
@@ -208,4 +211,4 @@ class Regions:
             rule = sepl_labels if self.settings.rule == "sepl" else smoke_labels
             labels = rule(scores, seeds, proposals, self.settings)
             result[order] = np.float32(0.49) * scores + np.float32(0.51) * (labels == index)
-        return replace(one, scores=result)
+        return replace(score_map, scores=result)

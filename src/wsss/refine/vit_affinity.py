@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 BLOCK = 2**22
 """Affinities that are in memory together, of some rows of R: 16 MiB, and three times that while
 they are made. The whole R of a grid of 200 x 200 cells would be 6 GiB."""
-TOGETHER = {"cpu": 1, "cuda": 16}
+BATCH_SIZES = {"cpu": 1, "cuda": 16}
 """Images of one size that a device runs at once. On a CPU each runs alone: that is no slower, and
 to the last bit the same in any company."""
 
@@ -158,14 +158,14 @@ class VitAffinity:
         check_images(images, score_maps)
         refined = list(score_maps)
         device = next(self.backbone.parameters()).device
-        together = TOGETHER.get(device.type, 1)
+        batch_size = BATCH_SIZES.get(device.type, 1)
         by_size: dict[tuple[int, int], list[int]] = {}
-        for index, one in enumerate(score_maps):
-            if len(one.class_ids):
-                by_size.setdefault(self._seen_size(one.size), []).append(index)
+        for index, score_map in enumerate(score_maps):
+            if len(score_map.class_ids):
+                by_size.setdefault(self._seen_size(score_map.size), []).append(index)
         for size, members in by_size.items():
-            for begin in range(0, len(members), together):
-                batch = members[begin : begin + together]
+            for begin in range(0, len(members), batch_size):
+                batch = members[begin : begin + batch_size]
                 with torch.inference_mode():
                     features = self.features([images[index] for index in batch], size)
                     for index, own in zip(batch, features, strict=True):
@@ -178,8 +178,8 @@ class VitAffinity:
 
         height, width = size
         resized = [
-            np.asarray(Image.fromarray(one).resize((width, height), Image.Resampling.BILINEAR))
-            for one in images
+            np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+            for image in images
         ]
         pixels = torch.from_numpy(np.stack(resized)).to(next(self.backbone.parameters()).device)
         inputs = self.backbone.normalisation(pixels.permute(0, 3, 1, 2))
@@ -194,11 +194,11 @@ class VitAffinity:
         height, width = (max(1, round(length * scale)) * stride for length in size)
         return height, width
 
-    def _refined(self, one: ScoreMap, features: "Tensor") -> ScoreMap:
+    def _refined(self, score_map: ScoreMap, features: "Tensor") -> ScoreMap:
         """(D, h, w) features."""
         import torch
 
         grid = (features.shape[1], features.shape[2])
-        maps = torch.from_numpy(np.ascontiguousarray(one.on_grid(grid))).to(features.device)
+        maps = torch.from_numpy(np.ascontiguousarray(score_map.on_grid(grid))).to(features.device)
         scores = propagate(features.flatten(1), maps.flatten(1), self.settings)
-        return replace(one, scores=scores.clamp(0, 1).reshape(-1, *grid).cpu().numpy())
+        return replace(score_map, scores=scores.clamp(0, 1).reshape(-1, *grid).cpu().numpy())
