@@ -13,11 +13,11 @@ namespace wsss {
 namespace WSSS_ISA {
 namespace {
 
-template <int kDim>  // 0: any dimension
+template <int kDim, int kMost>  // 0: any dimension up to kMost
 void embed_lanes(const float* features, int dim, const float* scale, std::size_t at,
                  EmbeddedBlock* out) {
     const int d = kDim > 0 ? kDim : dim;
-    constexpr int kCorners = (kDim > 0 ? kDim : kMaxDim) + 1;
+    constexpr int kCorners = kMost + 1;
     const F8 corners = broadcast<F8>(static_cast<float>(d + 1));
     const F8 per_corner = broadcast<F8>(1.0f / static_cast<float>(d + 1));
     const F8 rounder = broadcast<F8>(kRounder);
@@ -82,10 +82,10 @@ void embed_lanes(const float* features, int dim, const float* scale, std::size_t
     for (int k = 1; k <= d; ++k) store(&out->weight[k][at], sorted[d - k] - sorted[d - k + 1]);
 }
 
-template <int kDim>
+template <int kDim, int kMost = kDim>
 void embed_block(const float* features, int d, const float* scale, EmbeddedBlock* out) {
     for (std::size_t at = 0; at < kBlock; at += kLanes) {
-        embed_lanes<kDim>(features + at, d, scale, at, out);
+        embed_lanes<kDim, kMost>(features + at, d, scale, at, out);
     }
 }
 
@@ -100,7 +100,12 @@ void embed(const float* features, int d, const float* scale, EmbeddedBlock* out)
         case 5:
             return embed_block<5>(features, d, scale, out);
         default:
-            return embed_block<0>(features, d, scale, out);
+            break;
+    }
+    if (d <= 15) {
+        embed_block<0, 15>(features, d, scale, out);
+    } else {
+        embed_block<0, kMaxDim>(features, d, scale, out);
     }
 }
 

@@ -62,8 +62,8 @@ void set_scale(Frame& frame) {
 }  // namespace
 
 Frame choose_frame(const Features& features, bool phantom_points) {
-    Frame frame;
-    const int d = frame.dim = features.dim();
+    Frame frame(features.dim());
+    const int d = frame.dim;
     double low[kMaxDim], high[kMaxDim];
     features.bounds(low, high);
     set_scale(frame);
@@ -105,45 +105,23 @@ Frame choose_frame(const Features& features, bool phantom_points) {
     return frame;
 }
 
-namespace {
-
-// Calls visit(j, word, place value) for each coordinate but the implied last; the words used.
-template <typename Visit>
-std::size_t for_each_digit(const Frame& frame, Visit&& visit) {
-    std::size_t word = 0;
-    std::uint64_t place = 1;
+Packing::Packing(const Frame& frame) {
+    std::size_t at = 0;
+    std::uint64_t value = 1;
     for (int j = frame.dim - 1; j >= 0; --j) {
-        if (place > 1 && frame.radix[j] > (kRemainderUnit - 1) / place) {
-            ++word;
-            place = 1;
+        if (value > 1 && frame.radix[j] > (kRemainderUnit - 1) / value) {
+            ++at;
+            value = 1;
         }
-        visit(j, word, place);
-        place *= frame.radix[j];
-    }
-    return word + 1;
-}
-
-}  // namespace
-
-std::size_t words_needed(const Frame& frame) {
-    return for_each_digit(frame, [](int, std::size_t, std::uint64_t) {});
-}
-
-template <std::size_t kWords>
-Packing<kWords>::Packing(const Frame& frame) {
-    for_each_digit(frame, [this](int j, std::size_t at, std::uint64_t value) {
         word[j] = at;
-        place[j].word[at] = value;
-    });
-    remainder.word[0] = kRemainderUnit;
+        place[j] = value;
+        value *= frame.radix[j];
+    }
+    words = at + 1;
 }
-
-template struct Packing<1>;
-template struct Packing<3>;
-template struct Packing<kMaxDim>;
 
 void embed_far(const double* features, const Frame& frame, std::size_t count, EmbeddedBlock* out,
-               std::int64_t (*quotient)[kBlock]) {
+               std::int64_t* quotient) {
     const int d = frame.dim;
     for (std::size_t p = 0; p < count; ++p) {
         // Elevate onto the hyperplane of zero sum.
@@ -178,7 +156,8 @@ void embed_far(const double* features, const Frame& frame, std::size_t count, Em
             const int shift = rank[i] < 0 ? 1 : rank[i] > d ? -1 : 0;
             rank[i] += shift * (d + 1);
             nearest[i] += shift;
-            quotient[i][p] = static_cast<std::int64_t>(nearest[i]);
+            quotient[static_cast<std::size_t>(i) * kBlock + p] =
+                static_cast<std::int64_t>(nearest[i]);
             sorted[rank[i]] = (elevated[i] - nearest[i] * (d + 1)) / (d + 1);
             out->coordinate_of_rank[rank[i]][p] = i;
         }

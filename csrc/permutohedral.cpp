@@ -5,6 +5,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "wsss/frame.h"
 #include "wsss/thread_pool.h"
@@ -15,7 +16,8 @@ namespace {
 constexpr std::int32_t kEmpty = VertexTable<1>::kEmpty;
 constexpr std::size_t kStripPoints = 65536;  // fewer are not worth a thread
 constexpr std::size_t kCutVertices = 4096;
-constexpr std::size_t kAhead = 16;  // look-ups between a prefetch and its use
+constexpr int kMaxRememberedDim = 15;  // whose order of coordinates fits 64 bits
+constexpr std::size_t kAhead = 16;     // look-ups between a prefetch and its use
 
 // Simplices met lately, by their first key and order of coordinates. Nearby pixels of like colour
 // share one, which saves d + 1 look-ups in the vertex table.
@@ -57,7 +59,7 @@ std::size_t strip_begin(std::size_t n_points, std::size_t strip) {
 }
 
 std::size_t LatticeWorkspace::bytes() const noexcept {
-    std::size_t total = links.bytes();
+    std::size_t total = links.bytes() + strips.bytes();
     for (const VertexTable<1>& table : tables) total += table.bytes();
     return total;
 }
@@ -92,32 +94,39 @@ void Permutohedral::build(const Features& features, bool phantom_points, std::si
     n_points_ = n;
     dim_ = d;
     const Frame frame = choose_frame(features, phantom_points);
-    const std::size_t words = words_needed(frame);
-    if (words == 1) {
-        number<1>(features, frame, num_threads, workspace.tables, workspace.links);
-    } else if (words <= 3) {
-        std::vector<VertexTable<3>> tables(kMaxStrips);
-        number<3>(features, frame, num_threads, tables.data(), workspace.links);
+    const Packing packing(frame);
+    const auto number_in_words = [&](auto words) {
+        std::vector<VertexTable<words()>> tables(kMaxStrips);
+        number(features, frame, packing, num_threads, tables.data(), workspace);
+    };
+    if (packing.words == 1) {
+        number(features, frame, packing, num_threads, workspace.tables, workspace);
+    } else if (packing.words <= 3) {
+        number_in_words(std::integral_constant<std::size_t, 3>());
+    } else if (packing.words <= 8) {
+        number_in_words(std::integral_constant<std::size_t, 8>());
+    } else if (packing.words <= 32) {
+        number_in_words(std::integral_constant<std::size_t, 32>());
     } else {
-        std::vector<VertexTable<kMaxDim>> tables(kMaxStrips);
-        number<kMaxDim>(features, frame, num_threads, tables.data(), workspace.links);
+        number_in_words(std::integral_constant<std::size_t, kMaxDim>());
     }
 }
 
 template <std::size_t kWords>
-void Permutohedral::number(const Features& features, const Frame& frame, std::size_t num_threads,
-                           VertexTable<kWords>* tables, AlignedBuffer<std::int32_t>& links) {
-    const Packing<kWords> packing(frame);
+void Permutohedral::number(const Features& features, const Frame& frame, const Packing& packing,
+                           std::size_t num_threads, VertexTable<kWords>* tables,
+                           LatticeWorkspace& workspace) {
+    StripScratch* scratch = workspace.strips.reserve(kMaxStrips);
     simplex_.reserve(n_points_);
     weight_.reserve(n_points_ * corners());
     ThreadPool& pool = ThreadPool::instance();
     pool.run(n_strips(n_points_), num_threads, [&](std::size_t strip) {
-        embed_strip(features, frame, packing, strip, tables[strip]);
+        embed_strip(features, frame, packing, strip, scratch[strip], tables[strip]);
     });
     join_strips(tables);
     const std::size_t concurrent = std::min(num_threads, corners());
     const std::size_t each = 2 * n_vertices_ + 1;
-    std::int32_t* room = links.reserve(each * (concurrent > 1 ? corners() : 1));
+    std::int32_t* room = workspace.links.reserve(each * (concurrent > 1 ? corners() : 1));
     pool.run(corners(), concurrent, [&](std::size_t axis) {
         link_axis(static_cast<int>(axis), packing, tables[0],
                   room + (concurrent > 1 ? each * axis : 0));
@@ -127,7 +136,7 @@ void Permutohedral::number(const Features& features, const Frame& frame, std::si
 // Finds the simplex and weights of each point of a strip, and numbers the vertices as they are met.
 template <std::size_t kWords>
 void Permutohedral::embed_strip(const Features& features, const Frame& frame,
-                                const Packing<kWords>& packing, std::size_t strip,
+                                const Packing& packing, std::size_t strip, StripScratch& scratch,
                                 VertexTable<kWords>& table) {
     using Key = LatticeKey<kWords>;
     const int d = dim_;
@@ -140,24 +149,33 @@ void Permutohedral::embed_strip(const Features& features, const Frame& frame,
     std::uint32_t n_simplices = 0;
     const Kernels& kernel = kernels();
     float scale[kMaxDim];
-    std::copy_n(frame.scale, kMaxDim, scale);
-    EmbeddedBlock block;
-    alignas(32) float coordinates[kMaxDim * kBlock] = {};
-    double far_coordinates[kMaxDim * kBlock];  // in place of them, as far_quotient is of block's
-    std::int64_t far_quotient[kMaxDim + 1][kBlock];
-    Key keys[kBlock];
+    std::copy_n(frame.scale, d, scale);
+    EmbeddedBlock& block = scratch.block;
+    float* coordinates = scratch.coordinates;
+    const std::size_t n_coordinates = static_cast<std::size_t>(d) * kBlock;
+    std::fill_n(coordinates, n_coordinates, 0.0f);
+    // In place of coordinates and of the block's quotients, where points lie far apart.
+    std::vector<double> far_coordinates(frame.far ? n_coordinates : 0);
+    std::vector<std::int64_t> far_quotient(frame.far ? n_coordinates + kBlock : 0);
+    std::vector<Key> keys(kBlock);
     std::uint64_t orders[kBlock];
+    std::uint64_t n_embedded = 0;
 
-    const auto number = [&](std::size_t count, const auto& quotient) {
-        for (std::size_t p = 0; p < count; ++p) keys[p] = {};
-        for (std::size_t p = 0; p < count; ++p) orders[p] = 0;
+    const auto number = [&](std::size_t count, const auto* quotient) {
+        std::fill_n(keys.begin(), count, Key{});
+        std::fill_n(orders, count, std::uint64_t{0});
         for (int j = 0; j < d; ++j) {
             const std::size_t word = kWords == 1 ? 0 : packing.word[j];
-            const std::uint64_t place = packing.place[j].word[word];
+            const std::uint64_t place = packing.place[j];
             const std::int64_t lowest = frame.lowest[j];
+            const auto* of_axis = quotient + static_cast<std::size_t>(j) * kBlock;
             for (std::size_t p = 0; p < count; ++p) {
-                keys[p].word[word] += static_cast<std::uint64_t>(quotient[j][p] - lowest) * place;
+                keys[p].word[word] += static_cast<std::uint64_t>(of_axis[p] - lowest) * place;
             }
+        }
+        if (d > kMaxRememberedDim) {  // a number that does not repeat: nothing is remembered
+            for (std::size_t p = 0; p < count; ++p) orders[p] = n_embedded++;
+            return;
         }
         for (int s = 0; s <= d; ++s) {
             for (std::size_t p = 0; p < count; ++p) {
@@ -168,11 +186,11 @@ void Permutohedral::embed_strip(const Features& features, const Frame& frame,
     };
     const auto embed = [&](std::size_t count) {
         if (frame.far) {
-            embed_far(far_coordinates, frame, count, &block, far_quotient);
-            number(count, far_quotient);
+            embed_far(far_coordinates.data(), frame, count, &block, far_quotient.data());
+            number(count, far_quotient.data());
         } else {
             kernel.embed(coordinates, d, scale, &block);
-            number(count, block.quotient);
+            number(count, block.quotient[0]);
         }
     };
     const auto simplex_of = [&](std::size_t p) {
@@ -184,16 +202,18 @@ void Permutohedral::embed_strip(const Features& features, const Frame& frame,
         Key key = keys[p];
         rows.push_back(table.find_or_add(key));
         for (int r = 1; r <= d; ++r) {
-            key += packing.remainder;
-            key -= packing.place[block.coordinate_of_rank[d + 1 - r][p]];
+            const std::int32_t falling = block.coordinate_of_rank[d + 1 - r][p];
+            key.word[0] += kRemainderUnit;
+            key.word[kWords == 1 ? 0 : packing.word[falling]] -= packing.place[falling];
             rows.push_back(table.find_or_add(key));
         }
         return simplex;
     };
+
     for (std::size_t first = begin; first < end; first += kBlock) {
         const std::size_t count = std::min(kBlock, end - first);
         if (frame.far) {
-            features.block(first, count, frame.origin, far_coordinates);
+            features.block(first, count, frame.origin, far_coordinates.data());
         } else {
             features.block(first, count, frame.origin, coordinates);
         }
@@ -205,10 +225,9 @@ void Permutohedral::embed_strip(const Features& features, const Frame& frame,
         }
     }
     if (frame.phantoms && end == n_points_) {
-        for (int j = 0; j < d; ++j) {
-            const std::size_t at = static_cast<std::size_t>(j) * kBlock;
-            far_coordinates[at] = -frame.origin[j];
-            coordinates[at] = static_cast<float>(-frame.origin[j]);
+        for (std::size_t j = 0; j < static_cast<std::size_t>(d); ++j) {
+            coordinates[j * kBlock] = static_cast<float>(-frame.origin[j]);
+            if (frame.far) far_coordinates[j * kBlock] = -frame.origin[j];
         }
         embed(1);
         simplex_of(0);
@@ -247,17 +266,20 @@ void Permutohedral::join_strips(VertexTable<kWords>* tables) {
 // On an axis the next vertex is one step up in every coordinate but the axis' own, which falls by
 // d. `links` holds 2 * n_vertices + 1 integers.
 template <std::size_t kWords>
-void Permutohedral::link_axis(int axis, const Packing<kWords>& packing,
-                              const VertexTable<kWords>& table, std::int32_t* links) {
+void Permutohedral::link_axis(int axis, const Packing& packing, const VertexTable<kWords>& table,
+                              std::int32_t* links) {
     using Key = LatticeKey<kWords>;
     const std::int32_t n_vertices = static_cast<std::int32_t>(n_vertices_);
     std::int32_t* next = links;
     std::int32_t* has_previous = links + n_vertices_ + 1;  // [kEmpty] takes what is not there
-    const Key step = packing.remainder - packing.place[axis];
-    Key wrapping_step = Key{} - packing.place[axis];
+    const auto fall = [&](Key& key, int i) { key.word[packing.word[i]] -= packing.place[i]; };
+    Key step = {}, wrapping_step = {};
+    step.word[0] = kRemainderUnit;
+    fall(step, axis);
+    fall(wrapping_step, axis);
     for (int i = 0; i < dim_; ++i) {
-        wrapping_step += packing.place[i];
-        wrapping_step -= packing.remainder;
+        wrapping_step.word[packing.word[i]] += packing.place[i];
+        wrapping_step.word[0] -= kRemainderUnit;
     }
     const std::uint64_t last = static_cast<std::uint64_t>(dim_);
 

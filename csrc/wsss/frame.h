@@ -11,8 +11,8 @@
 namespace wsss {
 
 // A vertex's coordinates all leave the same remainder modulo d + 1 (Adams 2010, section 3.1). So a
-// key has that remainder, in the top 4 bits of its first word, and the quotients.
-constexpr int kRemainderShift = 60;
+// key has that remainder, in the top 8 bits of its first word, and the quotients.
+constexpr int kRemainderShift = 56;
 constexpr std::uint64_t kRemainderUnit = std::uint64_t{1} << kRemainderShift;
 
 // Quotients below which float32 places a point to a hundredth of a cell; beyond, float64 is used.
@@ -21,7 +21,9 @@ constexpr double kFloatCells = 131072;  // 2^17
 constexpr double kMaxCells = 1099511627776;  // 2^40
 
 struct Frame {
-    int dim = 0;
+    explicit Frame(int d) : dim(d) {}
+
+    int dim;
     double origin[kMaxDim] = {};        // of each component, which is taken less this
     double scale[kMaxDim] = {};         // component -> elevated coordinate; of float32 unless far
     bool far = false;                   // embed in float64
@@ -33,15 +35,11 @@ struct Frame {
 // Throws std::invalid_argument if a feature is not finite, or the features span too many cells.
 Frame choose_frame(const Features& features, bool phantom_points);
 
-// The words that a key of the frame's vertices needs, one digit to a word at most.
-std::size_t words_needed(const Frame& frame);
-
-// Where each quotient is in a key.
-template <std::size_t kWords>
+// Where each quotient is in a key: its word, and its place value there; 0 for the implied last.
 struct Packing {
-    std::size_t word[kMaxDim] = {};
-    LatticeKey<kWords> place[kMaxDim + 1] = {};  // its place value; 0 for the implied last
-    LatticeKey<kWords> remainder = {};           // that of the remainder
+    std::size_t words = 1;  // that a key has, one quotient to a word at most
+    std::size_t word[kMaxDim + 1] = {};
+    std::uint64_t place[kMaxDim + 1] = {};
 
     explicit Packing(const Frame& frame);
 };
@@ -49,6 +47,6 @@ struct Packing {
 // As Kernels::embed, for `count` points far apart: in float64, with the quotients beside the block,
 // whose own are not set.
 void embed_far(const double* features, const Frame& frame, std::size_t count, EmbeddedBlock* out,
-               std::int64_t (*quotient)[kBlock]);
+               std::int64_t* quotient);
 
 }  // namespace wsss

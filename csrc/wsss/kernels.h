@@ -11,7 +11,7 @@
 
 namespace wsss {
 
-constexpr int kMaxDim = 15;               // feature components of a lattice
+constexpr int kMaxDim = 255;              // feature components of a lattice
 constexpr std::size_t kBlock = 64;        // points embedded together; a multiple of 8
 constexpr std::size_t kSweepBlock = 256;  // points whose rows are made together; a multiple of 8
 constexpr std::size_t kLanes = 8;

@@ -18,12 +18,7 @@ struct LatticeKey {
         for (std::size_t w = 0; w < kWords; ++w) word[w] += other.word[w];
         return *this;
     }
-    LatticeKey& operator-=(const LatticeKey& other) {
-        for (std::size_t w = 0; w < kWords; ++w) word[w] -= other.word[w];
-        return *this;
-    }
     friend LatticeKey operator+(LatticeKey a, const LatticeKey& b) { return a += b; }
-    friend LatticeKey operator-(LatticeKey a, const LatticeKey& b) { return a -= b; }
     friend bool operator==(const LatticeKey& a, const LatticeKey& b) {
         bool same = true;
         for (std::size_t w = 0; w < kWords; ++w) same &= a.word[w] == b.word[w];

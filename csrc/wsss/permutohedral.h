@@ -33,9 +33,15 @@ constexpr std::size_t kMaxStrips = 4;
 std::size_t n_strips(std::size_t n_points);
 std::size_t strip_begin(std::size_t n_points, std::size_t strip);
 
+struct StripScratch {
+    EmbeddedBlock block;
+    alignas(32) float coordinates[kMaxDim * kBlock];
+};
+
 // Memory that building a lattice needs and using it does not. Reusable, one build at a time.
 struct LatticeWorkspace {
     VertexTable<1> tables[kMaxStrips];
+    AlignedBuffer<StripScratch> strips;
     AlignedBuffer<std::int32_t> links;
 
     std::size_t bytes() const noexcept;
@@ -43,7 +49,6 @@ struct LatticeWorkspace {
 
 // How features are placed, and which quotients their vertices may have; see frame.h.
 struct Frame;
-template <std::size_t kWords>
 struct Packing;
 
 class Permutohedral {
@@ -93,15 +98,15 @@ class Permutohedral {
     };
 
     template <std::size_t kWords>
-    void number(const Features& features, const Frame& frame, std::size_t num_threads,
-                VertexTable<kWords>* tables, AlignedBuffer<std::int32_t>& links);
+    void number(const Features& features, const Frame& frame, const Packing& packing,
+                std::size_t num_threads, VertexTable<kWords>* tables, LatticeWorkspace& workspace);
     template <std::size_t kWords>
-    void embed_strip(const Features& features, const Frame& frame, const Packing<kWords>& packing,
-                     std::size_t strip, VertexTable<kWords>& table);
+    void embed_strip(const Features& features, const Frame& frame, const Packing& packing,
+                     std::size_t strip, StripScratch& scratch, VertexTable<kWords>& table);
     template <std::size_t kWords>
     void join_strips(VertexTable<kWords>* tables);
     template <std::size_t kWords>
-    void link_axis(int axis, const Packing<kWords>& packing, const VertexTable<kWords>& table,
+    void link_axis(int axis, const Packing& packing, const VertexTable<kWords>& table,
                    std::int32_t* links);
 
     std::size_t n_points_ = 0;

@@ -53,13 +53,14 @@ def dictionary_lattice(features: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.stack(out, axis=1) / (1 + 2.0**-d)
 
 
-@pytest.mark.parametrize("dim", [1, 2, 3, 4, 5, 6, 9, 15])
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 5, 6, 9, 15, 16, 64])
 @pytest.mark.parametrize("channels", [1, 4, 5, 21, 37])
 def test_matches_a_dictionary_lattice(dim: int, channels: int) -> None:
     # Catches: a wrong neighbour constant, a chain cut short, a remainder that wraps wrongly, a
     # row width whose kernel mixes columns. 37 channels take the path of any width.
     rng = np.random.default_rng(dim)
-    features = rng.normal(size=(dim, 75)) * rng.uniform(0.2, 9 / (dim + 1), (dim, 1)) - 0.5
+    scale = rng.uniform(*sorted((0.2, 9 / (dim + 1))), (dim, 1))
+    features = rng.normal(size=(dim, 75)) * scale - 0.5
     values = rng.uniform(size=(channels, 75))
     expected = dictionary_lattice(features, values)
     np.testing.assert_allclose(bilateral_filter(features, values), expected, rtol=2e-4, atol=1e-5)
@@ -129,8 +130,8 @@ def test_one_point_keeps_its_value() -> None:
     "features, message",
     [
         (np.zeros(4), r"must have shape \(d, N\) or \(B, d, N\)"),
-        (np.zeros((16, 4)), "1 to 15 components but have 16"),
-        (np.zeros((0, 4)), "1 to 15 components but have 0"),
+        (np.zeros((256, 4)), "1 to 255 components but have 256"),
+        (np.zeros((0, 4)), "1 to 255 components but have 0"),
         (np.array([[0, 1, np.nan, 2]]), "component 0 of point 2 is nan"),
         (np.array([[0, 1, 2, 2], [0, 1, 1, np.inf]]), "component 1 of point 3 is inf"),
         (np.array([[0, 0, 0, 1e13]]), r"2\^40 lattice cells.*a sigma that is larger by"),
@@ -226,10 +227,10 @@ def test_clusters_any_distance_apart_do_not_meet(filters, gap, dim) -> None:
 
 
 @pytest.mark.parametrize("spread", [1.0, 6.0, 300.0, 1e6, 1e10])
-@pytest.mark.parametrize("dim", [6, 8, 13, 15])
+@pytest.mark.parametrize("dim", [6, 8, 13, 15, 16, 33])
 def test_many_components_match_a_dictionary_lattice(filters, dim, spread) -> None:
-    # Keys of one word, of three, and of a word for each quotient. Groups of near points, so that
-    # there is something to blur, at places that spread over the cells.
+    # Keys of one word, of three, of eight, and so on to one for each quotient. Groups of near
+    # points, so that there is something to blur, at places that spread over the cells.
     rng = np.random.default_rng(dim)
     places = rng.uniform(-spread, spread, (dim, 12))
     features = np.repeat(places, 5, axis=1) + rng.normal(size=(dim, 60)) * 0.2
@@ -252,18 +253,20 @@ def test_a_long_key_gives_what_a_short_one_gives(filters) -> None:
         np.testing.assert_allclose(found[:, :300], expected, rtol=1e-6)
 
 
-def test_bands_of_a_satellite_with_their_position(filters) -> None:
+@pytest.mark.parametrize("n_bands", [12, 13, 30])
+def test_bands_of_a_satellite_with_their_position(filters, n_bands) -> None:
     # Twelve bands at sigma 20 and the position: 14 components, that no 64 bits number.
     rng = np.random.default_rng(0)
     height, width = 20, 24
     region = (np.arange(width) > 13) * np.ones((height, 1))
-    bands = 110 + 40 * region + rng.normal(size=(12, height, width)) * 5
+    bands = 110 + 40 * region + rng.normal(size=(n_bands, height, width)) * 5
     y, x = np.mgrid[:height, :width]
-    features = np.concatenate([[x / 20, y / 20], bands / 20]).reshape(14, -1)
+    features = np.concatenate([[x / 20, y / 20], bands / 20]).reshape(n_bands + 2, -1)
     values = (region + rng.normal(size=(height, width)) * 0.4).reshape(1, -1)
     found = average(filters, features, values)
-    assert ((found > 0.5) == region.ravel()).mean() > 0.99
     exact = average(gaussian_filter, features, values)
+    right, exactly_right = (((a > 0.5) == region.ravel()).mean() for a in (found, exact))
+    assert right > max(0.97, exactly_right - 0.01)
     assert np.corrcoef(found, exact)[0, 1] > 0.99
 
 

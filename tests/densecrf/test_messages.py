@@ -205,8 +205,8 @@ def cases() -> Iterator[tuple[str, Case]]:
     grey = {**batch, "images": images[:, :1]}
     yield case("loss-grey", loss, {**batch, "images": images[:, 0]}, grey)
     yield case("loss-int", loss, {**batch, "images": images.long()}, batch)
-    many = {**batch, "images": images.repeat(1, 5, 1, 1)}
-    yield case("loss-of-15-channels", loss, many, {**many, "exact": True})
+    many = {**batch, "images": images.repeat(1, 85, 1, 1)}
+    yield case("loss-of-255-channels", loss, many, {**many, "exact": True})
     unlabelled = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.bool)
     unlabelled[0, 1] = True
     gated = {**batch, "unlabelled": unlabelled, "gated": True}

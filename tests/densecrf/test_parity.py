@@ -129,7 +129,7 @@ def test_images_in_strips(make_problem, size) -> None:
         assert_same(infer(ours, image, unary, setting, 5), infer(theirs, image, unary, setting, 5))
 
 
-@pytest.mark.parametrize("dim", [1, 2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 5, 6, 8, 12, 15, 16, 31])
 def test_scattered_features_of_any_dimension(dim) -> None:
     # Vertices around the origin are pydensecrf's phantoms alone: this fails without them.
     rng = np.random.default_rng(dim)

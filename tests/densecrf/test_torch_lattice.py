@@ -41,7 +41,7 @@ def test_matches_the_compiled_lattice(batch, parity) -> None:
     np.testing.assert_allclose(filter_in_torch(features, values, parity), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("dim", [9, 15])
+@pytest.mark.parametrize("dim", [9, 15, 16, 40])
 def test_matches_the_compiled_lattice_in_many_dimensions(dim) -> None:
     rng = np.random.default_rng(dim)
     features = rng.normal(size=(2, dim, 50)).astype(np.float32) * 0.2
@@ -141,8 +141,8 @@ def test_scaled_multiplies_before_and_after() -> None:
 @pytest.mark.parametrize(
     "features, message",
     [
-        (np.zeros((16, 4)), "1 to 15 components but have 16"),
-        (np.zeros((0, 4)), "1 to 15 components but have 0"),
+        (np.zeros((256, 4)), "1 to 255 components but have 256"),
+        (np.zeros((0, 4)), "1 to 255 components but have 0"),
         (np.zeros((2, 0)), "takes 1 to .* points but got 0"),
         (np.array([[0, 1, np.nan, 2]]), "component 0 of point 2 is nan"),
         (np.array([[0, 1, 2, 2], [0, 1, 1, np.inf]]), "component 1 of point 3 is inf"),

@@ -10,8 +10,8 @@ from wsss.densecrf._layouts import as_uint8
 
 __all__ = ["check_batch"]
 
-_MOST_CHANNELS = 13
-"""That the lattice takes, with the position in 15 dimensions."""
+_MOST_CHANNELS = 253
+"""That the lattice takes, with the position in 255 dimensions."""
 
 
 def check_batch(
@@ -49,7 +49,7 @@ def check_batch(
         )
     if shape[1] == 0 or (shape[1] > _MOST_CHANNELS and not exact):
         hint = "; `exact=True` takes any number" if shape[1] > 0 else ""
-        raise ValueError(f"images must have 1 to 13 channels but have {shape[1]}{hint}")
+        raise ValueError(f"images must have 1 to 253 channels but have {shape[1]}{hint}")
     if images.dtype != torch.uint8 and not images.is_floating_point():
         hint = as_uint8("images", images)
         raise ValueError(f"images must be uint8 or float but has dtype {images.dtype}{hint}")

@@ -169,7 +169,7 @@ class DenseCRF:
         """Add a term that makes points with near features agree.
 
         Args:
-            features: (d, N) float, finite, d in 1..15, each divided by its sigma. Where they lie
+            features: (d, N) float, finite, d in 1..255, each divided by its sigma. Where they lie
                 does not matter, and float64 is used where it is passed.
             compat: a number, the Potts weight, larger for smoother; or an (L, L) matrix of
                 penalties for pairs of labels, of which the symmetric part counts; or (L,), its

@@ -60,8 +60,8 @@ def bilateral_filter(
     features are float64, else in float32.
 
     Args:
-        features: (d, N) float, d in 1..15, each already divided by its sigma; or (B, d, N), a batch
-            of B filters that know nothing of one another. Where they lie does not matter, and
+        features: (d, N) float, d in 1..255, each already divided by its sigma; or (B, d, N), a
+            batch of B filters that know nothing of one another. Where they lie does not matter, and
             float64 is used where it is passed: metres of a map need it.
         values: (C, N) float, any number of channels; or (B, C, N).
         parity: add pydensecrf's phantom points, see `dense_crf`.

@@ -124,7 +124,7 @@ class DenseCrfLoss(nn.Module):
 
         Args:
             images: (B, C, H, W) uint8 in 0..255, or float in 0..image_max, not normalised: RGB, or
-                any C up to 13 channels.
+                any C up to 253 channels.
             probs: (B, K, H, W) float in [0, 1], after the softmax.
             roi: (B, H, W) bool, or float in [0, 1]: by which `probs` are multiplied, 0 on padding.
             unlabelled: (B, H, W) bool: where the gate is open. For a gated loss only.

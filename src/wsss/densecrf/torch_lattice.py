@@ -20,7 +20,7 @@ from torch.nn.functional import embedding_bag
 
 from wsss.densecrf.torch_frame import Frame, Packing, choose_frame
 
-_MAX_DIM = 15  # of the compiled core, whose keys have four bits for it
+_MAX_DIM = 255  # of the compiled core, whose keys have eight bits for it
 _MOST_CORNERS = 2**31 - 1  # an index of int32
 _LONGEST_BAG = 256
 """Points that one thread block may have to add up. Thousands share a vertex in a flat region."""
@@ -72,7 +72,7 @@ class TorchLattice:
         several words.
 
         Args:
-            features: (d, P) float32 or float64, d in 1..15, each divided by its sigma; the points
+            features: (d, P) float32 or float64, d in 1..255, each divided by its sigma; the points
                 of all images, one image after another.
             sizes: points of each image, at least 1 each, P in all.
             phantom_points: also create the vertices around the origin of every image whose number

@@ -333,7 +333,7 @@ class Session:
 
     def add_energy(self) -> None:
         read = self.read
-        dim = read.pick([2, 5, 3, 1, 4, 0, 7, 15, 16])
+        dim = read.pick([2, 5, 3, 1, 4, 0, 7, 15, 16, 40])
         features = read.array((dim, self.points), positions)
         compat, (kernel, norm) = self.compat(), self.constants()
         self.attempt(
@@ -491,7 +491,7 @@ class Session:
 
     def bilateral_filter(self) -> None:
         read = self.read
-        dim = read.pick([2, 5, 3, 1, 4, 7, 15] if not read.rarely() else [0, 16])
+        dim = read.pick([2, 5, 3, 1, 4, 7, 15] if not read.rarely() else [0, 16, 300])
         points, channels = read.below(60), read.below(12)
         batch = (read.below(4),) if read.below(3) == 0 else ()
         features = read.array((*batch, dim, points), positions)
