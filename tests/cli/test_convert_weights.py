@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 import wsss.models.resnet38d  # noqa: F401
-from wsss.cli import app
+from wsss.cli.app import app
 from wsss.config.sections import BackboneSettings
 from wsss.models.resnet38d_weights import convert_resnet38d
 from wsss.models.timm_backbone import TimmBackbone

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
-from wsss.cli import app
+from wsss.cli.app import app
 from wsss.cli.schema import schema_text
 from wsss.config.params import Params, load_params
 from wsss.config.recipes import Recipe, recipe_params
@@ -222,7 +222,7 @@ def test_schema_is_written_where_editors_look(project: Path) -> None:
 def test_help_imports_nothing_heavy() -> None:
     code = """if True:
         import sys
-        from wsss.cli import app
+        from wsss.cli.app import app
         sys.argv = ["wsss", "--help"]
         try:
             app()
@@ -239,7 +239,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_help_is_quick() -> None:
     """Processor time, so that a busy machine does not fail it."""
     code = (
-        "import sys, time; from wsss.cli import app; sys.argv = ['wsss', '--help']\n"
+        "import sys, time; from wsss.cli.app import app; sys.argv = ['wsss', '--help']\n"
         "try: app()\n"
         "finally: print('SECONDS', time.process_time())"
     )

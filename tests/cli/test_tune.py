@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from wsss.artifacts import Paths
-from wsss.cli import app
+from wsss.cli.app import app
 from wsss.config.params import load_params
 from wsss.tuning._base import holds
 from wsss.tuning.search import Outcome, prepare
@@ -119,7 +119,7 @@ def test_mistakes(project: Path, arguments: list[str], message: str) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from typer.testing import CliRunner; from wsss.cli import app\n"
+        "import sys; from typer.testing import CliRunner; from wsss.cli.app import app\n"
         "found = CliRunner().invoke(app, ['tune', 'run', '--help'])\n"
         "assert found.exit_code == 0 and '--workers' in found.output, found.output\n"
         "print([one for one in ('torch', 'mlflow', 'optuna', 'timm') if one in sys.modules])"

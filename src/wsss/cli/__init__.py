@@ -1,66 +1,19 @@
 """The `wsss` command: thin, and importing nothing heavy until a command needs it."""
 
-import errno
-import importlib
-import os
-from typing import Any
+import sys
 
-import typer
-from typer.core import TyperGroup
+__all__ = ["main"]
 
-from wsss.cli import convert_weights, recipe, schema
-
-__all__ = ["app"]
-
-_LAZY = {
-    "compare": (
-        "compare",
-        "Print metrics of DVC revisions, experiments or MLflow runs side by side.",
-    ),
-    "dvc": ("dvc", "Write dvc.yaml from the declarations of the stages."),
-    "study": ("app", "Tables of methods on the same data."),
-    "tune": ("app", "Search for better settings with Optuna."),
-}
-"""Commands whose modules are imported when they are run, with what to take from the module."""
+INSTALL = "pip install 'wsss[pipeline]', or in a checkout: pip install '.[pipeline]'"
 
 
-class _Commands(TyperGroup):
-    """Loads a lazy command when it is run, and prints what the user can mend without a trace."""
+def main() -> None:
+    """Run the command; `wsss.densecrf` alone is installed without what it needs."""
+    try:
+        from wsss.cli.app import app
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name, command, rest = super().resolve_command(ctx, args)
-        if name in _LAZY:
-            found = getattr(importlib.import_module(f"wsss.cli.{name}"), _LAZY[name][0])
-            if not isinstance(found, typer.Typer):
-                lone = typer.Typer(add_completion=False)
-                lone.command(name)(found)
-                found = lone
-            command = typer.main.get_command(found)
-        return name, command, rest
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (ValueError, OSError, ImportError) as error:
-            broken_pipe = isinstance(error, OSError) and error.errno == errno.EPIPE
-            if broken_pipe or os.environ.get("WSSS_TRACEBACK"):
-                raise
-            from rich.console import Console
-
-            console = Console(stderr=True)
-            console.print(str(error), markup=False, highlight=False, soft_wrap=True, style="red")
-            raise typer.Exit(1) from None
-
-
-app = typer.Typer(
-    cls=_Commands,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Weakly supervised semantic segmentation: from image tags to pixel masks. "
-    "The pipeline itself runs with `dvc repro`.",
-)
-app.add_typer(recipe.app, name="recipe")
-app.command("schema")(schema.schema)
-app.command("convert-weights")(convert_weights.convert_weights)
-for _name, (_, _help) in _LAZY.items():
-    app.command(_name, help=_help)(lambda: None)
+        app()
+    except ModuleNotFoundError as error:
+        if (error.name or "wsss").startswith("wsss"):
+            raise
+        sys.exit(f"the wsss command needs {error.name}, which is not installed: {INSTALL}")

@@ -10,8 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from wsss.artifacts import fingerprint
-
 __all__ = ["Dataset", "RunStart", "flatten", "origin_tags", "run_start"]
 
 # written by the pipeline itself, so they say nothing about the code and settings of a run
@@ -83,6 +81,8 @@ def run_start(
     description: str = "",
 ) -> RunStart:
     """Gather what `open_tracker` records; its arguments are explained there."""
+    from wsss.artifacts import fingerprint  # whoever only asks where runs are need not wait
+
     every_tag = {
         "stage": stage,
         "mlflow.source.name": stage,

@@ -1,0 +1,69 @@
+"""The commands of `wsss`; those in `_LAZY` are imported when they are run."""
+
+import errno
+import importlib
+import os
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from wsss.cli import convert_weights, recipe, schema
+
+__all__ = ["app"]
+
+_LAZY = {
+    "compare": (
+        "compare",
+        "Print metrics of DVC revisions, experiments or MLflow runs side by side.",
+    ),
+    "dvc": ("dvc", "Write dvc.yaml from the declarations of the stages."),
+    "runs": ("app", "What MLflow shows: see that it is all there, and where to look."),
+    "study": ("app", "Tables of methods on the same data."),
+    "tune": ("app", "Search for better settings with Optuna."),
+}
+"""Commands whose modules are imported when they are run, with what to take from the module."""
+
+
+class _Commands(TyperGroup):
+    """Loads a lazy command when it is run, and prints what the user can mend without a trace."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in _LAZY:
+            found = getattr(importlib.import_module(f"wsss.cli.{name}"), _LAZY[name][0])
+            if not isinstance(found, typer.Typer):
+                lone = typer.Typer(add_completion=False)
+                lone.command(name)(found)
+                found = lone
+            command = typer.main.get_command(found)
+        return name, command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError:
+            raise  # `main` says what to install
+        except (ValueError, OSError, ImportError) as error:
+            broken_pipe = isinstance(error, OSError) and error.errno == errno.EPIPE
+            if broken_pipe or os.environ.get("WSSS_TRACEBACK"):
+                raise
+            from rich.console import Console
+
+            console = Console(stderr=True)
+            console.print(str(error), markup=False, highlight=False, soft_wrap=True, style="red")
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Weakly supervised semantic segmentation: from image tags to pixel masks. "
+    "The pipeline itself runs with `dvc repro`.",
+)
+app.add_typer(recipe.app, name="recipe")
+app.command("schema")(schema.schema)
+app.command("convert-weights")(convert_weights.convert_weights)
+for _name, (_, _help) in _LAZY.items():
+    app.command(_name, help=_help)(lambda: None)
