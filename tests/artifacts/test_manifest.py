@@ -1,12 +1,10 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from wsss.artifacts import SPLITS, Manifest, Sample, manifest, read_image
+from wsss.artifacts import SPLITS, Manifest, Sample
 
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 samples = st.builds(
@@ -98,26 +96,3 @@ def test_labels_are_multi_hot_without_the_background() -> None:
         Sample("3", "3", (1, 1), (2,)),
     ]
     assert manifest.labels(rows).tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_a_large_image_is_read_in_bands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, suffix: str
-) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (37, 20, 3), np.uint8)
-    path = tmp_path / f"a.{suffix}"
-    Image.fromarray(pixels).convert(mode).save(path)
-    whole = read_image(path)
-    for band in (1, 20, 100, 36 * 20):
-        monkeypatch.setattr(manifest, "BAND", band)
-        np.testing.assert_array_equal(read_image(path), whole)
-
-
-def test_read_image_names_a_bad_file(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype(np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), pixels)
-    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
-    with pytest.raises(ValueError, match=r"b\.png can not be read.*rerun prepare_data"):
-        read_image(tmp_path / "b.png")

@@ -2,6 +2,7 @@
 
 from wsss.artifacts.files import atomic_path, read_json, write_json
 from wsss.artifacts.fingerprint import contents, fingerprint
+from wsss.artifacts.image import open_image, read_image
 from wsss.artifacts.label_png import (
     IGNORE_INDEX,
     check_label_map,
@@ -9,7 +10,7 @@ from wsss.artifacts.label_png import (
     read_label_png,
     write_label_png,
 )
-from wsss.artifacts.manifest import SPLITS, Manifest, Sample, read_image
+from wsss.artifacts.manifest import SPLITS, Manifest, Sample
 from wsss.artifacts.paths import Paths
 from wsss.artifacts.proposals import Proposals, read_proposals, write_proposals
 from wsss.artifacts.score_map import (
@@ -33,6 +34,7 @@ __all__ = [
     "check_label_map",
     "contents",
     "fingerprint",
+    "open_image",
     "palette",
     "read_further_map",
     "read_image",

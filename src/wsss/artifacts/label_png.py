@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from wsss.artifacts.files import atomic_path
+from wsss.artifacts.image import open_image
 from wsss.checks import check_shape
 
 __all__ = ["IGNORE_INDEX", "check_label_map", "palette", "read_label_png", "write_label_png"]
@@ -85,13 +86,10 @@ def read_label_png(path: Path) -> np.ndarray:
     Raises:
         ValueError: the file is not an image, or has colours instead of indices.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L", "1"):
-                raise ValueError(
-                    f"{path} has mode {image.mode}; a mask holds class ids, so save it as palette "
-                    "or grey PNG"
-                )
-            return np.asarray(image, dtype=np.uint8)
-    except OSError as error:
-        raise ValueError(f"{path} can not be read as an image: {error}") from None
+    with open_image(path) as image:
+        if image.mode not in ("P", "L", "1"):
+            raise ValueError(
+                f"{path} has mode {image.mode}; a mask holds class ids, so save it as palette "
+                "or grey PNG"
+            )
+        return np.asarray(image, dtype=np.uint8)

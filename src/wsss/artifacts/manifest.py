@@ -7,18 +7,12 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from PIL import Image
 
 from wsss.artifacts.files import atomic_path, read_json, write_json
 
-__all__ = ["SPLITS", "Manifest", "Sample", "read_image"]
+__all__ = ["SPLITS", "Manifest", "Sample"]
 
 SPLITS = ("train", "selection", "val")
-BAND = 2**22
-"""Pixels of a large image that are copied together."""
-
-# Pillow warns of images beyond this, and refuses them beyond twice this: 23170 x 23170 pixels
-Image.MAX_IMAGE_PIXELS = 2**28
 
 
 @dataclass(frozen=True)
@@ -123,25 +117,3 @@ def _read_samples(path: Path, num_fg_classes: int) -> tuple[Sample, ...]:
             )
         samples.append(sample)
     return tuple(samples)
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Read a prepared image as (H, W, 3) uint8 RGB. Raises ValueError naming a bad file.
-
-    While a large one is read, memory is 7 bytes per pixel; then it is 3.
-    """
-    try:
-        with Image.open(path) as image:
-            rows = max(1, BAND // image.width)
-            if image.height <= rows:
-                return np.asarray(image.convert("RGB"))
-            pixels = np.empty((image.height, image.width, 3), np.uint8)
-            for top in range(0, image.height, rows):
-                bottom = min(top + rows, image.height)
-                band = image.crop((0, top, image.width, bottom))
-                pixels[top:bottom] = np.asarray(band.convert("RGB"))
-            return pixels
-    except OSError as error:
-        raise ValueError(
-            f"{path} can not be read as an image: {error}; rerun prepare_data"
-        ) from None

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
-from wsss.artifacts import IGNORE_INDEX, Sample, read_label_png
+from wsss.artifacts import IGNORE_INDEX, Sample, open_image, read_label_png
 from wsss.config.sections import AugmentSettings
 from wsss.loading.normalisation import Normalisation
 from wsss.loading.same_size import with_long_side
@@ -86,16 +86,9 @@ def cut_crop(
 
 def _open_rgb(path: Path, size: tuple[int, int]) -> Image.Image:
     """Decode an image that will be reduced to about `size`; JPEGs skip detail not needed."""
-    image = Image.open(path)
-    try:
+    with open_image(path) as image:
         image.draft("RGB", (size[1], size[0]))
         return image.convert("RGB")
-    except OSError as error:
-        raise ValueError(
-            f"{path} can not be read as an image: {error}; rerun prepare_data"
-        ) from None
-    finally:
-        image.close()
 
 
 class TrainDataset(Dataset[dict[str, Any]]):
