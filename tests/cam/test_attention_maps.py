@@ -25,7 +25,7 @@ def attention_of(model: Classifier, images: torch.Tensor) -> tuple[torch.Tensor,
     """(L, B, N, N), the mean over heads of each layer, and the ReLU CAM (B, K, N')."""
     with torch.inference_mode(), captured_attention(model.backbone.net) as kept:
         maps = model(images).maps.relu().flatten(2)
-    return torch.stack([one.mean(dim=1) for one in kept]), maps
+    return torch.stack([attention.mean(dim=1) for attention in kept]), maps
 
 
 def test_rollout_of_two_layers() -> None:
@@ -42,8 +42,8 @@ def test_rollout_is_the_product_of_whole_matrices() -> None:
     # rows that do not sum to 1, as of attention with some of it dropped
     layers = torch.rand(4, 2, 6, 6, generator=generator)
     product = torch.eye(6).expand(2, 6, 6)
-    for one in layers:
-        mixed = (one + torch.eye(6)) / 2
+    for layer in layers:
+        mixed = (layer + torch.eye(6)) / 2
         product = mixed / mixed.sum(dim=2, keepdim=True) @ product
     found = rollout(list(layers), torch.eye(6).expand(2, 6, 6))
     torch.testing.assert_close(found, product)
@@ -66,8 +66,8 @@ def test_rollout_maps(
     layers, _ = attention_of(model, images)
     prefix = layers.shape[2] - 6
     product = torch.eye(layers.shape[2]).expand(3, -1, -1)
-    for one in layers:
-        product = (one + torch.eye(len(one[0]))) / 2 @ product
+    for layer in layers:
+        product = (layer + torch.eye(len(layer[0]))) / 2 @ product
     wanted = product[:, queries, prefix:].mean(dim=1) * 6
     found = maps_of("attention_rollout", model, images, query=query)
     torch.testing.assert_close(found, wanted[ROWS].reshape(5, 2, 3), rtol=1e-4, atol=1e-5)
@@ -119,7 +119,9 @@ def test_class_token_attention_by_hand(
     layers, cams = attention_of(model, images)
     wanted = torch.zeros(5, 6)
     for pair, (row, column) in enumerate(zip(ROWS, COLUMNS, strict=True)):
-        attended = torch.stack([one[row, column, 4:] for one in layers[-last_layers:]]).mean(dim=0)
+        attended = torch.stack([layer[row, column, 4:] for layer in layers[-last_layers:]]).mean(
+            dim=0
+        )
         fused = (attended * 6 * cams[row, column]).sqrt()
         wanted[pair] = layers.mean(dim=0)[row, 4:, 4:] @ fused if refine else fused
     found = maps_of("class_token_attention", model, images, last_layers=last_layers, refine=refine)

@@ -70,11 +70,11 @@ def test_class_maps_tell_tags_apart(stride: int) -> None:
     found = maps_of(model, with_class_maps=True)
     with torch.inference_mode():
         cams = model(IMAGES).maps.relu()
-    for one, row, column in zip(found, ROWS, COLUMNS, strict=True):
+    for map_, row, column in zip(found, ROWS, COLUMNS, strict=True):
         cam = cams[row, column] / cams[row, column].max()
         if stride == 32:
             cam = torch.nn.functional.interpolate(cam[None, None], (4, 6), mode="bilinear")[0, 0]
-        torch.testing.assert_close(one.square(), probs[row, 0] * cam, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(map_.square(), probs[row, 0] * cam, rtol=1e-4, atol=1e-6)
     assert not torch.allclose(found[0], found[1])
 
 

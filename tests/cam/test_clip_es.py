@@ -41,7 +41,7 @@ def clip_es(tiny_clip: dict[str, str], **values: Any) -> ClipEs:
     [
         (1, [[9 / 13, 4 / 13], [3 / 11, 8 / 11]]),
         (3, [[0.70956, 0.29044], [0.28935, 0.71065]]),
-        (4, [[0.71001, 0.28999], [0.28980, 0.71020]]),  # METHODS has these as those of 3
+        (4, [[0.71001, 0.28999], [0.28980, 0.71020]]),
     ],
 )
 def test_sinkhorn_of_two_patches(rounds: int, wanted: list[list[float]]) -> None:
@@ -97,14 +97,19 @@ def test_a_sure_class_keeps_its_own_evidence() -> None:
     torch.testing.assert_close(steep, torch.tensor([[1.0, -0.7311, -0.2689]]), rtol=0, atol=1e-4)
 
 
-def boxes_by_flooding(one: np.ndarray) -> np.ndarray:
+def boxes_by_flooding(wanted: np.ndarray) -> np.ndarray:
     """Boxes of regions found by walking to the eight neighbours."""
-    seen, inside = np.zeros_like(one), np.zeros_like(one)
-    for start in zip(*one.nonzero(), strict=True):
+    seen, inside = np.zeros_like(wanted), np.zeros_like(wanted)
+    for start in zip(*wanted.nonzero(), strict=True):
         region, todo = [], [start]
         while todo:
             y, x = todo.pop()
-            if 0 <= y < one.shape[0] and 0 <= x < one.shape[1] and one[y, x] and not seen[y, x]:
+            if (
+                0 <= y < wanted.shape[0]
+                and 0 <= x < wanted.shape[1]
+                and wanted[y, x]
+                and not seen[y, x]
+            ):
                 seen[y, x] = True
                 region.append((y, x))
                 todo += [(y + a, x + b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
@@ -119,8 +124,8 @@ def boxes_by_flooding(one: np.ndarray) -> np.ndarray:
 def test_boxes_around_regions(height: int, width: int, seed: int, share: float) -> None:
     maps = torch.rand(2, height, width, generator=torch.Generator().manual_seed(seed))
     found = in_boxes(maps, share)
-    for one, boxes in zip(maps, found, strict=True):
-        np.testing.assert_array_equal(boxes, boxes_by_flooding((one > share).numpy()))
+    for map_, boxes in zip(maps, found, strict=True):
+        np.testing.assert_array_equal(boxes, boxes_by_flooding((map_ > share).numpy()))
 
 
 def test_the_published_boxes_stop_before_the_last_patch() -> None:
@@ -142,9 +147,9 @@ def test_spreading_is_the_product_of_whole_matrices() -> None:
     whole = (whole + whole.T) / 2
     whole = whole @ whole
     found = spread_in_boxes(attended, maps, inside)
-    for one, box, spread in zip(maps, inside, found, strict=True):
+    for map_, box, spread in zip(maps, inside, found, strict=True):
         columns = whole * box.numpy().reshape(1, 6)
-        np.testing.assert_allclose(spread.flatten(), columns @ one.numpy().ravel(), rtol=1e-5)
+        np.testing.assert_allclose(spread.flatten(), columns @ map_.numpy().ravel(), rtol=1e-5)
 
 
 def test_an_unlikely_window_counts_little_and_a_class_that_never_wins_is_kept() -> None:
@@ -178,8 +183,8 @@ def by_open_clip(
         _, patches = net.visual(pixels)
     finally:
         net.visual.output_tokens = False
-        for one in handles:
-            one.remove()
+        for handle in handles:
+            handle.remove()
     feature = functional.normalize((patches @ net.visual.proj).mean(dim=1), dim=1)
     texts = clip.texts(NAMES)
     rivals = torch.cat([texts[present], texts[len(NAMES) :]])
@@ -208,16 +213,17 @@ def test_maps_are_those_of_the_published_procedure(
     model, method = classifier("cnn"), clip_es(tiny_clip, affinity=affinity)
     pixels = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(3))
     mean, std = (
-        torch.tensor(one)[:, None, None] for one in vars(model.backbone.normalisation).values()
+        torch.tensor(values)[:, None, None]
+        for values in vars(model.backbone.normalisation).values()
     )
     found, logits = method(model, (pixels - mean) / std, ROWS, COLUMNS)
-    for one, row, column in zip(found, ROWS.tolist(), COLUMNS.tolist(), strict=True):
+    for map_, row, column in zip(found, ROWS.tolist(), COLUMNS.tolist(), strict=True):
         present = COLUMNS[row == ROWS].tolist()
         wanted = by_open_clip(
             method.clip, pixels[row : row + 1], present, column, affinity=affinity
         )
         assert wanted.max() > 0
-        np.testing.assert_allclose(one, wanted, rtol=1e-3, atol=1e-4 * wanted.max())
+        np.testing.assert_allclose(map_, wanted, rtol=1e-3, atol=1e-4 * wanted.max())
     with torch.no_grad():
         torch.testing.assert_close(logits, model((pixels - mean) / std).logits)
 
@@ -227,13 +233,13 @@ def test_other_tags_of_the_same_image_compete_and_those_of_another_do_not(
 ) -> None:
     model, method = classifier("cnn"), clip_es(tiny_clip)
     images = torch.randn(3, 3, 32, 48, generator=torch.Generator().manual_seed(4))
-    together, _ = method(model, images, ROWS, COLUMNS)
+    maps, _ = method(model, images, ROWS, COLUMNS)
     for row in (0, 2):
         at = (row == ROWS).nonzero().squeeze(1)
         alone, _ = method(model, images[row : row + 1], torch.zeros_like(at), COLUMNS[at])
-        torch.testing.assert_close(alone, together[at], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(alone, maps[at], rtol=1e-3, atol=1e-5)
     single, _ = method(model, images[:1], torch.tensor([0]), torch.tensor([0]))
-    assert (single[0] / single[0].max() - together[0] / together[0].max()).abs().max() > 1e-3
+    assert (single[0] / single[0].max() - maps[0] / maps[0].max()).abs().max() > 1e-3
 
 
 def test_the_classifiers_normalisation_does_not_matter(
@@ -316,8 +322,8 @@ def test_mixed_precision_leaves_words_and_cosines_alone(tiny_clip: dict[str, str
 
 def test_random_weights_are_the_same_each_time(tiny_clip: dict[str, str]) -> None:
     state = torch.get_rng_state()
-    one, other = (Clip(ClipSettings(**tiny_clip)).net.state_dict() for _ in range(2))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    first, other = (Clip(ClipSettings(**tiny_clip)).net.state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], other[name]) for name in first)
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -326,7 +332,8 @@ def test_weights_of_a_file(
     tiny_clip: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     weights = {
-        name: one.half() for name, one in Clip(ClipSettings(**tiny_clip)).net.state_dict().items()
+        name: tensor.half()
+        for name, tensor in Clip(ClipSettings(**tiny_clip)).net.state_dict().items()
     }
     weights["visual.proj"] = torch.full_like(weights["visual.proj"], 0.5)
     path = tmp_path / f"clip{suffix}"
@@ -335,7 +342,7 @@ def test_weights_of_a_file(
     settings = ClipSettings(**(tiny_clip | {"weights": f"$CLIP_FOLDER/clip{suffix}"}))
     found = Clip(settings).net
     assert (found.visual.proj == 0.5).all() and found.visual.proj.dtype == torch.float32
-    assert not any(one.requires_grad for one in found.parameters())
+    assert not any(parameter.requires_grad for parameter in found.parameters())
 
 
 class Bomb:

@@ -64,20 +64,20 @@ def test_multiscale_maps(
     wanted = [parameter.requires_grad for parameter in model.parameters()]
     ids = [(1, 3), (), (2, 3, 4)]
     found = cams_of(model, method, images, ids)
-    assert [len(one) for one in found] == [2, 0, 3]
-    assert all(one.min() >= 0 and one.max() <= 1 for one in found if len(one))
-    assert any(one.max() > 0.9 for one in found if len(one))
-    assert not any(one.requires_grad for one in found)
+    assert [len(cams) for cams in found] == [2, 0, 3]
+    assert all(cams.min() >= 0 and cams.max() <= 1 for cams in found if len(cams))
+    assert any(cams.max() > 0.9 for cams in found if len(cams))
+    assert not any(cams.requires_grad for cams in found)
     mirrored = cams_of(model, method, images.flip(-1), ids)
-    for one, other in zip(found, mirrored, strict=True):
-        torch.testing.assert_close(other.flip(-1), one, rtol=1e-3, atol=1e-4)
+    for cams, other in zip(found, mirrored, strict=True):
+        torch.testing.assert_close(other.flip(-1), cams, rtol=1e-3, atol=1e-4)
     # Alone, an image gets the maps it gets in a batch.
     torch.testing.assert_close(
         cams_of(model, method, images[2:], ids[2:])[0], found[2], rtol=1e-3, atol=1e-4
     )
     assert [parameter.requires_grad for parameter in model.parameters()] == wanted
     modules = list(model.modules())
-    assert not any(one._forward_hooks or one._forward_pre_hooks for one in modules)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - TAGS_COMPETE))
@@ -90,8 +90,8 @@ def test_a_class_has_the_same_map_whatever_else_is_wanted(
     images = torch.randn(2, 3, 32, 48)
     rows, columns = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 2, 3, 3, 1])
     with torch.inference_mode(not method.needs_gradients):
-        together, logits = method(model, images, rows, columns)
-        for map_, row, column in zip(together, rows, columns, strict=True):
+        maps, logits = method(model, images, rows, columns)
+        for map_, row, column in zip(maps, rows, columns, strict=True):
             image = images[row : row + 1]
             (alone,), score = method(model, image, torch.tensor([0]), column[None])
             torch.testing.assert_close(map_, alone, rtol=1e-3, atol=1e-4 * float(alone.max()))

@@ -98,14 +98,14 @@ def test_batches_equal_one_image_and_class_at_a_time(kind: str, name: str) -> No
         hook.remove()
         (gradient,) = torch.autograd.grad(score, kept[0])
         grids = []
-        for one in (kept[0], gradient):
+        for values in (kept[0], gradient):
             if kind == "vit":  # one class token, then the grid
-                one = one[:, 1:].reshape(1, 4, 6, -1)
+                values = values[:, 1:].reshape(1, 4, 6, -1)
             if kind == "swin":
-                one = one.reshape(1, 7, 7, -1)
+                values = values.reshape(1, 7, 7, -1)
             if kind != "cnn":
-                one = one.permute(0, 3, 1, 2)
-            grids.append(one.detach())
+                values = values.permute(0, 3, 1, 2)
+            grids.append(values.detach())
         cells = 1 if name == "grad_cam_plus_plus" else grids[0][0, 0].numel()
         expected.append(MAPS_OF[name](*grids)[0] * cells)
     maps, _ = build(name, INNER[kind])(model, images, ROWS, COLUMNS)
@@ -121,11 +121,11 @@ def test_several_layers_are_averaged_on_the_finest_grid(model: Classifier, name:
     coarse, _ = build(name, "last")(model, images, rows, columns)
     parts = [
         nn.functional.interpolate(
-            (one / one.amax((1, 2), keepdim=True).clamp_min(1e-12))[:, None],
+            (part / part.amax((1, 2), keepdim=True).clamp_min(1e-12))[:, None],
             fine.shape[1:],
             mode="bilinear",
         )[:, 0]
-        for one in (fine, coarse)
+        for part in (fine, coarse)
     ]
     strength = (fine.amax((1, 2), keepdim=True) + coarse.amax((1, 2), keepdim=True)) / 2
     torch.testing.assert_close(both, (parts[0] + parts[1]) / 2 * strength)

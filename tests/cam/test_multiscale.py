@@ -48,7 +48,7 @@ def plain_loop(
             maps = torch.einsum("kd,bdhw->bkhw", model.head.weight[:, :, 0, 0], features).relu()
             maps = maps.flip(-1) if mirrored else maps
             total += functional.interpolate(maps, (16, 24), mode="bilinear", align_corners=corners)
-    kept = total[0, [one - 1 for one in ids]]
+    kept = total[0, [number - 1 for number in ids]]
     return kept / (kept.amax(dim=(1, 2), keepdim=True) + 1e-5)
 
 
@@ -68,8 +68,8 @@ def test_running_few_together_changes_nothing(model: Classifier) -> None:
     ids = [(1, 3), (2,), (1, 2, 4)]
     whole, logits = cams_of(model, images, ids)
     parts, logits_of_parts = cams_of(model, images, ids, max_pixels=2 * 64 * 96)
-    for one, other in zip(whole, parts, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    for cam, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(cam, other, atol=1e-5, rtol=0)
     torch.testing.assert_close(logits, logits_of_parts, atol=1e-5, rtol=1e-5)
 
 
@@ -78,8 +78,8 @@ def test_mirrored_image_gives_mirrored_cam(model: Classifier) -> None:
     ids = [(1, 2), (4,)]
     plain, logits = cams_of(model, images, ids)
     mirrored, mirrored_logits = cams_of(model, images.flip(-1), ids)
-    for one, other in zip(plain, mirrored, strict=True):
-        torch.testing.assert_close(one, other.flip(-1), atol=1e-4, rtol=0)
+    for cam, other in zip(plain, mirrored, strict=True):
+        torch.testing.assert_close(cam, other.flip(-1), atol=1e-4, rtol=0)
     torch.testing.assert_close(logits, mirrored_logits, atol=1e-4, rtol=1e-4)
 
 
@@ -99,7 +99,7 @@ def test_no_tags_at_all(model: Classifier) -> None:
 
 
 def test_one_hot_feature_gives_one_hot_map() -> None:
-    """F = one patch of channel c, W = e_c: the map of c has that one hot cell (METHODS 1.1)."""
+    """F = one patch of channel c, W = e_c: the map of c has that one hot cell."""
 
     class OneHot(nn.Module):
         output_stride = 16

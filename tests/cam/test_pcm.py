@@ -37,7 +37,7 @@ def test_refined_maps_by_hand() -> None:
     found, logits = cams(model, "refined")
     with torch.no_grad():
         output = model(images(), with_stages=True)
-        maps = torch.stack([one / one.max() for one in output.maps.relu().flatten(0, 1)])
+        maps = torch.stack([map_ / map_.max() for map_ in output.maps.relu().flatten(0, 1)])
         maps = maps.view_as(output.maps)  # the extra class competes as well
         maps = maps * (maps == maps.amax(dim=1, keepdim=True))
         refined = model.parts["pcm"](images(), output.stages, maps)
@@ -68,9 +68,9 @@ def test_scales_and_flips(maps: Any) -> None:
                 flip=True, align_corners=False,
             )[0]  # fmt: skip
 
-    for one, other in zip(run(images()), run(images().flip(-1)), strict=True):
-        assert one.min() >= 0 and one.max() == pytest.approx(1, abs=1e-3)
-        torch.testing.assert_close(other.flip(-1), one, rtol=1e-3, atol=1e-4)
+    for found, other in zip(run(images()), run(images().flip(-1)), strict=True):
+        assert found.min() >= 0 and found.max() == pytest.approx(1, abs=1e-3)
+        torch.testing.assert_close(other.flip(-1), found, rtol=1e-3, atol=1e-4)
 
 
 def test_a_classifier_without_the_part_is_named() -> None:

@@ -31,16 +31,16 @@ def images_for(model: Classifier, size: tuple[int, int]) -> tuple[torch.Tensor, 
     torch.manual_seed(1)
     levels = torch.randint(0, 256, (2, 3, *size)).float()
     mean, std = (
-        torch.tensor(one).view(3, 1, 1) for one in vars(model.backbone.normalisation).values()
+        torch.tensor(values).view(3, 1, 1) for values in vars(model.backbone.normalisation).values()
     )
     return levels, (levels / 255 - mean) / std
 
 
 @torch.inference_mode()
 def maps_of(
-    one: Sam3Cam, model: Classifier, images: torch.Tensor, rows: list[int], columns: list[int]
+    sam: Sam3Cam, model: Classifier, images: torch.Tensor, rows: list[int], columns: list[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return one(model, images, torch.tensor(rows).long(), torch.tensor(columns).long())
+    return sam(model, images, torch.tensor(rows).long(), torch.tensor(columns).long())
 
 
 def test_maps_are_the_instances_that_transformers_finds(
@@ -81,13 +81,13 @@ def test_a_map_depends_on_its_own_image_and_class_alone(
     sam3_folder: Path, model: Classifier
 ) -> None:
     _, images = images_for(model, (40, 56))
-    one = method(sam3_folder)
-    maps, _ = maps_of(one, model, images, [0, 0, 1], [0, 2, 2])
+    sam = method(sam3_folder)
+    maps, _ = maps_of(sam, model, images, [0, 0, 1], [0, 2, 2])
     for map_, row, column in zip(maps, (0, 0, 1), (0, 2, 2), strict=True):
-        (alone,), _ = maps_of(one, model, images[row : row + 1], [0], [column])
+        (alone,), _ = maps_of(sam, model, images[row : row + 1], [0], [column])
         torch.testing.assert_close(alone, map_, rtol=0, atol=0)
     assert (maps[1] - maps[2]).abs().max() > 1e-4
-    none, logits = maps_of(one, model, images, [], [])
+    none, logits = maps_of(sam, model, images, [], [])
     assert none.shape == (0, 32, 32) and len(logits) == 2
 
 
@@ -99,7 +99,7 @@ def test_scales_and_parts_of_a_batch(sam3_folder: Path, model: Classifier) -> No
             model, method(sam3_folder), images, [(1, 3), ()], grid=(8, 12), scales=(1.0, 1.5),
             flip=True, align_corners=False, max_pixels=32 * 48,
         )  # fmt: skip
-    assert [tuple(one.shape) for one in found] == [(2, 8, 12), (0, 8, 12)]
+    assert [tuple(cams.shape) for cams in found] == [(2, 8, 12), (0, 8, 12)]
     assert found[0].amax(dim=(1, 2)).min() > 0.99
 
 

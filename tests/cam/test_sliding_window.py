@@ -61,27 +61,29 @@ def test_windows_cover_every_cell_and_stay_inside(
     assert starts[0] == 0 and starts[-1] == length - side
     assert starts == sorted(set(starts))
     count, weights = torch.zeros(length), torch.zeros(length)
-    for one in starts:
-        count[one : one + side] += 1
-        weights[one : one + side] += torch.from_numpy(window_weights(1, side)[0])
+    for start in starts:
+        count[start : start + side] += 1
+        weights[start : start + side] += torch.from_numpy(window_weights(1, side)[0])
     assert (count >= 1).all() and (weights > 0).all()
     shared = [a + side - b for a, b in itertools.pairwise(starts)]
-    assert all(one >= overlap * side - 1e-9 or one == side - 1 for one in shared)
+    assert all(
+        overlapped >= overlap * side - 1e-9 or overlapped == side - 1 for overlapped in shared
+    )
 
 
 @pytest.mark.parametrize("corners", [False, True])
-@pytest.mark.parametrize("together", [1, 5, 100])
+@pytest.mark.parametrize("batch_size", [1, 5, 100])
 @pytest.mark.parametrize("overlap", [0.0, 0.3, 0.5, 0.9])
 @pytest.mark.parametrize("size", [(64, 64), (208, 96), (48, 320), (16, 16)])
 def test_windows_give_back_what_they_show(
-    size: tuple[int, int], overlap: float, together: int, corners: bool
+    size: tuple[int, int], overlap: float, batch_size: int, corners: bool
 ) -> None:
     # A model that looks at one cell alone cannot tell a window from the whole.
     model = cells(corners)
     size = (size[0] + corners, size[1] + corners)
     images = torch.rand(2, 3, *size)
     wanted, _ = METHOD(model, images, ROWS, COLUMNS)
-    found, _ = SlidingWindow(METHOD, 64, overlap, together)(model, images, ROWS, COLUMNS)
+    found, _ = SlidingWindow(METHOD, 64, overlap, batch_size)(model, images, ROWS, COLUMNS)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
 
 
@@ -215,5 +217,5 @@ def test_no_float_image_is_larger_than_the_windows_that_run_together(
             )  # fmt: skip
         largest.append(seen.values)
     # The window at scale 0.5 shows 128 x 128 pixels and a border of two.
-    together, shown = 4 * 3 * 64 * 64, 3 * 132 * 132
-    assert all(3 * 64 * 64 < one <= max(together, shown) for one in largest)
+    batch, shown = 4 * 3 * 64 * 64, 3 * 132 * 132
+    assert all(3 * 64 * 64 < count <= max(batch, shown) for count in largest)

@@ -67,10 +67,10 @@ def test_multiscale_maps_of_the_head() -> None:
         )[0]  # fmt: skip
 
     found = maps(images)
-    assert [one.shape for one in found] == [(2, 16, 24), (1, 16, 24)]
-    assert all(0.99 < one.max() <= 1 and one.min() >= 0 for one in found)
-    for one, other in zip(found, maps(images.flip(-1)), strict=True):
-        torch.testing.assert_close(other.flip(-1), one, rtol=1e-3, atol=1e-4)
+    assert [cams.shape for cams in found] == [(2, 16, 24), (1, 16, 24)]
+    assert all(0.99 < cams.max() <= 1 and cams.min() >= 0 for cams in found)
+    for cams, other in zip(found, maps(images.flip(-1)), strict=True):
+        torch.testing.assert_close(other.flip(-1), cams, rtol=1e-3, atol=1e-4)
 
 
 def test_a_classifier_without_the_head_is_an_error() -> None:

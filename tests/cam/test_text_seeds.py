@@ -61,12 +61,13 @@ def features_by_loops(net: Any, images: torch.Tensor, changed: int) -> tuple[Any
                     rows = slice(begin, begin + width)
                     parts.append(x @ attn.in_proj_weight[rows].T + attn.in_proj_bias[rows])
                 total = sum(
-                    torch.softmax(one @ one.transpose(1, 2) / width**0.5, dim=2) for one in parts
+                    torch.softmax(vectors @ vectors.transpose(1, 2) / width**0.5, dim=2)
+                    for vectors in parts
                 )
                 heads.append(total / 3 @ parts[2])
             alike = alike + attn.out_proj(torch.cat(heads, dim=2))
         tokens = block(tokens)
-    return tuple(visual.ln_post(one) @ visual.proj for one in (alike[:, 1:], tokens[:, 0]))
+    return tuple(visual.ln_post(kept) @ visual.proj for kept in (alike[:, 1:], tokens[:, 0]))
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -84,11 +85,11 @@ def test_maps_by_loops(classifier: Make, tiny_clip: dict[str, str], layers: int)
         cosines = functional.normalize(image, dim=1) @ texts.T
         seeds = without_redundancy(functional.normalize(patches, dim=2) @ texts.T, cosines)
         probs = (cosines * method.clip.net.logit_scale.exp()).softmax(dim=1)
-    for one, row, column in zip(found, rows, columns, strict=True):
+    for map_, row, column in zip(found, rows, columns, strict=True):
         wanted = seeds[row, :, column].reshape(4, 4)
         wanted = (wanted - wanted.min()) / (wanted.max() - wanted.min())
         wanted = wanted * probs[row, column].clamp_min(0.01)
-        torch.testing.assert_close(one, wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(map_, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_the_classifier_gives_the_logits_alone(classifier: Make, tiny_clip: dict[str, str]) -> None:

@@ -55,7 +55,7 @@ def components(linked: np.ndarray) -> np.ndarray:
 
 
 def means_of(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return np.stack([points[labels == one].mean(axis=0) for one in range(labels.max() + 1)])
+    return np.stack([points[labels == label].mean(axis=0) for label in range(labels.max() + 1)])
 
 
 def by_definition(points: np.ndarray, metric: Metric, drop: bool = False) -> list[np.ndarray]:
@@ -74,7 +74,7 @@ def by_definition(points: np.ndarray, metric: Metric, drop: bool = False) -> lis
 
 def merged_to(points: np.ndarray, count: int, metric: Metric) -> np.ndarray:
     """From the coarsest partition with enough clusters, one linked pair after another."""
-    labels = [one for one in by_definition(points, metric) if one.max() + 1 >= count][-1]
+    labels = [level for level in by_definition(points, metric) if level.max() + 1 >= count][-1]
     return merged_from(points, labels, count, metric)
 
 
@@ -83,8 +83,8 @@ def merged_from(points: np.ndarray, labels: np.ndarray, count: int, metric: Metr
         distances = all_distances(means_of(points, labels), metric)
         distances[~adjacency(distances)] = np.inf
         low = distances.min()
-        one, two = np.argwhere(distances <= low + 1e-11 * (1 + low))[0]
-        labels = number_by_appearance(np.where(labels == two, one, labels))
+        kept, two = np.argwhere(distances <= low + 1e-11 * (1 + low))[0]
+        labels = number_by_appearance(np.where(labels == two, kept, labels))
     return labels
 
 
@@ -102,7 +102,7 @@ def scattered(n: int, dims: int, rng_seed: int = 0) -> np.ndarray:
 
 
 def partitions(points: np.ndarray, **options: object) -> list[list[int]]:
-    return [one.labels.tolist() for one in finch(points, **options)]  # type: ignore[arg-type]
+    return [level.labels.tolist() for level in finch(points, **options)]  # type: ignore[arg-type]
 
 
 def test_worked_example() -> None:
@@ -127,7 +127,7 @@ def test_means_are_of_the_original_points() -> None:
     points = centers + rng.normal(size=centers.shape)
     levels = by_definition(points, "euclidean")
     assert len(levels) >= 3
-    assert partitions(points, metric="euclidean") == [one.tolist() for one in levels]
+    assert partitions(points, metric="euclidean") == [level.tolist() for level in levels]
 
 
 @given(grids, st.sampled_from(METRICS), st.booleans(), st.integers(1, 15))
@@ -136,7 +136,7 @@ def test_equals_the_definition(
     points: np.ndarray, metric: Metric, drop: bool, block_rows: int
 ) -> None:
     found = partitions(points, metric=metric, drop_long_links=drop, block_rows=block_rows)
-    assert found == [one.tolist() for one in by_definition(points, metric, drop)]
+    assert found == [level.tolist() for level in by_definition(points, metric, drop)]
 
 
 @given(grids, st.sampled_from(METRICS))
@@ -167,7 +167,7 @@ def test_a_new_mean_wins_ties_by_its_index() -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_required_clusters_of_many_points(metric: Metric) -> None:
     points = scattered(150, 6)
-    counts = [one.num_clusters for one in finch(points, metric=metric)]
+    counts = [level.num_clusters for level in finch(points, metric=metric)]
     assert len(counts) >= 2
     for count in {*counts, counts[-1] - 1, counts[0] - 1, counts[1] + 1, 1}:
         (found,) = finch(points, metric=metric, required_clusters=count)
@@ -238,8 +238,8 @@ def test_order_of_points_does_not_matter(rng_seed: int, metric: Metric, drop: bo
     order = np.random.default_rng(rng_seed).permutation(60)
     before = finch(points, metric=metric, drop_long_links=drop)
     after = finch(points[order], metric=metric, drop_long_links=drop)
-    assert [number_by_appearance(one.labels[order]).tolist() for one in before] == [
-        one.labels.tolist() for one in after
+    assert [number_by_appearance(level.labels[order]).tolist() for level in before] == [
+        level.labels.tolist() for level in after
     ]
 
 

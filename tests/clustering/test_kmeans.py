@@ -41,9 +41,9 @@ def test_same_bytes_twice_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(KMeans, "fit", watched)
     points = np.random.default_rng(0).normal(size=(3000, 8)).astype(np.float32)
     with threadpool_limits(limits=2):
-        once, twice, other = (kmeans(points, 7, rng_seed=one, n_init=2) for one in (5, 5, 6))
+        once, twice, other = (kmeans(points, 7, rng_seed=seed, n_init=2) for seed in (5, 5, 6))
     assert threads and set(threads) == {1}
-    assert [one.tobytes() for one in once] == [one.tobytes() for one in twice]
+    assert [part.tobytes() for part in once] == [part.tobytes() for part in twice]
     assert once[1].tobytes() != other[1].tobytes()
 
 

@@ -78,7 +78,9 @@ def test_other_classes_change_nothing() -> None:
     labels = np.ones((40, 3), np.uint8)
     fewer = labels.copy()
     fewer[::2, 0] = 0
-    before, after = (cluster_per_class(features, one, coin, rng_seed=3) for one in (labels, fewer))
+    before, after = (
+        cluster_per_class(features, chosen, coin, rng_seed=3) for chosen in (labels, fewer)
+    )
     np.testing.assert_array_equal(before.labels[:, 2:], after.labels[:, 2:])
     assert (before.labels[:, 2] != before.labels[:, 4]).any()
     again = cluster_per_class(features, labels, coin, rng_seed=4)

@@ -43,7 +43,7 @@ def test_shapes_must_agree() -> None:
 @given(pairs)
 def test_merging_is_counting_with_all_classes_as_one(pair: tuple[np.ndarray, np.ndarray]) -> None:
     matrix = confusion_matrix(*pair, NUM_CLASSES)
-    as_one = [np.where((one > 0) & (one < 255), 1, one).astype(np.uint8) for one in pair]
+    as_one = [np.where((mask > 0) & (mask < 255), 1, mask).astype(np.uint8) for mask in pair]
     expected = confusion_matrix(*as_one, 2)
     assert (merge_foreground(matrix) == expected).all()
     assert (merge_foreground(matrix[:, :-1]) == expected[:, :-1]).all()

@@ -54,10 +54,10 @@ def test_equals_labelling_at_every_threshold(seed: int, step: float) -> None:
         assert (counts.correct[index] == expected.correct).all()
         assert (counts.gt[index] == expected.gt).all()
         assert (counts.predicted[index] == expected.predicted).all()
-        of_images = [image_iou(Counts.of(one)) for one in each if one.any()]
+        of_images = [image_iou(Counts.of(matrix)) for matrix in each if matrix.any()]
         if of_images:
             assert mean_of_images[index] == pytest.approx(np.mean(of_images))
-        labels = np.concatenate([labels_at(one, threshold).ravel() for _, one in images])
+        labels = np.concatenate([labels_at(image, threshold).ravel() for _, image in images])
         drawn, found = gt[gt < 255] > 0, labels[gt < 255] > 0
         if (drawn | found).any():
             assert foreground[index] == pytest.approx((drawn & found).sum() / (drawn | found).sum())

@@ -83,8 +83,8 @@ def test_select_by_foreground_or_by_image() -> None:
     assert best("foreground_iou") == (0.2, 1)
     assert best("iou_image_mean") == (0.2, pytest.approx(2 / 5))
     assert best("mean_iou") == (0.2, pytest.approx((1 + 2 / 5 + 0) / 3))
-    one = curve([1, 1, 2, 0, 0], [0.95, 0.85, 0.65, 0.65, 0.65])
-    one.add(
+    selection = curve([1, 1, 2, 0, 0], [0.95, 0.85, 0.65, 0.65, 0.65])
+    selection.add(
         score_histogram(
             np.array([[0] * 20], np.uint8),
             ScoreMap(
@@ -94,11 +94,11 @@ def test_select_by_foreground_or_by_image() -> None:
                 np.ones(1, np.float32),
             ),
             3,
-            one.thresholds,
+            selection.thresholds,
         ),
         np.array([1], np.uint8),
     )
-    report = score_map_report({"selection": one}, ["a", "b"], {}, "foreground_iou")
+    report = score_map_report({"selection": selection}, ["a", "b"], {}, "foreground_iou")
     assert report["threshold"] == 0.9  # the 20 false pixels weigh more than the pet
     assert report["selection"]["foreground_iou"] == pytest.approx(1 / 3)
     assert report["oracle"]["selection"]["foreground_iou"] == pytest.approx(1 / 3)

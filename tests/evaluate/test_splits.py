@@ -36,16 +36,16 @@ def test_counts_are_summed_over_samples_with_masks(tmp_path: Path) -> None:
     single = [
         evaluate_labels([sample], tmp_path / "labels", tmp_path / "masks", 2) for sample in samples
     ]
-    assert whole.images == sum(one.images for one in single) == 27
-    assert (whole.matrix == sum(one.matrix for one in single)).all()
+    assert whole.images == sum(scores.images for scores in single) == 27
+    assert (whole.matrix == sum(scores.matrix for scores in single)).all()
     assert whole.image_iou == pytest.approx(
-        np.mean([one.image_iou for one in single if one.images])
+        np.mean([scores.image_iou for scores in single if scores.images])
     )
-    for one in single:
-        if one.images:  # a single image: the pooled foreground, on labelled pixels
-            right = one.matrix[[1, 2], [1, 2]].sum()
-            union = one.matrix[:, :3].sum() - one.matrix[0, 0]
-            assert one.image_iou == pytest.approx(right / union)
+    for scores in single:
+        if scores.images:  # a single image: the pooled foreground, on labelled pixels
+            right = scores.matrix[[1, 2], [1, 2]].sum()
+            union = scores.matrix[:, :3].sum() - scores.matrix[0, 0]
+            assert scores.image_iou == pytest.approx(right / union)
     assert 0 < whole.coverage < 1
     assert whole.coverage == pytest.approx(whole.matrix[:, :3].sum() / whole.matrix.sum())
     assert (whole.labelled.gt == whole.matrix[:, :3].sum(axis=1)).all()
@@ -60,14 +60,15 @@ def test_score_maps_are_scored_like_one_by_one(tmp_path: Path) -> None:
     assert whole.images == 5
     assert (whole.histogram == again.histogram).all()
     singles = [
-        evaluate_score_maps([one], tmp_path / "cams", tmp_path / "masks", 2, 0.1) for one in samples
+        evaluate_score_maps([sample], tmp_path / "cams", tmp_path / "masks", 2, 0.1)
+        for sample in samples
     ]
-    assert (whole.histogram == sum(one.histogram for one in singles)).all()
+    assert (whole.histogram == sum(curve.histogram for curve in singles)).all()
     assert whole.histogram.sum() > 0
 
 
 def test_no_masks_is_no_score(tmp_path: Path) -> None:
-    samples = [one for one in make_split(tmp_path, 6) if one.mask is None]
+    samples = [sample for sample in make_split(tmp_path, 6) if sample.mask is None]
     assert evaluate_score_maps(samples, tmp_path / "cams", tmp_path / "masks", 2, 0.1).images == 0
     scores = evaluate_labels(samples, tmp_path / "labels", tmp_path / "masks", 2)
     assert scores.images == 0

@@ -89,7 +89,7 @@ def masks_of(proposals: Proposals) -> np.ndarray:
 
 
 def test_the_settings_are_those_of_the_generator() -> None:
-    ours = {name: one.default for name, one in PointGridSettings.model_fields.items()}
+    ours = {name: field.default for name, field in PointGridSettings.model_fields.items()}
     theirs = inspect.signature(SamAutomaticMaskGenerator).parameters
     left = {"model", "point_grids", "output_mode"}
     assert ours.keys() - {"name", "checkpoint"} == theirs.keys() - left
@@ -116,10 +116,10 @@ def test_masks_and_their_quality_are_the_generators(
     image = image_of(90, 123)
     found = source(checkpoint, **options)(image)
     theirs = SamAutomaticMaskGenerator(small_sam(), **{**OPTIONS, **options}).generate(image)
-    theirs = [one for one in theirs if one["area"]]
+    theirs = [record for record in theirs if record["area"]]
     assert theirs
-    np.testing.assert_array_equal(masks_of(found), [one["segmentation"] for one in theirs])
-    quality = np.array([one["predicted_iou"] for one in theirs], np.float32)
+    np.testing.assert_array_equal(masks_of(found), [record["segmentation"] for record in theirs])
+    quality = np.array([record["predicted_iou"] for record in theirs], np.float32)
     np.testing.assert_array_equal(found.quality, quality)
 
 
@@ -141,8 +141,8 @@ def test_a_mask_is_what_its_point_asks_for(checkpoint: Path) -> None:
 @pytest.mark.parametrize("size", [(40, 60), (8, 8), (1, 9), (9, 1), (1, 1), (1, 300), (300, 1)])
 @pytest.mark.parametrize("crop_n_layers", [0, 1])
 def test_images_of_any_size(checkpoint: Path, size: tuple[int, int], crop_n_layers: int) -> None:
-    one = source(checkpoint, crop_n_layers=crop_n_layers)
-    found, again = one(image_of(*size)), one(image_of(*size))
+    sam = source(checkpoint, crop_n_layers=crop_n_layers)
+    found, again = sam(image_of(*size)), sam(image_of(*size))
     assert found.size == size
     assert (found.areas() > 0).all()
     np.testing.assert_array_equal(masks_of(found), masks_of(again))
@@ -230,12 +230,12 @@ def published_names() -> Iterator[str]:
     """Names of the image encoder's tensors in mobile_sam.pt, as its code makes them."""
 
     def norm(name: str) -> Iterator[str]:
-        yield from (f"{name}.{one}" for one in ("weight", "bias"))
+        yield from (f"{name}.{suffix}" for suffix in ("weight", "bias"))
 
     def conv(name: str) -> Iterator[str]:
         yield f"{name}.c.weight"
         yield from norm(f"{name}.bn")
-        yield from (f"{name}.bn.{one}" for one in ("running_mean", "running_var"))
+        yield from (f"{name}.bn.{suffix}" for suffix in ("running_mean", "running_var"))
 
     for at in (0, 2):
         yield from conv(f"patch_embed.seq.{at}")
@@ -283,5 +283,5 @@ def test_mobile_sam_makes_features_at_stride_16() -> None:
         features = network.image_encoder(torch.rand(1, 3, 128, 96))
     assert features.shape == (1, 256, 8, 6)
     assert features[0, 0].std() > 0
-    parameters = sum(one.numel() for one in network.parameters())
+    parameters = sum(parameter.numel() for parameter in network.parameters())
     assert parameters == pytest.approx(9.66e6 + 0.5e6, rel=0.1)

@@ -170,8 +170,8 @@ def test_a_folder_gives_the_masks_of_its_network(name: str, folder: Path) -> Non
 @pytest.mark.parametrize("size", [(33, 21), (1, 9), (9, 1), (1, 1)])
 def test_images_of_any_size(name: str, folder: Path, size: tuple[int, int]) -> None:
     options = {**MIDDLE, "points_per_side": 3, "points_per_batch": 4, "crop_n_layers": 1}
-    one = source(name, folder, **options)
-    found, again = one(image_of(*size)), one(image_of(*size))
+    sam = source(name, folder, **options)
+    found, again = sam(image_of(*size)), sam(image_of(*size))
     assert found.size == size
     assert (found.areas() > 0).all()
     np.testing.assert_array_equal(masks_of(found), masks_of(again))

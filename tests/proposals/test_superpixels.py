@@ -51,9 +51,9 @@ def test_levels_come_in_order_and_larger_values_are_coarser_or_finer() -> None:
         superpixels(image, felzenszwalb_scales=scales, slic_segments=segments)
         for scales, segments in [((10,), ()), ((1000,), ()), ((), (12,)), ((), (100,))]
     ]
-    together = superpixels(image, felzenszwalb_scales=(10, 1000), slic_segments=(12, 100))
-    np.testing.assert_array_equal(together.starts, Proposals.join(single).starts)
-    counts = [len(one) for one in single]
+    joined = superpixels(image, felzenszwalb_scales=(10, 1000), slic_segments=(12, 100))
+    np.testing.assert_array_equal(joined.starts, Proposals.join(single).starts)
+    counts = [len(level) for level in single]
     assert counts[0] > counts[1] and counts[2] < counts[3]
     assert 6 <= counts[2] <= 14 and 50 <= counts[3] <= 120
 

@@ -82,9 +82,9 @@ def test_a_contradiction_is_resolved_as_published(
     """A CRF can make a pixel background only where the background is the weak one."""
     answers = iter([np.array([[[0.1]], [[0.9]]]), np.array([[[0.9]], [[0.1]]])])
     monkeypatch.setattr("wsss.densecrf.dense_crf", lambda *_, **__: [next(answers)])
-    one = one_map(np.full((1, 1, 1), 0.5), [5])
+    cam = one_map(np.full((1, 1, 1), 0.5), [5])
     settings = AffinityLabelSettings(kind=kind)
-    (labels,) = affinity_labels([np.zeros((1, 1, 3), np.uint8)], [one], settings)
+    (labels,) = affinity_labels([np.zeros((1, 1, 3), np.uint8)], [cam], settings)
     assert labels.tolist() == [[label]]
 
 
@@ -110,24 +110,24 @@ def test_a_batch_is_its_images_and_no_tag_is_background(kind: Any) -> None:
         one_map(rng.random((1, 6, 1)), [20]),
     ]
     settings = AffinityLabelSettings(kind=kind)
-    together = affinity_labels(images, maps, settings)
-    for image, one, labels in zip(images, maps, together, strict=True):
-        np.testing.assert_array_equal(affinity_labels([image], [one], settings)[0], labels)
-        assert labels.shape == one.size
-        assert set(np.unique(labels)) <= {0, 255, *one.class_ids.tolist()}
-    assert not together[1].any()
+    found = affinity_labels(images, maps, settings)
+    for image, cam, labels in zip(images, maps, found, strict=True):
+        np.testing.assert_array_equal(affinity_labels([image], [cam], settings)[0], labels)
+        assert labels.shape == cam.size
+        assert set(np.unique(labels)) <= {0, 255, *cam.class_ids.tolist()}
+    assert not found[1].any()
 
 
 def test_permuting_classes_permutes_labels() -> None:
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)
-    one = one_map(rng.random((3, 8, 10)), [1, 2, 3])
-    swapped = one_map(one.scores[[2, 0, 1]], [1, 2, 3])
+    cam = one_map(rng.random((3, 8, 10)), [1, 2, 3])
+    swapped = one_map(cam.scores[[2, 0, 1]], [1, 2, 3])
     names = np.zeros(256, np.uint8)
     names[[1, 2, 3, 255]] = 2, 3, 1, 255
     for kind in KINDS:
         settings = AffinityLabelSettings(kind=kind)  # type: ignore[arg-type]
-        labels, renamed = affinity_labels([image, image], [one, swapped], settings)
+        labels, renamed = affinity_labels([image, image], [cam, swapped], settings)
         np.testing.assert_array_equal(names[labels], renamed)
 
 

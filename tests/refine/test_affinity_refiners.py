@@ -58,13 +58,13 @@ def walked(
     """scores · T^steps with T written down, for (C, h, w) scores."""
     cells = list(np.ndindex(scores.shape[1:]))
     matrix = np.zeros((len(cells), len(cells)))
-    for i, one in enumerate(cells):
+    for i, cell in enumerate(cells):
         for j, other in enumerate(cells):
-            near = np.hypot(one[0] - other[0], one[1] - other[1]) < radius
+            near = np.hypot(cell[0] - other[0], cell[1] - other[1]) < radius
             if i == j:
                 matrix[i, j] = 1
             elif near:
-                matrix[i, j] = affinity(one, other) ** beta
+                matrix[i, j] = affinity(cell, other) ** beta
     matrix /= matrix.sum(axis=0)
     flat = scores.reshape(len(scores), -1) @ np.linalg.matrix_power(matrix, steps)
     return flat.reshape(scores.shape)
@@ -95,8 +95,8 @@ def test_affinity_net_is_a_walk_with_the_background(affinities: Path) -> None:
     settings = AffinityNetSettings(alpha=3, beta=2, steps=5, radius=3)
     refiner = AffinityNetWalk(settings, Context(affinities=affinities))
     image, size = an_image(16, 24), (16, 24)
-    one = a_map(np.random.default_rng(1).random((2, *size)), size)
-    (after,) = refiner([image], [one], ["a"])
+    cam = a_map(np.random.default_rng(1).random((2, *size)), size)
+    (after,) = refiner([image], [cam], ["a"])
 
     pixels = functional.interpolate(  # its normalisation, by hand
         torch.from_numpy(image.transpose(2, 0, 1)[None] / 255).float(), size
@@ -107,8 +107,8 @@ def test_affinity_net_is_a_walk_with_the_background(affinities: Path) -> None:
     )
     with torch.no_grad():
         f = refiner.network((pixels - mean) / std)[0].numpy()
-    background = (1 - one.scores.max(axis=0, keepdims=True)) ** 3
-    cells = means(np.concatenate([background, one.scores]), STRIDE)
+    background = (1 - cam.scores.max(axis=0, keepdims=True)) ** 3
+    cells = means(np.concatenate([background, cam.scores]), STRIDE)
     expected = walked(
         cells,
         lambda i, j: np.exp(-np.abs(f[:, *i] - f[:, *j]).mean()),
@@ -130,13 +130,13 @@ def test_irn_is_a_walk_within_boundaries(
     settings = IrnSettings(beta=2, steps=5, radius=4)
     refiner = IrnWalk(settings, Context(affinities=affinities))
     image = an_image(20, 24)
-    one = a_map(np.random.default_rng(1).random((2, 20, 24)), (20, 24))
-    (after,) = refiner([image], [one], ["a"])
+    cam = a_map(np.random.default_rng(1).random((2, 20, 24)), (20, 24))
+    (after,) = refiner([image], [cam], ["a"])
     with torch.no_grad():
         edge = refiner.boundary(image).double().numpy()
     assert edge.shape == (5, 6) and edge.std() > 0.01
     expected = walked(
-        means(one.scores, STRIDE) * (1 - edge),
+        means(cam.scores, STRIDE) * (1 - edge),
         lambda i, j: 1 - max(edge[cell] for cell in on_the_way(i, j)),
         radius=4,
         beta=2,
@@ -152,8 +152,8 @@ def test_boundaries_of_the_mirrored_image_are_mirrored(affinities: Path) -> None
     for flip, same in ((True, True), (False, False)):
         refiner = IrnWalk(IrnSettings(flip=flip), Context(affinities=affinities))
         with torch.no_grad():
-            one, other = refiner.boundary(image), refiner.boundary(mirrored).flip(-1)
-        assert torch.allclose(one, other, atol=1e-5) == same
+            plain, other = refiner.boundary(image), refiner.boundary(mirrored).flip(-1)
+        assert torch.allclose(plain, other, atol=1e-5) == same
 
 
 class Colours(torch.nn.Module):
@@ -190,9 +190,9 @@ def test_affinity_net_leaves_a_perfect_seed(affinities: Path) -> None:
     image, inside = two_colours()
     refiner = AffinityNetWalk(AffinityNetSettings(), Context(affinities=affinities))
     refiner.network = Colours()  # type: ignore[assignment]
-    one = a_map(inside[None].astype(np.float32), inside.shape)
-    (after,) = refiner([image], [one], ["a"])
-    np.testing.assert_allclose(after.scores, one.scores, atol=1e-5)
+    cam = a_map(inside[None].astype(np.float32), inside.shape)
+    (after,) = refiner([image], [cam], ["a"])
+    np.testing.assert_allclose(after.scores, cam.scores, atol=1e-5)
 
 
 def test_walks_fill_the_region_of_a_partial_seed_and_no_more(affinities: Path) -> None:
@@ -219,11 +219,11 @@ def test_irn_leaves_a_perfect_seed(affinities: Path) -> None:
     image, inside = two_colours()
     refiner = IrnWalk(IrnSettings(flip=False), Context(affinities=affinities))
     refiner.network = Colours()  # type: ignore[assignment]
-    one = a_map(inside[None].astype(np.float32), inside.shape)
-    (after,) = refiner([image], [one], ["a"])
+    cam = a_map(inside[None].astype(np.float32), inside.shape)
+    (after,) = refiner([image], [cam], ["a"])
     edge = np.zeros_like(inside)
     edge[5, :8] = edge[:6, 7] = True
-    np.testing.assert_allclose(after.scores[0][~edge], one.scores[0][~edge], atol=1e-5)
+    np.testing.assert_allclose(after.scores[0][~edge], cam.scores[0][~edge], atol=1e-5)
 
 
 def refiner_of(name: str, affinities: Path) -> Any:
@@ -235,10 +235,10 @@ def refiner_of(name: str, affinities: Path) -> Any:
 def test_classes_may_come_in_any_order(affinities: Path, name: str) -> None:
     """Also as a view of an array, whose rows lie backwards in memory."""
     refiner = refiner_of(name, affinities)
-    one = a_map(np.random.default_rng(1).random((2, 16, 24)), (16, 24))
-    turned = replace(one, class_ids=one.class_ids[::-1], scores=one.scores[::-1])
+    cam = a_map(np.random.default_rng(1).random((2, 16, 24)), (16, 24))
+    turned = replace(cam, class_ids=cam.class_ids[::-1], scores=cam.scores[::-1])
     image = an_image(16, 24)
-    (plain,), (other,) = (refiner([image], [each], ["a"]) for each in (one, turned))
+    (plain,), (other,) = (refiner([image], [each], ["a"]) for each in (cam, turned))
     np.testing.assert_array_equal(plain.scores, other.scores[::-1])
 
 
@@ -246,10 +246,10 @@ def test_classes_may_come_in_any_order(affinities: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["affinity_net", "irn"])
 def test_the_grid_is_the_networks(affinities: Path, name: str, size: tuple[int, int]) -> None:
     refiner = refiner_of(name, affinities)
-    one = a_map(np.full((1, 3, 2), 0.5), size)
-    (after,) = refiner([an_image(*size)], [one], ["a"])
+    cam = a_map(np.full((1, 3, 2), 0.5), size)
+    (after,) = refiner([an_image(*size)], [cam], ["a"])
     assert after.scores.shape == (1, -(-size[0] // STRIDE), -(-size[1] // STRIDE))
-    assert after == replace(one, scores=after.scores)
+    assert after == replace(cam, scores=after.scores)
     if name == "affinity_net":  # a constant stays, against a constant background
         np.testing.assert_allclose(after.scores, 0.5 / (0.5 + 0.5**16), atol=1e-5)
 

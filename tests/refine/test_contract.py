@@ -132,14 +132,14 @@ class Refine:
         return mirrored
 
 
-def mean_iou(one: ScoreMap, mask: np.ndarray) -> float:
+def mean_iou(cam: ScoreMap, mask: np.ndarray) -> float:
     """Of the best threshold, over the background and the classes of the map."""
-    scores = one.full_scores()
-    best, winner = scores.max(axis=0), one.class_ids[scores.argmax(axis=0)]
+    scores = cam.full_scores()
+    best, winner = scores.max(axis=0), cam.class_ids[scores.argmax(axis=0)]
     found = []
     for theta in np.arange(0.05, 1, 0.05):
         guess = np.where(best > theta, winner, 0)
-        pairs = [(guess == one, mask == one) for one in (0, *one.class_ids)]
+        pairs = [(guess == label, mask == label) for label in (0, *cam.class_ids)]
         found.append(np.mean([(a & b).sum() / max((a | b).sum(), 1) for a, b in pairs]))
     return float(max(found))
 
@@ -170,8 +170,8 @@ def test_gives_valid_scores(chain: Refine, size: tuple[int, int], class_ids: lis
 @pytest.mark.parametrize("size", SIZES[:3], ids=str)
 def test_an_empty_map_gives_valid_scores(chain: Refine, size: tuple[int, int]) -> None:
     image, mask = scene(*size)
-    one = coarse(mask, [1, 2])
-    before = replace(one, scores=np.zeros_like(one.scores))
+    cam = coarse(mask, [1, 2])
+    before = replace(cam, scores=np.zeros_like(cam.scores))
     (after,) = chain([image], [before])
     valid(after, before)
     assert after.scores.max() < 0.5
@@ -219,9 +219,9 @@ def test_a_mirrored_image_and_map_give_the_mirrored_result(chain: Refine) -> Non
 
 def test_permuting_the_classes_permutes_the_result(chain: Refine) -> None:
     image, mask = scene(24, 36)
-    one = coarse(mask, [1, 2])
-    swapped = ScoreMap(one.class_ids[::-1], one.scores[::-1], one.size, one.class_probs[::-1])
-    (plain,) = chain([image], [one])
+    cam = coarse(mask, [1, 2])
+    swapped = ScoreMap(cam.class_ids[::-1], cam.scores[::-1], cam.size, cam.class_probs[::-1])
+    (plain,) = chain([image], [cam])
     (other,) = chain([image], [swapped])
     np.testing.assert_allclose(plain.scores, other.scores[::-1], atol=1e-5)
 
@@ -230,9 +230,9 @@ def test_a_batch_is_its_images_one_by_one(chain: Refine) -> None:
     scenes = [scene(24, 36, 1), scene(17, 40, 2), scene(9, 9, 3)]
     images = [image for image, _ in scenes]
     maps = [coarse(scenes[0][1], [1, 2]), coarse(scenes[1][1], [2]), coarse(scenes[2][1], [])]
-    together = chain(images, maps)
-    for image, one, result in zip(images, maps, together, strict=True):
-        (alone,) = chain([image], [one])
+    found = chain(images, maps)
+    for image, cam, result in zip(images, maps, found, strict=True):
+        (alone,) = chain([image], [cam])
         np.testing.assert_array_equal(alone.scores, result.scores)
 
 
@@ -246,5 +246,5 @@ def test_a_batch_without_tags_stays_empty(chain: Refine) -> None:
 
 def test_an_empty_chain_changes_nothing() -> None:
     image, mask = scene(24, 36)
-    one = coarse(mask, [1, 2])
-    assert Chain([], Context())([image], [one], ["a"]) == [one]
+    cam = coarse(mask, [1, 2])
+    assert Chain([], Context())([image], [cam], ["a"]) == [cam]

@@ -42,10 +42,10 @@ def test_threshold_one_half_is_the_marginals_own_winner() -> None:
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (12, 14, 3), dtype=np.uint8)
     settings = DenseCrfSettings(sigma_xy=5, sigma_rgb=30, n_iters=3)
-    one = one_map(rng.random((2, 12, 14)))
+    cam = one_map(rng.random((2, 12, 14)))
     probs = dense_crf(
         [image],
-        [unary_probs(one.scores, settings)],
+        [unary_probs(cam.scores, settings)],
         sigma_xy=5,
         sigma_rgb=30,
         compat_bilateral=10,
@@ -53,16 +53,16 @@ def test_threshold_one_half_is_the_marginals_own_winner() -> None:
         compat_gaussian=3,
         n_iters=3,
     )[0]
-    (refined,) = DenseCrf(settings, Context())([image], [one], ["a"])
+    (refined,) = DenseCrf(settings, Context())([image], [cam], ["a"])
     mask = np.where(refined.scores.max(axis=0) > 0.5, refined.scores.argmax(axis=0) + 1, 0)
     np.testing.assert_array_equal(mask, probs.argmax(axis=0))
 
 
 def test_no_update_keeps_the_order_of_scores() -> None:
-    one = one_map(np.random.default_rng(2).random((1, 6, 7)))
+    cam = one_map(np.random.default_rng(2).random((1, 6, 7)))
     image = np.zeros((6, 7, 3), np.uint8)
-    (refined,) = DenseCrf(DenseCrfSettings(n_iters=0), Context())([image], [one], ["a"])
-    order = np.argsort(one.scores.ravel())
+    (refined,) = DenseCrf(DenseCrfSettings(n_iters=0), Context())([image], [cam], ["a"])
+    order = np.argsort(cam.scores.ravel())
     assert (np.diff(refined.scores.ravel()[order]) >= -1e-6).all()
 
 
@@ -82,8 +82,8 @@ def test_each_image_has_the_object_map_of_its_name(tmp_path: Path) -> None:
         maps[2].class_ids, np.array([[[0, 1.0]]], np.float32), (6, 7), maps[2].class_probs
     )
     sources["a"].scores[:, 0, 0] = 1  # a map reaches 1, and is then stored exactly
-    for name, one in sources.items():
-        write_score_map(tmp_path / f"ccam/{name}.npz", one)
+    for name, source in sources.items():
+        write_score_map(tmp_path / f"ccam/{name}.npz", source)
     names = ["a", "no file", "b c"]
     refined = DenseCrf(OBJECT, Context(further_cams=tmp_path))(images, maps, names)
     assert not len(refined[1].scores)
@@ -105,13 +105,13 @@ def test_each_image_has_the_object_map_of_its_name(tmp_path: Path) -> None:
 
 
 def test_an_object_map_must_be_there_and_fit(tmp_path: Path) -> None:
-    image, one = np.zeros((4, 5, 3), np.uint8), one_map(np.ones((1, 4, 5)))
+    image, cam = np.zeros((4, 5, 3), np.uint8), one_map(np.ones((1, 4, 5)))
     refiner = DenseCrf(OBJECT, Context(further_cams=tmp_path))
     with pytest.raises(ValueError, match=r"ccam/a.npz is missing; run `dvc repro generate_further"):
-        refiner([image], [one], ["a"])
+        refiner([image], [cam], ["a"])
     write_score_map(tmp_path / "ccam/a.npz", one_map(np.ones((1, 5, 4))))
     with pytest.raises(ValueError, match=r"of an image of \(5, 4\), but the map to go with it"):
-        refiner([image], [one], ["a"])
+        refiner([image], [cam], ["a"])
 
 
 def test_what_is_read_by_name_is_of_the_whole_image() -> None:
@@ -215,4 +215,4 @@ def test_a_map_is_resized_once(monkeypatch: pytest.MonkeyPatch) -> None:
     image = rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)
     found = DenseCrf(DenseCrfSettings(), Context())([image] * 2, [coarse, tagless], ["a", "b"])
     assert resized == [(8, 10)] * 2
-    assert [one.scores.shape for one in found] == [(2, 8, 10), (0, 8, 10)]
+    assert [refined.scores.shape for refined in found] == [(2, 8, 10), (0, 8, 10)]

@@ -35,7 +35,7 @@ def fused(folder: Path, own: ScoreMap, **values: object) -> ScoreMap:
 def test_cell_by_cell(maps: np.ndarray, weights: list[float]) -> None:
     total = sum(weights)
     for at in np.ndindex(maps.shape[1:]):
-        values = [float(one[at]) for one in maps]
+        values = [float(map_[at]) for map_ in maps]
         product = np.prod([v**w for v, w in zip(values, weights, strict=True)])
         by_hand: dict[How, float] = {
             "mean": sum(v * w for v, w in zip(values, weights, strict=True)) / total,
@@ -49,9 +49,9 @@ def test_cell_by_cell(maps: np.ndarray, weights: list[float]) -> None:
 
 @pytest.mark.parametrize("how", ["mean", "max", "geometric"])
 def test_like_maps_stay_as_they_are(how: How) -> None:
-    one = np.random.default_rng(0).random((2, 3, 4)).astype(np.float32)
-    found = fuse(np.stack([one, one]), np.array([1.0, 3.0]), how)
-    np.testing.assert_allclose(found, one, atol=1e-6)
+    map_ = np.random.default_rng(0).random((2, 3, 4)).astype(np.float32)
+    found = fuse(np.stack([map_, map_]), np.array([1.0, 3.0]), how)
+    np.testing.assert_allclose(found, map_, atol=1e-6)
 
 
 def test_maps_on_different_grids_meet_on_the_finer_one(tmp_path: Path) -> None:

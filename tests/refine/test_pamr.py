@@ -18,7 +18,7 @@ PUBLISHED = (1, 2, 4, 8, 12, 24)
 
 def offsets(dilations: Sequence[int]) -> list[tuple[int, int]]:
     window = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
-    return [(one * y, one * x) for one in dilations for y, x in window if (y, x) != (0, 0)]
+    return [(step * y, step * x) for step in dilations for y, x in window if (y, x) != (0, 0)]
 
 
 def loop_over_pixels(
@@ -33,18 +33,18 @@ def loop_over_pixels(
             (min(max(y + dy, 0), height - 1), min(max(x + dx, 0), width - 1))
             for dy, dx in offsets(dilations)
         ]
-        window = [colours[one] for one in around] + [colours[y, x]] * len(dilations)
+        window = [colours[cell] for cell in around] + [colours[y, x]] * len(dilations)
         sigma = np.std(window, axis=0, ddof=1)
         kernel = []
-        for one in around:
-            difference = np.abs(colours[one] - colours[y, x])
+        for cell in around:
+            difference = np.abs(colours[cell] - colours[y, x])
             if squared:
                 kernel.append(-np.mean((difference / (1e-8 + sigma)) ** 2))
             else:
                 kernel.append(-np.mean(difference / (1e-8 + 0.1 * sigma)))
         exponentials = np.exp(np.array(kernel) - np.max(kernel))
-        for weight, one in zip(exponentials / exponentials.sum(), around, strict=True):
-            terms.append(((y, x), one, weight))
+        for weight, cell in zip(exponentials / exponentials.sum(), around, strict=True):
+            terms.append(((y, x), cell, weight))
     for _ in range(n_iters):
         refined = np.zeros_like(masks)
         for (y, x), (other_y, other_x), weight in terms:
@@ -67,8 +67,8 @@ def score_map(scores: np.ndarray, size: tuple[int, int]) -> ScoreMap:
 
 def refine(image: np.ndarray, scores: np.ndarray, **settings: Any) -> np.ndarray:
     """Through the refiner, with settings of one's own."""
-    one = score_map(scores, image.shape[:2])
-    (refined,) = Pamr(PamrSettings(**settings), Context())([image], [one], ["a"])
+    cam = score_map(scores, image.shape[:2])
+    (refined,) = Pamr(PamrSettings(**settings), Context())([image], [cam], ["a"])
     return refined.scores
 
 
@@ -102,8 +102,8 @@ def test_weights_of_a_window_with_one_bright_column() -> None:
     image[..., 2] = 1  # sigma of the window is 0.5, a neighbour of another colour counts e^-20
     weights = neighbour_weights(image, [1])[:, 1, 1].reshape(-1).tolist()
     bright = [2, 4, 7]
-    assert [weights[one] for one in range(8) if one not in bright] == pytest.approx([0.2] * 5)
-    assert [weights[one] for one in bright] == pytest.approx([4.1223e-10] * 3, rel=1e-3)
+    assert [weights[index] for index in range(8) if index not in bright] == pytest.approx([0.2] * 5)
+    assert [weights[index] for index in bright] == pytest.approx([4.1223e-10] * 3, rel=1e-3)
     plain = neighbour_weights(image, [1], squared=True)[:, 1, 1].tolist()  # e^-4
     assert plain[2] / plain[0] == pytest.approx(np.exp(-4), rel=1e-5)
 
@@ -184,13 +184,13 @@ def test_on_the_scores_grid_corners_of_image_and_grid_meet() -> None:
 
 def test_on_the_image_grid_scores_are_stretched_first() -> None:
     image, _ = pictures(9, 13)
-    one = score_map(np.random.default_rng(1).random((2, 3, 4)), (9, 13))
-    refined = refine(image, one.scores, grid="image", n_iters=2)
-    np.testing.assert_allclose(refined, refine(image, one.full_scores(), n_iters=2), atol=1e-6)
+    cam = score_map(np.random.default_rng(1).random((2, 3, 4)), (9, 13))
+    refined = refine(image, cam.scores, grid="image", n_iters=2)
+    np.testing.assert_allclose(refined, refine(image, cam.full_scores(), n_iters=2), atol=1e-6)
     np.testing.assert_array_equal(
-        refine(image, one.scores, grid="image", n_iters=0), one.full_scores()
+        refine(image, cam.scores, grid="image", n_iters=0), cam.full_scores()
     )
-    np.testing.assert_array_equal(refine(image, one.scores, n_iters=0), one.scores)
+    np.testing.assert_array_equal(refine(image, cam.scores, n_iters=0), cam.scores)
 
 
 @pytest.mark.parametrize("grid", ["scores", "image"])
@@ -202,11 +202,11 @@ def test_a_batch_of_sizes_and_tags_is_its_images_one_by_one(grid: str) -> None:
         scores = rng.random((tags, -(-height // 4), -(-width // 4)))
         maps.append(score_map(scores, (height, width)))
     refiner = Pamr(PamrSettings(grid=grid), Context())  # type: ignore[arg-type]
-    together = refiner(images, maps, ["a", "b", "c", "d"])
-    for image, one, refined in zip(images, maps, together, strict=True):
-        (alone,) = refiner([image], [one], ["a"])
+    found = refiner(images, maps, ["a", "b", "c", "d"])
+    for image, cam, refined in zip(images, maps, found, strict=True):
+        (alone,) = refiner([image], [cam], ["a"])
         np.testing.assert_array_equal(alone.scores, refined.scores)
-        assert len(refined.scores) == len(one.class_ids)
+        assert len(refined.scores) == len(cam.class_ids)
 
 
 def test_the_input_is_left_alone() -> None:
@@ -229,8 +229,8 @@ def test_edges_of_a_scene_are_found(grid: str) -> None:
     coarse = score_map(np.kron(blocks, np.ones((4, 4)))[None], (128, 160))
 
     def wrong(scores: np.ndarray) -> float:
-        one = score_map(scores, (128, 160))
-        return float(np.mean((one.full_scores()[0] > 0.5) != disc))
+        cam = score_map(scores, (128, 160))
+        return float(np.mean((cam.full_scores()[0] > 0.5) != disc))
 
     before, after = wrong(coarse.scores), wrong(refine(image, coarse.scores, grid=grid))
     assert after < before / 2

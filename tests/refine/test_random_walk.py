@@ -24,8 +24,10 @@ def dense_walk(
         for y in range(height):
             for x in range(width):
                 if 0 <= y + dy < height and 0 <= x + dx < width:
-                    one, other = at[y, x], at[y + dy, x + dx]
-                    matrix[one, other] = matrix[other, one] = affinities[index, y, x].item() ** beta
+                    cell, other = at[y, x], at[y + dy, x + dx]
+                    matrix[cell, other] = matrix[other, cell] = (
+                        affinities[index, y, x].item() ** beta
+                    )
     matrix /= matrix.sum(axis=0)
     walked = scores.double().numpy().reshape(classes, -1) @ np.linalg.matrix_power(matrix, steps)
     return walked.reshape(scores.shape)
@@ -158,8 +160,8 @@ def test_a_class_does_not_see_the_others() -> None:
     torch.testing.assert_close(
         random_walk(scores[order], affinities, OFFSETS, beta=8), walked[order], atol=0, rtol=0
     )
-    for one, alone in zip(scores, walked, strict=True):
-        single = random_walk(one[None], affinities, OFFSETS, beta=8)
+    for map_, alone in zip(scores, walked, strict=True):
+        single = random_walk(map_[None], affinities, OFFSETS, beta=8)
         torch.testing.assert_close(single[0], alone, atol=0, rtol=0)
     assert random_walk(scores[:0], affinities, OFFSETS, beta=8).shape == (0, 20, 30)
 
@@ -196,11 +198,11 @@ def test_what_does_not_fit_is_named(change: dict[str, object], message: str) -> 
 def test_the_walk_on_a_gpu(cuda: torch.device) -> None:
     scores, affinities = random_input(60, 47, classes=4)
     expected = random_walk(scores, affinities, OFFSETS, beta=8)
-    one, two = (
+    first, two = (
         random_walk(scores.to(cuda), affinities.to(cuda), OFFSETS, beta=8) for _ in range(2)
     )
-    torch.testing.assert_close(one.cpu(), expected, atol=1e-5, rtol=0)
-    torch.testing.assert_close(one, two, atol=0, rtol=0)
+    torch.testing.assert_close(first.cpu(), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(first, two, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("shape", [(8, 9), (10, 6), (1, 7), (7, 1), (3, 3), (1, 1)])

@@ -36,7 +36,7 @@ def seeds_of(text: str, classes: int = 2) -> np.ndarray:
 
 
 def drawn(labels: np.ndarray) -> str:
-    return "/".join("".join(".123"[one + 1] for one in line) for line in labels)
+    return "/".join("".join(".123"[label + 1] for label in line) for line in labels)
 
 
 def sepl(text: str, *rows: str, **values: Any) -> str:
@@ -170,13 +170,15 @@ def test_sepl_is_the_loop_over_masks(
             or (own.any() and shared[index] >= share * own.sum())
         ]
         if fitting:
-            chosen = fitting[0] if first else max(fitting, key=lambda one: shared[one])
+            chosen = (
+                fitting[0] if first else max(fitting, key=lambda class_index: shared[class_index])
+            )
             for pixel in np.flatnonzero(mask):
                 claims[pixel].add(chosen)
     for pixel in np.flatnonzero(~masks.any(axis=0)):
         claims[pixel].update(index for index, own in enumerate(seeds) if own.flat[pixel])
     rank = [index if first else confidence(scores, seeds, index) for index in range(len(seeds))]
-    wanted = [max(sorted(one), key=lambda index: rank[index], default=-1) for one in claims]
+    wanted = [max(sorted(indices), key=lambda index: rank[index], default=-1) for indices in claims]
     labels = np.reshape(wanted, scores.shape[1:])
     settings = RegionsSettings(seed_share=share, compat_first_match=first)
     found = sepl_labels(scores, seeds, Proposals.from_masks(masks), settings)
@@ -278,23 +280,23 @@ def test_ties_between_classes_go_to_the_lower_id(tmp_path: Path) -> None:
     masks = np.ones((1, 2, 10), np.bool_)
     found = refined(tmp_path, scores, masks, rule="sepl")
     assert (found[0] > 0.5).all() and (found[1] < 0.5).all()
-    one = score_map(scores)
-    swapped = ScoreMap(one.class_ids[::-1], one.scores, one.size, one.class_probs)
+    cam = score_map(scores)
+    swapped = ScoreMap(cam.class_ids[::-1], cam.scores, cam.size, cam.class_probs)
     chain = Chain([RegionsSettings(proposals="mine", rule="sepl")], Context(proposals=tmp_path))
     assert (chain([IMAGE], [swapped], ["a"])[0].scores[1] > 0.5).all()
 
 
 def test_what_is_missing_or_stale_is_named(tmp_path: Path) -> None:
-    one = score_map(np.zeros((1, 2, 10)))
+    cam = score_map(np.zeros((1, 2, 10)))
     context = Context(proposals=tmp_path)
     with pytest.raises(ValueError, match=r"'mine', but .*mine does not exist; run make_proposals"):
         Chain([RegionsSettings(proposals="mine")], context)
     write_proposals(tmp_path / "mine/a.npz", Proposals.from_masks(np.ones((1, 2, 9), np.bool_)))
     chain = Chain([RegionsSettings(proposals="mine")], context)
     with pytest.raises(ValueError, match=r"mine has no proposals of 'b'; run make_proposals"):
-        chain([IMAGE] * 2, [one] * 2, ["a", "b"])  # before a is read
+        chain([IMAGE] * 2, [cam] * 2, ["a", "b"])  # before a is read
     with pytest.raises(ValueError, match=r"\(2, 9\) pixels for an image of \(2, 10\); rerun"):
-        chain([IMAGE], [one], ["a"])
+        chain([IMAGE], [cam], ["a"])
     untagged = score_map(np.zeros((0, 2, 10)))
     assert chain([IMAGE], [untagged], ["b"]) == [untagged]
 

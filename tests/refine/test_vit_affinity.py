@@ -42,11 +42,11 @@ def plain_loop(features: torch.Tensor, maps: torch.Tensor, how: VitAffinitySetti
     values = maps.double().numpy()
     for _ in range(how.n_iters):
         result = np.zeros_like(values)
-        for i, one in enumerate(cells):
+        for i, cell in enumerate(cells):
             weights = []
             for j, other in enumerate(cells):
-                lengths = math.sqrt(float(one @ one)) * math.sqrt(float(other @ other))
-                cosine = 1.0 if i == j else float(one @ other) / lengths
+                lengths = math.sqrt(float(cell @ cell)) * math.sqrt(float(other @ other))
+                cosine = 1.0 if i == j else float(cell @ other) / lengths
                 if how.softmax == "related" and cosine <= how.delta:
                     weights.append(0.0)
                 else:
@@ -143,8 +143,8 @@ def test_mirrored_features_and_scores_give_the_mirrored_result(
     for mirrored in (False, True):
         given_features = features.flip(-1) if mirrored else features
         monkeypatch.setattr(refine, "features", lambda *_, found=given_features: found)
-        one = one_map(scores[:, :, ::-1] if mirrored else scores, (30, 40))
-        results += refine([noise(30, 40)], [one], ["a"])
+        cam = one_map(scores[:, :, ::-1] if mirrored else scores, (30, 40))
+        results += refine([noise(30, 40)], [cam], ["a"])
     assert results[0].scores.shape == (2, 3, 4)
     np.testing.assert_allclose(results[1].scores[:, :, ::-1], results[0].scores, atol=1e-6)
 
@@ -181,8 +181,8 @@ def test_scores_move_to_where_it_looks_alike(values: dict[str, Any]) -> None:
     image, mask, before = scene()
     (after,) = VitAffinity(of(**values), Context())([image], [before], ["a"])
 
-    def errors(one: ScoreMap) -> int:
-        full = one.full_scores()[0]
+    def errors(cam: ScoreMap) -> int:
+        full = cam.full_scores()[0]
         return int(min((mask != (full > theta)).sum() for theta in np.arange(0.05, 1, 0.05)))
 
     assert errors(after) < 0.7 * errors(before)
@@ -203,8 +203,8 @@ def test_scores_move_to_where_it_looks_alike(values: dict[str, Any]) -> None:
 def test_the_result_has_the_grid_of_the_features(
     values: dict[str, Any], size: tuple[int, int], grid: tuple[int, int]
 ) -> None:
-    one = one_map(np.random.default_rng(4).random((2, 5, 6)), size)
-    (after,) = VitAffinity(of(**values), Context())([noise(*size)], [one], ["a"])
+    cam = one_map(np.random.default_rng(4).random((2, 5, 6)), size)
+    (after,) = VitAffinity(of(**values), Context())([noise(*size)], [cam], ["a"])
     assert after.scores.shape == (2, *grid)
     assert after.scores.dtype == np.float32
     assert after.size == size
@@ -216,12 +216,12 @@ def test_images_that_run_together_keep_their_places(monkeypatch: pytest.MonkeyPa
     images = [noise(*size, seed=index) for index, size in enumerate(sizes)]
     rng = np.random.default_rng(5)
     maps = [one_map(rng.random((index % 3, 6, 8)), size) for index, size in enumerate(sizes)]
-    alone = [refine([image], [one], ["a"])[0] for image, one in zip(images, maps, strict=True)]
+    alone = [refine([image], [cam], ["a"])[0] for image, cam in zip(images, maps, strict=True)]
     monkeypatch.setitem(vit_affinity.BATCH_SIZES, "cpu", 2)
-    together = refine(images, maps, ["a"] * 6)
-    for one, expected in zip(together, alone, strict=True):
-        assert one.size == expected.size
-        np.testing.assert_allclose(one.scores, expected.scores, atol=1e-5)
+    found = refine(images, maps, ["a"] * 6)
+    for refined, expected in zip(found, alone, strict=True):
+        assert refined.size == expected.size
+        np.testing.assert_allclose(refined.scores, expected.scores, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -247,11 +247,11 @@ def test_features_are_those_of_the_network_that_the_file_holds(weights: Path) ->
 
 def test_the_image_is_resized_before_the_network_sees_it(weights: Path) -> None:
     refine = VitAffinity(of(weights=str(weights)), Context())
-    one = one_map(np.random.default_rng(6).random((1, 3, 4)), (96, 128))
+    cam = one_map(np.random.default_rng(6).random((1, 3, 4)), (96, 128))
     image = np.asarray(Image.fromarray(noise(3, 4)).resize((128, 96), Image.Resampling.NEAREST))
     small = np.asarray(Image.fromarray(image).resize((64, 48), Image.Resampling.BILINEAR))
-    (after,) = refine([image], [one], ["a"])
-    (other,) = refine([small], [one_map(one.scores, (48, 64))], ["a"])
+    (after,) = refine([image], [cam], ["a"])
+    (other,) = refine([small], [one_map(cam.scores, (48, 64))], ["a"])
     np.testing.assert_array_equal(after.scores, other.scores)
 
 
