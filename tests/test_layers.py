@@ -99,11 +99,14 @@ def test_imports_point_down(module: str) -> None:
 def imported(module: str, source: str, known: Collection[str]) -> set[str]:
     """The modules among those known that a module imports, also within functions.
 
-    A name of a package is a module of it if there is one, and otherwise of its __init__.
+    A name of a package is a module of it if there is one, a compiled module if it is private, and
+    otherwise what its __init__ holds.
     """
     found = set()
     for _, name in imports(ast.parse(source), module):
         parts = name.split(".")
+        if parts[-1].startswith("_") and name not in known:
+            continue
         while parts:
             whole = ".".join(parts)
             if target := next((x for x in (whole, f"{whole}.__init__") if x in known), None):

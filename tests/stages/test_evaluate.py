@@ -54,7 +54,9 @@ def paths(tmp_path: Path) -> Paths:
             write_label_png(found.masks / f"{name}.png", gt_mask)
             noise = rng.random((2, *SIZE)).astype(np.float32) * 0.4
             scores = noise + 0.55 * (gt_mask == np.array([1, 2])[:, None, None])
-            score_map = ScoreMap(np.array([1, 2], np.uint8), scores, SIZE, np.ones(2, np.float32))
+            score_map = ScoreMap(
+                np.array([1, 2], np.uint8), scores.astype(np.float32), SIZE, np.ones(2, np.float32)
+            )
             write_score_map(found.cams / f"{name}.npz", score_map)
             write_score_map(found.refined("none") / f"{name}.npz", score_map)
             half_ignored = gt_mask.copy()
