@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from wsss.checks import did_you_mean
+from wsss.checks import did_you_mean, full_key
 
 __all__ = [
     "Counts",
@@ -146,7 +146,7 @@ def group_ids(
         for member in members:
             if member not in class_names:
                 raise ValueError(
-                    f"class_groups.{group} names '{member}', which is no class; "
+                    f"{full_key(f'class_groups.{group}')} names '{member}', which is no class; "
                     + did_you_mean(member, class_names)
                 )
         ids[group] = [0, *sorted(class_names.index(member) + 1 for member in members)]
