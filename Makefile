@@ -40,7 +40,7 @@ repro: setup  ## run the pipeline that params.yaml describes, and say where to l
 	@wsss compare workspace
 	@echo
 	@echo "Pictures:  reports/evaluate_segmenter/panel.png, and one beside every other report"
-	@echo "Runs:      $(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db"
+	@wsss runs open --print
 	@echo "Next:      $(BIN)/wsss recipe list"
 
 test: setup .venv/.peer  ## run the tests

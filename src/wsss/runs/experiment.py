@@ -67,9 +67,11 @@ def record_experiment(jobs: Sequence[Job], runs: Mapping[str, str], tags: Mappin
 
 
 def experiment_scores(jobs: Sequence[Job]) -> dict[str, float]:
-    """Gather the scores of all evaluations, as "crf.val_mean_iou", and further values behind them.
+    """Gather what all evaluations say on val: "cam.val_mean_iou" of evaluate_cams, "crf..." of the
+    chain crf, "pseudo...", "segmenter...".
 
-    Example of a name: "cam" of evaluate_cams, "crf" of the chain crf, "pseudo", "segmenter".
+    All that the runs page draws is a bar for each; more of them would hide these. The rest is with
+    the runs of the stages.
     """
     scores: dict[str, float] = {}
     for job in jobs:
@@ -80,11 +82,6 @@ def experiment_scores(jobs: Sequence[Job]) -> dict[str, float]:
         for key, value in report.get("val", {}).items():
             if key.startswith("mean_iou"):
                 scores[f"{label}.val_{key}"] = value
-        for split in ("selection", "train"):
-            if "mean_iou" in report.get(split, {}):
-                scores[f"further/{label}.{split}_mean_iou"] = report[split]["mean_iou"]
-        if "threshold" in report:
-            scores[f"further/{label}.threshold"] = report["threshold"]
     return scores
 
 
