@@ -38,7 +38,7 @@ def show_log() -> None:
         format="%(message)s",
         handlers=[RichHandler(console=console, show_path=False, show_time=False, show_level=False)],
     )
-    for noisy in ("alembic", "mlflow", "timm", "httpx"):
+    for noisy in ("alembic", "mlflow", "timm", "httpx", "lightning_fabric"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

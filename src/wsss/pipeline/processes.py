@@ -51,6 +51,7 @@ def run_together(command: Sequence[str], count: int) -> int:
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "NODE_RANK": "0",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",  # it warns where a method uses all parameters after all
         _PARENT: str(os.getpid()),
     }
     processes: list[subprocess.Popen[bytes]] = []
