@@ -128,8 +128,10 @@ void Permutohedral::number(const Features& features, const Frame& frame, const P
     const std::size_t each = 2 * n_vertices_ + 1;
     std::int32_t* room = workspace.links.reserve(each * (concurrent > 1 ? corners() : 1));
     pool.run(corners(), concurrent, [&](std::size_t axis) {
-        link_axis(static_cast<int>(axis), packing, tables[0],
-                  room + (concurrent > 1 ? each * axis : 0));
+        std::int32_t* next = room + (concurrent > 1 ? each * axis : 0);
+        std::int32_t* has_previous = next + n_vertices_ + 1;
+        find_neighbours(static_cast<int>(axis), packing, tables[0], next, has_previous);
+        link_axis(static_cast<int>(axis), next, has_previous);
     });
 }
 
@@ -197,17 +199,16 @@ void Permutohedral::embed_strip(const Features& features, const Frame& frame,
         const std::uint32_t simplex = cache.find_or_add(keys[p], orders[p], n_simplices);
         if (simplex != n_simplices) return simplex;
         ++n_simplices;
-        // From corner r - 1 to corner r every coordinate grows by one, except that the one of rank
-        // d + 1 - r falls by d: its quotient drops as the remainder grows.
+        // From one corner to the next every coordinate grows by one, except that one falls by d,
+        // that of the highest rank first: its quotient drops as the remainder grows.
         Key key = keys[p];
-        rows.push_back(table.find_or_add(key));
-        for (int r = 1; r <= d; ++r) {
-            const std::int32_t falling = block.coordinate_of_rank[d + 1 - r][p];
+        for (int r = d;; --r) {
+            rows.push_back(table.find_or_add(key));
+            if (r == 0) return simplex;
+            const std::int32_t falling = block.coordinate_of_rank[r][p];
             key.word[0] += kRemainderUnit;
             key.word[kWords == 1 ? 0 : packing.word[falling]] -= packing.place[falling];
-            rows.push_back(table.find_or_add(key));
         }
-        return simplex;
     };
 
     for (std::size_t first = begin; first < end; first += kBlock) {
@@ -264,14 +265,12 @@ void Permutohedral::join_strips(VertexTable<kWords>* tables) {
 }
 
 // On an axis the next vertex is one step up in every coordinate but the axis' own, which falls by
-// d. `links` holds 2 * n_vertices + 1 integers.
+// d. `next` holds n_vertices integers, and `has_previous` one more before its first.
 template <std::size_t kWords>
-void Permutohedral::link_axis(int axis, const Packing& packing, const VertexTable<kWords>& table,
-                              std::int32_t* links) {
+void Permutohedral::find_neighbours(int axis, const Packing& packing,
+                                    const VertexTable<kWords>& table, std::int32_t* next,
+                                    std::int32_t* has_previous) const {
     using Key = LatticeKey<kWords>;
-    const std::int32_t n_vertices = static_cast<std::int32_t>(n_vertices_);
-    std::int32_t* next = links;
-    std::int32_t* has_previous = links + n_vertices_ + 1;  // [kEmpty] takes what is not there
     const auto fall = [&](Key& key, int i) { key.word[packing.word[i]] -= packing.place[i]; };
     Key step = {}, wrapping_step = {};
     step.word[0] = kRemainderUnit;
@@ -291,8 +290,13 @@ void Permutohedral::link_axis(int axis, const Packing& packing, const VertexTabl
     for (std::size_t v = 0; v < n_vertices_; ++v) {
         if (v + kAhead < n_vertices_) table.prefetch(next_key(v + kAhead));
         next[v] = table.find(next_key(v));
-        has_previous[next[v]] = 1;
+        has_previous[next[v]] = 1;  // [kEmpty] takes what is not there
     }
+}
+
+void Permutohedral::link_axis(int axis, const std::int32_t* next,
+                              const std::int32_t* has_previous) {
+    const std::int32_t n_vertices = static_cast<std::int32_t>(n_vertices_);
     std::vector<std::int32_t>& chains = axes_[axis].chains;
     std::vector<std::size_t>& cuts = axes_[axis].cuts;
     chains.clear();

@@ -106,8 +106,9 @@ class Permutohedral {
     template <std::size_t kWords>
     void join_strips(VertexTable<kWords>* tables);
     template <std::size_t kWords>
-    void link_axis(int axis, const Packing& packing, const VertexTable<kWords>& table,
-                   std::int32_t* links);
+    void find_neighbours(int axis, const Packing& packing, const VertexTable<kWords>& table,
+                         std::int32_t* next, std::int32_t* has_previous) const;
+    void link_axis(int axis, const std::int32_t* next, const std::int32_t* has_previous);
 
     std::size_t n_points_ = 0;
     std::size_t n_vertices_ = 0;
