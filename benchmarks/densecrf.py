@@ -82,14 +82,14 @@ def peer_dense_crf(
     from pydensecrf.utils import unary_from_softmax
 
     refined = []
-    for image, one in zip(images, probs, strict=True):
-        crf = dcrf.DenseCRF2D(image.shape[1], image.shape[0], len(one))
-        crf.setUnaryEnergy(unary_from_softmax(one))
+    for image, image_probs in zip(images, probs, strict=True):
+        crf = dcrf.DenseCRF2D(image.shape[1], image.shape[0], len(image_probs))
+        crf.setUnaryEnergy(unary_from_softmax(image_probs))
         crf.addPairwiseGaussian(sxy=3, compat=3)
         crf.addPairwiseBilateral(
             sxy=setting["sigma_xy"], srgb=setting["sigma_rgb"], rgbim=image, compat=10
         )
-        refined.append(np.asarray(crf.inference(setting["n_iters"])).reshape(one.shape))
+        refined.append(np.asarray(crf.inference(setting["n_iters"])).reshape(image_probs.shape))
     return refined
 
 
@@ -194,12 +194,12 @@ def large(repeats: int, n_iters: int, has_peer: bool) -> None:
             runs.setdefault(who, []).append(json.loads(output))
     for who, results in runs.items():
         name = who if who == "peer" else f"{who} thread{'s' if who != '1' else ''}"
-        seconds = statistics.median(one["seconds"] for one in results)
-        megabytes = statistics.median(one["megabytes"] for one in results)
+        seconds = statistics.median(result["seconds"] for result in results)
+        megabytes = statistics.median(result["megabytes"] for result in results)
         text = f"{name:>9} {seconds:5.2f}"
         if "peer" in runs:
-            peer_seconds = statistics.median(one["seconds"] for one in runs["peer"])
-            peer_megabytes = statistics.median(one["megabytes"] for one in runs["peer"])
+            peer_seconds = statistics.median(result["seconds"] for result in runs["peer"])
+            peer_megabytes = statistics.median(result["megabytes"] for result in runs["peer"])
             text += f" {peer_seconds / seconds:5.1f}x {megabytes:21.0f} "
             text += f"{megabytes / peer_megabytes:20.2f}"
         print(text, flush=True)
@@ -230,7 +230,7 @@ def large_alone(who: str, n_iters: int) -> None:
 def memory_megabytes(field_name: str) -> float:
     """A field of /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(one.split()[1]) / 1024 for one in lines if one.startswith(field_name))
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field_name))
 
 
 def loss_filter(repeats: int) -> None:
@@ -239,7 +239,7 @@ def loss_filter(repeats: int) -> None:
     y, x = np.mgrid[:side, :side].reshape(2, 1, -1) / LOSS_SIGMAS["sigma_xy"]
     images = photographs(side, side)
     colours = [image.reshape(-1, 3).T / LOSS_SIGMAS["sigma_rgb"] for image in images]
-    features = np.stack([np.concatenate([x, y, one]) for one in colours]).astype(np.float32)
+    features = np.stack([np.concatenate([x, y, colour]) for colour in colours]).astype(np.float32)
     print(
         f"\nloss filter, {side}x{side}, {LOSS_SIGMAS}, one thread, median of {repeats}, ms an image"
     )

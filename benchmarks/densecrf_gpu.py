@@ -131,8 +131,8 @@ def inference_table(
                 least, gathered = bytes_per_update(terms, n_labels)
                 wrong = np.mean(
                     [
-                        (one.cpu().argmax(0) != expected[i].argmax(0)).float().mean().item()
-                        for one, i in zip(refined, chosen, strict=True)
+                        (found.cpu().argmax(0) != expected[i].argmax(0)).float().mean().item()
+                        for found, i in zip(refined, chosen, strict=True)
                     ]
                 )
                 print(

@@ -138,9 +138,9 @@ def test_a_list_equals_its_images_one_by_one(make_problem) -> None:
         )
     ]
     images, probs = [p[0] for p in problems_], [p[1] for p in problems_]
-    together = dense_crf(images, probs, n_iters=3, num_threads=1)
-    for image, one, refined in zip(images, probs, together, strict=True):
-        np.testing.assert_array_equal(dense_crf(image, one, n_iters=3), refined)
+    batched = dense_crf(images, probs, n_iters=3, num_threads=1)
+    for image, image_probs, refined in zip(images, probs, batched, strict=True):
+        np.testing.assert_array_equal(dense_crf(image, image_probs, n_iters=3), refined)
     assert dense_crf([], []) == []
 
 
@@ -259,9 +259,9 @@ def mixed_batch(make_problem):
 
 def assert_same_labels(ours, expected) -> None:
     """At most 1e-5 of the pixels differ, so none in the small images of a test."""
-    for one, other in zip(ours, expected, strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-4)
-        mismatch = np.asarray(one).argmax(0) != np.asarray(other).argmax(0)
+    for found, other in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(found, other, atol=2e-4)
+        mismatch = np.asarray(found).argmax(0) != np.asarray(other).argmax(0)
         assert mismatch.mean() <= 1e-5
 
 
@@ -271,10 +271,10 @@ def test_cpu_tensors_give_what_arrays_give(mixed_batch) -> None:
     images, probs = mixed_batch
     expected = dense_crf([i.numpy() for i in images], [p.numpy() for p in probs], n_iters=3)
     refined = dense_crf(images, probs, n_iters=3)
-    for one, other in zip(refined, expected, strict=True):
-        assert isinstance(one, torch.Tensor)
-        assert one.dtype == torch.float32
-        np.testing.assert_array_equal(one.numpy(), other)
+    for found, other in zip(refined, expected, strict=True):
+        assert isinstance(found, torch.Tensor)
+        assert found.dtype == torch.float32
+        np.testing.assert_array_equal(found.numpy(), other)
     assert torch.equal(dense_crf(images[3], probs[3].double(), n_iters=3), refined[3])
     stack = dense_crf(torch.stack([images[3]] * 2), torch.stack([probs[3]] * 2), n_iters=3)
     assert torch.equal(stack[1], refined[3])
@@ -315,12 +315,12 @@ def test_the_torch_path_of_a_list_is_that_of_its_images(mixed_batch) -> None:
     from wsss.densecrf.torch_crf import refine_images
 
     images, probs = mixed_batch
-    together = refine_images(images, probs, core_settings("A"))
+    batched = refine_images(images, probs, core_settings("A"))
     for memory_bytes in (0, 1 << 20, 3 << 20, 1 << 40):
         divided = refine_images(images, probs, core_settings("A"), memory_bytes=memory_bytes)
-        assert digest(divided) == digest(together)
-    for image, one, refined in zip(images, probs, together, strict=True):
-        alone = refine_images([image], [one], core_settings("A"))[0]
+        assert digest(divided) == digest(batched)
+    for image, image_probs, refined in zip(images, probs, batched, strict=True):
+        alone = refine_images([image], [image_probs], core_settings("A"))[0]
         np.testing.assert_allclose(alone, refined, atol=1e-5)
     assert refine_images([], [], core_settings("A")) == []
 
@@ -412,10 +412,10 @@ def digest(refined) -> bytes:
 @pytest.mark.parametrize("setting", ["A", "B"])
 def test_a_gpu_answers_as_the_cpu(cuda, make_problem, mixed_batch, setting, parity) -> None:
     images, probs = mixed_batch
-    image, one = make_problem(375, 500, 21)
+    image, image_probs = make_problem(375, 500, 21)
     import torch
 
-    images, probs = [*images, torch.from_numpy(image)], [*probs, torch.from_numpy(one)]
+    images, probs = [*images, torch.from_numpy(image)], [*probs, torch.from_numpy(image_probs)]
     options = {**SETTINGS[setting], **GAUSSIAN, "n_iters": 5, "parity": parity}
     expected = dense_crf(images, probs, **options)
     on_gpu = [i.to(cuda) for i in images], [p.to(cuda) for p in probs]

@@ -276,9 +276,9 @@ def test_a_batch_is_its_elements_one_by_one(num_threads, n_images) -> None:
     # Catches a result written to another's place, and threads that share a workspace.
     rng = np.random.default_rng(0)
     features, values = rng.normal(size=(n_images, 3, 50)), rng.uniform(size=(n_images, 4, 50))
-    together = bilateral_filter(features, values, num_threads=num_threads)
-    assert together.shape == values.shape
-    for f, v, filtered in zip(features, values, together, strict=True):
+    batched = bilateral_filter(features, values, num_threads=num_threads)
+    assert batched.shape == values.shape
+    for f, v, filtered in zip(features, values, batched, strict=True):
         np.testing.assert_array_equal(bilateral_filter(f, v), filtered)
 
 

@@ -60,10 +60,10 @@ def test_the_exact_value_is_that_of_the_reference_kernel(make_batch) -> None:
     criterion = DenseCrfLoss(0.5, sigma_rgb=20, sigma_xy=4, scale_factor=1, exact=True)
     potts = DenseCrfLoss(0.5, sigma_rgb=20, sigma_xy=4, scale_factor=1, exact=True, potts=True)
     expected = expected_potts = 0.0
-    for image, one, inside in zip(images, probs, roi, strict=True):
+    for image, image_probs, inside in zip(images, probs, roi, strict=True):
         kernel = gaussian_kernel(bilateral_features(image.permute(1, 2, 0).numpy(), 4, 20))
         region = inside.numpy().reshape(-1)
-        s = one.numpy().reshape(3, -1) * region
+        s = image_probs.numpy().reshape(3, -1) * region
         expected -= 0.5 / 2 * np.einsum("ki,ij,kj", s, kernel, s)
         expected_potts += 0.5 / 2 * np.einsum("ki,ij,kj", s, kernel, region - s)
     assert criterion(images, probs.double(), roi).item() == pytest.approx(expected, rel=1e-9)
@@ -88,9 +88,9 @@ def test_the_lattice_loss_is_the_filter_of_its_probabilities(make_batch) -> None
     images, probs = make_batch(2, 8, 9, 4)
     criterion = DenseCrfLoss(0.1, sigma_rgb=12, sigma_xy=30, scale_factor=1)
     value, gradient = value_and_gradient(criterion, images, probs)
-    for image, one, g in zip(images, probs, gradient, strict=True):
+    for image, image_probs, g in zip(images, probs, gradient, strict=True):
         features = bilateral_features(image.permute(1, 2, 0).numpy(), 30, 12)
-        filtered = bilateral_filter(features, one.flatten(1).numpy())
+        filtered = bilateral_filter(features, image_probs.flatten(1).numpy())
         np.testing.assert_allclose(g.flatten(1), -2 * 0.1 / 2 * filtered, rtol=1e-5)
     assert value.item() == pytest.approx(0.5 * (gradient * probs).sum().item(), rel=1e-6)
 

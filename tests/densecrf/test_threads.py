@@ -149,8 +149,8 @@ def test_instruction_sets_agree(batch) -> None:
     finally:
         _native.set_instruction_set(names[0])
     for others in results[1:]:
-        for one, other in zip(results[0], others, strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-5)
+        for result, other in zip(results[0], others, strict=True):
+            np.testing.assert_allclose(result, other, atol=1e-5)
     with pytest.raises(ValueError, match="no instruction set 'abacus'"):
         _native.set_instruction_set("abacus")
 
@@ -255,8 +255,8 @@ def test_two_threads_are_no_slower_than_one_beside_a_busy_core(make_problem) -> 
             start = time.perf_counter()
             dense_crf(*batch, n_iters=3, num_threads=num_threads)
             taken.append(time.perf_counter() - start)
-    one, two = (statistics.median(times[n]) for n in (1, 2))
-    assert two < 1.5 * one, f"one thread takes {one:.3f} s, two take {two:.3f} s"
+    single, double = (statistics.median(times[n]) for n in (1, 2))
+    assert double < 1.5 * single, f"one thread takes {single:.3f} s, two take {double:.3f} s"
 
 
 def denormals_survive() -> bool:
@@ -311,9 +311,9 @@ def test_denormals_are_flushed_in_every_thread() -> None:
     probs[40] = 0
     image = np.zeros((6, 7, 3), np.uint8)
     refined = dense_crf([image] * 8, [probs] * 8, n_iters=0, min_prob=1e-37, num_threads=4)
-    for one in refined:
-        np.testing.assert_allclose(one[:40], 1 / 40, rtol=1e-5)
-        assert (one[40] == 0).all()
+    for image_probs in refined:
+        np.testing.assert_allclose(image_probs[:40], 1 / 40, rtol=1e-5)
+        assert (image_probs[40] == 0).all()
 
 
 def test_number_of_threads_by_default() -> None:

@@ -82,10 +82,10 @@ def test_a_batch_is_its_elements_one_by_one() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(5, 5, 33)).astype(np.float32)
     values = rng.uniform(size=(5, 7, 33)).astype(np.float32)
-    together = filter_in_torch(features, values, True)
-    for f, v, filtered in zip(features, values, together, strict=True):
+    batched = filter_in_torch(features, values, True)
+    for f, v, filtered in zip(features, values, batched, strict=True):
         np.testing.assert_array_equal(filter_in_torch(f[None], v[None], True)[0], filtered)
-    np.testing.assert_array_equal(filter_in_torch(features, values, True), together)
+    np.testing.assert_array_equal(filter_in_torch(features, values, True), batched)
 
 
 def test_a_batch_whose_numbers_do_not_fit_a_key_goes_one_by_one() -> None:

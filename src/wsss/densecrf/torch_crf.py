@@ -60,10 +60,12 @@ def refine_images(
         return []
     _check_values(probs)
     # One width for all: the order in which a softmax adds up depends on it.
-    width = max(len(one) for one in probs)
+    width = max(len(image_probs) for image_probs in probs)
     budget = _free_bytes(probs[0].device) // 2 if memory_bytes is None else memory_bytes
     refined: list[Tensor] = []
-    for chunk in _chunks([one[0].numel() for one in probs], budget // _bytes_per_pixel(width)):
+    for chunk in _chunks(
+        [image_probs[0].numel() for image_probs in probs], budget // _bytes_per_pixel(width)
+    ):
         refined += _refine_together(images[chunk], probs[chunk], width, settings)
     return refined
 
@@ -117,19 +119,22 @@ def _refine_together(
         terms = _terms(images, settings)
     except BatchKeyError:
         pairs = zip(images, probs, strict=True)
-        return [_refine_together([image], [one], width, settings)[0] for image, one in pairs]
-    sizes = [one[0].numel() for one in probs]
+        return [
+            _refine_together([image], [image_probs], width, settings)[0]
+            for image, image_probs in pairs
+        ]
+    sizes = [image_probs[0].numel() for image_probs in probs]
     neg_unary = probs[0].new_full((sum(sizes), width), -torch.inf)
-    for rows, one in zip(torch.split(neg_unary, sizes), probs, strict=True):
-        floored = one.flatten(1).clamp(settings["min_prob"], 1)
-        rows[:, : len(one)] = floored.log().T
+    for rows, image_probs in zip(torch.split(neg_unary, sizes), probs, strict=True):
+        floored = image_probs.flatten(1).clamp(settings["min_prob"], 1)
+        rows[:, : len(image_probs)] = floored.log().T
 
     q = neg_unary.softmax(dim=1)
     for _ in range(settings["n_iters"]):
         q = sum((term.filter(q) for term in terms), neg_unary).softmax(dim=1)
     return [
-        rows[:, : len(one)].T.reshape(one.shape).contiguous()
-        for rows, one in zip(torch.split(q, sizes), probs, strict=True)
+        rows[:, : len(image_probs)].T.reshape(image_probs.shape).contiguous()
+        for rows, image_probs in zip(torch.split(q, sizes), probs, strict=True)
     ]
 
 

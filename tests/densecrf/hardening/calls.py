@@ -477,16 +477,16 @@ class Session:
             return
         one_image = isinstance(images, np.ndarray) and images.ndim <= 3
         require(isinstance(refined, list) != one_image, "dense_crf: a list for a list alone")
-        together = refined if isinstance(refined, list) else [refined]
-        for (_, one_probs), one in zip(pairs, together, strict=True):
-            check_probabilities("dense_crf", one, np.asarray(one_probs).shape)
+        results = refined if isinstance(refined, list) else [refined]
+        for (_, given_probs), result in zip(pairs, results, strict=True):
+            check_probabilities("dense_crf", result, np.asarray(given_probs).shape)
         if n_callers == 1:
             return
         with ThreadPoolExecutor(n_callers) as executor:
             for again in executor.map(lambda _: call(), range(n_callers)):
                 others = again if isinstance(again, list) else [again]
-                for one, other in zip(together, others, strict=True):
-                    require(one.tobytes() == other.tobytes(), "threads: another answer")
+                for result, other in zip(results, others, strict=True):
+                    require(result.tobytes() == other.tobytes(), "threads: another answer")
         self.counts["dense_crf threaded"] += 1
 
     def bilateral_filter(self) -> None:

@@ -86,8 +86,8 @@ def main(names: list[str]) -> None:
             file = BUILD / f"sanitize_{name}" / "answers.npy"
             run([INTERPRETER, "-c", ANSWERS, str(file)], variables)
             answers[name] = np.load(file)
-    for (name, one), (other_name, other) in itertools.combinations(answers.items(), 2):
-        off = float(np.abs(one - other).max())
+    for (name, found), (other_name, other) in itertools.combinations(answers.items(), 2):
+        off = float(np.abs(found - other).max())
         print(f"---- {name} and {other_name} differ by at most {off:.1e}")
         if not off <= TOLERANCE:
             raise SystemExit(f"that is more than {TOLERANCE}")
