@@ -9,13 +9,13 @@ from wsss.cam.multiscale import multiscale_cams
 from wsss.cam.pcm import PcmCam, PcmCamSettings
 from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier
-from wsss.models.pcm import PcmSettings
+from wsss.models.pcm import PixelCorrelationSettings
 from wsss.models.timm_backbone import TimmBackbone
 
 ROWS, COLUMNS = torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1])
 
 
-def make(*parts: PcmSettings) -> Classifier:
+def make(*parts: PixelCorrelationSettings) -> Classifier:
     torch.manual_seed(0)
     backbone = TimmBackbone(BackboneSettings(model_name="resnet10t"))
     model = Classifier(backbone, ("a", "b", "c"), num_extra=1, parts=parts).eval()
@@ -33,7 +33,7 @@ def cams(model: Classifier, maps: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_refined_maps_by_hand() -> None:
-    model = make(PcmSettings())
+    model = make(PixelCorrelationSettings())
     found, logits = cams(model, "refined")
     with torch.no_grad():
         output = model(images(), with_stages=True)
@@ -48,7 +48,7 @@ def test_refined_maps_by_hand() -> None:
 
 
 def test_sums_by_hand() -> None:
-    model = make(PcmSettings())
+    model = make(PixelCorrelationSettings())
     found, logits = cams(model, "sum")
     with torch.no_grad():
         output = model(images(), with_stages=True)
@@ -59,7 +59,10 @@ def test_sums_by_hand() -> None:
 
 @pytest.mark.parametrize("maps", ["refined", "sum"])
 def test_scales_and_flips(maps: Any) -> None:
-    model, method = make(PcmSettings(align_corners=False)), PcmCam(PcmCamSettings(maps=maps))
+    model, method = (
+        make(PixelCorrelationSettings(align_corners=False)),
+        PcmCam(PcmCamSettings(maps=maps)),
+    )
 
     def run(pictures: torch.Tensor) -> list[torch.Tensor]:
         with torch.inference_mode():

@@ -8,7 +8,7 @@ from wsss.cam.cam import LinearHeadCam, LinearHeadCamSettings
 from wsss.cam.multiscale import multiscale_cams
 from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier
-from wsss.models.sub_categories import SubCategoriesSettings
+from wsss.models.sub_categories import SubCategoryHeadSettings
 from wsss.models.timm_backbone import TimmBackbone
 
 ROWS, COLUMNS = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 2, 1, 2])
@@ -17,7 +17,7 @@ ROWS, COLUMNS = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 2, 1, 2])
 def make_model(*counts: int) -> Classifier:
     """Three classes of the data and that of background images."""
     torch.manual_seed(0)
-    parts = [SubCategoriesSettings(counts=counts)] if counts else []
+    parts = [SubCategoryHeadSettings(counts=counts)] if counts else []
     backbone = TimmBackbone(BackboneSettings(model_name="resnet10t"))
     model = Classifier(backbone, ("a", "b", "c"), num_extra=1, parts=parts).eval()
     nn.init.normal_(model.head.weight)

@@ -1,4 +1,4 @@
-"""The pixel correlation module against loops, and what a weighted mean can not do."""
+"""The pixel correlation module against loops, and what a weighted mean cannot do."""
 
 from collections.abc import Callable
 from itertools import product
@@ -13,15 +13,17 @@ from torch.nn import functional
 import wsss.models.pcm as module
 from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier, load_classifier, save_classifier
-from wsss.models.pcm import PcmSettings, normalised, with_background
+from wsss.models.pcm import PixelCorrelationSettings, normalised, with_background
 from wsss.models.timm_backbone import TimmBackbone
 
-THESIS = PcmSettings(channels=(5, 6), embedding=7, relu=False)
-SMALL = PcmSettings(channels=(5, 6), embedding=7)
+THESIS = PixelCorrelationSettings(channels=(5, 6), embedding=7, relu=False)
+SMALL = PixelCorrelationSettings(channels=(5, 6), embedding=7)
 CNN = BackboneSettings(model_name="resnet10t")
 
 
-def make(settings: PcmSettings = SMALL, backbone: BackboneSettings = CNN) -> Classifier:
+def make(
+    settings: PixelCorrelationSettings = SMALL, backbone: BackboneSettings = CNN
+) -> Classifier:
     torch.manual_seed(0)
     return Classifier(TimmBackbone(backbone), ("a", "b"), parts=[settings]).eval()
 
@@ -39,7 +41,7 @@ def refined(model: Classifier, maps: Tensor, pictures: Tensor | None = None) -> 
 
 
 @pytest.mark.parametrize("settings", [SMALL, THESIS, SMALL.model_copy(update={"stages": (2, 4)})])
-def test_against_a_loop_over_pairs_of_cells(settings: PcmSettings) -> None:
+def test_against_a_loop_over_pairs_of_cells(settings: PixelCorrelationSettings) -> None:
     model, maps = make(settings), torch.randn(2, 3, 4, 6)
     part, stages = model.parts["pcm"], model(images(), with_stages=True).stages
     expected = torch.zeros(2, 3, 4, 6)
@@ -108,7 +110,7 @@ def test_it_makes_no_difference_how_many_cells_are_in_memory(
 ) -> None:
     model, maps = make(), torch.randn(2, 3, 4, 6)
     whole = refined(model, maps)
-    monkeypatch.setattr(module, "TOGETHER", 5)
+    monkeypatch.setattr(module, "COLUMNS_AT_ONCE", 5)
     torch.testing.assert_close(refined(model, maps), whole)
 
 
@@ -139,8 +141,10 @@ def test_other_backbones(name: str) -> None:
 
 
 def test_the_sizes_of_the_thesis_and_of_seam() -> None:
-    seam = make(PcmSettings()).parts["pcm"]
-    thesis = make(PcmSettings(channels=(256, 256), embedding=512, relu=False)).parts["pcm"]
+    seam = make(PixelCorrelationSettings()).parts["pcm"]
+    thesis = make(PixelCorrelationSettings(channels=(256, 256), embedding=512, relu=False)).parts[
+        "pcm"
+    ]
     assert [tuple(one.shape[:2]) for one in seam.parameters()] == [
         (64, 256), (128, 512), (192, 195),
     ]  # fmt: skip

@@ -7,7 +7,7 @@ import torch
 
 from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier, load_classifier, save_classifier
-from wsss.models.sub_categories import SubCategories, SubCategoriesSettings
+from wsss.models.sub_categories import SubCategoryHead, SubCategoryHeadSettings
 from wsss.models.timm_backbone import TimmBackbone
 
 COUNTS = (2, 0, 3, 1)
@@ -16,13 +16,13 @@ BACKBONE = BackboneSettings(model_name="resnet10t")
 
 def make_model(counts: tuple[int, ...] = COUNTS) -> Classifier:
     torch.manual_seed(0)
-    parts = [SubCategoriesSettings(counts=counts)]
+    parts = [SubCategoryHeadSettings(counts=counts)]
     names = ("a", "b", "c")
     return Classifier(TimmBackbone(BACKBONE), names, num_extra=1, parts=parts).eval()
 
 
 def test_a_class_has_the_highest_map_of_its_block() -> None:
-    part: SubCategories = make_model().parts["sub_categories"]
+    part: SubCategoryHead = make_model().parts["sub_categories"]
     features = torch.randn(2, part.head.in_channels, 3, 5)
     with torch.no_grad():
         maps, found = part(features), part.class_maps(features)

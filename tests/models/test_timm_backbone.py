@@ -180,6 +180,6 @@ class TestWeightsFile:
                 return (open, (str(tmp_path / "ran"), "w"))  # type: ignore[return-value]
 
         torch.save({"model": Evil()}, tmp_path / "w.pth")
-        with pytest.raises(ValueError, match="can not be read as plain tensors"):
+        with pytest.raises(ValueError, match="cannot be read as plain tensors"):
             TimmBackbone(BackboneSettings(weights=str(tmp_path / "w.pth")))
         assert not (tmp_path / "ran").exists()

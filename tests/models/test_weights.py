@@ -52,7 +52,7 @@ class TestRead:
 
     def test_a_whole_pickled_network_is_refused(self, tmp_path: Path) -> None:
         torch.save(nn.Linear(1, 1), tmp_path / "w.pth")
-        with pytest.raises(ValueError, match="can not be read as plain tensors"):
+        with pytest.raises(ValueError, match="cannot be read as plain tensors"):
             read_weights(tmp_path / "w.pth")
 
     def test_mxnet_files_are_sent_to_the_converter(self, tmp_path: Path) -> None:

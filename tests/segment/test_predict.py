@@ -52,12 +52,12 @@ def normalised(pixels: torch.Tensor) -> torch.Tensor:
     cells=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     window=st.integers(1, 4),
     overlap=st.floats(0, 0.95),
-    together=st.integers(1, 5),
+    batch_size=st.integers(1, 5),
     flip=st.booleans(),
 )
 @settings(deadline=None, max_examples=30)
 def test_windows_of_a_pixelwise_network_give_the_whole(
-    cells: tuple[int, int], window: int, overlap: float, together: int, flip: bool
+    cells: tuple[int, int], window: int, overlap: float, batch_size: int, flip: bool
 ) -> None:
     # Catches rows that leave the strip too early or too late, and windows in the wrong place.
     torch.manual_seed(0)
@@ -68,7 +68,7 @@ def test_windows_of_a_pixelwise_network_give_the_whole(
         (probs,) = predict_probs(net, pixels, flip=flip)
         mask = predict_mask_in_windows(
             net, image, normalise=normalised, window=window * 32, overlap=overlap, flip=flip,
-            together=together,
+            batch_size=batch_size,
         )  # fmt: skip
     assert mask.shape == size and mask.dtype == np.uint8
     best, second = probs.topk(2, dim=0).values
@@ -96,7 +96,7 @@ def test_windows_by_a_plain_loop(size: tuple[int, int]) -> None:
                 total[:, at[0], at[1]] += probs * weight
                 weights[at] += weight
         mask = predict_mask_in_windows(
-            net, image, normalise=normalised, window=48, overlap=0.3, together=2, **how
+            net, image, normalise=normalised, window=48, overlap=0.3, batch_size=2, **how
         )
     best, second = (total / weights).topk(2, dim=0).values
     certain = (best - second > 1e-5).numpy()

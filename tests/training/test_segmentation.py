@@ -1,4 +1,4 @@
-"""A segmenter learns from pseudo masks; what it can not learn from is named."""
+"""A segmenter learns from pseudo masks; what it cannot learn from is named."""
 
 from collections.abc import Callable
 from dataclasses import replace

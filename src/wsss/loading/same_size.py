@@ -81,7 +81,7 @@ def same_size_batches(
             batches that one process would have.
         description: beside the progress bar; empty for none.
     """
-    sizes = [size_for(one.size) for one in samples]
+    sizes = [size_for(sample.size) for sample in samples]
     groups = size_groups(sizes, batch_size)
     groups = [
         group

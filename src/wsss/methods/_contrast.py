@@ -36,7 +36,7 @@ def contrast_loss(
     # cosines near one decide, so they need more than half precision
     with torch.autocast(features.device.type, enabled=False):
         sides, others = pooled_sides(features.float(), logits.float())  # (B, C, D) each
-        rows = [one.nonzero().squeeze(1) for one in counted.T.cpu()]
+        rows = [images.nonzero().squeeze(1) for images in counted.T.cpu()]
         losses = [
             contrast(sides[images, channel], others[images, channel], alpha)
             for channel, images in enumerate(rows)

@@ -22,9 +22,9 @@ class MixSettings(MethodSettings):
     """What the mixing methods share; the regularisers are those of Mixup-CAM, 0 is without."""
 
     entropy_weight: NonNegativeFloat = 0.02
-    """Of the entropy of the predicted class probabilities."""
+    """Weight of the entropy of the predicted class probabilities."""
     concentration_weight: NonNegativeFloat = 2e-4
-    """Of the spread of the maps of tagged classes."""
+    """Weight of the spread of the maps of tagged classes."""
     alpha: PositiveFloat = 0.2
     """Shares are drawn from Beta(alpha, alpha): near 0 or 1 if small, uniform at 1."""
     compat_entropy: bool = False

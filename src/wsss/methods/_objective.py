@@ -24,9 +24,9 @@ class MethodSettings(Named):
     """What the settings of every method have: the weights of what `Objective` adds."""
 
     entropy_weight: NonNegativeFloat = 0
-    """Of the entropy of the predicted class probabilities; 0.02 in Mixup-CAM."""
+    """Weight of the entropy of the predicted class probabilities; 0.02 in Mixup-CAM."""
     concentration_weight: NonNegativeFloat = 0
-    """Of the spread of the maps of tagged classes; 0.0002 in Mixup-CAM."""
+    """Weight of the spread of the maps of tagged classes; 0.0002 in Mixup-CAM."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ EPSILON = 1e-6  # of the length of a vector that has a direction
 MARGIN = 0.2
 """By how much a student's map may exceed its teacher's away from its edges."""
 RADIUS = 3
-"""Of the band around edges, in cells."""
+"""Radius of the band around edges, in cells."""
 LEAST_PEAK = 1.0
 """A map whose maximum, a logit, is below it is not stretched up to 1."""
 
@@ -74,25 +74,25 @@ def map_loss(
 
     Example:
         >>> import torch
-        >>> one, other = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])
-        >>> round(float(map_loss(one.view(1, 1, 1, 2), other.view(1, 1, 1, 2), "global")), 4)
+        >>> first, other = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])
+        >>> round(float(map_loss(first.view(1, 1, 1, 2), other.view(1, 1, 1, 2), "global")), 4)
         0.2929
     """
     import torch
 
     with torch.autocast(student.device.type, enabled=False):  # products of the gram matrix
-        one, other = (maps.float().flatten(2) for maps in (student, teacher))  # (B, C, h*w)
+        first, other = (maps.float().flatten(2) for maps in (student, teacher))  # (B, C, h*w)
         if transfer == "global":
-            one, other = one.flatten(1), other.flatten(1)
+            first, other = first.flatten(1), other.flatten(1)
         elif transfer == "spatial":
-            one, other = one.transpose(1, 2), other.transpose(1, 2)
+            first, other = first.transpose(1, 2), other.transpose(1, 2)
         elif transfer == "channel" and all_pairs:
-            one, other = one[:, :, None], other[:, None]
+            first, other = first[:, :, None], other[:, None]
         elif transfer == "map":
-            one, other = one.mean(dim=1), other.mean(dim=1)
+            first, other = first.mean(dim=1), other.mean(dim=1)
         elif transfer == "gram":
-            one, other = _gram(one), _gram(other)
-        return _apart(one, other, distance)
+            first, other = _gram(first), _gram(other)
+        return _mean_distance(first, other, distance)
 
 
 def logits_loss(
@@ -118,7 +118,7 @@ def logits_loss(
     """
     if distance == "kl":
         return soft_distillation(student, teacher, temperature, loss)
-    return _apart(student.float(), teacher.float(), distance)
+    return _mean_distance(student.float(), teacher.float(), distance)
 
 
 def boundary_loss(student: "Tensor", teacher: "Tensor", labels: "Tensor") -> "Tensor":
@@ -151,7 +151,7 @@ def boundary_loss(student: "Tensor", teacher: "Tensor", labels: "Tensor") -> "Te
     lowest = -functional.max_pool2d(-above, 3, 1, 1)
     near = tagged * functional.max_pool2d(highest - lowest, 2 * RADIUS + 1, 1, RADIUS)  # 0 or 1
     far = tagged - near
-    p_s, p_t = (one.clamp(1e-3, 1 - 1e-3) for one in (m_s, m_t))
+    p_s, p_t = (maps.clamp(1e-3, 1 - 1e-3) for maps in (m_s, m_t))
     apart = p_t * (p_t / p_s).log() + (1 - p_t) * ((1 - p_t) / (1 - p_s)).log()
     cells = torch.clamp(tagged.sum() * m_s[0, 0].numel(), min=1)
     alone = (far * (m_s - m_t - MARGIN).relu()).sum() / cells
@@ -179,16 +179,16 @@ def randomly_projected(maps: "Tensor", channels: int, rng: "np.random.Generator"
     return functional.conv2d(maps, drawn[:, :-1, None, None], drawn[:, -1])
 
 
-def _apart(one: "Tensor", other: "Tensor", distance: Distance) -> "Tensor":
+def _mean_distance(first: "Tensor", other: "Tensor", distance: Distance) -> "Tensor":
     """The mean distance of vectors that lie along the last dimension."""
     import torch
     from torch.nn import functional
 
     if distance == "cosine":
-        return 1 - functional.cosine_similarity(one, other, dim=-1, eps=EPSILON).mean()
+        return 1 - functional.cosine_similarity(first, other, dim=-1, eps=EPSILON).mean()
     if distance == "l1":
-        return (one - other).abs().mean()
-    lengths: Tensor = torch.linalg.vector_norm(one - other, dim=-1)
+        return (first - other).abs().mean()
+    lengths: Tensor = torch.linalg.vector_norm(first - other, dim=-1)
     return lengths.mean()
 
 

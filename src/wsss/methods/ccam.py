@@ -25,7 +25,7 @@ BORDER = 4  # pixels of an image
 
 
 class CcamSettings(MethodSettings):
-    """Of CCAM, and of its supervision by erased images."""
+    """What CCAM learns from, and its supervision by erased images."""
 
     name: Literal["ccam"] = "ccam"
     alpha: NonNegativeFloat = 0.25
@@ -33,15 +33,15 @@ class CcamSettings(MethodSettings):
     class_specific: bool = False
     """One map per class, which the images with its tag contrast; or one map for all."""
     classification_weight: NonNegativeFloat = 0
-    """Of the classification loss. At 0 the head stays as it was while the backbone learns from
-    the contrast alone, so that logits and CAMs are of no use."""
+    """Weight of the classification loss. At 0 the head stays as it was while the backbone learns
+    from the contrast alone, so that logits and CAMs are of no use."""
     ecs_weight: NonNegativeFloat = 0
-    """Of the squared difference from the CAM of the image or of the erased image, whichever is
-    higher; 1 with classification_weight 1 for CCAM+ECS. The head gives these CAMs."""
+    """Weight of the squared difference from the CAM of the image or of the erased image, whichever
+    is higher; 1 with classification_weight 1 for CCAM+ECS. The head gives these CAMs."""
     ecs_delta: NonNegativeFloat = 0.6
     """Where a CAM is above this share of its maximum, its image is erased; from 1 on nowhere."""
     ecs_radius: PositiveInt = 7
-    """Of the Gaussian kernel that erases by blurring, in pixels; 7 is a kernel of 15 by 15."""
+    """Radius of the Gaussian kernel that erases by blurring, in pixels; 7 is 15 by 15 pixels."""
     flip_check: Literal["border", "corners"] = "border"
     """Where the background is looked for once training is done: in the cells on the outer 4
     pixels, or in those of the four corners."""
@@ -59,7 +59,7 @@ class Ccam(Method[CcamSettings]):
     tag: of one image only its two sides, of none nothing; classes count alike. Batch norm takes
     its statistics over all images of the batch.
 
-    Which side is the object, the loss can not tell. At the end the side that prevails at the edge
+    Which side is the object, the loss cannot tell. At the end the side that prevails at the edge
     of the training images becomes the background.
 
     References:

@@ -40,7 +40,7 @@ __all__ = ["Distillation", "DistillationSettings", "another_view"]
 log = logging.getLogger(__name__)
 
 JITTER = (0.2, 0.2, 0.2, 0.1)
-"""Of brightness, contrast, saturation and hue in another view of an image."""
+"""Ranges of brightness, contrast, saturation and hue in another view of an image."""
 
 
 class DistillationSettings(MethodSettings):
@@ -58,9 +58,9 @@ class DistillationSettings(MethodSettings):
     distance: Distance = "cosine"
     """l1 and l2 for map, gram and logits too, kl for logits alone."""
     transfer_weight: NonNegativeFloat = 1
-    """Of the transfer term."""
+    """Weight of the transfer term."""
     temperature: PositiveFloat = 1
-    """Of kl."""
+    """Temperature of kl, by which logits are divided."""
     project: bool = False
     """Compares the student's features after a learned 1x1 convolution to the teacher's channels,
     in place of the student's own map."""
@@ -72,11 +72,11 @@ class DistillationSettings(MethodSettings):
     """Compares each channel of the student with all of the teacher in transfer: channel, as the
     published code does, which draws the maps of all classes together; the same for one class."""
     consistency_weight: NonNegativeFloat = 0
-    """Of the squared difference between an image and its mirror image in other colours."""
+    """Weight of the squared difference between an image and its mirror image in other colours."""
     consistency_of: Literal["logits", "maps"] = "logits"
     """What should not differ; maps are mirrored back."""
     boundary_weight: NonNegativeFloat = 0
-    """Of our own term, `_transfer.boundary_loss`, always of the student's own map."""
+    """Weight of our own term, `_transfer.boundary_loss`, always of the student's own map."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -139,7 +139,7 @@ class Distillation(Method[DistillationSettings]):
             log.warning("transfer: %s by %s teaches nothing of one class; choose global", *form)
         if not settings.project:
             return ()
-        channels = tuple(one.model.head.out_channels for one in self.teachers)
+        channels = tuple(teacher.model.head.out_channels for teacher in self.teachers)
         return (PARTS.settings("projection").model_validate({"channels": channels}),)
 
     def __call__(
@@ -213,10 +213,10 @@ class Distillation(Method[DistillationSettings]):
 
         backbone = model.backbone
         other = model(another_view(images, backbone.normalisation, step.rng))
-        one, two = output.logits, other.logits
+        first, second = output.logits, other.logits
         if self.settings.consistency_of == "maps":
-            one, two = output.maps, other.maps.flip(3)
-        return functional.mse_loss(one.float(), two.float())
+            first, second = output.maps, other.maps.flip(3)
+        return functional.mse_loss(first.float(), second.float())
 
 
 def another_view(
@@ -235,7 +235,9 @@ def another_view(
     """
     from torchvision.transforms.v2 import functional
 
-    brightness, contrast, saturation, hue = (float(rng.uniform(-one, one)) for one in JITTER)
+    brightness, contrast, saturation, hue = (
+        float(rng.uniform(-largest, largest)) for largest in JITTER
+    )
     view = normalisation.to_unit(images).clamp(0, 1).flip(3)
     view = functional.adjust_brightness(view, 1 + brightness)
     view = functional.adjust_contrast(view, 1 + contrast)

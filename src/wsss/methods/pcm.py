@@ -24,7 +24,7 @@ class CorrelationSettings(MethodSettings):
     """The sizes of the pixel correlation module; see `wsss.models.pcm`."""
 
     stages: tuple[Literal[1, 2, 3, 4], Literal[1, 2, 3, 4]] = (3, 4)
-    """Of the backbone, whose features are compared besides the image's colours."""
+    """Stages of the backbone whose features are compared besides the image's colours."""
     channels: tuple[PositiveInt, PositiveInt] = (256, 256)
     """What the features of each of the two are reduced to."""
     embedding: PositiveInt = 512

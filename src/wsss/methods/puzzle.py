@@ -22,9 +22,10 @@ __all__ = ["Puzzle", "PuzzleSettings", "merge_quarters", "quarters"]
 class PuzzleSettings(MethodSettings):
     name: Literal["puzzle"] = "puzzle"
     reconstruction_weight: NonNegativeFloat = 4
-    """Of the difference between the maps of the image and of its quarters, at its highest."""
+    """Weight of the difference between the maps of the image and of its quarters, at its
+    highest."""
     ramp_share: float = Field(default=0.5, ge=0, le=1)
-    """Of all steps, in which that weight rises linearly from 0; 0 is at once."""
+    """Share of all steps in which that weight rises linearly from 0; 0 is at once."""
 
 
 @METHODS.register(PuzzleSettings)

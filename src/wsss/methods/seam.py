@@ -31,16 +31,16 @@ class SeamSettings(CorrelationSettings):
     scale: float = Field(default=0.3, gt=0, le=1)
     """Side of the smaller copy, as a share of the image's, rounded to whole cells of the map."""
     equivariance_weight: NonNegativeFloat = 1
-    """Of the difference between the maps of image and copy."""
+    """Weight of the difference between the maps of image and copy."""
     cross_weight: NonNegativeFloat = 1
-    """Of the difference between the maps of one and the refined maps of the other, the sum over
-    both directions."""
+    """Weight of the difference between the maps of one and the refined maps of the other, the sum
+    over both directions."""
     min_pool_weight: NonNegativeFloat = 1
-    """Of the scores where the refined maps are lowest, so that no class covers all."""
+    """Weight of the scores where the refined maps are lowest, so that no class covers all."""
     top_share: float = Field(default=0.2, gt=0, le=1)
-    """Of the cross differences, the largest, that count."""
+    """Share of the cross differences, the largest, that counts."""
     low_share: float = Field(default=0.25, gt=0, le=1)
-    """Of the cells, the lowest, that count as such."""
+    """Share of the cells, the lowest, that counts as such."""
 
 
 @METHODS.register(SeamSettings)

@@ -54,9 +54,9 @@ class SubcategorySettings(MethodSettings):
     clustering: ClusteringChoice = Field(default_factory=lambda: CLUSTERINGS.default("kmeans"))
     """How the images of each class are split."""
     sub_weight: NonNegativeFloat = 5
-    """Of the classification loss of the sub-categories; 0 is without them."""
+    """Weight of the classification loss of the sub-categories; 0 is without them."""
     kd_weight: NonNegativeFloat = 0
-    """Of the distance to the teacher's softened class probabilities."""
+    """Weight of the distance to the teacher's softened class probabilities."""
     kd_temperature: PositiveFloat = 4
     """Logits are divided by it before they are compared."""
 
@@ -78,7 +78,7 @@ class Subcategory(Method[SubcategorySettings]):
         self._teacher = start.teachers[settings.teachers[0]]
         if not settings.sub_weight:
             return ()
-        from wsss.models.sub_categories import SubCategoriesSettings
+        from wsss.models.sub_categories import SubCategoryHeadSettings
 
         source = self._teacher.model if start.previous is None else start.previous
         features = start.over_images(source, _mean_features)
@@ -96,9 +96,11 @@ class Subcategory(Method[SubcategorySettings]):
         log.info(
             "round %d: %d sub-categories: %s",
             *(start.round + 1, sum(found.counts)),
-            ", ".join(_told(name, count, int(images)) for name, count, images in counted),
+            ", ".join(
+                _describe_clusters(name, count, int(images)) for name, count, images in counted
+            ),
         )
-        return (SubCategoriesSettings(counts=found.counts),)
+        return (SubCategoryHeadSettings(counts=found.counts),)
 
     def __call__(
         self,
@@ -179,7 +181,7 @@ def _mean_features(model: "Classifier", images: "Tensor") -> "Tensor":
     return features
 
 
-def _told(name: str, count: int, images: int) -> str:
+def _describe_clusters(name: str, count: int, images: int) -> str:
     """A class's clusters in words; as many as images are fewer than were asked for, or useless."""
     if count < images:
         return f"{name} {count}"

@@ -72,8 +72,8 @@ class AffinityNet(nn.Module):
             for level, width in zip(self._levels, widths, strict=True)
         )
         self.join = nn.Conv2d(sum(widths), sum(widths), 1, bias=False)
-        for one in self.reduce:
-            nn.init.kaiming_normal_(one.weight)  # type: ignore[arg-type]
+        for layer in self.reduce:
+            nn.init.kaiming_normal_(layer.weight)  # type: ignore[arg-type]
         nn.init.xavier_uniform_(self.join.weight, gain=4)  # far apart from the start
 
     @property
@@ -108,15 +108,17 @@ def levels(backbone: TimmBackbone, *, at_least: int) -> list[Level]:
         ValueError: there are fewer than `at_least` stages.
     """
     modules = dict(backbone.net.named_modules())
-    listed = [one for one in getattr(backbone.net, "feature_info", ()) if one["module"] in modules]
-    widths = {id(modules[one["module"]]): int(one["num_chs"]) for one in listed}
+    listed = [
+        info for info in getattr(backbone.net, "feature_info", ()) if info["module"] in modules
+    ]
+    widths = {id(modules[info["module"]]): int(info["num_chs"]) for info in listed}
     stages = [Level(stage, widths[id(stage)]) for stage in backbone.stages()]
     if len(stages) < at_least:
         raise ValueError(
             f"{type(backbone.net).__name__} has {len(stages)} stages, but {at_least} are needed; "
             "choose another backbone.model_name"
         )
-    stems = [modules[one["module"]] for one in listed if one["reduction"] < 4]
+    stems = [modules[info["module"]] for info in listed if info["reduction"] < 4]
     return [*(Level(stem, widths[id(stem)]) for stem in stems[-1:]), *stages]
 
 
@@ -133,7 +135,8 @@ def level_features(backbone: TimmBackbone, wanted: Sequence[Level], images: Tens
         for hook in hooks:
             hook.remove()
     return [
-        backbone.as_map(one, images, level.module) for level, one in zip(wanted, found, strict=True)
+        backbone.as_map(output, images, level.module)
+        for level, output in zip(wanted, found, strict=True)
     ]
 
 

@@ -70,7 +70,7 @@ def captured_attention(
             )
         kept.append(keep(attention))
 
-    fused = [one.fused_attn for one in attentions]
+    fused = [attention.fused_attn for attention in attentions]
     # before dropout, so that the rows sum to 1 in training too
     hooks = [attentions[index].attn_drop.register_forward_pre_hook(hook) for index in chosen]
     try:
@@ -78,8 +78,8 @@ def captured_attention(
             attentions[index].fused_attn = False
         yield kept
     finally:
-        for one in hooks:
-            one.remove()
+        for handle in hooks:
+            handle.remove()
         for attention, was in zip(attentions, fused, strict=True):
             attention.fused_attn = was
 
@@ -88,7 +88,7 @@ def _attentions(net: Any) -> list[Any]:
     """The attention module of every block."""
     blocks = list(getattr(net, "blocks", ()))
     attentions = [getattr(block, "attn", None) for block in blocks]
-    if not blocks or not all(hasattr(one, "attn_drop") for one in attentions):
+    if not blocks or not all(hasattr(attention, "attn_drop") for attention in attentions):
         raise ValueError(
             f"{type(net).__name__} has no blocks of global self-attention to read; "
             "choose a plain vision transformer (ViT, DeiT) as backbone"

@@ -77,7 +77,7 @@ class Classifier(nn.Module):
         )
         nn.init.normal_(self.head.weight, std=0.01)
         self.dropout = nn.Dropout2d(self.head_settings.dropout)
-        built = {one.name: PARTS.build(one, backbone, outputs) for one in parts}
+        built = {settings.name: PARTS.build(settings, backbone, outputs) for settings in parts}
         self.parts: Any = nn.ModuleDict(built)
 
     def forward(self, images: Tensor, *, with_stages: bool = False) -> ClassifierOutput:
@@ -113,7 +113,7 @@ def save_classifier(model: Classifier, settings: BackboneSettings, loss: str, fo
             "class_names": model.class_names,
             "head": model.head_settings.model_dump(mode="json"),
             "num_extra": model.num_extra,
-            "parts": [one.model_dump(mode="json") for one in model.part_settings],
+            "parts": [settings.model_dump(mode="json") for settings in model.part_settings],
             "loss": loss,
         },
     )
@@ -132,7 +132,7 @@ def load_classifier(folder: Path) -> tuple[Classifier, str]:
         tuple(spec["class_names"]),
         HeadSettings.model_validate(spec["head"]),
         num_extra=spec["num_extra"],
-        parts=[PARTS.settings(one["name"]).model_validate(one) for one in spec["parts"]],
+        parts=[PARTS.settings(part["name"]).model_validate(part) for part in spec["parts"]],
     )
     load_matching(model, read_weights(folder / "weights.safetensors"), f"{folder}")
     return model.eval().to(memory_format=torch.channels_last), spec["loss"]

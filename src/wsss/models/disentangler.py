@@ -28,7 +28,7 @@ class DisentanglerSettings(Named):
 class Disentangler(nn.Module):
     """A 3x3 convolution and batch norm on the features of the last two stages, as in CCAM.
 
-    What is learned is a partition; which of the sides is the object, training can not know.
+    What is learned is a partition; which of the sides is the object, training cannot know.
 
     Args:
         settings: how many channels, and of what norm.
@@ -50,8 +50,8 @@ class Disentangler(nn.Module):
     ) -> None:
         super().__init__()
         modules = dict(backbone.net.named_modules())
-        listed = [one for one in backbone.net.feature_info if one["module"] in modules]
-        widths = {modules[one["module"]]: one["num_chs"] for one in listed}
+        listed = [info for info in backbone.net.feature_info if info["module"] in modules]
+        widths = {modules[info["module"]]: info["num_chs"] for info in listed}
         stages = backbone.stages()[-2:]
         if len(stages) < 2:
             raise ValueError(
@@ -59,7 +59,7 @@ class Disentangler(nn.Module):
                 f"has {len(stages)}; choose another backbone.model_name"
             )
         channels = num_outputs if settings.class_specific else 1
-        width = sum(widths[one] for one in stages)
+        width = sum(widths[stage] for stage in stages)
         self.conv = nn.Conv2d(width, channels, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(channels, affine=not settings.fixed_norm)
         self.register_buffer("inverted", torch.zeros(channels, dtype=torch.bool))

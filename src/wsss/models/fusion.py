@@ -98,5 +98,5 @@ def fuse_batchnorm(model: Any, example: torch.Tensor) -> Any:
         wanted, found = model(example).maps, fused(example).maps
     if torch.allclose(wanted, found, rtol=1e-3, atol=1e-3 * float(wanted.abs().max())):
         return fused
-    log.info("batch norm of %s can not be folded; running it as it is", type(model).__name__)
+    log.info("batch norm of %s cannot be folded; running it as it is", type(model).__name__)
     return model

@@ -108,13 +108,14 @@ class _Edge(nn.Module):
 
     def __init__(self, channels: list[int]) -> None:
         super().__init__()
-        self.reduce = nn.ModuleList(_reduction(one, 32, 4) for one in channels)
+        self.reduce = nn.ModuleList(_reduction(width_in, 32, 4) for width_in in channels)
         self.join = nn.Conv2d(32 * len(channels), 1, 1)
 
     def forward(self, features: list[Tensor], grid: Any) -> Tensor:
         """(B, D_i, h_i, w_i) features to (B, h, w) logits."""
         reduced = [
-            _stretched(reduce(one), grid) for reduce, one in zip(self.reduce, features, strict=True)
+            _stretched(reduce(feature), grid)
+            for reduce, feature in zip(self.reduce, features, strict=True)
         ]
         logits: Tensor = self.join(torch.cat(reduced, dim=1))[:, 0].float()
         return logits
@@ -128,9 +129,9 @@ class _Displacement(nn.Module):
         shallow, deep = channels[:-3], channels[-3:]
         widths = ((64, 8), (128, 16))[-len(shallow) :]
         self.shallow = nn.ModuleList(
-            _reduction(one, *width) for one, width in zip(shallow, widths, strict=True)
+            _reduction(width_in, *width) for width_in, width in zip(shallow, widths, strict=True)
         )
-        self.deep = nn.ModuleList(_reduction(one, 256, 16) for one in deep)
+        self.deep = nn.ModuleList(_reduction(width_in, 256, 16) for width_in in deep)
         self.join_deep = _reduction(3 * 256, 256, 16)
         self.join = nn.Sequential(
             _reduction(sum(width for width, _ in widths) + 256, 256, 16),
@@ -141,13 +142,13 @@ class _Displacement(nn.Module):
         """Features to (B, 2, h, w) on the grid of level `first`, the deep ones on that after it."""
         fine, coarse = (features[level].shape[2:] for level in (first, first + 1))
         deep = [
-            _stretched(reduce(one), coarse)
-            for reduce, one in zip(self.deep, features[-3:], strict=True)
+            _stretched(reduce(feature), coarse)
+            for reduce, feature in zip(self.deep, features[-3:], strict=True)
         ]
         joined = _stretched(self.join_deep(torch.cat(deep, dim=1)), fine)
         shallow = [
-            _stretched(reduce(one), fine)
-            for reduce, one in zip(self.shallow, features[:-3], strict=True)
+            _stretched(reduce(feature), fine)
+            for reduce, feature in zip(self.shallow, features[:-3], strict=True)
         ]
         found: Tensor = self.join(torch.cat([*shallow, joined], dim=1))
         return found

@@ -13,14 +13,14 @@ from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import PARTS
 from wsss.settings import Named
 
-__all__ = ["Pcm", "PcmSettings", "normalised", "with_background"]
+__all__ = ["PixelCorrelation", "PixelCorrelationSettings", "normalised", "with_background"]
 
-TOGETHER = 4096
+COLUMNS_AT_ONCE = 4096
 """Cells whose affinities are in memory at once where no gradient is needed."""
 
 
-class PcmSettings(Named):
-    """Of the pixel correlation module; the defaults are SEAM's."""
+class PixelCorrelationSettings(Named):
+    """Sizes of the pixel correlation module; the defaults are SEAM's."""
 
     name: Literal["pcm"] = "pcm"
     stages: tuple[Literal[1, 2, 3, 4], Literal[1, 2, 3, 4]] = (3, 4)
@@ -35,8 +35,8 @@ class PcmSettings(Named):
     """How the image and the features are resized to the grid of the maps."""
 
 
-@PARTS.register(PcmSettings)
-class Pcm(nn.Module):
+@PARTS.register(PixelCorrelationSettings)
+class PixelCorrelation(nn.Module):
     """M K, where K says how much one cell resembles another.
 
         f = L2norm(conv[image, ReLU(conv f3), ReLU(conv f4)]),    K = ReLU(f^T f),
@@ -59,7 +59,9 @@ class Pcm(nn.Module):
         SEAM (Wang et al., CVPR 2020).
     """
 
-    def __init__(self, settings: PcmSettings, backbone: TimmBackbone, num_outputs: int) -> None:
+    def __init__(
+        self, settings: PixelCorrelationSettings, backbone: TimmBackbone, num_outputs: int
+    ) -> None:
         super().__init__()
         del num_outputs
         self.settings = settings
@@ -91,8 +93,8 @@ class Pcm(nn.Module):
             f = self.embedded(images, stages, maps.shape[2:]).flatten(2)  # (B, D, h w)
             flat = maps.float().flatten(2)  # (B, L, h w)
             refined = []
-            together = f.shape[2] if torch.is_grad_enabled() else TOGETHER
-            for columns in torch.split(f, together, dim=2):
+            at_once = f.shape[2] if torch.is_grad_enabled() else COLUMNS_AT_ONCE
+            for columns in torch.split(f, at_once, dim=2):
                 affinity = (f.transpose(1, 2) @ columns).relu()  # (B, h w, some)
                 total = affinity.sum(dim=1, keepdim=True)
                 refined.append(flat @ affinity / total.clamp_min(1e-5))
@@ -149,6 +151,6 @@ def with_background(maps: Tensor) -> Tensor:
 def _stage_widths(backbone: TimmBackbone) -> list[int]:
     """The channels of each of the backbone's stages."""
     modules = dict(backbone.net.named_modules())
-    listed = [one for one in backbone.net.feature_info if one["module"] in modules]
-    widths = {id(modules[one["module"]]): int(one["num_chs"]) for one in listed}
+    listed = [info for info in backbone.net.feature_info if info["module"] in modules]
+    widths = {id(modules[info["module"]]): int(info["num_chs"]) for info in listed}
     return [widths[id(stage)] for stage in backbone.stages()]

@@ -60,7 +60,7 @@ def read_pretrained(folder: Path, classes: Mapping[str, str], setting: str) -> A
             dtype=torch.float32,
         )
     except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{setting}: {folder} can not be read: {error}") from None
+        raise ValueError(f"{setting}: {folder} cannot be read: {error}") from None
     missing = sorted(info["missing_keys"])
     if missing:  # transformers fills them with random values
         raise ValueError(

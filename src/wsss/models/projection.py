@@ -17,7 +17,7 @@ class ProjectionSettings(Named):
 
     name: Literal["projection"] = "projection"
     channels: tuple[PositiveInt, ...] = Field(min_length=1)
-    """Of each teacher's map."""
+    """Channels of each teacher's map."""
 
 
 @PARTS.register(ProjectionSettings)

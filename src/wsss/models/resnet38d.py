@@ -122,7 +122,7 @@ class ResNet38d(nn.Module):
         into, before, reduction = int(_STEM * width), 1, 1
         self.conv1a = nn.Conv2d(in_chans, into, 3, padding=1, bias=False)
         for stage, count, widths, stride, dilation, dropout in _STAGES:
-            channels = tuple(int(one * width) for one in widths)
+            channels = tuple(int(channels_of * width) for channels_of in widths)
             for i in range(count):
                 # the first convolution still runs on the grid of the stage before
                 dilations = (dilation if i else before, dilation, dilation)

@@ -52,12 +52,12 @@ def convert_resnet38d(path: Path) -> Converted:
     The MXNet file is ilsvrc-cls_rna-a1_cls1000_ep-0001.params; a .pth has the names already.
 
     Raises:
-        ValueError: there is no such file, it can not be read as plain tensors, or tensors are
+        ValueError: there is no such file, it cannot be read as plain tensors, or tensors are
             missing or have another shape.
     """
     if path.is_file() and (path.suffix == ".params" or is_mxnet_params(path)):
         arrays = read_mxnet_params(path)
-        found = {name: torch.from_numpy(one.astype("float32")) for name, one in arrays.items()}
+        found = {name: torch.from_numpy(array.astype("float32")) for name, array in arrays.items()}
         names = {name: _from_mxnet(name) for name in found}
     else:
         found = read_weights(path)
@@ -68,8 +68,8 @@ def convert_resnet38d(path: Path) -> Converted:
     with torch.device("meta"):
         net = ResNet38d(num_classes=0, global_pool="", width=width)
     weights = {
-        name: one.float().contiguous()
-        for name, one in matching(net, renamed, f"weights file {path}").items()
+        name: tensor.float().contiguous()
+        for name, tensor in matching(net, renamed, f"weights file {path}").items()
     }
     used = {new: old for old, new in names.items() if new in weights}
     left = tuple(old for old in names if old not in used.values())

@@ -10,10 +10,10 @@ from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import PARTS
 from wsss.settings import Named
 
-__all__ = ["SubCategories", "SubCategoriesSettings"]
+__all__ = ["SubCategoryHead", "SubCategoryHeadSettings"]
 
 
-class SubCategoriesSettings(Named):
+class SubCategoryHeadSettings(Named):
     """How many sub-categories there are; found by clustering, not typed by hand."""
 
     name: Literal["sub_categories"] = "sub_categories"
@@ -21,8 +21,8 @@ class SubCategoriesSettings(Named):
     """K_c of each class, extra ones included; 0 for a class without an image."""
 
 
-@PARTS.register(SubCategoriesSettings)
-class SubCategories(nn.Module):
+@PARTS.register(SubCategoryHeadSettings)
+class SubCategoryHead(nn.Module):
     """A 1x1 convolution without bias, whose outputs are the blocks of all classes in order.
 
     Args:
@@ -38,7 +38,7 @@ class SubCategories(nn.Module):
     """
 
     def __init__(
-        self, settings: SubCategoriesSettings, backbone: TimmBackbone, num_outputs: int
+        self, settings: SubCategoryHeadSettings, backbone: TimmBackbone, num_outputs: int
     ) -> None:
         super().__init__()
         self.counts = settings.counts
@@ -59,4 +59,6 @@ class SubCategories(nn.Module):
         """(B, L, h, w): in every cell the highest of a class's block; 0 for an empty block."""
         empty = features.new_zeros(len(features), *features.shape[2:])
         blocks = self(features).split(self.counts, dim=1)
-        return torch.stack([one.amax(dim=1) if one.shape[1] else empty for one in blocks], dim=1)
+        return torch.stack(
+            [block.amax(dim=1) if block.shape[1] else empty for block in blocks], dim=1
+        )

@@ -64,7 +64,9 @@ class TimmBackbone(nn.Module):
             weights = with_positions_for(self.net, read_weights(path))
             load_matching(self.net, weights, f"weights file {path}")
             self._file_head = {
-                key: one for key, one in weights.items() if key.startswith(f"{self._head_name()}.")
+                key: weight
+                for key, weight in weights.items()
+                if key.startswith(f"{self._head_name()}.")
             }
             self.weights_source = f"file:{path.name}"
         config = self.net.pretrained_cfg
@@ -93,7 +95,7 @@ class TimmBackbone(nn.Module):
             found = self.net.forward_features(padded)
         except (AssertionError, RuntimeError) as error:
             shapes = ("size of tensor", "invalid for input of size")
-            if isinstance(error, RuntimeError) and not any(one in str(error) for one in shapes):
+            if isinstance(error, RuntimeError) and not any(shape in str(error) for shape in shapes):
                 raise
             raise ValueError(
                 f"{type(self.net).__name__} does not take images of {images.shape[2]} x "
@@ -134,15 +136,15 @@ class TimmBackbone(nn.Module):
         """As `forward`, and (B, D_i, h_i, w_i) of each of the `stages`."""
         found: list[tuple[nn.Module, Any]] = []
         hooks = [
-            one.register_forward_hook(lambda stage, inputs, output: found.append((stage, output)))
-            for one in self.stages()
+            stage.register_forward_hook(lambda stage, inputs, output: found.append((stage, output)))
+            for stage in self.stages()
         ]
         try:
             features = self(images)
         finally:
             for hook in hooks:
                 hook.remove()
-        return features, tuple(self.as_map(one, images, stage) for stage, one in found)
+        return features, tuple(self.as_map(output, images, stage) for stage, output in found)
 
     def stages(self) -> tuple[nn.Module, ...]:
         """The modules whose outputs end the four stages, shallow to deep; fewer if it has fewer.
@@ -151,8 +153,8 @@ class TimmBackbone(nn.Module):
         plain transformer's blocks these are every fourth part.
         """
         modules = dict(self.net.named_modules())
-        listed = [one for one in getattr(self.net, "feature_info", ()) if one["reduction"] >= 4]
-        ends = [modules[one["module"]] for one in listed if one["module"] in modules]
+        listed = [info for info in getattr(self.net, "feature_info", ()) if info["reduction"] >= 4]
+        ends = [modules[info["module"]] for info in listed if info["module"] in modules]
         count = min(4, len(ends))
         return tuple(ends[len(ends) * (part + 1) // count - 1] for part in range(count))
 
@@ -221,7 +223,7 @@ class TimmBackbone(nn.Module):
                 if last and (channels_last or not first):
                     self._channels_last.add(layer)
 
-        hooks = [one.register_forward_hook(note) for one in self.net.modules()]
+        hooks = [module.register_forward_hook(note) for module in self.net.modules()]
         try:
             with torch.inference_mode():
                 features: Tensor = self(torch.zeros(1, 3, *size))
@@ -256,7 +258,7 @@ class TimmBackbone(nn.Module):
             listed = getattr(self.net, "feature_info", ())
             floor = self._patch != (1, 1) and not self._pads
             # a pyramid's later stages merge patches
-            for merged in {1, *(one["reduction"] // self._patch[0] for one in listed)} - {0}:
+            for merged in {1, *(info["reduction"] // self._patch[0] for info in listed)} - {0}:
                 height, width = (
                     length // (patch * merged) if floor else -(-length // (patch * merged))
                     for length, patch in zip(images.shape[2:], self._patch, strict=True)
@@ -299,7 +301,7 @@ def _create(settings: BackboneSettings, *, pretrained: bool) -> Any:
             ]
             if not refused:
                 raise ValueError(
-                    f"timm can not make '{settings.model_name}' with output_stride "
+                    f"timm cannot make '{settings.model_name}' with output_stride "
                     f"{settings.output_stride} and {dict(settings.timm_kwargs)}: {error}"
                 ) from None
             del kwargs[refused[0]]

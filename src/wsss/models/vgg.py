@@ -53,8 +53,8 @@ def dilate_vgg(net: Any, output_stride: int) -> None:
                 dilation *= 2
         elif isinstance(layer, nn.Conv2d):
             layer.dilation = layer.padding = (dilation, dilation)
-    for one in net.feature_info:
-        one["reduction"] = min(one["reduction"], output_stride)
+    for info in net.feature_info:
+        info["reduction"] = min(info["reduction"], output_stride)
 
 
 def vgg_stages(net: Any) -> dict[str, int]:
@@ -66,5 +66,7 @@ def vgg_stages(net: Any) -> dict[str, int]:
     poolings = 0
     for name, layer in net.features.named_children():
         poolings += isinstance(layer, nn.MaxPool2d | _DensePool)
-        stages |= {f"features.{name}.{one}": poolings for one, _ in layer.named_parameters()}
+        stages |= {
+            f"features.{name}.{parameter}": poolings for parameter, _ in layer.named_parameters()
+        }
     return stages

@@ -39,11 +39,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ValueError(f"weights file {path} is not a safetensors file: {error}") from None
     except Exception as error:  # torch raises many types for a file that is not its own
-        raise ValueError(f"weights file {path} can not be read as plain tensors: {error}") from None
+        raise ValueError(f"weights file {path} cannot be read as plain tensors: {error}") from None
     for key in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(torch.is_tensor(one) for one in loaded.values()):
+    if not isinstance(loaded, dict) or not all(
+        torch.is_tensor(tensor) for tensor in loaded.values()
+    ):
         raise ValueError(f"weights file {path} holds no state dict (names to tensors)")
     return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
 

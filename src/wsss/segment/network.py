@@ -96,7 +96,9 @@ def make_segmenter(settings: SegmenterSettings, classifier: Path) -> Segmenter:
         weights = read_weights(classifier / "weights.safetensors")
         prefix = "backbone.net."
         weights = {
-            key.removeprefix(prefix): one for key, one in weights.items() if key.startswith(prefix)
+            key.removeprefix(prefix): tensor
+            for key, tensor in weights.items()
+            if key.startswith(prefix)
         }
         _load_encoder(segmenter.net.encoder, weights, f"the classifier in {classifier}")
     elif names_a_file:
@@ -150,7 +152,7 @@ def _create(spec: _Spec, pretrained: str | None) -> Any:
         raise ValueError(message) from None
     except (TypeError, RuntimeError, ValueError, NotImplementedError) as error:
         raise ValueError(
-            f"segmentation-models-pytorch can not make {spec.arch} with encoder "
+            f"segmentation-models-pytorch cannot make {spec.arch} with encoder "
             f"{spec.encoder} and {spec.kwargs}: {error}"
         ) from None
 

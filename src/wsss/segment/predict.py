@@ -61,7 +61,7 @@ def predict_mask_in_windows(
     overlap: float,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
-    together: int = 1,
+    batch_size: int = 1,
 ) -> np.ndarray:
     """Segment an image that is too large to be run whole.
 
@@ -79,7 +79,7 @@ def predict_mask_in_windows(
         overlap: share of a window that the next one covers again, in [0, 1).
         scales: as of `predict_probs`, of the sides of a window.
         flip: as of `predict_probs`.
-        together: windows in one batch.
+        batch_size: windows in one batch.
 
     Returns:
         (H, W) uint8, the most probable class of each pixel.
@@ -94,16 +94,16 @@ def predict_mask_in_windows(
     tops, lefts = window_starts(height, high, overlap), window_starts(width, wide, overlap)
     strip = weights = torch.zeros(())
     for top, below in zip(tops, [*tops[1:], height], strict=True):
-        for begin in range(0, len(lefts), together):
-            batch = lefts[begin : begin + together]
+        for begin in range(0, len(lefts), batch_size):
+            batch = lefts[begin : begin + batch_size]
             crops = np.stack([image[top : top + high, x : x + wide] for x in batch])
             images = normalise(torch.from_numpy(crops).permute(0, 3, 1, 2))
             probs = predict_probs(model, images, scales=scales, flip=flip)
             if not strip.ndim:
                 strip = probs.new_zeros(probs.shape[1], high, width)
                 weights = torch.from_numpy(window_weights(high, wide)).to(probs.device)
-            for x, one in zip(batch, probs, strict=True):
-                strip[:, :, x : x + wide] += one * weights
+            for x, window_probs in zip(batch, probs, strict=True):
+                strip[:, :, x : x + wide] += window_probs * weights
         # the sum of weights is the same for all classes, so that the most probable one needs none
         finished = below - top
         mask[top:below] = strip[:, :finished].argmax(dim=0).to(torch.uint8).cpu().numpy()

@@ -57,7 +57,7 @@ def run(job: Job) -> None:
                         normalise=prepare,
                         window=settings.window,
                         overlap=settings.window_overlap,
-                        together=settings.batch_size,
+                        batch_size=settings.batch_size,
                         **views,
                     )
                 write_label_png(folder / f"{sample.name}.png", mask)

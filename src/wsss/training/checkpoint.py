@@ -23,5 +23,5 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for a file that is not its own
-        raise ValueError(f"checkpoint {path} can not be read: {error}; delete it") from None
+        raise ValueError(f"checkpoint {path} cannot be read: {error}; delete it") from None
     return state

@@ -77,7 +77,7 @@ def fit_classifier(
         start = Start(
             index,
             (*manifest.class_names, *[BACKGROUND] * num_extra),
-            tuple(one.name for one in samples),
+            tuple(sample.name for sample in samples),
             labels,
             asked,
             previous,
@@ -102,7 +102,7 @@ def fit_classifier(
             checkpoint=f"round{index}",
             epochs_before=len(history),
         )
-        history += [one | {"epoch": len(history) + one["epoch"]} for one in fitted.history]
+        history += [row | {"epoch": len(history) + row["epoch"]} for row in fitted.history]
         previous = model.eval()
         method.finish(model, start)
         if method.rounds > 1:
@@ -115,7 +115,7 @@ def fit_classifier(
 def _training_samples(manifest: Manifest) -> tuple[list[Sample], int]:
     """The images to train on, and how many extra classes they bring."""
     extra = (manifest.num_fg_classes + 1,)
-    background = [replace(one, class_ids=extra) for one in manifest.background]
+    background = [replace(sample, class_ids=extra) for sample in manifest.background]
     return [*manifest.splits["train"], *background], int(bool(background))
 
 
@@ -145,7 +145,9 @@ def _start_weights(
         return [*new, model.head, *[model.backbone] * scratch]
     source = teachers[name]
     own, other = model.backbone.state_dict(), source.backbone.state_dict()
-    if {key: one.shape for key, one in own.items()} != {k: one.shape for k, one in other.items()}:
+    if {key: weights.shape for key, weights in own.items()} != {
+        k: weights.shape for k, weights in other.items()
+    }:
         raise ValueError(
             f"{full_key('start_from')}: the backbone of '{name}' is another one; give both the "
             "same backbone"

@@ -205,7 +205,7 @@ def _step(
         count = len(batch["name"])
         few = f"there are {count} images to train on: add some, or " * (count < settings.batch_size)
         raise ValueError(
-            f"a batch of {count} leaves batch norm a single value per channel, which it can not "
+            f"a batch of {count} leaves batch norm a single value per channel, which it cannot "
             f"learn from; {few}set {full_key('batch_size')} to 2 or more"
         ) from None
     optimizer.zero_grad()
@@ -226,7 +226,7 @@ class _Learner(nn.Module):
     def forward(self, batch: Mapping[str, Any], step: Step) -> dict[str, Tensor]:
         """The losses by name, of which "loss" alone has a gradient."""
         losses = self.loss_fn(self.model, batch, step)
-        return {key: one if key == "loss" else one.detach() for key, one in losses.items()}
+        return {key: value if key == "loss" else value.detach() for key, value in losses.items()}
 
 
 class _FiniteLosses:

@@ -48,7 +48,7 @@ def make_optimizer(
         new_modules: the parts of `model` that start from random values.
         settings: rates and algorithm.
     """
-    new = {id(one) for module in new_modules for one in module.parameters()}
+    new = {id(parameter) for module in new_modules for parameter in module.parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

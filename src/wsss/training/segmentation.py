@@ -41,7 +41,7 @@ def fit_segmenter(
         The network, on the CPU, and its fit.
 
     Raises:
-        ValueError: the network can not be made, or a loss is not finite.
+        ValueError: the network cannot be made, or a loss is not finite.
     """
     torch.manual_seed(task.rng_seed)
     model = make_segmenter(settings.model, classifier)
@@ -67,7 +67,7 @@ def fit_segmenter(
 
 
 def _check_crop(side: int, net: Any) -> None:
-    """Raise ValueError if an architecture that puts stages together can not do so."""
+    """Raise ValueError if an architecture that puts stages together cannot do so."""
     stride = net.encoder.output_stride
     if net.requires_divisible_input_shape and side % stride:
         raise ValueError(
