@@ -26,7 +26,7 @@ from wsss.refine.fusion import fuse
 from wsss.refine.pamr import Pamr, PamrSettings
 from wsss.refine.regions import RegionsSettings, average_in_regions, sepl_labels, smoke_labels
 from wsss.registry import CAM_METHODS
-from wsss.report.panels import overlay_mask, overlay_scores
+from wsss.report.overlays import mask_above, outline, overlay_mask, overlay_scores
 from wsss.segment.predict import predict_mask_in_windows
 from wsss.segment.pseudo_masks import pseudo_mask
 from wsss.windows import window_starts
@@ -193,9 +193,11 @@ CASES: dict[str, list[Callable[[], Any]]] = {
     "refine.regions.smoke_labels.seeds": [
         lambda: smoke_labels(SCORES, SEEDS.astype(int), REGIONS, RegionsSettings())
     ],
-    "report.panels.overlay_mask.image": [lambda: overlay_mask(FLOATS, MASK)],
-    "report.panels.overlay_mask.mask": [lambda: overlay_mask(IMAGE, WRONG_DTYPE)],
-    "report.panels.overlay_scores.image": [lambda: overlay_scores(FLOATS, MAP)],
+    "report.overlays.mask_above.threshold": [lambda: mask_above(MAP, 1.5)],
+    "report.overlays.outline.mask": [lambda: outline(WRONG_DTYPE)],
+    "report.overlays.overlay_mask.image": [lambda: overlay_mask(FLOATS, MASK)],
+    "report.overlays.overlay_mask.mask": [lambda: overlay_mask(IMAGE, WRONG_DTYPE)],
+    "report.overlays.overlay_scores.image": [lambda: overlay_scores(FLOATS, MAP)],
     "segment.predict.predict_mask_in_windows.image": [
         lambda: predict_mask_in_windows(
             torch.nn.Identity(), FLOATS, normalise=torch.Tensor.float, window=2, overlap=0.5

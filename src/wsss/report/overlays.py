@@ -3,7 +3,7 @@
 import numpy as np
 
 from wsss.artifacts import IGNORE_INDEX, ScoreMap, check_label_map, palette
-from wsss.checks import check_image, check_shape
+from wsss.checks import check_image, check_range, check_shape
 
 __all__ = ["COLOURS", "mask_above", "outline", "overlay_mask", "overlay_scores"]
 
@@ -57,6 +57,7 @@ def mask_above(score_map: ScoreMap, threshold: float) -> np.ndarray:
     Returns:
         (H, W) uint8, at the map's full size.
     """
+    check_range("threshold", threshold, 0, 1)
     if not len(score_map.class_ids):
         return np.zeros(score_map.size, np.uint8)
     scores = score_map.full_scores()
@@ -74,6 +75,7 @@ def outline(mask: np.ndarray) -> np.ndarray:
     Returns:
         (H, W) bool.
     """
+    check_label_map("mask", mask)
     padded = np.pad(np.where(mask == IGNORE_INDEX, 0, mask), 1, mode="edge")
     centre = padded[1:-1, 1:-1]
     sides = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
