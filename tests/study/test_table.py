@@ -83,3 +83,19 @@ def test_sections_of_other_studies_stay(
     assert page.count("# Title") == 2 and page.count("## Size") == 2
     assert page.index("0.100") < page.index("0.300")
     assert "0.200" not in page
+
+
+def test_rows_that_are_recorded_elsewhere_stay(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docs").mkdir()
+    known = {"cam": result(0.4, 0.42), "better": result(0.5, 0.52), "once": result(0.45)}
+    monkeypatch.setattr(table, "read_results", lambda *_: {"small": known})
+    before = write_table(tmp_path, "s", plan).read_text()
+    monkeypatch.setattr(table, "read_results", lambda *_: {"small": {"once": result(0.45)}})
+    assert write_table(tmp_path, "s", plan).read_text() == before
+    monkeypatch.setattr(table, "read_results", lambda *_: {"small": {"once": result(0.61)}})
+    after = write_table(tmp_path, "s", plan).read_text().splitlines()
+    changed = [line for line in after if line not in before.splitlines()]
+    assert [line.split("|")[1].strip() for line in changed] == ["`better`", "`once`"]
+    assert "**0.610**" in changed[1] and "**" not in changed[0].split("|")[3]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsss.artifacts import atomic_path
-from wsss.study.plan import Plan
+from wsss.study.plan import Plan, PlanColumn
 from wsss.tracking import prepare_mlflow, tracking_uri
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def read_results(root: Path, study: str) -> dict[str, dict[str, Result]]:
 def write_table(root: Path, study: str, plan: Plan) -> Path:
     """Write the section of a study in docs/results.md from what MLflow has.
 
-    Sections of other studies stay as they are.
+    Sections of other studies stay as they are, and so do rows that MLflow does not know, which were
+    recorded elsewhere.
 
     Raises:
         ValueError: MLflow has nothing of it.
@@ -84,7 +85,7 @@ def write_table(root: Path, study: str, plan: Plan) -> Path:
         )
     path = root / "docs" / "results.md"
     sections = _sections(path.read_text(encoding="utf-8")) if path.exists() else {}
-    sections[study] = render(study, plan, results)
+    sections[study] = render(study, plan, results, _kept_rows(sections.get(study, "")))
     with atomic_path(path) as temporary:
         page = "\n".join(sections[name] for name in sorted(sections))
         temporary.write_text(page, encoding="utf-8")
@@ -97,49 +98,80 @@ def _sections(page: str) -> dict[str, str]:
     return {part.split()[2]: part.rstrip() + "\n" for part in parts if part.startswith("<!-- st")}
 
 
-def render(study: str, plan: Plan, results: Mapping[str, Mapping[str, Result]]) -> str:
-    """The page as Markdown."""
+def _kept_rows(section: str) -> dict[str, dict[str, str]]:
+    """The lines of a section's tables, by size and row, and what stands below, as row ""."""
+    kept: dict[str, dict[str, str]] = {}
+    for part in re.split(r"^(?=## Size `)", section, flags=re.MULTILINE)[1:]:
+        rows = dict(re.findall(r"^(\| `(\w+)` \|.*)$", part, flags=re.MULTILINE))
+        below = re.search(r"^`\w+` lies between .*$", part, flags=re.MULTILINE)
+        size = part.split("`")[1]
+        kept[size] = {name: line for line, name in rows.items()} | {"": below[0] if below else ""}
+    return kept
+
+
+def render(
+    study: str,
+    plan: Plan,
+    results: Mapping[str, Mapping[str, Result]],
+    kept: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
+    """The section of a study as Markdown.
+
+    Args:
+        study: its name.
+        plan: its columns and rows.
+        results: what was recorded, by size and row.
+        kept: lines of rows that are shown where nothing was recorded, by size and row.
+    """
+    kept = kept or {}
     lines = [
         f"<!-- study: {study} -->",
         f"# {plan.title}",
         "",
         *([plan.about.strip(), ""] if plan.about else []),
     ]
-    for size in (item for item in plan.sizes if item in results):
-        rows = results[size]
+    for size in (name for name in plan.sizes if name in results or name in kept):
+        rows, old = results.get(size, {}), kept.get(size, {})
         settings = ", ".join(f"`{key}: {value}`" for key, value in plan.sizes[size].items())
         lines += [f"## Size `{size}`", "", f"{settings}.", ""]
         command = f"make study STUDY={study} SIZE={size}"
         lines += [f"`{command}` runs what is missing and writes this section.", ""]
-        lines += _table(plan, rows)
-        lines += ["", *_comparison(plan, rows), ""]
+        lines += _table(plan, rows, old)
+        below = _comparison(plan, rows) or [old.get("", "")]
+        lines += ["", *filter(None, below), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _table(plan: Plan, rows: Mapping[str, Result]) -> list[str]:
+def _table(plan: Plan, rows: Mapping[str, Result], kept: Mapping[str, str]) -> list[str]:
     lines = [
         f"| row | {' | '.join(plan.columns)} | weights | |",
         f"|---|{'---:|' * len(plan.columns)}---|---|",
     ]
-    best = {
-        name: max((item.mean(column.metric) or 0 for item in rows.values()), default=0)
-        for name, column in plan.columns.items()
-        if column.score
-    }
-    for row in (item for item in plan.rows if item in rows):
-        result = rows[row]
-        cells = []
-        for name, column in plan.columns.items():
-            value = result.mean(column.metric)
-            text = "" if value is None else f"{value:.3f}" if name in best else f"{value:.3g}"
-            values = result.metrics.get(column.metric, [])
-            if name in best and len(values) > 1:
-                text += f" ± {statistics.stdev(values):.3f}"
-            cells.append(f"**{text}**" if name in best and value == best[name] else text)
-        weights = result.tags.get("weights", "")
-        note = plan.rows[row].note
-        lines.append(f"| `{row}` | {' | '.join(cells)} | {weights} | {note} |")
-    return lines
+    cells = {}
+    for row in plan.rows:
+        if row in rows:
+            weights = rows[row].tags.get("weights", "")
+            shown = [_cell(rows[row], column) for column in plan.columns.values()]
+            cells[row] = [*shown, weights, plan.rows[row].note]
+        elif row in kept:
+            cells[row] = [cell.strip().strip("*") for cell in kept[row].split("|")[2:-1]]
+    for at, column in enumerate(plan.columns.values()):
+        values = {row: float(line[at].split()[0]) for row, line in cells.items() if line[at]}
+        best = max(values.values(), default=0) if column.score else None
+        for row, value in values.items():
+            if value == best:
+                cells[row][at] = f"**{cells[row][at]}**"
+    return [*lines, *(f"| `{row}` | {' | '.join(line)} |" for row, line in cells.items())]
+
+
+def _cell(result: Result, column: PlanColumn) -> str:
+    """The mean over seeds, and behind ± the standard deviation of a score over several."""
+    value, values = result.mean(column.metric), result.metrics.get(column.metric, [])
+    if value is None:
+        return ""
+    if not column.score:
+        return f"{value:.3g}"
+    return f"{value:.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
 
 
 def _comparison(plan: Plan, rows: Mapping[str, Result]) -> Sequence[str]:
