@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from wsss.config.sections import BackboneSettings
-from wsss.methods._objective import Objective
 from wsss.methods.cam import Cam, CamSettings
 from wsss.methods.fmix import fmix_field, fmix_mask
+from wsss.methods.objective import Objective
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone
 

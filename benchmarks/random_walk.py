@@ -15,7 +15,7 @@ import time
 
 import torch
 
-from wsss.refine._random_walk import pair_offsets, path_affinities, random_walk
+from wsss.refine.random_walk import pair_offsets, path_affinities, random_walk
 
 NUM_MAPS = 4
 BETA = 8.0

@@ -50,11 +50,11 @@ from wsss.models.irn import Irn, load_irn
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.proposals.superpixels import SuperpixelsSettings
 from wsss.refine import Chain, Context
-from wsss.refine._random_walk import cells_with_partner, moved, pair_offsets, path_affinities
 from wsss.refine.affinity_net import AffinityNetSettings, pair_affinities
 from wsss.refine.dense_crf import DenseCrfSettings, unary_probs
 from wsss.refine.irn import IrnSettings
 from wsss.refine.pamr import PamrSettings
+from wsss.refine.random_walk import cells_with_partner, moved, pair_offsets, path_affinities
 from wsss.refine.regions import RegionsSettings
 from wsss.refine.vit_affinity import VitAffinitySettings
 from wsss.registry import AFFINITIES, PROPOSALS, REFINERS

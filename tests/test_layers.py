@@ -247,3 +247,15 @@ def test_evaluation_alone_reads_ground_truth(module: str) -> None:
 def test_the_readers_of_ground_truth_are_seen() -> None:
     for module in READ_MASKS & set(modules()):
         assert ground_truth_uses(modules()[module].read_text(encoding="utf-8")), module
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_private_module_is_for_its_own_package(module: str) -> None:
+    source = modules()[module].read_text(encoding="utf-8")
+    outside = [
+        f"{line}: {name}"
+        for line, name in imports(ast.parse(source), module)
+        if package_of(name) != package_of(module)
+        and any(part.startswith("_") for part in name.split(".")[2:-1])
+    ]
+    assert outside == []

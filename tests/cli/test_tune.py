@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from wsss.artifacts import Paths
 from wsss.cli.app import app
 from wsss.config.params import load_params
-from wsss.tuning._base import holds
+from wsss.tuning.base import holds
 from wsss.tuning.search import Outcome, prepare
 from wsss.tuning.storage import complete_trials, find_study
 from wsss.tuning.worker import run_trials

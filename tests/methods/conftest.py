@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wsss.config.sections import BackboneSettings
-from wsss.methods._base import Start, Teacher
+from wsss.methods.base import Start, Teacher
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.settings import Settings

@@ -15,12 +15,12 @@ from torch.nn import functional
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from wsss.cam.ccam import CcamMaps, CcamMapsSettings
-from wsss.methods._base import Start
 from wsss.methods._contrast import contrast_loss, negative_loss, positive_loss
 from wsss.methods._erasing import erased_targets
 from wsss.methods._erasing import gaussian_blur as blur_of_erasing
-from wsss.methods._objective import Objective
+from wsss.methods.base import Start
 from wsss.methods.ccam import Ccam, CcamSettings, edge_means
+from wsss.methods.objective import Objective
 from wsss.models.classifier import Classifier
 from wsss.models.disentangler import DisentanglerSettings
 from wsss.seeding import Step

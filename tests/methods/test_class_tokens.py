@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from wsss.config.sections import BackboneSettings, HeadSettings
-from wsss.methods._base import Start
-from wsss.methods._objective import Objective
+from wsss.methods.base import Start
 from wsss.methods.class_tokens import ClassTokens, ClassTokensSettings
+from wsss.methods.objective import Objective
 from wsss.models.classifier import Classifier, load_classifier, save_classifier
 from wsss.models.pooling import ranked_mean
 from wsss.models.timm_backbone import TimmBackbone

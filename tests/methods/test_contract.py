@@ -14,9 +14,9 @@ from torch import Tensor
 from wsss.artifacts import Manifest
 from wsss.config.sections import MachineSettings, OptimizerSettings, TrainSettings
 from wsss.loading.devices import make_fabric
-from wsss.methods._base import Method, Start
-from wsss.methods._losses import Losses
-from wsss.methods._objective import Objective
+from wsss.methods.base import Method, Start
+from wsss.methods.losses import Losses
+from wsss.methods.objective import Objective
 from wsss.models.classifier import Classifier
 from wsss.registry import METHODS
 from wsss.seeding import Step

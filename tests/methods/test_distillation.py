@@ -16,11 +16,11 @@ from torch.nn import functional
 import wsss.methods.distillation as distillation
 from wsss.config.sections import BackboneSettings
 from wsss.loading.normalisation import Normalisation
-from wsss.methods._base import Start, Teacher
-from wsss.methods._objective import Objective
 from wsss.methods._transfer import boundary_loss, logits_loss, map_loss, randomly_projected
+from wsss.methods.base import Start, Teacher
 from wsss.methods.cam import CamSettings
 from wsss.methods.distillation import DistillationSettings, another_view
+from wsss.methods.objective import Objective
 from wsss.models.classifier import Classifier, ClassifierOutput
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import METHODS, PARTS

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from wsss.methods._mixing import draw_mix
-from wsss.methods._objective import Objective
 from wsss.methods.fmix import FMixSettings, _amplitude, fmix_field, fmix_mask
+from wsss.methods.objective import Objective
 from wsss.models.classifier import Classifier
 from wsss.registry import METHODS
 from wsss.seeding import Step

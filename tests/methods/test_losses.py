@@ -2,7 +2,7 @@
 
 import torch
 
-from wsss.methods._losses import Losses
+from wsss.methods.losses import Losses
 
 
 def test_the_loss_is_the_weighted_sum_and_the_terms_are_recorded_unweighted() -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 import wsss.methods._mixing as mixing
 from wsss.config.sections import BackboneSettings
 from wsss.methods._mixing import Mix, draw_mix
-from wsss.methods._objective import Objective, entropy
 from wsss.methods.manifold_mixup import ManifoldMixupSettings, _forward
+from wsss.methods.objective import Objective, entropy
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import METHODS

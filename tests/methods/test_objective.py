@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from wsss.methods._objective import Objective, entropy, map_variance
 from wsss.methods.cam import CamSettings
+from wsss.methods.objective import Objective, entropy, map_variance
 from wsss.models.classifier import ClassifierOutput
 
 MULTI_LABEL = Objective("multi_label")

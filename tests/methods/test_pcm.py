@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wsss.methods._base import Start
-from wsss.methods._objective import Objective
+from wsss.methods.base import Start
+from wsss.methods.objective import Objective
 from wsss.methods.pcm import Pcm, PcmMethodSettings
 from wsss.models.classifier import Classifier
 from wsss.seeding import Step

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from wsss.cam.pretrained import PretrainedCam, PretrainedCamSettings
 from wsss.config.sections import BackboneSettings
-from wsss.methods._objective import Objective
+from wsss.methods.objective import Objective
 from wsss.methods.pretrained import Pretrained, PretrainedSettings
 from wsss.models.classifier import Classifier, load_classifier, save_classifier
 from wsss.models.pretrained_head import PretrainedHeadSettings

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wsss.config.sections import HeadSettings
-from wsss.methods._objective import Objective
+from wsss.methods.objective import Objective
 from wsss.methods.puzzle import Puzzle, PuzzleSettings, merge_quarters, quarters
 from wsss.models.classifier import Classifier, ClassifierOutput
 from wsss.seeding import Step

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wsss.methods._base import Start
-from wsss.methods._objective import Objective
+from wsss.methods.base import Start
+from wsss.methods.objective import Objective
 from wsss.methods.seam import Seam, SeamSettings, cross_consistency, min_pool
 from wsss.models.classifier import Classifier, ClassifierOutput
 from wsss.models.pcm import with_background

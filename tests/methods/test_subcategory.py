@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from wsss.loading.normalisation import Normalisation
-from wsss.methods._base import Start, Teacher
-from wsss.methods._objective import Objective
+from wsss.methods.base import Start, Teacher
 from wsss.methods.cam import CamSettings
+from wsss.methods.objective import Objective
 from wsss.methods.subcategory import Subcategory, SubcategorySettings, soft_distillation
 from wsss.models.classifier import Classifier
 from wsss.registry import METHODS

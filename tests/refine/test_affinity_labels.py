@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from wsss.artifacts import ScoreMap
-from wsss.refine._affinity_labels import (
+from wsss.refine.affinity_labels import (
     AffinityLabelSettings,
     PairMasks,
     affinity_labels,
@@ -17,8 +17,8 @@ from wsss.refine._affinity_labels import (
     affinity_terms,
     pair_labels,
 )
-from wsss.refine._random_walk import pair_offsets
 from wsss.refine.dense_crf import PRESETS
+from wsss.refine.random_walk import pair_offsets
 
 KINDS = ["psa", "irn"]
 

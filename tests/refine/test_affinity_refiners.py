@@ -18,9 +18,9 @@ from wsss.loading.normalisation import Normalisation
 from wsss.models.affinity_net import AffinityNet, save_network
 from wsss.models.irn import Irn
 from wsss.refine import Context
-from wsss.refine._random_walk import pair_offsets
 from wsss.refine.affinity_net import AffinityNetSettings, AffinityNetWalk, pair_affinities
 from wsss.refine.irn import IrnSettings, IrnWalk
+from wsss.refine.random_walk import pair_offsets
 from wsss.registry import REFINERS
 
 STRIDE = 4

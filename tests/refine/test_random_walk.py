@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsss.refine._random_walk import pair_offsets, path_affinities, random_walk
+from wsss.refine.random_walk import pair_offsets, path_affinities, random_walk
 
 OFFSETS = pair_offsets(5)
 

@@ -23,8 +23,8 @@ from wsss.config.sections import AffinitySettings, MachineSettings
 from wsss.loading.devices import make_fabric
 from wsss.models.affinity_net import save_network
 from wsss.refine import Chain, Context
-from wsss.refine._affinity_labels import affinity_labels, pair_labels
-from wsss.refine._random_walk import pair_offsets
+from wsss.refine.affinity_labels import affinity_labels, pair_labels
+from wsss.refine.random_walk import pair_offsets
 from wsss.registry import REFINERS
 from wsss.seeding import Step
 from wsss.tracking import NullTracker

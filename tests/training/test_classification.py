@@ -15,7 +15,7 @@ from wsss.checks import naming
 from wsss.config.params import parse_params
 from wsss.config.sections import TrainClassifierSettings
 from wsss.loading.devices import make_fabric
-from wsss.methods._base import Start
+from wsss.methods.base import Start
 from wsss.methods.cam import Cam
 from wsss.methods.subcategory import Subcategory
 from wsss.models.classifier import Classifier

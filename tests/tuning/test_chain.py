@@ -8,7 +8,7 @@ import pytest
 from wsss.artifacts import Paths, read_json
 from wsss.config.params import Params
 from wsss.stages import run_stage
-from wsss.tuning._base import changed
+from wsss.tuning.base import changed
 from wsss.tuning.chain import ChainSearch, ChainSearchSettings
 
 RANGES: dict[str, Any] = {

@@ -20,7 +20,7 @@ from wsss.artifacts import (
 from wsss.config.params import Params, parse_params
 from wsss.refine.dense_crf import PRESETS, DenseCrfSettings
 from wsss.stages import run_stage
-from wsss.tuning._base import changed, holds
+from wsss.tuning.base import changed, holds
 from wsss.tuning.crf import CrfSearch, CrfSearchSettings
 from wsss.tuning.storage import search_settings
 

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from wsss.artifacts import Paths
 from wsss.config.params import Params
-from wsss.tuning._base import changed
+from wsss.tuning.base import changed
 from wsss.tuning.crf import CrfSearch, CrfSearchSettings
 from wsss.tuning.search import prepare, search
 from wsss.tuning.storage import (

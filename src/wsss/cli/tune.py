@@ -103,7 +103,7 @@ def apply(
     from wsss.config.params import load_params
     from wsss.config.recipes import set_values
     from wsss.config.yaml_text import read_text
-    from wsss.tuning._base import holds
+    from wsss.tuning.base import holds
     from wsss.tuning.storage import complete_trials, find_study
 
     params = load_params(PARAMS)
@@ -167,7 +167,7 @@ def _print_trials(search: Any, found: Any, params: Any, top: int) -> None:
 
 def _now(trials: list[Any], params: Any) -> Any:
     """The trial that has the values of params.yaml, or None."""
-    from wsss.tuning._base import holds
+    from wsss.tuning.base import holds
 
     return next((one for one in trials if holds(params, one.user_attrs["settings"])), None)
 

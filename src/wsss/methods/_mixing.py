@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat
 
-from wsss.methods._objective import MethodSettings
+from wsss.methods.objective import MethodSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wsss.methods._losses import Losses
-    from wsss.methods._objective import Objective
+    from wsss.methods.losses import Losses
+    from wsss.methods.objective import Objective
     from wsss.models.classifier import ClassifierOutput
 
 __all__ = ["Mix", "MixSettings", "draw_mix", "mixed_losses"]

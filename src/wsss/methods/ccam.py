@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveInt
 
-from wsss.methods._base import Method, Start
 from wsss.methods._contrast import contrast_loss
 from wsss.methods._erasing import erased_targets
-from wsss.methods._objective import MethodSettings
+from wsss.methods.base import Method, Start
+from wsss.methods.objective import MethodSettings
 from wsss.registry import METHODS
 from wsss.seeding import Step
 from wsss.settings import Named
@@ -15,8 +15,8 @@ from wsss.settings import Named
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wsss.methods._losses import Losses
-    from wsss.methods._objective import Objective
+    from wsss.methods.losses import Losses
+    from wsss.methods.objective import Objective
     from wsss.models.classifier import Classifier
 
 __all__ = ["Ccam", "CcamSettings", "edge_means"]

@@ -11,8 +11,6 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from wsss.checks import full_key
 from wsss.loading.normalisation import Normalisation
-from wsss.methods._base import Method, Start, Teacher
-from wsss.methods._objective import MethodSettings
 from wsss.methods._transfer import (
     DISTANCES,
     Distance,
@@ -23,6 +21,8 @@ from wsss.methods._transfer import (
     onto_grid_of,
     randomly_projected,
 )
+from wsss.methods.base import Method, Start, Teacher
+from wsss.methods.objective import MethodSettings
 from wsss.registry import METHODS, PARTS
 from wsss.seeding import Step
 from wsss.settings import Named
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from wsss.methods._losses import Losses
-    from wsss.methods._objective import Objective
+    from wsss.methods.losses import Losses
+    from wsss.methods.objective import Objective
     from wsss.models.classifier import Classifier, ClassifierOutput
 
 __all__ = ["Distillation", "DistillationSettings", "another_view"]

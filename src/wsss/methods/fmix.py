@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import PositiveFloat
 
-from wsss.methods._base import Method
 from wsss.methods._mixing import MixSettings, draw_mix, mixed_losses
+from wsss.methods.base import Method
 from wsss.registry import METHODS
 from wsss.seeding import Step
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from wsss.methods._losses import Losses
-    from wsss.methods._objective import Objective
+    from wsss.methods.losses import Losses
+    from wsss.methods.objective import Objective
     from wsss.models.classifier import Classifier
 
 __all__ = ["FMix", "FMixSettings", "fmix_field", "fmix_mask"]

@@ -2,16 +2,16 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from wsss.methods._base import Method
 from wsss.methods._mixing import MixSettings, draw_mix, mixed_losses
+from wsss.methods.base import Method
 from wsss.registry import METHODS
 from wsss.seeding import Step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wsss.methods._losses import Losses
-    from wsss.methods._objective import Objective
+    from wsss.methods.losses import Losses
+    from wsss.methods.objective import Objective
     from wsss.models.classifier import Classifier
 
 __all__ = ["Mixup", "MixupSettings"]

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveInt
 
-from wsss.methods._base import Method, Start
-from wsss.methods._objective import MethodSettings
+from wsss.methods.base import Method, Start
+from wsss.methods.objective import MethodSettings
 from wsss.registry import METHODS, PARTS
 from wsss.seeding import Step
 from wsss.settings import Named
@@ -13,8 +13,8 @@ from wsss.settings import Named
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wsss.methods._losses import Losses
-    from wsss.methods._objective import Objective
+    from wsss.methods.losses import Losses
+    from wsss.methods.objective import Objective
     from wsss.models.classifier import Classifier
 
 __all__ = ["CorrelationSettings", "Pcm", "PcmMethodSettings"]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from wsss.methods._base import Method, Start
+from wsss.methods.base import Method, Start
 from wsss.methods.pcm import CorrelationSettings
 from wsss.registry import METHODS
 from wsss.seeding import Step
@@ -13,8 +13,8 @@ from wsss.settings import Named
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wsss.methods._losses import Losses
-    from wsss.methods._objective import Objective
+    from wsss.methods.losses import Losses
+    from wsss.methods.objective import Objective
     from wsss.models.classifier import Classifier
 
 __all__ = ["Seam", "SeamSettings", "cross_consistency", "min_pool"]

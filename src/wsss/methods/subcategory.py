@@ -21,8 +21,8 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from wsss.clustering import cluster_per_class
-from wsss.methods._base import Method, Start, Teacher
-from wsss.methods._objective import MethodSettings
+from wsss.methods.base import Method, Start, Teacher
+from wsss.methods.objective import MethodSettings
 from wsss.registry import CLUSTERINGS, METHODS
 from wsss.seeding import Step
 from wsss.settings import Named
@@ -30,8 +30,8 @@ from wsss.settings import Named
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wsss.methods._losses import Losses
-    from wsss.methods._objective import Objective
+    from wsss.methods.losses import Losses
+    from wsss.methods.objective import Objective
     from wsss.models.classifier import Classifier
 
     ClusteringChoice: TypeAlias = Named

@@ -8,9 +8,9 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from wsss.artifacts import ScoreMap
 from wsss.artifacts.background import power_background
-from wsss.refine._affinity_labels import AffinityLabelSettings
 from wsss.refine._base import Context, OneByOne
-from wsss.refine._random_walk import (
+from wsss.refine.affinity_labels import AffinityLabelSettings
+from wsss.refine.random_walk import (
     WalkSettings,
     cells_with_partner,
     moved,

@@ -8,10 +8,10 @@ import numpy as np
 from pydantic import Field, PositiveFloat
 
 from wsss.artifacts import ScoreMap
-from wsss.refine._affinity_labels import AffinityLabelSettings
 from wsss.refine._base import Context, OneByOne
-from wsss.refine._random_walk import WalkSettings, pair_offsets, path_affinities, random_walk
 from wsss.refine._windows import peak_normalised
+from wsss.refine.affinity_labels import AffinityLabelSettings
+from wsss.refine.random_walk import WalkSettings, pair_offsets, path_affinities, random_walk
 from wsss.registry import AFFINITIES, REFINERS
 from wsss.settings import Named
 

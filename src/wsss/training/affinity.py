@@ -18,9 +18,9 @@ from wsss.loading.devices import barrier
 from wsss.models.affinity_net import AffinityNet
 from wsss.models.irn import Irn
 from wsss.progress import track
-from wsss.refine._affinity_labels import PairMasks, affinity_labels, affinity_loss, pair_labels
-from wsss.refine._random_walk import cells_with_partner, moved, pair_offsets, path_affinities
+from wsss.refine.affinity_labels import PairMasks, affinity_labels, affinity_loss, pair_labels
 from wsss.refine.affinity_net import pair_affinities
+from wsss.refine.random_walk import cells_with_partner, moved, pair_offsets, path_affinities
 from wsss.registry import AFFINITIES
 from wsss.seeding import Step
 from wsss.training.loop import Fitted, fit

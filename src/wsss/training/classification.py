@@ -15,9 +15,9 @@ from wsss.artifacts import Manifest, Sample
 from wsss.checks import full_key
 from wsss.config.sections import TrainClassifierSettings
 from wsss.loading.devices import gather, gather_shares
-from wsss.methods._base import Method, Start, Teacher
-from wsss.methods._losses import Losses
-from wsss.methods._objective import Objective
+from wsss.methods.base import Method, Start, Teacher
+from wsss.methods.losses import Losses
+from wsss.methods.objective import Objective
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import METHODS

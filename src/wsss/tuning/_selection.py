@@ -21,7 +21,7 @@ from wsss.seeding import generator
 from wsss.settings import Named
 from wsss.stages import find_stages
 from wsss.stages.refine_cams import make_chain
-from wsss.tuning._base import Score
+from wsss.tuning.base import Score
 
 __all__ = ["chain_scorer", "scoring_key", "selection_samples"]
 

@@ -11,8 +11,8 @@ from wsss.checks import did_you_mean
 from wsss.config.params import Params
 from wsss.registry import SEARCHES
 from wsss.settings import Named, Settings
-from wsss.tuning._base import Score, changed, replaced, setting
 from wsss.tuning._selection import chain_scorer, scoring_key, selection_samples
+from wsss.tuning.base import Score, changed, replaced, setting
 
 __all__ = ["ChainSearch", "ChainSearchSettings"]
 

@@ -11,8 +11,8 @@ from wsss.config.params import Params
 from wsss.refine.dense_crf import DenseCrfSettings
 from wsss.registry import SEARCHES
 from wsss.settings import Named
-from wsss.tuning._base import Score
 from wsss.tuning._selection import chain_scorer, scoring_key, selection_samples
+from wsss.tuning.base import Score
 
 __all__ = ["CrfSearch", "CrfSearchSettings"]
 

@@ -13,7 +13,7 @@ from wsss.artifacts import Paths
 from wsss.config.params import Params
 from wsss.registry import SEARCHES
 from wsss.settings import Named
-from wsss.tuning._base import Search, holds
+from wsss.tuning.base import Search, holds
 from wsss.tuning.storage import (
     complete_trials,
     create_study,

@@ -14,7 +14,7 @@ from wsss.artifacts import Paths
 from wsss.config.params import Params
 from wsss.registry import SEARCHES
 from wsss.settings import ConfigError, Named, explain
-from wsss.tuning._base import Search
+from wsss.tuning.base import Search
 
 __all__ = [
     "complete_trials",

@@ -20,7 +20,7 @@ from wsss.seeding import derive_seed
 from wsss.settings import Named
 from wsss.stages import find_stages
 from wsss.tracking import experiment_name, open_tracker, prepare_mlflow, tracking_uri
-from wsss.tuning._base import Search, changed
+from wsss.tuning.base import Search, changed
 from wsss.tuning.storage import FOLDER, open_storage, worker_id
 
 __all__ = ["STOPPED", "Job", "run_trials", "work"]

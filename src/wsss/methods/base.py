@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from wsss.loading.normalisation import Normalisation
-from wsss.methods._losses import Losses
-from wsss.methods._objective import MethodSettings, Objective
+from wsss.methods.losses import Losses
+from wsss.methods.objective import MethodSettings, Objective
 from wsss.seeding import Step
 from wsss.settings import Named
 

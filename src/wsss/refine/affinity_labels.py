@@ -7,8 +7,8 @@ import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
 
 from wsss.artifacts import IGNORE_INDEX, ScoreMap
-from wsss.refine._random_walk import cells_with_partner, moved
 from wsss.refine.dense_crf import DenseCrfSettings, marginals
+from wsss.refine.random_walk import cells_with_partner, moved
 from wsss.settings import Settings
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import NonNegativeFloat
 
-from wsss.methods._losses import Losses
+from wsss.methods.losses import Losses
 from wsss.settings import Named
 
 if TYPE_CHECKING:
