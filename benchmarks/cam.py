@@ -62,8 +62,8 @@ def photographs(count: int) -> tuple[list[np.ndarray], str]:
 
     names = [PHOTOGRAPHS[index % len(PHOTOGRAPHS)] for index in range(count)]
     images = [Image.fromarray(getattr(data, name)()[..., :3]) for name in names]
-    resized_images = [one.resize((width, height), Image.Resampling.BILINEAR) for one in images]
-    return [np.asarray(one) for one in resized_images], "scikit-image"
+    resized_images = [item.resize((width, height), Image.Resampling.BILINEAR) for item in images]
+    return [np.asarray(item) for item in resized_images], "scikit-image"
 
 
 def ours(
@@ -92,7 +92,7 @@ def plain_loop(model: Classifier, images: Tensor, tags: Sequence[tuple[int, ...]
                     maps = model(scaled.flip(-1) if mirrored else scaled).maps.relu()
                     maps = functional.interpolate(maps, (height, width), mode="bilinear")
                     total += maps.flip(-1) if mirrored else maps
-            kept = total[0, [one - 1 for one in ids]]
+            kept = total[0, [class_id - 1 for class_id in ids]]
             cams.append(kept / (kept.amax(dim=(1, 2), keepdim=True) + 1e-5))
     return cams
 
@@ -100,7 +100,7 @@ def plain_loop(model: Classifier, images: Tensor, tags: Sequence[tuple[int, ...]
 def our_grad_cam(model: Classifier, images: Tensor, tags: Sequence[tuple[int, ...]]) -> Tensor:
     """(P, h, w)."""
     rows = torch.tensor([row for row, ids in enumerate(tags) for _ in ids])
-    columns = torch.tensor([one - 1 for ids in tags for one in ids])
+    columns = torch.tensor([class_id - 1 for ids in tags for class_id in ids])
     method = GradCam(GradCamSettings())
     together = max(1, CPU_PIXELS // images[0, 0].numel())
     parts = []
@@ -127,7 +127,7 @@ def peer_grad_cam(
             logits: Tensor = self.model(images).logits
             return logits
 
-    pairs = [(row, one - 1) for row, ids in enumerate(tags) for one in ids]
+    pairs = [(row, class_id - 1) for row, ids in enumerate(tags) for class_id in ids]
     together = max(1, CPU_PIXELS // images[0, 0].numel()) if batched else 1
     found = []
     with GradCAM(model=Logits(), target_layers=[model.backbone]) as cam:
@@ -143,11 +143,11 @@ def as_the_peer_scales(maps: Tensor, size: tuple[int, int]) -> np.ndarray:
     import cv2
 
     scaled = []
-    for one in maps.numpy():
-        one = one - one.min()
-        one = cv2.resize(one / (1e-7 + one.max()), size[::-1])
-        one = one - one.min()
-        scaled.append(one / (1e-7 + one.max()))
+    for item in maps.numpy():
+        item = item - item.min()
+        item = cv2.resize(item / (1e-7 + item.max()), size[::-1])
+        item = item - item.min()
+        scaled.append(item / (1e-7 + item.max()))
     return np.stack(scaled)
 
 
@@ -212,8 +212,8 @@ def main() -> None:
 
     full, stored = (height, width), (-(-height // 4), -(-width // 4))
     worst = max(
-        float((one - other).abs().max())
-        for one, other in zip(
+        float((our - other).abs().max())
+        for our, other in zip(
             ours(fused, images, tags, full), plain_loop(model, images, tags), strict=True
         )
     )

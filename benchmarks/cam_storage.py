@@ -64,9 +64,9 @@ def photographs(shared: Path) -> tuple[int, Iterator[Pair]]:
 
 def project(folder: Path) -> tuple[int, Iterator[Pair]]:
     """Number of classes, and masks with the maps of a folder such as data/cams."""
-    data = next(one for one in folder.resolve().parents if (one / "splits").is_dir())
+    data = next(parent for parent in folder.resolve().parents if (parent / "splits").is_dir())
     manifest = Manifest.read(data / "splits")
-    samples = [one for one in manifest.splits["val"] if one.mask][:NUM_IMAGES]
+    samples = [item for item in manifest.splits["val"] if item.mask][:NUM_IMAGES]
 
     def pairs() -> Iterator[Pair]:
         for sample in samples:

@@ -47,7 +47,7 @@ def measure(what: str, num_points: int, metric: str) -> dict[str, object]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     if what == "finch":
-        out = [one.num_clusters for one in finch(points, metric=metric)]
+        out = [item.num_clusters for item in finch(points, metric=metric)]
     elif what == "ours":
         out = first_neighbours(points, metric=metric)[0].tolist()
     else:
@@ -81,7 +81,9 @@ def main() -> None:
         return
     for metric in [args.metric] if args.metric else METRICS:
         if args.compared:
-            ours, theirs = (in_a_process(one, args.compared, metric) for one in ("ours", "sklearn"))
+            ours, theirs = (
+                in_a_process(name, args.compared, metric) for name in ("ours", "sklearn")
+            )
             same = np.mean(np.array(ours["out"]) == np.array(theirs["out"]))
             print(
                 f"{metric}, first neighbours of {args.compared} x {DIMS}: "

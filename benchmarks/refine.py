@@ -4,7 +4,7 @@
 
 A refiner runs as in a chain: photographs and score maps on every 4th pixel go in, score maps come
 out, and proposals and further CAMs are read from files. Below it stand its peers, which give the
-same scores, and floors: work that it can not do without. A peer whose scores differ by more than
+same scores, and floors: work that it cannot do without. A peer whose scores differ by more than
 `Row.tolerance` ends the run. Ratios are theirs over ours, so that above 1 ours is better. Times are
 medians, and the sides take turns, so that a busy spell of the machine hits both; the ratio by CPU
 time is the steadier one on a machine that others use too. A row has fewer turns than --repeats
@@ -177,8 +177,8 @@ def make_further_cams(data: Inputs) -> None:
         folder = data.context.further_cams / source
         folder.mkdir(parents=True, exist_ok=True)
         maps = score_maps(len(data.names), height, width, stride=stride, rng_seed=seed)
-        for one, name in zip(maps, data.names, strict=True):
-            write_score_map(folder / f"{name}.npz", one)
+        for item, name in zip(maps, data.names, strict=True):
+            write_score_map(folder / f"{name}.npz", item)
 
 
 MAKE: dict[str, Callable[[Inputs], None]] = {
@@ -193,20 +193,20 @@ MAKE: dict[str, Callable[[Inputs], None]] = {
 def peer_dense_crf(data: Inputs) -> list[np.ndarray]:
     """pydensecrf with the same unary, its background folded in as ours is."""
     settings = DenseCrfSettings()
-    probs = [unary_probs(one.full_scores(), settings) for one in data.maps]
+    probs = [unary_probs(item.full_scores(), settings) for item in data.maps]
     setting = densecrf.Setting(
         sigma_xy=settings.sigma_xy, sigma_rgb=settings.sigma_rgb, n_iters=settings.n_iters
     )
     refined = densecrf.peer_dense_crf(list(data.images), probs, setting)
-    return [one[1:] / (one[1:].max(axis=0) + one[0]) for one in refined]
+    return [item[1:] / (item[1:].max(axis=0) + item[0]) for item in refined]
 
 
 def unfolded(planes: Tensor, dilations: Sequence[int]) -> Tensor:
     """(C, 9 * len(dilations), H, W): the windows of every pixel."""
     parts = []
-    for one in dilations:
-        padded = functional.pad(planes[:, None], [one] * 4, mode="replicate")
-        window = functional.unfold(padded, 3, dilation=one)
+    for dilation in dilations:
+        padded = functional.pad(planes[:, None], [dilation] * 4, mode="replicate")
+        window = functional.unfold(padded, 3, dilation=dilation)
         parts.append(window.view(len(planes), 9, *planes.shape[1:]))
     return torch.cat(parts, dim=1)
 
@@ -214,9 +214,9 @@ def unfolded(planes: Tensor, dilations: Sequence[int]) -> Tensor:
 def unfold_pamr(data: Inputs, *, grid: str) -> list[np.ndarray]:
     """PAMR from windows laid out in memory, for the image once and for the scores every time."""
     settings, refined = PamrSettings(), []
-    without_centre = [one for one in range(9 * len(settings.dilations)) if one % 9 != 4]
-    for image, one, _ in data:
-        scores = torch.tensor(one.full_scores() if grid == "image" else one.scores)
+    without_centre = [index for index in range(9 * len(settings.dilations)) if index % 9 != 4]
+    for image, item, _ in data:
+        scores = torch.tensor(item.full_scores() if grid == "image" else item.scores)
         pixels = torch.tensor(image).permute(2, 0, 1).float().contiguous()
         if grid == "scores":
             pixels = functional.interpolate(
@@ -245,11 +245,11 @@ def traffic_of_weights(data: Inputs) -> None:
 def loop_over_masks(data: Inputs, *, rule: str) -> list[np.ndarray]:
     """The rules of regions, one mask after another by its list of pixels."""
     settings, refined = RegionsSettings.model_validate(SEEDS), []
-    for image, one, name in data:
+    for image, sample, name in data:
         proposals = read_proposals(data.context.proposals / settings.proposals / f"{name}.npz")
         matrix = proposals.matrix()
         masks = np.split(matrix.indices, matrix.indptr[1:-1])
-        scores = one.full_scores().reshape(len(one.class_ids), -1)
+        scores = sample.full_scores().reshape(len(sample.class_ids), -1)
         if rule == "vote":
             result = averages(scores, masks)
         else:
@@ -372,9 +372,9 @@ def dense_affinity_net(data: Inputs) -> list[np.ndarray]:
     settings, refined = AffinityNetSettings(), []
     network = affinity_net(data.context.affinities / settings.network)
     offsets = pair_offsets(settings.radius)
-    for image, one, _ in data:
+    for image, item, _ in data:
         features = network(network_input(image, network.backbone))
-        scores = torch.tensor(one.full_scores())
+        scores = torch.tensor(item.full_scores())
         background = (1 - scores.amax(dim=0, keepdim=True)) ** settings.alpha
         cells = functional.adaptive_avg_pool2d(torch.cat([background, scores]), features.shape[2:])
         affinities = pair_affinities(features, offsets)[0]
@@ -396,10 +396,10 @@ def dense_irn(data: Inputs) -> list[np.ndarray]:
     settings, refined = IrnSettings(), []
     network = irn(data.context.affinities / settings.network)
     offsets = pair_offsets(settings.radius)
-    for image, one, _ in data:
+    for image, item, _ in data:
         edges = boundary(network, image)
         cells = functional.adaptive_avg_pool2d(
-            torch.tensor(one.full_scores()), (edges.shape[0], edges.shape[1])
+            torch.tensor(item.full_scores()), (edges.shape[0], edges.shape[1])
         )
         affinities = path_affinities(edges, offsets)
         walked = dense_walk(cells * (1 - edges), affinities, offsets, settings.beta)
@@ -452,8 +452,8 @@ def network_of_vit_affinity(data: Inputs) -> None:
 def plain_fusion(data: Inputs) -> list[np.ndarray]:
     """The mean of maps that PyTorch reads into tensors and stretches."""
     fused = []
-    for _, one, name in data:
-        total = torch.tensor(one.scores)
+    for _, item, name in data:
+        total = torch.tensor(item.scores)
         for source in FURTHER:
             with np.load(data.context.further_cams / source / f"{name}.npz") as arrays:
                 scores = torch.tensor(arrays["scores"] * arrays["steps"][:, None, None])
@@ -559,7 +559,7 @@ def contenders(row: Row, context: Context) -> dict[str, Work]:
         chain = Chain([REFINERS.settings(name).model_validate(row.settings)], context)
 
         def ours(data: Inputs) -> list[np.ndarray] | None:
-            return [one.scores for one in chain(data.images, data.maps, data.names)]
+            return [item.scores for item in chain(data.images, data.maps, data.names)]
 
     there = importlib.util.find_spec("pydensecrf")
     beside = {key: work for key, work in row.beside.items() if there or key != "pydensecrf"}
@@ -620,7 +620,7 @@ def measure(index: int, folder: Path, processes: Any, options: argparse.Namespac
 
     ours, expected = costs.pop(OURS), results.get(OURS)
     yield line(row.title, "", rate(ours.wall), "", "", f"{ours.peak:.1f}", "", "")
-    for name, one in costs.items():
+    for name, item in costs.items():
         theirs, differs = results.get(name), ""
         if expected is not None and theirs is not None:
             worst = max(np.abs(a - b).max() for a, b in zip(expected, theirs, strict=True))
@@ -628,8 +628,8 @@ def measure(index: int, folder: Path, processes: Any, options: argparse.Namespac
             if not worst <= row.tolerance:
                 sys.exit(f"{name} differs from {row.title} by {worst}, above {row.tolerance}")
         yield line(
-            "", name, rate(one.wall), f"{one.wall / ours.wall:.2f}", f"{one.cpu / ours.cpu:.2f}",
-            f"{one.peak:.1f}", f"{one.peak / ours.peak:.1f}", differs,
+            "", name, rate(item.wall), f"{item.wall / ours.wall:.2f}", f"{item.cpu / ours.cpu:.2f}",
+            f"{item.peak:.1f}", f"{item.peak / ours.peak:.1f}", differs,
         )  # fmt: skip
 
 

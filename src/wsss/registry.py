@@ -2,7 +2,7 @@
 
 An entry is a class (or function) that is built from one settings model. The settings
 carry the name, as `name: Literal["dense_crf"] = "dense_crf"`, so that params.yaml, the
-registry and the JSON schema can not disagree.
+registry and the JSON schema cannot disagree.
 """
 
 import importlib

@@ -45,7 +45,7 @@ def test_the_committed_params_are_those_of_the_base_recipe(project: Path) -> Non
 
 
 def test_the_committed_params_name_every_setting(project: Path) -> None:
-    """A key that is missing is one that users can not find, and that DVC can not track."""
+    """A key that is missing is one that users cannot find, and that DVC cannot track."""
     dumped = load_params(project / "params.yaml").model_dump(mode="json")
     assert load_yaml(DEFAULT, "x") == dumped
 

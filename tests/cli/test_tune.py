@@ -62,7 +62,7 @@ def test_run_show_apply(project: Path) -> None:
     _, study = find_study("crf", params, paths, None)
     trials = complete_trials(study)
     best = trials[0]
-    start = next(one for one in trials if one.number == 0)
+    start = next(trial for trial in trials if trial.number == 0)
     assert best.value > start.value
     shown = wsss("show", "crf", "--top", "3")
     assert f"{best.value:.4f}" in shown.splitlines()[1]

@@ -26,8 +26,8 @@ def clustering(request: pytest.FixtureRequest) -> Clustering:
 
 def features(n: int = 80, dims: int = 5) -> np.ndarray:
     rng = np.random.default_rng(0)
-    centers = np.abs(rng.normal(size=(8, dims))) * 20
-    return (centers[rng.integers(8, size=n)] + rng.normal(size=(n, dims))).astype(np.float32)
+    centres = np.abs(rng.normal(size=(8, dims))) * 20
+    return (centres[rng.integers(8, size=n)] + rng.normal(size=(n, dims))).astype(np.float32)
 
 
 def test_both_are_found() -> None:

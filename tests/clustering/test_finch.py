@@ -97,8 +97,8 @@ grids = st.tuples(st.integers(2, 14), st.integers(1, 3)).flatmap(
 def scattered(n: int, dims: int, rng_seed: int = 0) -> np.ndarray:
     """Groups of points without ties."""
     rng = np.random.default_rng(rng_seed)
-    centers = rng.normal(size=(max(1, n // 10), dims)) * 3
-    return centers[rng.integers(len(centers), size=n)] + rng.normal(size=(n, dims))
+    centres = rng.normal(size=(max(1, n // 10), dims)) * 3
+    return centres[rng.integers(len(centres), size=n)] + rng.normal(size=(n, dims))
 
 
 def partitions(points: np.ndarray, **options: object) -> list[list[int]]:
@@ -123,8 +123,8 @@ def test_means_are_of_the_original_points() -> None:
     """Clusters of 2 to 29 points, whose means' mean is elsewhere."""
     rng = np.random.default_rng(3)
     weights = rng.integers(2, 30, size=40)
-    centers = np.repeat(rng.normal(size=(40, 2)) * 50, weights, axis=0)
-    points = centers + rng.normal(size=centers.shape)
+    centres = np.repeat(rng.normal(size=(40, 2)) * 50, weights, axis=0)
+    points = centres + rng.normal(size=centres.shape)
     levels = by_definition(points, "euclidean")
     assert len(levels) >= 3
     assert partitions(points, metric="euclidean") == [level.tolist() for level in levels]

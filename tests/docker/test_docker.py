@@ -62,7 +62,7 @@ def instructions(path: Path) -> list[str]:
     """The instructions of a Dockerfile, continued lines joined, without comments."""
     lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
     return [
-        one.strip() for one in "\n".join(lines).replace("\\\n", " ").splitlines() if one.strip()
+        line.strip() for line in "\n".join(lines).replace("\\\n", " ").splitlines() if line.strip()
     ]
 
 
@@ -102,7 +102,7 @@ def sources(path: Path) -> set[str]:
     found: set[str] = set()
     for line in instructions(path):
         if line.startswith("COPY ") and "--from" not in line:
-            found.update(one for one in line.split()[1:-1] if not one.startswith("--"))
+            found.update(part for part in line.split()[1:-1] if not part.startswith("--"))
     return found - {"."}
 
 
@@ -145,7 +145,9 @@ def test_the_secrets_file_is_ignored_by_git() -> None:
 
 
 def test_only_loopback_is_published() -> None:
-    published = {name: one["ports"] for name, one in services().items() if one.get("ports")}
+    published = {
+        name: service["ports"] for name, service in services().items() if service.get("ports")
+    }
     assert set(published) == {"mlflow"}
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
 
@@ -154,7 +156,7 @@ def test_services_are_confined() -> None:
     for name, service in services().items():
         assert "no-new-privileges:true" in service["security_opt"], name
         assert not {"privileged", "network_mode", "pid", "ipc"} & set(service), name
-        assert not any("docker.sock" in str(one) for one in service.get("volumes", [])), name
+        assert not any("docker.sock" in str(item) for item in service.get("volumes", [])), name
         if "build" in service:
             assert service["cap_drop"] == ["ALL"], name
 
@@ -163,8 +165,8 @@ def test_each_waits_until_the_other_is_ready() -> None:
     found = services()
     waits = {
         (name, other): wait["condition"]
-        for name, one in found.items()
-        for other, wait in one.get("depends_on", {}).items()
+        for name, item in found.items()
+        for other, wait in item.get("depends_on", {}).items()
     }
     assert waits == {
         ("mlflow-init", "postgres"): "service_healthy",

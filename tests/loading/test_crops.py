@@ -97,21 +97,21 @@ def test_windows_reach_every_place_and_stay_in_range():
     augment = AugmentSettings(crop_size=10, long_side=(20, 30))
     rng = np.random.default_rng(0)
     windows = [draw_crop((40, 20), augment, rng) for _ in range(600)]
-    assert {max(one.size) for one in windows} == set(range(20, 31))
-    assert {one.flip for one in windows} == {True, False}
-    tall = [one for one in windows if one.size == (20, 10)]
-    assert {one.top for one in tall} == set(range(11))
-    assert {one.left for one in tall} == {0}
-    assert all(0 <= one.top <= one.size[0] - 10 for one in windows)
+    assert {max(window.size) for window in windows} == set(range(20, 31))
+    assert {window.flip for window in windows} == {True, False}
+    tall = [window for window in windows if window.size == (20, 10)]
+    assert {item.top for item in tall} == set(range(11))
+    assert {item.left for item in tall} == {0}
+    assert all(0 <= window.top <= window.size[0] - 10 for window in windows)
 
 
 def test_small_images_lie_anywhere_in_the_crop():
     augment = AugmentSettings(crop_size=12, long_side=(8, 8), flip=False)
     rng = np.random.default_rng(0)
     windows = [draw_crop((8, 4), augment, rng) for _ in range(400)]
-    assert {one.top for one in windows} == set(range(-4, 1))
-    assert {one.left for one in windows} == set(range(-8, 1))
-    assert not any(one.flip for one in windows)
+    assert {window.top for window in windows} == set(range(-4, 1))
+    assert {window.left for window in windows} == set(range(-8, 1))
+    assert not any(window.flip for window in windows)
 
 
 def test_flip_mirrors_the_padding_too():
@@ -156,9 +156,9 @@ def test_workers_and_history_change_nothing(tmp_path, samples, jitter):
     spread = _all(_batches(tmp_path, samples, augment, workers=2), [0, 1])
     resumed = _all(_batches(tmp_path, samples, augment, workers=1), [1])
     assert len(alone) == 4  # 2 batches of 3 out of 8, twice
-    for one, other in [*zip(alone, spread, strict=True), *zip(alone[2:], resumed, strict=True)]:
-        assert one[0] == other[0]
-        assert torch.equal(one[1], other[1])
+    for item, other in [*zip(alone, spread, strict=True), *zip(alone[2:], resumed, strict=True)]:
+        assert item[0] == other[0]
+        assert torch.equal(item[1], other[1])
     assert alone[0][0] != alone[2][0]  # another epoch, another order
     names = {
         name: image
@@ -170,7 +170,7 @@ def test_workers_and_history_change_nothing(tmp_path, samples, jitter):
         for names, images, _ in alone[2:]
         for name, image in zip(names, images, strict=True)
     }
-    assert not any(torch.equal(names[one], again[one]) for one in names.keys() & again.keys())
+    assert not any(torch.equal(names[key], again[key]) for key in names.keys() & again.keys())
     assert alone[0][2].tolist() == [[1, 0, 1, 0]] * 3
 
 
@@ -195,8 +195,8 @@ def test_processes_share_an_epoch(tmp_path, samples):
         ]
         for rank in range(3)
     ]
-    assert [len(one) for one in parts] == [3, 3, 3]
-    assert {name for part in parts for name in part} == {one.name for one in samples}
+    assert [len(part) for part in parts] == [3, 3, 3]
+    assert {name for part in parts for name in part} == {sample.name for sample in samples}
 
 
 def test_fewer_samples_than_a_batch_are_one_batch(tmp_path, samples):

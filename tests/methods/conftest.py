@@ -28,7 +28,7 @@ def make_model() -> Callable[..., Classifier]:
 
     def make(parts: Sequence[Settings] = (), seed: int = 0) -> Classifier:
         torch.manual_seed(seed)
-        names = [getattr(one, "name", "") for one in parts]
+        names = [getattr(part, "name", "") for part in parts]
         settings = next((BACKBONE_OF[name] for name in names if name in BACKBONE_OF), CNN)
         return Classifier(TimmBackbone(settings), NAMES, parts=parts)
 

@@ -41,9 +41,9 @@ def test_unlike_sides() -> None:
     assert float(negative_loss(SIDES, others)) == pytest.approx(3.0795, abs=1e-5)
 
 
-def cosine(one: Sequence[float], other: Sequence[float]) -> float:
-    product = sum(a * b for a, b in zip(one, other, strict=True))
-    length = math.sqrt(sum(a * a for a in one) * sum(b * b for b in other))
+def cosine(first: Sequence[float], other: Sequence[float]) -> float:
+    product = sum(a * b for a, b in zip(first, other, strict=True))
+    length = math.sqrt(sum(a * a for a in first) * sum(b * b for b in other))
     return min(max(product / length, 5e-4), 0.9995)
 
 
@@ -56,8 +56,8 @@ def plain_contrast(features: np.ndarray, logits: np.ndarray, alpha: float) -> fl
     ]
     total = -sum(math.log(1 - cosine(b, f)) for b in others for f in sides)
     for group in (sides, others):
-        for one in group:
-            ranked = sorted((cosine(one, other) for other in group), reverse=True)
+        for item in group:
+            ranked = sorted((cosine(item, other) for other in group), reverse=True)
             total -= sum(
                 math.exp(-alpha * (rank - 1)) * math.log(c) for rank, c in enumerate(ranked)
             )
@@ -83,8 +83,8 @@ def test_against_double_loops(images: int, channels: int, seed: int, alpha: floa
 def test_sides_may_change_places() -> None:
     features, logits = torch.rand(5, 8, 3, 4), torch.randn(5, 2, 3, 4)
     counted = torch.ones(5, 2, dtype=torch.bool)
-    one, other = (contrast_loss(features, sign * logits, counted, 0.25) for sign in (1, -1))
-    torch.testing.assert_close(one, other)
+    first, other = (contrast_loss(features, sign * logits, counted, 0.25) for sign in (1, -1))
+    torch.testing.assert_close(first, other)
 
 
 def test_full_precision_under_autocast() -> None:
@@ -111,11 +111,13 @@ def test_small_batches(
         labels = torch.zeros_like(labels)
     loss = Ccam(settings)(model, images, labels, MULTI, STEP)["loss"]
     loss.backward()
-    gradients = [one.grad for one in model.parts.parameters()]
+    gradients = [parameter.grad for parameter in model.parts.parameters()]
     assert torch.isfinite(loss)
-    assert all(one is not None and one.isfinite().all() for one in gradients)
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
     if case == "no tags":
-        assert loss == 0 and not any(one.any() for one in gradients if one is not None)
+        assert loss == 0 and not any(
+            gradient.any() for gradient in gradients if gradient is not None
+        )
     else:
         assert loss > 0.1
 
@@ -136,13 +138,13 @@ def test_images_without_the_tag_do_not_count(
         parts=[DisentanglerSettings(class_specific=specific)],
     ).eval()
     method = Ccam(CcamSettings(class_specific=specific, ecs_weight=1, ecs_delta=0.1))
-    one = method(model, images, labels, SINGLE, STEP)
+    first = method(model, images, labels, SINGLE, STEP)
     other = method(model, torch.cat([images[:2], images[2:] * 2]), labels, SINGLE, STEP)
     alone = method(model, images[:2], labels[:2], SINGLE, STEP)
     for key in ("contrast", "ecs", "loss"):
-        torch.testing.assert_close(one[key], other[key])
-        torch.testing.assert_close(one[key], alone[key])
-    assert one["ecs"] > 0
+        torch.testing.assert_close(first[key], other[key])
+        torch.testing.assert_close(first[key], alone[key])
+    assert first["ecs"] > 0
 
 
 def test_the_head_stays_as_it_is(make_model: MakeModel, images: Tensor, labels: Tensor) -> None:
@@ -301,7 +303,7 @@ def plain_blur(image: np.ndarray, radius: int) -> np.ndarray:
     kernel = np.exp(-(at**2) / (2 * sigma**2))
     kernel /= kernel.sum()
     for axis in (1, 2):
-        padding = [(radius, radius) if one == axis else (0, 0) for one in range(3)]
+        padding = [(radius, radius) if index == axis else (0, 0) for index in range(3)]
         padded = np.pad(image, padding, mode="reflect")
         image = np.apply_along_axis(np.convolve, axis, padded, kernel, "valid")
     return image

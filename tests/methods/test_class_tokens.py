@@ -28,8 +28,8 @@ def make(head: HeadSettings | None = None, backbone: BackboneSettings = VIT) -> 
     torch.manual_seed(0)
     parts = [PARTS.settings("class_tokens")()]
     model = Classifier(TimmBackbone(backbone), ("a", "b", "c"), head, parts=parts).eval()
-    for one in model.backbone.net.norm.parameters():
-        nn.init.normal_(one)  # as those of trained networks, not all equal
+    for parameter in model.backbone.net.norm.parameters():
+        nn.init.normal_(parameter)  # as those of trained networks, not all equal
     return model
 
 

@@ -103,10 +103,10 @@ def test_the_order_of_a_batch_does_not_matter(begin: Begin, images: Tensor, labe
     method, model = begin()
     for seed in range(4):
         step = make_step(seed)._replace(names=["a", "b"])
-        one = method(model.eval(), images[:2], labels[:2], MULTI, step)
+        first = method(model.eval(), images[:2], labels[:2], MULTI, step)
         step = make_step(seed)._replace(names=["b", "a"])
         other = method(model, images[:2].flip(0), labels[:2].flip(0), MULTI, step)
-        torch.testing.assert_close(one, other)
+        torch.testing.assert_close(first, other)
 
 
 def test_the_regularisers_add_to_the_loss(begin: Begin, images: Tensor, labels: Tensor) -> None:

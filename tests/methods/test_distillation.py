@@ -37,7 +37,7 @@ ALLOWED = {
     "gram": {"cosine", "l1", "l2"},
     "logits": {"cosine", "l1", "l2", "kl"},
 }
-COMBINATIONS = [(form, one) for form, distances in ALLOWED.items() for one in sorted(distances)]
+COMBINATIONS = [(form, item) for form, distances in ALLOWED.items() for item in sorted(distances)]
 VIT = BackboneSettings(
     model_name="test_vit",
     output_stride=16,
@@ -78,9 +78,9 @@ def run(
 ) -> dict[str, Tensor]:
     """The losses, with a projection added to the model if the method asks for it."""
     method = METHODS.build(DistillationSettings(**values))
-    for one in method.begin(start):
+    for item in method.begin(start):
         torch.manual_seed(5)
-        model.parts[one.name] = PARTS.build(one, model.backbone, len(start.class_names))
+        model.parts[item.name] = PARTS.build(item, model.backbone, len(start.class_names))
     found: dict[str, Tensor] = method(model, images, labels, objective, make_step(seed))
     return found
 
@@ -116,10 +116,10 @@ def test_what_does_not_go_together_is_refused(values: dict[str, Any]) -> None:
 # --- forms of transfer
 
 
-def loop(one: np.ndarray, other: np.ndarray, form: str, distance: str, all_pairs: bool) -> float:
+def loop(first: np.ndarray, other: np.ndarray, form: str, distance: str, all_pairs: bool) -> float:
     """The form for (B, C, h, w) arrays, vector by vector."""
     values = []
-    for s, t in zip(one, other, strict=True):
+    for s, t in zip(first, other, strict=True):
         pairs: list[tuple[Any, Any]] = []
         if form == "global":
             pairs = [(s.ravel(), t.ravel())]
@@ -152,19 +152,22 @@ def loop(one: np.ndarray, other: np.ndarray, form: str, distance: str, all_pairs
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("form", "distance"), [one for one in COMBINATIONS if one[0] != "logits"])
+@pytest.mark.parametrize(
+    ("form", "distance"),
+    [combination for combination in COMBINATIONS if combination[0] != "logits"],
+)
 def test_a_form_by_hand(form: Any, distance: Any, channels: int) -> None:
-    one, other = maps_of(0, 2, channels, 2, 4), maps_of(1, 2, channels, 2, 4)
+    first, other = maps_of(0, 2, channels, 2, 4), maps_of(1, 2, channels, 2, 4)
     for all_pairs in (False, True):
-        expected = loop(one.double().numpy(), other.double().numpy(), form, distance, all_pairs)
-        found = float(map_loss(one, other, form, distance, all_pairs=all_pairs))
+        expected = loop(first.double().numpy(), other.double().numpy(), form, distance, all_pairs)
+        found = float(map_loss(first, other, form, distance, all_pairs=all_pairs))
         assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_all_pairs_take_other_numbers_of_channels() -> None:
-    one, other = maps_of(0, 2, 5, 2, 4), maps_of(1, 2, 3, 2, 4)
-    expected = loop(one.double().numpy(), other.double().numpy(), "channel", "cosine", True)
-    assert float(map_loss(one, other, "channel", all_pairs=True)) == pytest.approx(expected)
+    first, other = maps_of(0, 2, 5, 2, 4), maps_of(1, 2, 3, 2, 4)
+    expected = loop(first.double().numpy(), other.double().numpy(), "channel", "cosine", True)
+    assert float(map_loss(first, other, "channel", all_pairs=True)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("form", "distance"), COMBINATIONS)
@@ -207,19 +210,19 @@ def test_the_gradient_of_global_is_orthogonal_to_the_student() -> None:
 
 
 def test_products_are_exact_under_autocast() -> None:
-    one, other = maps_of(0, 2, 3, 4, 4), maps_of(1, 2, 3, 4, 4)
+    first, other = maps_of(0, 2, 3, 4, 4), maps_of(1, 2, 3, 4, 4)
     with torch.autocast("cpu", torch.bfloat16):
-        found = map_loss(one, other, "gram", "l1")
-    assert torch.equal(found, map_loss(one, other, "gram", "l1"))
+        found = map_loss(first, other, "gram", "l1")
+    assert torch.equal(found, map_loss(first, other, "gram", "l1"))
 
 
 @pytest.mark.parametrize("distance", ["cosine", "l1", "l2"])
 def test_logits_by_hand(distance: Any) -> None:
-    one, other = maps_of(0, 3, 4), maps_of(1, 3, 4)
-    as_maps = (one.double().numpy()[:, :, None, None], other.double().numpy()[:, :, None, None])
+    first, other = maps_of(0, 3, 4), maps_of(1, 3, 4)
+    as_maps = (first.double().numpy()[:, :, None, None], other.double().numpy()[:, :, None, None])
     form = "global"  # of one cell
     expected = loop(*as_maps, form, distance, False)
-    assert float(logits_loss(one, other, distance, "multi_label")) == pytest.approx(expected)
+    assert float(logits_loss(first, other, distance, "multi_label")) == pytest.approx(expected)
 
 
 def test_kl_of_logits() -> None:
@@ -238,7 +241,7 @@ def test_kl_of_logits() -> None:
 # --- one class
 
 
-IDLE = {("spatial", "cosine"), ("logits", "cosine"), *(("gram", one) for one in ALLOWED["gram"])}
+IDLE = {("spatial", "cosine"), ("logits", "cosine"), *(("gram", item) for item in ALLOWED["gram"])}
 
 
 @pytest.mark.parametrize("objective", [MULTI, SINGLE], ids=["multi_label", "single_label"])
@@ -302,7 +305,7 @@ def test_terms_add_by_their_weights(
     total = found["classification"] + 0.1 * found["entropy"]
     total = total + 0.3 * found["transfer"] + 0.7 * found["consistency"] + 2 * found["boundary"]
     torch.testing.assert_close(found["loss"], total)
-    assert all(found[one] > 1e-4 for one in ("transfer", "consistency", "boundary"))
+    assert all(found[name] > 1e-4 for name in ("transfer", "consistency", "boundary"))
     assert set(run(model, make_start(), images, labels)) == {"loss", "classification", "transfer"}
 
 
@@ -321,19 +324,24 @@ def test_the_teacher_stays_as_it_was(
     before = copy.deepcopy(teacher.state_dict())
     start = make_start(teacher=teacher)
     method = METHODS.build(DistillationSettings(**values, boundary_weight=1))
-    for one in method.begin(start):
-        model.parts[one.name] = PARTS.build(one, model.backbone, 3)
+    for item in method.begin(start):
+        model.parts[item.name] = PARTS.build(item, model.backbone, 3)
     optimizer = torch.optim.SGD([*model.parameters(), *teacher.parameters()], lr=0.1)
     for seed in range(2):
         optimizer.zero_grad()
         method(model, images, labels, MULTI, make_step(seed))["loss"].backward()
         optimizer.step()
     assert not any(module.training for module in teacher.modules())
-    assert all(one.grad is None and not one.requires_grad for one in teacher.parameters())
+    assert all(
+        parameter.grad is None and not parameter.requires_grad for parameter in teacher.parameters()
+    )
     for key, value in teacher.state_dict().items():
         assert torch.equal(value, before[key]), key
     assert not teacher._forward_pre_hooks
-    moved = [one.grad is not None and bool(one.grad.any()) for one in model.parameters()]
+    moved = [
+        parameter.grad is not None and bool(parameter.grad.any())
+        for parameter in model.parameters()
+    ]
     assert all(moved)
 
 
@@ -372,7 +380,7 @@ def test_a_teacher_gets_images_as_it_knows_them(
     start = make_start(teacher=teacher)
     found = run(student, start, images, labels)["transfer"]
     mean, std = (
-        torch.tensor(one).view(3, 1, 1) for one in vars(student.backbone.normalisation).values()
+        torch.tensor(var).view(3, 1, 1) for var in vars(student.backbone.normalisation).values()
     )
     renormalised = torch.stack(
         [((images * std + mean)[:, i] - own.mean[i]) / own.std[i] for i in range(3)],
@@ -389,15 +397,15 @@ def test_two_teachers_count_half_each(
 ) -> None:
     model = make_model().eval()
     start = make_start(one=make_coarse(), two=make_vit())
-    for one in (model, *(teacher.model for teacher in start.teachers.values())):
-        nn.init.normal_(one.head.weight)  # strong maps, so that differences show
-    both, one, two = (
+    for item in (model, *(teacher.model for teacher in start.teachers.values())):
+        nn.init.normal_(item.head.weight)  # strong maps, so that differences show
+    both, found, two = (
         run(model, start, images, labels, teachers=names, boundary_weight=1, **values)
         for names in (("one", "two"), ("one",), ("two",))
     )
     for term in ("transfer", "boundary"):
-        assert (one[term] - two[term]).abs() > 1e-4
-        torch.testing.assert_close(both[term], (one[term] + two[term]) / 2)
+        assert (found[term] - two[term]).abs() > 1e-4
+        torch.testing.assert_close(both[term], (found[term] + two[term]) / 2)
 
 
 def test_a_projection_of_features_is_compared(
@@ -415,7 +423,7 @@ def test_a_projection_of_features_is_compared(
     torch.testing.assert_close(losses["transfer"], sum(wanted) / 2)
     losses["transfer"].backward()
     assert model.head.weight.grad is None
-    assert all(one.grad.any() for one in model.parts["projection"].parameters())
+    assert all(parameter.grad.any() for parameter in model.parts["projection"].parameters())
 
 
 def test_a_random_projection_is_drawn_anew_and_never_learned(
@@ -472,7 +480,7 @@ def test_the_map_of_a_refining_teacher_is_the_sum(
     own = images
     if mean:
         student_mean, std = (
-            torch.tensor(one).view(3, 1, 1) for one in vars(model.backbone.normalisation).values()
+            torch.tensor(var).view(3, 1, 1) for var in vars(model.backbone.normalisation).values()
         )
         own = images + (student_mean - torch.tensor(mean).view(3, 1, 1)) / std
     output = teacher(own, with_stages=True)
@@ -522,10 +530,10 @@ def test_consistency_of_what_turns_with_the_image(
     images = (torch.rand(4, 3, 6, 5) - 0.4) / 0.25
     values: dict[str, Any] = {"transfer_weight": 0, "consistency_weight": 1, "consistency_of": of}
     view = another_view(images, Normalisation((0.4,) * 3, (0.25,) * 3), make_step().rng)
-    one, two = model(images), model(view)
-    wanted = (one.logits - two.logits).square().mean()
+    result, two = model(images), model(view)
+    wanted = (result.logits - two.logits).square().mean()
     if of == "maps":
-        wanted = (one.maps - two.maps.flip(3)).square().mean()
+        wanted = (result.maps - two.maps.flip(3)).square().mean()
     found = run(model, make_start(), images, labels, **values)["consistency"]
     torch.testing.assert_close(found, wanted)
     monkeypatch.setattr(distillation, "JITTER", (0, 0, 0, 0))
@@ -534,7 +542,7 @@ def test_consistency_of_what_turns_with_the_image(
 
 def test_another_view_is_an_image_drawn_from_the_generator() -> None:
     normalisation = Normalisation((0.5, 0.4, 0.3), (0.3, 0.2, 0.1))
-    shift, scale = (torch.tensor(one).view(3, 1, 1) for one in vars(normalisation).values())
+    shift, scale = (torch.tensor(var).view(3, 1, 1) for var in vars(normalisation).values())
     images = (torch.rand(2, 3, 4, 6) - shift) / scale
     views = [another_view(images, normalisation, np.random.default_rng(s)) for s in (0, 0, 1)]
     assert torch.equal(views[0], views[1])
@@ -560,7 +568,7 @@ def test_another_view_is_an_image_drawn_from_the_generator() -> None:
 def boundary_by_hand(student: np.ndarray, teacher: np.ndarray, labels: np.ndarray) -> float:
     push, agree = [], []
     for b, c in zip(*np.nonzero(labels), strict=True):
-        s, t = (np.maximum(one[b, c], 0) for one in (student, teacher))
+        s, t = (np.maximum(item[b, c], 0) for item in (student, teacher))
         s, t = s / max(s.max(), 1), t / max(t.max(), 1)  # weak maps are not stretched
         height, width = s.shape
         cells = [(y, x) for y in range(height) for x in range(width)]
@@ -575,7 +583,7 @@ def boundary_by_hand(student: np.ndarray, teacher: np.ndarray, labels: np.ndarra
         ]
         for y, x in cells:
             if any(max(abs(v - y), abs(u - x)) <= 3 for v, u in edges):
-                q, p = (min(max(one[y, x], 1e-3), 1 - 1e-3) for one in (s, t))
+                q, p = (min(max(item[y, x], 1e-3), 1 - 1e-3) for item in (s, t))
                 agree.append(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)))
                 push.append(0.0)
             else:

@@ -118,7 +118,7 @@ def test_compat_is_the_published_code_with_the_same_noise(size: tuple[int, int])
     expected = np.fft.irfft2(published, s=size, axes=(0, 1))
     field = fmix_field(size, 3, np.random.default_rng(7), compat=True).numpy()
     if np.ptp(expected) > 0:
-        expected, field = ((one - one.mean()) / one.std() for one in (expected, field))
+        expected, field = ((item - item.mean()) / item.std() for item in (expected, field))
         np.testing.assert_allclose(field, expected, atol=1e-4)
 
 

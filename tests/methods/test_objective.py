@@ -75,8 +75,8 @@ def test_map_variance_knows_height_from_width() -> None:
 def test_concentration_is_of_tagged_classes_per_image() -> None:
     maps = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0)) * 3
     labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
-    one = output(torch.zeros(2, 3), maps)
-    losses = MULTI_LABEL(one, [(1.0, labels)], CamSettings(concentration_weight=1))
+    found = output(torch.zeros(2, 3), maps)
+    losses = MULTI_LABEL(found, [(1.0, labels)], CamSettings(concentration_weight=1))
     spreads = map_variance(maps.relu().softmax(dim=1))
     torch.testing.assert_close(losses["concentration"], (spreads[0, 0] + spreads[0, 2]) / 2)
 
@@ -97,15 +97,15 @@ def test_concentration_draws_the_mass_together() -> None:
 
 def test_without_weights_the_loss_is_classification_alone() -> None:
     logits, labels = torch.randn(3, 2), torch.tensor([[1.0, 0], [0, 1], [1, 1]])
-    one = output(logits, torch.full((3, 2, 2, 2), float("nan")))  # not even looked at
-    losses = MULTI_LABEL(one, [(1.0, labels)], CamSettings())
+    found = output(logits, torch.full((3, 2, 2, 2), float("nan")))  # not even looked at
+    losses = MULTI_LABEL(found, [(1.0, labels)], CamSettings())
     assert set(losses) == {"loss"}
     assert torch.equal(losses["loss"], MULTI_LABEL.classification(logits, labels))
 
 
 def test_targets_are_weighted() -> None:
     logits, a, b = torch.randn(3, 2), torch.zeros(3, 2), torch.ones(3, 2)
-    one = output(logits, torch.zeros(3, 2, 2, 2))
-    loss = MULTI_LABEL(one, [(0.3, a), (0.7, b)], CamSettings())["loss"]
+    found = output(logits, torch.zeros(3, 2, 2, 2))
+    loss = MULTI_LABEL(found, [(0.3, a), (0.7, b)], CamSettings())["loss"]
     expected = 0.3 * MULTI_LABEL.classification(logits, a)
     torch.testing.assert_close(loss, expected + 0.7 * MULTI_LABEL.classification(logits, b))

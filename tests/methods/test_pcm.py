@@ -63,7 +63,7 @@ def test_with_nothing_to_refine_logits_are_doubled(
 
 def test_the_settings_reach_the_module(make_model: Any, make_start: Any) -> None:
     _, model = begin(make_model, make_start, stages=(1, 2), channels=(3, 4), embedding=5)
-    shapes = [tuple(one.shape[:2]) for one in model.parts["pcm"].parameters()]
+    shapes = [tuple(tensor.shape[:2]) for tensor in model.parts["pcm"].parameters()]
     assert shapes == [(3, 64), (4, 128), (5, 10)]
     assert not model.parts["pcm"].settings.relu
     _, model = begin(make_model, make_start)

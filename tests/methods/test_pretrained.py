@@ -68,14 +68,14 @@ def test_a_step_moves_the_head_alone(
     whole: torch.nn.Module, settings: BackboneSettings, images: Tensor, labels: Tensor
 ) -> None:
     model = make(settings).train()
-    before = {name: one.clone() for name, one in model.state_dict().items()}
+    before = {name: item.clone() for name, item in model.state_dict().items()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
     step = Step(np.random.default_rng(0), 0.0, list("abcd"))
     method = Pretrained(PretrainedSettings())
     method(model, images, labels, Objective("multi_label"), step)["loss"].backward()
     optimizer.step()
     changed = {
-        name for name, one in model.state_dict().items() if not torch.equal(one, before[name])
+        name for name, item in model.state_dict().items() if not torch.equal(item, before[name])
     }
     assert changed == {"head.weight"}
 
@@ -93,7 +93,9 @@ def test_a_saved_classifier_keeps_the_head(
 def test_a_file_without_a_head_is_refused(
     whole: torch.nn.Module, settings: BackboneSettings, tmp_path: Path
 ) -> None:
-    weights = {name: one for name, one in whole.state_dict().items() if not name.startswith("fc.")}
+    weights = {
+        name: item for name, item in whole.state_dict().items() if not name.startswith("fc.")
+    }
     save_file(weights, tmp_path / "weights.safetensors")
     with pytest.raises(ValueError, match=r"holds no fc\.weight and fc\.bias"):
         make(settings)

@@ -54,7 +54,7 @@ def test_without_context_quarters_give_the_same_maps(size: tuple[int, int]) -> N
     assert found["reconstruction"].item() == pytest.approx(0, abs=1e-5)
     torch.testing.assert_close(found["tiles"], found["classification"])
     cells = [-(-length // 16) for length in size]
-    assert model.calls[1] == (8, 3, *(-(-one // 2) * 16 for one in cells))
+    assert model.calls[1] == (8, 3, *(-(-cell // 2) * 16 for cell in cells))
 
 
 def test_by_hand(make_model: Callable[..., Classifier], images: Tensor, labels: Tensor) -> None:
@@ -117,9 +117,9 @@ def test_untagged_classes_are_not_compared(
 ) -> None:
     model = make_model().eval()
     assert losses(model, images, torch.zeros(4, 3))["reconstruction"] == 0
-    one = torch.zeros(4, 3)
-    one[2, 1] = 1
-    found = losses(model, images, one)["reconstruction"]
+    zeros = torch.zeros(4, 3)
+    zeros[2, 1] = 1
+    found = losses(model, images, zeros)["reconstruction"]
     (gradient,) = torch.autograd.grad(found, model.head.weight)
     assert gradient[1].abs().max() > 0
     assert gradient[[0, 2]].abs().max() == 0

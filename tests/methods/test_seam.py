@@ -70,15 +70,15 @@ def compete(maps: np.ndarray) -> np.ndarray:
     found = np.zeros((len(maps), maps.shape[1] + 1, *maps.shape[2:]))
     for b, i, j in product(range(len(maps)), range(maps.shape[2]), range(maps.shape[3])):
         scores = maps[b, :, i, j].tolist()
-        found[b, :, i, j] = [1 - max(scores)] + [one * (one == max(scores)) for one in scores]
+        found[b, :, i, j] = [1 - max(scores)] + [score * (score == max(scores)) for score in scores]
     return found
 
 
 def extreme(values: np.ndarray, share: float, largest: bool) -> float:
     """Mean over images of the mean of a share of each image's values."""
     means = []
-    for one in values.reshape(len(values), -1):
-        ordered = sorted(one.tolist(), reverse=largest)
+    for item in values.reshape(len(values), -1):
+        ordered = sorted(item.tolist(), reverse=largest)
         means.append(np.mean(ordered[: max(1, int(share * len(ordered)))]))
     return float(np.mean(means))
 
@@ -192,7 +192,9 @@ def test_who_learns_from_what(model: Classifier, pictures: Tensor) -> None:
             gradients = torch.autograd.grad(
                 found[key], parameters, retain_graph=True, allow_unused=True
             )
-            assert any(one is not None for one in gradients) == (parameters is taught), key
+            assert any(gradient is not None for gradient in gradients) == (parameters is taught), (
+                key
+            )
 
 
 def test_refined_maps_that_are_the_target_cost_nothing() -> None:

@@ -168,7 +168,7 @@ def test_later_rounds_cluster_the_features_of_the_classifier_before() -> None:
     previous: Any = Asked("round 1")
     method.begin(start_of(features, labels, asked))
     method.begin(start_of(features, labels, asked, round=1, previous=previous))
-    assert [one.name for one in asked] == ["teacher", "round 1"]
+    assert [item.name for item in asked] == ["teacher", "round 1"]
 
 
 def test_features_are_means_over_cells(
@@ -259,7 +259,7 @@ def test_exclusive_classes_have_exclusive_sub_categories(
     logits = model.parts["sub_categories"](model.backbone(images)).mean(dim=(2, 3))
     probs = logits.softmax(dim=1)
     rows = [probs[0, 0], probs[1, 3], probs[2, 1], probs[3, 2]]
-    expected = -sum(one.log() for one in rows) / 4
+    expected = -sum(row.log() for row in rows) / 4
     torch.testing.assert_close(losses["sub_categories"], expected)
 
 
@@ -273,14 +273,16 @@ def test_without_weights_it_is_cam(
     parts = method.begin(make_start())
     assert parts == ()
     results = []
-    for one in (method, METHODS.build(CamSettings())):
+    for item in (method, METHODS.build(CamSettings())):
         model = make_model(parts).train()
         torch.manual_seed(3)
-        loss = losses_of(one, model, images, labels)["loss"]
+        loss = losses_of(item, model, images, labels)["loss"]
         loss.backward()
         results.append((loss, [parameter.grad for parameter in model.parameters()]))
     assert torch.equal(results[0][0], results[1][0])
-    assert all(torch.equal(one, other) for one, other in zip(*[r[1] for r in results], strict=True))
+    assert all(
+        torch.equal(result, other) for result, other in zip(*[r[1] for r in results], strict=True)
+    )
 
 
 def test_the_main_head_starts_as_in_cam(
@@ -304,14 +306,14 @@ def test_the_teacher_is_asked_and_not_changed(
     labels: Tensor,
 ) -> None:
     teacher = make_model(seed=7)
-    before = {key: one.clone() for key, one in teacher.state_dict().items()}
+    before = {key: item.clone() for key, item in teacher.state_dict().items()}
     method = make(sub_weight=0, kd_weight=2, kd_temperature=3)
     method.begin(make_start(teacher=teacher))
     model = make_model().train()
     losses = losses_of(method, model, images, labels)
     losses["loss"].backward()
-    assert all(one.grad is None for one in teacher.parameters())
-    assert all(torch.equal(before[key], one) for key, one in teacher.state_dict().items())
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert all(torch.equal(before[key], item) for key, item in teacher.state_dict().items())
     with torch.no_grad():
         own = make_model().train()(images).logits.double()
         wanted = teacher(images).logits.double()
@@ -325,8 +327,10 @@ def test_the_teacher_is_asked_and_not_changed(
 
 def test_distillation_has_the_published_numbers() -> None:
     teacher, student = torch.tensor([[2.0, 0, -1]]), torch.tensor([[1.0, 1, 0]])
-    found = [soft_distillation(student, teacher, 4, one) for one in ("single_label", "multi_label")]
-    assert [one.item() for one in found] == pytest.approx([0.491104, 0.122781], abs=1e-6)
+    found = [
+        soft_distillation(student, teacher, 4, name) for name in ("single_label", "multi_label")
+    ]
+    assert [item.item() for item in found] == pytest.approx([0.491104, 0.122781], abs=1e-6)
     assert found[0].item() / 16 == pytest.approx(0.030694, abs=1e-6)
     # the mean over images, one of which is perfect
     both = torch.cat([student, teacher]), torch.cat([teacher, teacher])

@@ -49,7 +49,7 @@ def test_levels_are_the_stem_and_the_stages(
     with torch.no_grad():
         features = level_features(backbone, found, images(32, 64))
     assert [level.channels for level in found] == [channels for channels, _ in expected]
-    assert [one.shape for one in features] == [
+    assert [tensor.shape for tensor in features] == [
         (2, channels, 32 // stride, 64 // stride) for channels, stride in expected
     ]
 
@@ -90,11 +90,17 @@ def test_features_are_the_formula() -> None:
 def test_what_is_new_and_what_learns() -> None:
     model = AffinityNet(CNN, (4, 5, 6))
     model(images(32, 32)).square().mean().backward()
-    assert all(one.grad is not None for one in model.parameters())
-    own = {id(one) for module in (model.reduce, model.join) for one in module.parameters()}
-    assert own < {id(one) for module in model.new_modules for one in module.parameters()}
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    own = {
+        id(parameter) for module in (model.reduce, model.join) for parameter in module.parameters()
+    }
+    assert own < {
+        id(parameter) for module in model.new_modules for parameter in module.parameters()
+    }
     model.backbone.weights_source = "file:x"
-    assert own == {id(one) for module in model.new_modules for one in module.parameters()}
+    assert own == {
+        id(parameter) for module in model.new_modules for parameter in module.parameters()
+    }
 
 
 @pytest.mark.parametrize(
@@ -118,8 +124,8 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     again = load_affinity_net(tmp_path / "mine")
     assert not again.training and again.backbone.normalisation.mean == (0.1, 0.2, 0.3)
     with torch.no_grad():
-        one, other = model(images(32, 32)), again(images(32, 32))
-    torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)  # another memory format
+        first, other = model(images(32, 32)), again(images(32, 32))
+    torch.testing.assert_close(first, other, atol=1e-5, rtol=1e-5)  # another memory format
 
 
 def test_what_is_not_there_or_of_another_kind_is_named(tmp_path: Path) -> None:

@@ -42,9 +42,9 @@ def test_it_is_the_softmax_of_the_blocks_queries_and_keys(net: Any) -> None:
         with captured_attention(net) as kept:
             net.forward_features(images)
     assert len(kept) == len(net.blocks)
-    for one, other in zip(kept, wanted, strict=True):
-        assert one.shape == (2, 2, 9, 9)
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    for tensor, other in zip(kept, wanted, strict=True):
+        assert tensor.shape == (2, 2, 9, 9)
+        torch.testing.assert_close(tensor, other, rtol=1e-4, atol=1e-6)
 
 
 def test_chosen_blocks_and_what_is_kept_of_them(net: Any) -> None:
@@ -52,7 +52,7 @@ def test_chosen_blocks_and_what_is_kept_of_them(net: Any) -> None:
     with torch.no_grad():
         with captured_attention(net) as everything:
             net.forward_features(images)
-        with captured_attention(net, [1, 4], lambda one: one.mean(dim=1)) as kept:
+        with captured_attention(net, [1, 4], lambda item: item.mean(dim=1)) as kept:
             net.forward_features(images)
     torch.testing.assert_close(kept, [everything[i].mean(dim=1) for i in (1, 4)])
 

@@ -29,8 +29,8 @@ def make(kind: str) -> Any:
     torch.manual_seed(0)
     name, kwargs = KINDS[kind]
     net: Any = timm.create_model(name, num_classes=0, dynamic_img_size=True, **kwargs).eval()
-    for one in (net.cls_token, net.pos_embed):
-        torch.nn.init.normal_(one)  # so that tokens and positions matter
+    for item in (net.cls_token, net.pos_embed):
+        torch.nn.init.normal_(item)  # so that tokens and positions matter
     return net
 
 
@@ -57,16 +57,18 @@ def test_tokens_by_hand(kind: str) -> None:
         patches = net.patch_embed(images).flatten(1, 2)
         classes = before.cls_token + torch.arange(3.0)[:, None]
         others = [
-            one for one in (getattr(net, "dist_token", None), net.reg_token) if one is not None
+            item for item in (getattr(net, "dist_token", None), net.reg_token) if item is not None
         ]
         if net.no_embed_class:
             patches = patches + positions
         else:
-            n_others = sum(one.shape[1] for one in others)
+            n_others = sum(tensor.shape[1] for tensor in others)
             classes = classes + positions[:, :1]
-            others = [one + positions[:, 1 : 1 + n_others] for one in others]
+            others = [other + positions[:, 1 : 1 + n_others] for other in others]
             patches = patches + positions[:, 1 + n_others :]
-        tokens = torch.cat([one.expand(2, -1, -1) for one in (classes, *others, patches)], dim=1)
+        tokens = torch.cat(
+            [other.expand(2, -1, -1) for other in (classes, *others, patches)], dim=1
+        )
         wanted = net.norm(net.blocks(net.norm_pre(tokens)))
         found = net.forward_features(images)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)

@@ -59,7 +59,7 @@ def test_convolution_and_activation_in_one_pass(act: nn.Module, groups: int) -> 
 def test_activations_go_with_their_convolutions() -> None:
     """Else half of the speed is gone, and no other test would notice."""
     fused = fuse_batchnorm(trained("mobilenetv2_050"), torch.randn(1, 3, 64, 64))
-    assert len([one for one in fused.modules() if isinstance(one, ActivatedConv2d)]) == 35
+    assert len([module for module in fused.modules() if isinstance(module, ActivatedConv2d)]) == 35
 
 
 @pytest.mark.parametrize(

@@ -51,14 +51,14 @@ def grouped(features: Tensor, groups: int, weight: Tensor, bias: Tensor) -> Tens
 def test_boundaries_are_the_formula() -> None:
     model = make().eval()
     with torch.no_grad():
-        for name, one in model.edge.named_parameters():
-            one.add_(0.1 * torch.randn(one.shape) if "1." in name else 0)  # of group norm
+        for name, tensor in model.edge.named_parameters():
+            tensor.add_(0.1 * torch.randn(tensor.shape) if "1." in name else 0)  # of group norm
         logits, _ = model(images())
         total = model.edge.join.bias[:, None, None].expand(1, 8, 12)
         features = level_features(model.backbone, model._levels, images())
         assert len(features) == 5
-        for index, (one, part) in enumerate(zip(features, model.edge.reduce, strict=True)):
-            reduced = torch.einsum("oc,bchw->bohw", part[0].weight[:, :, 0, 0], one)
+        for index, (item, part) in enumerate(zip(features, model.edge.reduce, strict=True)):
+            reduced = torch.einsum("oc,bchw->bohw", part[0].weight[:, :, 0, 0], item)
             reduced = grouped(reduced, 4, part[1].weight, part[1].bias).relu()
             stretched = functional.interpolate(reduced, (8, 12), mode="bilinear")
             weight = model.edge.join.weight[0, 32 * index : 32 * (index + 1), 0, 0]
@@ -68,16 +68,20 @@ def test_boundaries_are_the_formula() -> None:
 
 def test_training_leaves_the_backbone_to_the_last_bit() -> None:
     model = make().train()
-    before = {key: one.clone() for key, one in model.state_dict().items()}
+    before = {key: item.clone() for key, item in model.state_dict().items()}
     assert not model.backbone.training and model.edge.training
     logits, displacement = model(images())
     (logits.square().mean() + displacement.square().mean()).backward()
-    torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=0.1).step()
-    changed = {key for key, one in model.state_dict().items() if not torch.equal(one, before[key])}
+    torch.optim.SGD(
+        [parameter for parameter in model.parameters() if parameter.requires_grad], lr=0.1
+    ).step()
+    changed = {
+        key for key, item in model.state_dict().items() if not torch.equal(item, before[key])
+    }
     learns = {key for key in before if not key.startswith("backbone.")}
     assert changed == learns
-    new = {id(one) for module in model.new_modules for one in module.parameters()}
-    assert new == {id(one) for one in model.displacement.parameters()}
+    new = {id(parameter) for module in model.new_modules for parameter in module.parameters()}
+    assert new == {id(parameter) for parameter in model.displacement.parameters()}
 
 
 def test_the_mean_displacement_is_kept_and_taken_off_afterwards() -> None:
@@ -101,7 +105,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     again = load_irn(tmp_path / "mine")
     assert not again.training
     with torch.no_grad():
-        for one, other in zip(model(images()), again(images()), strict=True):
-            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)  # another memory format
+        for item, other in zip(model(images()), again(images()), strict=True):
+            torch.testing.assert_close(item, other, atol=1e-5, rtol=1e-5)  # another memory format
     with pytest.raises(ValueError, match="a network of irn, but psa is asked for"):
         load_affinity_net(tmp_path / "mine")

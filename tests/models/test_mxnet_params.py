@@ -33,7 +33,7 @@ def record(array: np.ndarray, version: int) -> bytes:
 
 def mxnet_file(arrays: dict[str, np.ndarray], version: int) -> bytes:
     out = struct.pack("<QQQ", 0x112, 0, len(arrays))
-    out += b"".join(record(one, version) for one in arrays.values())
+    out += b"".join(record(array, version) for array in arrays.values())
     out += struct.pack("<Q", len(arrays))
     for name in arrays:
         text = name.encode("utf-8")
@@ -78,7 +78,7 @@ def test_changed_bytes_are_read_or_refused(
     except ValueError:
         return
     assert len(found) == len(ARRAYS)
-    assert sum(one.nbytes for one in found.values()) <= len(content)
+    assert sum(item.nbytes for item in found.values()) <= len(content)
 
 
 @given(content=st.binary(max_size=200))

@@ -60,7 +60,7 @@ def test_against_a_loop_over_pairs_of_cells(settings: PixelCorrelationSettings) 
                 vector = part.embed.weight[:, :, 0, 0] @ torch.cat(parts)
                 vectors[y, x] = vector / vector.norm()
             for to in cells:
-                weights = {one: max(0.0, float(vectors[one] @ vectors[to])) for one in cells}
+                weights = {cell: max(0.0, float(vectors[cell] @ vectors[to])) for cell in cells}
                 for (y, x), weight in weights.items():
                     share = weight / sum(weights.values())
                     expected[b, :, to[0], to[1]] += share * maps[b, :, y, x]
@@ -94,14 +94,14 @@ def test_mirrored_input_gives_the_mirrored_map(align_corners: bool) -> None:
     stages = tuple(torch.randn(2, width, 8, 12) for width in (64, 128, 256, 512))
     maps = torch.randn(2, 3, 4, 6)
     found = part(images(), stages, maps)
-    other = part(images().flip(-1), tuple(one.flip(-1) for one in stages), maps.flip(-1))
+    other = part(images().flip(-1), tuple(stage.flip(-1) for stage in stages), maps.flip(-1))
     torch.testing.assert_close(other.flip(-1), found)
 
 
 def test_it_is_linear_in_the_maps() -> None:
-    model, one, other = make(), torch.randn(2, 3, 4, 6), torch.randn(2, 3, 4, 6)
+    model, first, other = make(), torch.randn(2, 3, 4, 6), torch.randn(2, 3, 4, 6)
     torch.testing.assert_close(
-        refined(model, 2 * one - other), 2 * refined(model, one) - refined(model, other)
+        refined(model, 2 * first - other), 2 * refined(model, first) - refined(model, other)
     )
 
 
@@ -120,8 +120,8 @@ def test_the_maps_have_a_gradient_and_the_features_have_none() -> None:
     maps = torch.randn(2, 3, 4, 6, requires_grad=True)
     model.parts["pcm"](images(), output.stages, maps).square().sum().backward()
     assert maps.grad is not None and maps.grad.abs().min() > 0
-    assert all(one.grad is None for one in model.backbone.parameters())
-    assert all(one.grad.abs().max() > 0 for one in model.parts.parameters())
+    assert all(parameter.grad is None for parameter in model.backbone.parameters())
+    assert all(parameter.grad.abs().max() > 0 for parameter in model.parts.parameters())
 
 
 def test_mixed_precision_leaves_cosines_alone() -> None:
@@ -145,10 +145,10 @@ def test_the_sizes_of_the_thesis_and_of_seam() -> None:
     thesis = make(PixelCorrelationSettings(channels=(256, 256), embedding=512, relu=False)).parts[
         "pcm"
     ]
-    assert [tuple(one.shape[:2]) for one in seam.parameters()] == [
+    assert [tuple(tensor.shape[:2]) for tensor in seam.parameters()] == [
         (64, 256), (128, 512), (192, 195),
     ]  # fmt: skip
-    assert [tuple(one.shape[:2]) for one in thesis.parameters()] == [
+    assert [tuple(tensor.shape[:2]) for tensor in thesis.parameters()] == [
         (256, 256), (256, 512), (512, 515),
     ]  # fmt: skip
 
@@ -179,7 +179,7 @@ def by_hand(maps: Tensor) -> Tensor:
     found = torch.zeros(len(maps), maps.shape[1] + 1, *maps.shape[2:])
     for b, y, x in product(range(len(maps)), range(maps.shape[2]), range(maps.shape[3])):
         scores = maps[b, :, y, x].tolist()
-        kept = [one if one == max(scores) else 0.0 for one in scores]
+        kept = [score if score == max(scores) else 0.0 for score in scores]
         found[b, :, y, x] = torch.tensor([1 - max(scores), *kept])
     return found
 

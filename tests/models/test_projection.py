@@ -25,7 +25,7 @@ def test_each_cell_is_a_linear_function_of_its_features() -> None:
     part = make(2, 5).parts["projection"]
     features = torch.randn(3, 512, 2, 4)
     found = part(features)
-    assert [tuple(one.shape) for one in found] == [(3, 2, 2, 4), (3, 5, 2, 4)]
+    assert [tuple(tensor.shape) for tensor in found] == [(3, 2, 2, 4), (3, 5, 2, 4)]
     for maps, conv in zip(found, part.convs, strict=True):
         by_hand = conv.weight[:, :, 0, 0] @ features[1, :, 1, 3] + conv.bias
         torch.testing.assert_close(maps[1, :, 1, 3], by_hand)
@@ -42,6 +42,6 @@ def test_a_checkpoint_keeps_it(tmp_path: Path) -> None:
     model = make(2, 2).eval()
     save_classifier(model, BACKBONE, "multi_label", tmp_path)
     loaded, _ = load_classifier(tmp_path)
-    before, after = (one.parts["projection"].state_dict() for one in (model, loaded))
+    before, after = (item.parts["projection"].state_dict() for item in (model, loaded))
     assert before.keys() == after.keys() and len(before) == 4
     assert all(torch.equal(before[key], after[key]) for key in before)

@@ -51,12 +51,12 @@ def published_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def random_norms(module: torch.nn.Module) -> None:
-    for one in module.modules():
-        if isinstance(one, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(one.running_mean, -0.5, 0.5)
-            torch.nn.init.uniform_(one.running_var, 0.5, 2)
-            torch.nn.init.uniform_(one.weight, 0.5, 1.5)
-            torch.nn.init.uniform_(one.bias, -0.5, 0.5)
+    for item in module.modules():
+        if isinstance(item, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(item.running_mean, -0.5, 0.5)
+            torch.nn.init.uniform_(item.running_var, 0.5, 2)
+            torch.nn.init.uniform_(item.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(item.bias, -0.5, 0.5)
 
 
 @pytest.fixture
@@ -71,12 +71,12 @@ def test_names_and_shapes_are_the_published_ones() -> None:
     with torch.device("meta"):
         net = timm.create_model("resnet38d", num_classes=0, global_pool="")
     found = {
-        name: tuple(one.shape)
-        for name, one in net.state_dict().items()
+        name: tuple(tensor.shape)
+        for name, tensor in net.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
     assert found == published_shapes()
-    assert sum(one.numel() for one in net.parameters()) == 105_070_912
+    assert sum(tensor.numel() for tensor in net.parameters()) == 105_070_912
     assert net.num_features == 4096
 
 
@@ -138,7 +138,7 @@ def test_features_are_those_of_the_operations_one_by_one(backbone: TimmBackbone)
 
 def test_stages_are_where_the_resolution_or_the_width_grows(backbone: TimmBackbone) -> None:
     features, stages = backbone.with_stages(torch.randn(1, 3, 64, 64))
-    assert [tuple(one.shape[1:]) for one in stages] == [
+    assert [tuple(tensor.shape[1:]) for tensor in stages] == [
         (16, 16, 16),
         (32, 8, 8),
         (64, 8, 8),
@@ -149,13 +149,13 @@ def test_stages_are_where_the_resolution_or_the_width_grows(backbone: TimmBackbo
 
 def test_dropout_is_in_the_last_two_stages_only(backbone: TimmBackbone) -> None:
     rates = {
-        name: one.p
-        for name, one in backbone.net.named_modules()
-        if isinstance(one, torch.nn.Dropout2d) and one.p
+        name: item.p
+        for name, item in backbone.net.named_modules()
+        if isinstance(item, torch.nn.Dropout2d) and item.p
     }
     assert rates == {"b6.drop": 0.3, "b7.drop": 0.5}
     backbone.train()
-    backbone.net.apply(lambda one: one.eval() if isinstance(one, torch.nn.BatchNorm2d) else None)
+    backbone.net.apply(lambda item: item.eval() if isinstance(item, torch.nn.BatchNorm2d) else None)
     images = torch.randn(1, 3, 32, 32)
     assert not torch.allclose(backbone(images), backbone(images))
 
@@ -163,7 +163,7 @@ def test_dropout_is_in_the_last_two_stages_only(backbone: TimmBackbone) -> None:
 def test_two_frozen_stages_are_those_of_psa() -> None:
     backbone = TimmBackbone(TINY.model_copy(update={"frozen_stages": 2})).train()
     backbone(torch.randn(2, 3, 32, 32)).square().mean().backward()
-    frozen = {name for name, one in backbone.net.named_parameters() if one.grad is None}
+    frozen = {name for name, item in backbone.net.named_parameters() if item.grad is None}
     names = {name for name, _ in backbone.net.named_parameters()}
     assert frozen == {name for name in names if name.startswith(("conv1a.", "b2.", "b2_"))}
 
@@ -192,6 +192,6 @@ def test_norms_inside_blocks_are_folded_and_the_maps_stay(backbone: TimmBackbone
     with torch.inference_mode():
         wanted, found = model(images).maps, fused(images).maps
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
-    left = {n for n, one in fused.named_modules() if isinstance(one, torch.nn.BatchNorm2d)}
+    left = {n for n, item in fused.named_modules() if isinstance(item, torch.nn.BatchNorm2d)}
     assert len(left) == 18  # the first of each of 17 blocks, and bn7, follow a sum
     assert all(name.endswith(("bn_branch2a", "bn7")) for name in left)

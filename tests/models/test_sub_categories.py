@@ -45,7 +45,8 @@ def test_it_comes_back_from_files(tmp_path: Path) -> None:
     images = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         before, after = (
-            one.parts["sub_categories"].class_maps(one(images).features) for one in (model, again)
+            item.parts["sub_categories"].class_maps(item(images).features)
+            for item in (model, again)
         )
     torch.testing.assert_close(after, before)
     assert again.parts["sub_categories"].counts == COUNTS

@@ -70,9 +70,9 @@ def test_frozen_stages_get_no_gradient_and_the_rest_does() -> None:
     backbone = TimmBackbone(BackboneSettings(model_name="resnet10t", frozen_stages=2)).train()
     before = backbone.net.bn1.running_mean.clone()
     backbone(torch.randn(4, 3, 64, 64)).square().mean().backward()
-    assert all(one.grad is None for one in backbone.net.conv1.parameters())
-    assert all(one.grad is None for one in backbone.net.layer1.parameters())
-    assert all(one.grad is not None for one in backbone.net.layer2.parameters())
+    assert all(parameter.grad is None for parameter in backbone.net.conv1.parameters())
+    assert all(parameter.grad is None for parameter in backbone.net.layer1.parameters())
+    assert all(parameter.grad is not None for parameter in backbone.net.layer2.parameters())
     assert torch.equal(backbone.net.bn1.running_mean, before)
 
 
@@ -128,8 +128,8 @@ def test_channels_come_first_and_are_turned_but_once(kind: str) -> None:
     assert features.shape == (1, backbone.num_features, 64 // stride, 160 // stride)
     assert backbone.as_map(features, images, backbone) is features
     assert torch.equal(stages[0], raw[0].permute(0, 3, 1, 2) if where == "last" else raw[0])
-    for one in stages:
-        assert one.shape[2] >= 2 and one.shape[2] * 5 == one.shape[3] * 2
+    for tensor in stages:
+        assert tensor.shape[2] >= 2 and tensor.shape[2] * 5 == tensor.shape[3] * 2
 
 
 def test_a_layer_inside_may_have_channels_last_where_the_network_has_them_first() -> None:

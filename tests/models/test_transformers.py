@@ -136,7 +136,7 @@ def test_pyramids_take_any_size_too() -> None:
     ).eval()
     features, stages = backbone.with_stages(torch.randn(1, 3, 70, 101))
     assert features.shape == (1, 96, 3, 4)
-    assert [tuple(one.shape[2:]) for one in stages] == [(18, 26), (9, 13), (5, 7), (3, 4)]
+    assert [tuple(tensor.shape[2:]) for tensor in stages] == [(18, 26), (9, 13), (5, 7), (3, 4)]
 
 
 def test_fusion_returns_a_network_without_batch_norm_as_it_is() -> None:

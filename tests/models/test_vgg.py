@@ -64,7 +64,9 @@ def test_names_of_weights_stay_and_the_big_layers_after_the_map_go() -> None:
 
 def test_pooling_at_negative_values_takes_nothing_from_beyond_the_border() -> None:
     backbone = make("vgg11", 16)
-    pool = next(one for one in backbone.net.features.modules() if "DensePool" in repr(type(one)))
+    pool = next(
+        module for module in backbone.net.features.modules() if "DensePool" in repr(type(module))
+    )
     below = -1 - torch.rand(1, 1, 5, 4)
     pooled = pool(below)
     assert pooled.shape == below.shape
@@ -87,7 +89,7 @@ def test_frozen_stages_end_at_poolings(name: str) -> None:
     )
     backbone = TimmBackbone(settings).train()
     layers = list(backbone.net.features)
-    second_pool = [i for i, one in enumerate(layers) if isinstance(one, nn.MaxPool2d)][1]
+    second_pool = [i for i, item in enumerate(layers) if isinstance(item, nn.MaxPool2d)][1]
     for i, layer in enumerate(layers):
         for parameter in layer.parameters():
             assert parameter.requires_grad == (i > second_pool), i

@@ -112,7 +112,7 @@ def test_only_evaluation_opens_ground_truth(tree: Paths) -> None:
     for mask in tree.masks.iterdir():
         mask.write_bytes(b"not a mask")
     write_panel(tree, MANIFEST, "predict_masks")
-    with pytest.raises(ValueError, match="can not be read"):
+    with pytest.raises(ValueError, match="cannot be read"):
         write_panel(tree, MANIFEST, "evaluate_segmenter")
 
 

@@ -83,7 +83,7 @@ def test_windows_by_a_plain_loop(size: tuple[int, int]) -> None:
     net = nn.Conv2d(3, 4, 9, padding=4)
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     pixels = normalised(torch.from_numpy(image).permute(2, 0, 1)[None])
-    high, wide = (min(one, 48) for one in size)
+    high, wide = (min(item, 48) for item in size)
     total, weights = torch.zeros(4, *size), torch.zeros(size)
     how: dict[str, Any] = {"scales": (0.75, 1.5), "flip": True}
     hann = [torch.hann_window(2 * n, periodic=True)[1::2] for n in (high, wide)]

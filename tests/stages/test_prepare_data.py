@@ -301,14 +301,14 @@ def test_full_disk_is_told_before_copying(project, monkeypatch):
 def test_no_write_permission_by_mode(project):
     (project.paths.root / "data").mkdir()
     (project.paths.root / "data").chmod(0o555)
-    with pytest.raises(ValueError, match="can not be written to"):
+    with pytest.raises(ValueError, match="cannot be written to"):
         project.run()
 
 
 def test_no_write_permission(project):
     """A file where a folder should be fails for root too."""
     (project.paths.root / "data").write_text("")
-    with pytest.raises(ValueError, match="data can not be written to"):
+    with pytest.raises(ValueError, match="data cannot be written to"):
         project.run()
 
 
@@ -511,7 +511,7 @@ def test_classes_with_few_images_are_named_before_images_are_read(project, caplo
     caplog.clear()
     _truncate(project.source / "images/pic 1.png")
     project.run(classes=["cat", "dog", "emu"], prepare={"max_skipped_share": 1}, **lists)
-    assert "class 'emu' has no training image: it can not be learned" in [
+    assert "class 'emu' has no training image: it cannot be learned" in [
         record.message for record in caplog.records
     ]
 

@@ -177,7 +177,9 @@ def processes_of(launcher: int) -> dict[int, int]:
     found = {}
     for child in children:
         variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-        numbers = [one.partition(b"=")[2] for one in variables if one.startswith(b"RANK=")]
+        numbers = [
+            variable.partition(b"=")[2] for variable in variables if variable.startswith(b"RANK=")
+        ]
         found[int(numbers[0])] = int(child)
     return found
 

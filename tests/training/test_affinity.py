@@ -113,7 +113,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Task:
         Image.fromarray(image).save(root / f"images/{seed}.png")
         write_score_map(root / f"cams/{seed}.npz", cam_of(inside, class_id))
         train.append(Sample(str(seed), f"{seed}.png", SIZE, (class_id,)))
-    unseen = tuple(Sample(f"v{one}", f"v{one}.png", SIZE, (1,)) for one in range(2))
+    unseen = tuple(Sample(f"v{index}", f"v{index}.png", SIZE, (1,)) for index in range(2))
     manifest = Manifest(("x", "y"), {"train": tuple(train), "selection": (), "val": unseen})
     machine = MachineSettings(accelerator="cpu", num_workers=0)
     fabric = make_fabric(machine, "32-true")
@@ -208,13 +208,13 @@ def test_without_a_pair_the_loss_is_zero_and_changes_nothing() -> None:
         losses = affinity_losses(pair_offsets(3), model, batch, STEP)
         losses["loss"].backward()
         assert losses["loss"].item() == 0
-        grads = [one.grad for one in model.parameters() if one.grad is not None]
-        assert grads and not any(one.any() for one in grads)
+        grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        assert grads and not any(grad.any() for grad in grads)
 
 
-def error(one: ScoreMap, inside: np.ndarray) -> float:
+def error(score_map: ScoreMap, inside: np.ndarray) -> float:
     """The share of wrong pixels at the best threshold."""
-    scores = one.full_scores().max(axis=0)
+    scores = score_map.full_scores().max(axis=0)
     return min(float(((scores > theta) != inside).mean()) for theta in np.arange(0.02, 1, 0.02))
 
 
@@ -233,9 +233,9 @@ def test_what_is_learned_makes_maps_of_new_images_better(
     before, after = [], []
     for seed in range(50, 56):
         image, inside, class_id = scene(seed)
-        one = cam_of(inside, class_id)
-        (refined,) = refine([image], [one], [str(seed)])
-        before.append(error(one, inside))
+        found = cam_of(inside, class_id)
+        (refined,) = refine([image], [found], [str(seed)])
+        before.append(error(found, inside))
         after.append(error(refined, inside))
     assert np.mean(after) < 0.3 * np.mean(before)
 
@@ -278,7 +278,7 @@ def test_seeds_are_of_all_training_images_and_made_once(
 
     monkeypatch.setattr(affinity, "affinity_labels", counted)
     folder = affinity.write_seeds(settings, task, cams_of(task))
-    names = [one.name for one in task.manifest.splits["train"]]
+    names = [sample.name for sample in task.manifest.splits["train"]]
     assert sorted(path.stem for path in folder.iterdir()) == sorted(names)
     for name in names[:2]:
         image = read_image(task.images / f"{name}.png")
@@ -292,7 +292,7 @@ def test_seeds_are_of_all_training_images_and_made_once(
 
 
 def test_without_tags_there_is_nothing_to_learn(task: Task) -> None:
-    train = tuple(replace(one, class_ids=()) for one in task.manifest.splits["train"])
+    train = tuple(replace(sample, class_ids=()) for sample in task.manifest.splits["train"])
     manifest = replace(task.manifest, splits=task.manifest.splits | {"train": train})
     with pytest.raises(ValueError, match="no training image has a tag"):
         fit_affinity(settings_of("psa"), replace(task, manifest=manifest), cams_of(task))

@@ -81,7 +81,7 @@ def task(data: Task, tmp_path: Path) -> Task:
 def with_background(task: Task) -> Task:
     """The task with four of the training images as images of anything else."""
     train = task.manifest.splits["train"]
-    untagged = tuple(replace(one, class_ids=(), mask=None) for one in train[:4])
+    untagged = tuple(replace(item, class_ids=(), mask=None) for item in train[:4])
     splits = task.manifest.splits | {"train": train[4:]}
     return replace(task, manifest=replace(task.manifest, splits=splits, background=untagged))
 
@@ -107,9 +107,9 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Begun]:
     found: list[Begun] = []
 
     def fit(task: Any, model: Any, new_modules: Any, *args: Any, **kwargs: Any) -> Fitted:
-        ids = {id(one) for module in new_modules for one in module.parameters()}
-        new = {name for name, one in model.named_parameters() if id(one) in ids}
-        state = {key: one.clone() for key, one in model.state_dict().items()}
+        ids = {id(parameter) for module in new_modules for parameter in module.parameters()}
+        new = {name for name, item in model.named_parameters() if id(item) in ids}
+        state = {key: item.clone() for key, item in model.state_dict().items()}
         found.append(Begun(state, new, model.backbone.weights_source))
         with torch.no_grad():
             model.head.weight.add_(1)  # something was learned
@@ -152,7 +152,9 @@ def test_rounds_count_their_epochs_together(whole: tuple[Classifier, Fitted, Tra
     assert fitted.history[fitted.epoch]["selection_map"] == fitted.score
     assert all({"own_train_loss", "own_train_sub_categories"} <= names for _, names in tracker.told)
     assert sum(model.parts["sub_categories"].counts) >= 5
-    assert {one.device.type for one in model.parameters()} == {"cpu"} and not model.training
+    assert {parameter.device.type for parameter in model.parameters()} == {
+        "cpu"
+    } and not model.training
 
 
 @pytest.mark.parametrize("stop_after", [2, 3])
@@ -194,8 +196,8 @@ def test_a_method_is_shown_training_images_alone(
     settings = settings_of(**TWO_ROUNDS | {"eval_long_side": 16})
     # of two sizes in turn, which are run one after the other
     train = tuple(
-        replace(one, size=(48, 64) if index % 2 else (32, 64))
-        for index, one in enumerate(task.manifest.splits["train"])
+        replace(sample, size=(48, 64) if index % 2 else (32, 64))
+        for index, sample in enumerate(task.manifest.splits["train"])
     )
     manifest = replace(task.manifest, splits=task.manifest.splits | {"train": train})
     task = replace(task, manifest=manifest)
@@ -203,7 +205,7 @@ def test_a_method_is_shown_training_images_alone(
     for index, start in enumerate(starts):
         assert start.round == index
         assert start.class_names == task.manifest.class_names
-        assert start.names == tuple(one.name for one in train)
+        assert start.names == tuple(item.name for item in train)
         np.testing.assert_array_equal(start.labels, task.manifest.labels(train))
         assert start.labels.dtype == np.float32
         assert start.teachers["teacher"].model is teacher
@@ -218,8 +220,8 @@ def test_a_method_is_shown_training_images_alone(
     found = starts[0].over_images(teacher, means)
     assert teacher.training  # as it was
     teacher.eval()
-    mean, std = (np.array(one) for one in vars(teacher.backbone.normalisation).values())
-    expected = [read_image(task.images / one.image).mean(axis=(0, 1)) / 255 for one in train]
+    mean, std = (np.array(var) for var in vars(teacher.backbone.normalisation).values())
+    expected = [read_image(task.images / item.image).mean(axis=(0, 1)) / 255 for item in train]
     np.testing.assert_allclose(found, (np.array(expected) - mean) / std, atol=0.02)
 
 
@@ -244,10 +246,10 @@ def test_a_head_that_can_not_be_copied_is_new(
 ) -> None:
     settings = settings_of(start_from="teacher", head={"kernel_size": 3}, **TWO_ROUNDS)
     fit_classifier(settings, task, {"teacher": teacher})
-    for one in begun:
-        assert one.new == {"head.weight", "parts.sub_categories.head.weight"}
+    for item in begun:
+        assert item.new == {"head.weight", "parts.sub_categories.head.weight"}
         key = "backbone.net.layer4.0.conv1.weight"
-        assert torch.equal(one.state[key], teacher.state_dict()[key])
+        assert torch.equal(item.state[key], teacher.state_dict()[key])
 
 
 def test_start_from_needs_the_same_backbone(task: Task, teacher: Classifier) -> None:
@@ -298,7 +300,7 @@ def test_background_images_are_one_more_class(
     assert model.num_extra == 1 and model.class_names == manifest.class_names
     assert starts[0].class_names == (*manifest.class_names, "background_images")
     train = manifest.splits["train"]
-    names = [one.name for one in (*train, *manifest.background)]
+    names = [item.name for item in (*train, *manifest.background)]
     assert list(starts[0].names) == names
     np.testing.assert_array_equal(starts[0].labels[: len(train), :count], manifest.labels(train))
     assert starts[0].labels[: len(train), count].sum() == 0
@@ -310,7 +312,7 @@ def test_background_images_are_one_more_class(
 
 
 def untag(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
-    return tuple(replace(one, class_ids=()) for one in samples)
+    return tuple(replace(sample, class_ids=()) for sample in samples)
 
 
 @pytest.mark.parametrize("split", ["train", "selection"])
@@ -339,7 +341,7 @@ def test_exclusive_classes_are_checked_where_the_loss_takes_them_for_granted(
 ) -> None:
     """The loss may have been set after the data were prepared, and a teacher has its own."""
     one_tag = {
-        name: tuple(replace(one, class_ids=(1,)) for one in samples)
+        name: tuple(replace(sample, class_ids=(1,)) for sample in samples)
         for name, samples in task.manifest.splits.items()
     }
     settings = settings_of(loss="single_label")
@@ -357,7 +359,7 @@ def test_exclusive_classes_are_checked_where_the_loss_takes_them_for_granted(
 
 def test_background_images_have_one_tag_each(with_background: Task, begun: list[Begun]) -> None:
     splits = {
-        name: tuple(replace(one, class_ids=(1,)) for one in samples)
+        name: tuple(replace(sample, class_ids=(1,)) for sample in samples)
         for name, samples in with_background.manifest.splits.items()
     }
     manifest = replace(with_background.manifest, splits=splits)

@@ -31,7 +31,7 @@ class Batches:
         draw = torch.Generator().manual_seed(self.epoch)
         for index in range(2):
             image = torch.randn(8, 3, 2, 2, generator=draw)
-            yield {"name": [f"{index}-{one}" for one in range(8)], "image": image}
+            yield {"name": [f"{index}-{item}" for item in range(8)], "image": image}
 
 
 def loss_fn(model: nn.Module, batch: Mapping[str, Any], step: Step) -> dict[str, Tensor]:

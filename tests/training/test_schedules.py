@@ -18,8 +18,8 @@ def test_poly_matches_the_published_number() -> None:
 def test_warmup_rises_and_decay_falls_to_nearly_zero(schedule: str) -> None:
     settings = OptimizerSettings(schedule=schedule, warmup_share=0.1)
     factors = [lr_factor(step, 100, settings) for step in range(100)]
-    assert factors[:10] == pytest.approx([0.1 * one for one in range(1, 11)])
-    assert all(one >= other for one, other in pairwise(factors[10:]))
+    assert factors[:10] == pytest.approx([0.1 * index for index in range(1, 11)])
+    assert all(item >= other for item, other in pairwise(factors[10:]))
     assert 0 < factors[-1] < 0.02
 
 
@@ -28,7 +28,7 @@ def test_groups_split_by_age_and_kind() -> None:
     settings = OptimizerSettings(lr=1, head_lr_factor=10, bias_lr_factor=2, weight_decay=0.5)
     groups = make_optimizer(model, [model[2]], settings).param_groups
     found = {
-        tuple(sorted(tuple(one.shape) for one in group["params"])): (
+        tuple(sorted(tuple(tensor.shape) for tensor in group["params"])): (
             group["lr"],
             group["weight_decay"],
         )

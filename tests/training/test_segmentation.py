@@ -62,7 +62,7 @@ def test_it_learns_what_the_pseudo_masks_show(task: Task, classifier: Path, tmp_
     model, fitted = fit_segmenter(settings_of(), task, tmp_path / "masks", classifier)
     assert fitted.score > 0.8
     assert fitted.history[fitted.epoch]["selection_pseudo_mean_iou"] == fitted.score
-    assert {one.device.type for one in model.parameters()} == {"cpu"}
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
 
 
 @pytest.mark.parametrize(

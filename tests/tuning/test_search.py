@@ -183,7 +183,7 @@ def test_no_trial_starts_after_the_deadline(project: Paths, params: Params) -> N
 def test_what_stops_a_worker_reaches_the_caller(project: Paths, params: Params) -> None:
     for image in (project.images / "selection").iterdir():
         image.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"can not be read as an image"):
+    with pytest.raises(ValueError, match=r"cannot be read as an image"):
         search(SETTINGS, params, project, trials=1)
 
 
@@ -194,7 +194,7 @@ def test_storages_that_can_not_be_used(project: Paths, tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(b"\x89PNG")
     with pytest.raises(ConnectionError, match="no journal"):
         open_storage("crf", project, str(tmp_path / "photo.png"))
-    with pytest.raises(ConnectionError, match="can not be kept in"):
+    with pytest.raises(ConnectionError, match="cannot be kept in"):
         open_storage("crf", project, str(tmp_path / "photo.png" / "x"))
 
 

@@ -135,7 +135,7 @@ class Proposals:
         """(N, H*W) sparse float32: 1 at the pixels of each mask.
 
         It has an entry per pixel of every mask. `sums` and `scatter` are its products, from the
-        runs alone; what they can not say, such as overlaps of masks with one another, takes it.
+        runs alone; what they cannot say, such as overlaps of masks with one another, takes it.
         """
         from scipy.sparse import csr_array
 

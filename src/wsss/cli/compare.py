@@ -226,7 +226,7 @@ def _find_runs(rev: str, root: Path) -> "list[Run]":
 def _query(client: "MlflowClient", text: str) -> "list[Run]":
     is_filter = re.search(r"[=<>]| I?LIKE | IN ", text)
     name = text.replace("'", "")
-    experiments = [one.experiment_id for one in client.search_experiments()]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return list(
         client.search_runs(
             experiments,

@@ -33,8 +33,8 @@ def list_() -> None:
     base = values.get("base") if isinstance(values, dict) else None
     current = base.get("recipe") if isinstance(base, dict) else None
     table = Table(box=None, pad_edge=False, show_header=False)
-    for one in recipes:
-        table.add_row("*" if one.name == current else " ", one.name, one.summary)
+    for recipe in recipes:
+        table.add_row("*" if recipe.name == current else " ", recipe.name, recipe.summary)
     Console().print(table)
 
 
@@ -45,7 +45,7 @@ def show(
     """Print a recipe, and below it those that it extends."""
     from wsss.config.recipes import Recipe
 
-    texts = [one.text for one in Recipe.read(RECIPES, name).layers()]
+    texts = [layer.text for layer in Recipe.read(RECIPES, name).layers()]
     typer.echo("\n".join(reversed(texts)), nl=False)
 
 

@@ -139,18 +139,18 @@ def _print_trials(search: Any, found: Any, params: Any, top: int) -> None:
     trials = complete_trials(found)
     now = _now(trials, params)
     shown = trials[:top] + ([now] if now and now not in trials[:top] else [])
-    keys = list(dict.fromkeys(key for one in trials for key in one.user_attrs["settings"]))
+    keys = list(dict.fromkeys(key for trial in trials for key in trial.user_attrs["settings"]))
     metric = found.user_attrs["metric"]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("", "trial", metric, "θ", *(key.rpartition(".")[2] for key in keys)):
         table.add_column(title, justify="right", no_wrap=True)
-    for one in shown:
-        values = one.user_attrs["settings"]
+    for item in shown:
+        values = item.user_attrs["settings"]
         table.add_row(
-            "*" if one is now else "",
-            str(one.number),
-            f"{one.value:.4f}",
-            f"{one.user_attrs['threshold']:.2f}",
+            "*" if item is now else "",
+            str(item.number),
+            f"{item.value:.4f}",
+            f"{item.user_attrs['threshold']:.2f}",
             *(_cell(values.get(key)) for key in keys),
         )
     console = Console()
@@ -169,7 +169,7 @@ def _now(trials: list[Any], params: Any) -> Any:
     """The trial that has the values of params.yaml, or None."""
     from wsss.tuning.base import holds
 
-    return next((one for one in trials if holds(params, one.user_attrs["settings"])), None)
+    return next((trial for trial in trials if holds(params, trial.user_attrs["settings"])), None)
 
 
 def _importances(found: Any) -> dict[str, float]:

@@ -207,7 +207,7 @@ class _Edit:
         parse_params(self.values, self.source)
         if load_yaml(self.text, self.source) != self.values:
             raise ConfigError(
-                "params.yaml can not be changed in place, as when it uses anchors (&, *); "
+                "params.yaml cannot be changed in place, as when it uses anchors (&, *); "
                 "write the values out and try again"
             )
         return self.text, _changes(load_yaml(self.old, "params.yaml"), self.values)

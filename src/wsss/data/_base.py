@@ -35,7 +35,7 @@ class RawSample:
 
 @dataclass(frozen=True)
 class Problem:
-    """An image, or a line about one, that can not be used, and why."""
+    """An image, or a line about one, that cannot be used, and why."""
 
     name: str
     reason: str

@@ -29,7 +29,7 @@ _KEPT = {"JPEG": ".jpg", "PNG": ".png"}
 
 
 class BadImageError(ValueError):
-    """A file that can not be decoded; the text says why."""
+    """A file that cannot be decoded; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
         The image, mode "RGB", and the conversions that were needed, sorted.
 
     Raises:
-        BadImageError: floating-point pixels, whose range can not be known.
+        BadImageError: floating-point pixels, whose range cannot be known.
     """
     done = set()
     # Pillow gives colour PNGs of 16 bits as RGB, keeping the upper byte; known before loading
@@ -141,7 +141,7 @@ def open_rgb(source: Path) -> tuple[Image.Image, tuple[str, ...], str]:
         The image and the conversions of `to_rgb`, and the kind of file, such as "JPEG".
 
     Raises:
-        BadImageError: the file can not be decoded.
+        BadImageError: the file cannot be decoded.
     """
     try:
         with Image.open(source) as image:
@@ -154,7 +154,7 @@ def open_rgb(source: Path) -> tuple[Image.Image, tuple[str, ...], str]:
     except UnidentifiedImageError:
         raise BadImageError("the file is empty or no image") from None
     except Exception as error:  # decoders of broken files raise almost anything
-        raise BadImageError(f"can not be decoded: {error}") from None
+        raise BadImageError(f"cannot be decoded: {error}") from None
 
 
 def prepare_image(source: Path, folder: Path, name: str) -> PreparedImage:
@@ -163,8 +163,8 @@ def prepare_image(source: Path, folder: Path, name: str) -> PreparedImage:
     A JPEG or PNG that needs nothing keeps its bytes; anything else becomes a PNG.
 
     Raises:
-        BadImageError: the file can not be decoded.
-        OSError: the result can not be written.
+        BadImageError: the file cannot be decoded.
+        OSError: the result cannot be written.
     """
     rgb, conversions, kind = open_rgb(source)
     if kind not in _KEPT and not conversions:

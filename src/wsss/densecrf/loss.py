@@ -17,7 +17,7 @@ from wsss.densecrf.torch_lattice import filter_batch
 __all__ = ["DenseCrfLoss"]
 
 _EXACT_BLOCK_BYTES = 64 << 20
-"""Of the exact kernel, at one time."""
+"""Bytes of the exact kernel that are held at one time."""
 
 Filter = Callable[[Tensor, Tensor], Tensor]
 """(B, d, N) features and (B, C, N) values to (B, C, N): the values times the kernel."""

@@ -312,7 +312,7 @@ def _embed(features: Tensor, frame: Frame, packing: Packing) -> tuple[Tensor, li
 
 
 def _steps(packing: Packing) -> list[tuple[list[int], int]]:
-    """Of each word: the place values of the quotients there, and that of the remainder."""
+    """For each word: the place values of the quotients there, and that of the remainder."""
     return [
         (
             [p if w == word else 0 for p, w in zip(packing.places, packing.words, strict=True)],

@@ -28,7 +28,7 @@ class _DensePool(nn.Module):
 def dilate_vgg(net: Any, output_stride: int) -> None:
     """Make the last poolings of a VGG network keep the size, and dilate what follows them.
 
-    Of every cell of the finer map whose row and column are multiples of 32 / `output_stride`,
+    In every cell of the finer map whose row and column are multiples of 32 / `output_stride`,
     the value is exactly that of the network as it was (for images in multiples of 32 pixels,
     up to the border): a convolution or pooling behind a pooling that no longer skips cells
     looks that much further apart. The poolings therefore are dilated like the convolutions;

@@ -57,7 +57,7 @@ def record_epochs(job: Job) -> None:
 def report_scores(report: Mapping[str, Any]) -> dict[str, float]:
     """Choose what is recorded of a report.
 
-    Of an evaluation that is the threshold, the mean IoU of each split, and, as "classes/...",
+    For an evaluation that is the threshold, the mean IoU of each split, and, as "classes/...",
     the IoU of each class on val; of a training the kept epoch's values, as "best_...".
 
     Example:

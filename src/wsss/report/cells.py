@@ -57,11 +57,14 @@ def choose_samples(samples: Sequence[Sample], number: int) -> list[Sample]:
     left = list(range(len(samples)))
     chosen: list[int] = []
     while left and len(chosen) < number:
-        gain = [sum(2.0 ** (-8 * seen.get(one, 0)) for one in samples[at].class_ids) for at in left]
+        gain = [
+            sum(2.0 ** (-8 * seen.get(class_id, 0)) for class_id in samples[at].class_ids)
+            for at in left
+        ]
         best = left.pop(int(np.argmax(gain)))
         chosen.append(best)
-        for one in samples[best].class_ids:
-            seen[one] = seen.get(one, 0) + 1
+        for class_id in samples[best].class_ids:
+            seen[class_id] = seen.get(class_id, 0) + 1
     return [samples[at] for at in sorted(chosen)]
 
 

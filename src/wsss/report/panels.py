@@ -41,12 +41,12 @@ def draw_panel(
         class_names: K names, without the background.
     """
     width = CELL[1]
-    shown = [one for one in columns if any(one.file(sample) for sample in samples)]
+    shown = [column for column in columns if any(column.file(sample) for sample in samples)]
     titles = ["input", *(column.title for column in shown)]
     total_width = GAP + max(len(titles), 3) * (width + GAP)
     ids = sorted({class_id for sample in samples for class_id in sample.class_ids})
     legend = _legend(
-        [*((one, class_names[one - 1]) for one in ids), (IGNORE_INDEX, "ignored")], total_width
+        [*((item, class_names[item - 1]) for item in ids), (IGNORE_INDEX, "ignored")], total_width
     )
     rows = [row_cells(images, sample, shown, len(class_names)) for sample in samples]
     heights = [max(cell.height for cell in cells if cell is not None) for cells in rows]
@@ -60,7 +60,7 @@ def draw_panel(
         for at, cell in enumerate(cells):
             if cell is not None:
                 canvas.paste(cell, (GAP + at * (width + GAP) + (width - cell.width) // 2, top))
-        tags = ", ".join(class_names[one - 1] for one in sample.class_ids) or "no tag"
+        tags = ", ".join(class_names[item - 1] for item in sample.class_ids) or "no tag"
         caption = fitting(f"{sample.name}  ({tags})", total_width - 2 * GAP, 11)
         draw.text((GAP, top + height + 2), caption, FAINT, font(11))
         top += height + CAPTION

@@ -156,7 +156,7 @@ def _check_before(raw: RawDataset, splits: dict[str, list[RawSample]], params: P
 def _warn_of_rare(images_per_class: dict[str, int]) -> None:
     for name, count in images_per_class.items():
         if not count:
-            log.warning("class '%s' has no training image: it can not be learned", name)
+            log.warning("class '%s' has no training image: it cannot be learned", name)
         elif count == 1:
             log.warning("class '%s' has a single training image: too few to learn from", name)
 
@@ -179,7 +179,7 @@ def _check_after(
         )
     if share > settings.max_skipped_share:
         raise ValueError(
-            f"{len(problems)} of {kept + len(problems)} images can not be used, which is more than "
+            f"{len(problems)} of {kept + len(problems)} images cannot be used, which is more than "
             f"prepare_data.max_skipped_share = {settings.max_skipped_share}{_first(problems)}\n"
             "mend them, or raise that share"
         )
@@ -201,7 +201,7 @@ def _check_writable(paths: Paths) -> None:
                 pass
         except OSError as error:
             raise ValueError(
-                f"{folder.resolve()} can not be written to ({error.strerror}); "
+                f"{folder.resolve()} cannot be written to ({error.strerror}); "
                 "change its owner or mode, or free some space"
             ) from None
 

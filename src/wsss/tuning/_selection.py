@@ -45,7 +45,7 @@ def selection_samples(params: Params, paths: Paths, limit: int) -> tuple[Manifes
     samples = [sample for sample in manifest.splits["selection"] if sample.mask is not None]
     if not samples:
         raise ValueError(
-            "no image of the selection split has a mask, so settings can not be scored; give "
+            "no image of the selection split has a mask, so settings cannot be scored; give "
             "the data set masks for some of them (masks of train images are never used)"
         )
     if len(samples) > limit:
@@ -139,7 +139,7 @@ def chain_scorer(
         )
         if best is None:
             raise ValueError(
-                f"{evaluate.select_by} can not be computed on the selection split: its masks "
+                f"{evaluate.select_by} cannot be computed on the selection split: its masks "
                 "hold none of the classes; set evaluate.select_by to another metric"
             )
         return Score(best[1], float(curve.thresholds[best[0]]))

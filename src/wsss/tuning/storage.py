@@ -50,7 +50,7 @@ def open_storage(name: str, paths: Paths, storage: str | None) -> Any:
             or None for the journal .tuning/<name>.journal.
 
     Raises:
-        ConnectionError: it can not be used; the text names it, without its password.
+        ConnectionError: it cannot be used; the text names it, without its password.
     """
     from optuna.exceptions import ExperimentalWarning
     from optuna.storages import JournalStorage, RDBStorage
@@ -75,7 +75,7 @@ def open_storage(name: str, paths: Paths, storage: str | None) -> Any:
         shown = re.sub(r"://[^/@\s]*@", "://***@", storage or f"{FOLDER}/{name}.journal")
         reason = re.sub(r"://[^/@\s]*@", "://***@", str(error).strip().partition("\n")[0])
         raise ConnectionError(
-            f"trials can not be kept in {shown}: {reason}\n"
+            f"trials cannot be kept in {shown}: {reason}\n"
             "--storage is a file that may be written, or a database's URL with its driver, such "
             "as postgresql+psycopg://user:password@host/name"
         ) from None
