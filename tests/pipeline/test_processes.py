@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wsss.pipeline.processes import LostProcessError, run_together
+from wsss.pipeline.processes import LostProcessError, lost_another, run_together
 
 FILL = """
 import sys
@@ -71,6 +71,29 @@ def test_an_error_of_another_process_alone_is_said(capfd: pytest.CaptureFixture[
     )
     assert run_together([sys.executable, "-c", second], 2) == 1
     assert "no image b" in capfd.readouterr().err
+
+
+def test_a_process_that_was_left_alone_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """It is the first to end, and not the one to blame."""
+    code = (
+        "import os, sys, time\n"
+        "from wsss.pipeline.processes import LEFT_ALONE\n"
+        "if os.environ['RANK'] == '0': sys.exit(LEFT_ALONE)\n"
+        "time.sleep(1); sys.stderr.write('no image b\\n'); sys.exit(1)\n"
+    )
+    assert run_together([sys.executable, "-c", code], 2) == 1
+    assert capfd.readouterr().err == "no image b\n"
+
+
+def test_only_errors_of_a_lost_connection_are_taken_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
+    assert not lost_another(lost), "there is no other process"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert lost_another(lost)
+    assert not lost_another(RuntimeError("shapes do not match"))
+    assert not lost_another(ValueError("no file gloo.png"))
 
 
 def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path: Path) -> None:

@@ -63,10 +63,13 @@ class BaseSettings(Settings):
 
 
 class MachineSettings(Settings):
-    """Where and how fast things run. No stage's result depends on it, so DVC does not track it."""
+    """Where and how fast things run. DVC does not track it, as results do not depend on it; those of
+    training do on the number of devices."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: PositiveInt = 1
+    """Processes that a stage which trains or infers is run in, with a device each. batch_size is of
+    each of them, so that training on several is not training on one."""
     num_workers: NonNegativeInt | Literal["auto"] = "auto"
     """Processes that load images; auto is one per core, at most 8."""
     experiment: str = "wsss"
