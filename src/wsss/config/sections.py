@@ -63,8 +63,8 @@ class BaseSettings(Settings):
 
 
 class MachineSettings(Settings):
-    """Where and how fast things run. DVC does not track it, as results do not depend on it; those of
-    training do on the number of devices."""
+    """Where and how fast things run. DVC does not track it, as results do not depend on it; those
+    of training do on the number of devices."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: PositiveInt = 1
