@@ -5,10 +5,28 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "wsss/kernels.h"
 
 namespace wsss {
+
+namespace {
+
+constexpr float kMaxFloat = std::numeric_limits<float>::max();
+
+std::size_t first_not_finite(const float* values, std::size_t count) {
+    return kernels().first_outside(values, count, -kMaxFloat, kMaxFloat);
+}
+
+std::size_t first_not_finite(const double* values, std::size_t count) {
+    return static_cast<std::size_t>(
+        std::find_if_not(values, values + count,
+                         [](double x) { return std::abs(x) <= double{kMaxFloat}; }) -
+        values);
+}
+
+}  // namespace
 
 template <typename T>
 template <typename Out>
@@ -19,12 +37,14 @@ void PlaneFeatures<T>::fill(std::size_t first, std::size_t count, const double* 
         const T* from = planes_ + plane * n_points() + first;
         Out* to = out + plane * kBlock;
         const double least = origin[j];
-        if (least == 0) {
-            for (std::size_t p = 0; p < count; ++p) to[p] = static_cast<Out>(from[p]);
-        } else {
-            for (std::size_t p = 0; p < count; ++p) {
-                to[p] = static_cast<Out>(static_cast<double>(from[p]) - least);
+        if constexpr (std::is_same_v<T, Out>) {
+            if (least == 0) {
+                std::copy_n(from, count, to);
+                continue;
             }
+        }
+        for (std::size_t p = 0; p < count; ++p) {
+            to[p] = static_cast<Out>(static_cast<double>(from[p]) - least);
         }
     }
 }
@@ -47,15 +67,11 @@ void PlaneFeatures<T>::bounds(double* low, double* high) const {
     for (int j = 0; j < dim(); ++j) {
         const T* plane = planes_ + static_cast<std::size_t>(j) * n;
         T least = plane[0], most = plane[0];
-        int bad = 0;
-        for (std::size_t i = 0; i < n; ++i) {
-            bad |= !(std::abs(plane[i]) <= T{std::numeric_limits<float>::max()});
-        }
-        for (std::size_t i = 0; bad != 0 && i < n; ++i) {
-            if (std::abs(plane[i]) <= T{std::numeric_limits<float>::max()}) continue;
+        const std::size_t bad = first_not_finite(plane, n);
+        if (bad != n) {
             throw std::invalid_argument("features must be finite but component " +
-                                        std::to_string(j) + " of point " + std::to_string(i) +
-                                        " is " + std::to_string(plane[i]));
+                                        std::to_string(j) + " of point " + std::to_string(bad) +
+                                        " is " + std::to_string(plane[bad]));
         }
         for (std::size_t i = 0; i < n; ++i) {
             least = plane[i] < least ? plane[i] : least;

@@ -105,11 +105,12 @@ Frame choose_frame(const Features& features, bool phantom_points) {
     return frame;
 }
 
-Packing::Packing(const Frame& frame) {
+Packing::Packing(const Frame& frame)
+    : remainder_shift(frame.dim <= 15 ? 60 : 56), remainder(std::uint64_t{1} << remainder_shift) {
     std::size_t at = 0;
     std::uint64_t value = 1;
     for (int j = frame.dim - 1; j >= 0; --j) {
-        if (value > 1 && frame.radix[j] > (kRemainderUnit - 1) / value) {
+        if (value > 1 && frame.radix[j] > (remainder - 1) / value) {
             ++at;
             value = 1;
         }

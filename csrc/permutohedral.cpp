@@ -159,12 +159,13 @@ void Permutohedral::embed_strip(const Features& features, const Frame& frame,
     // In place of coordinates and of the block's quotients, where points lie far apart.
     std::vector<double> far_coordinates(frame.far ? n_coordinates : 0);
     std::vector<std::int64_t> far_quotient(frame.far ? n_coordinates + kBlock : 0);
-    std::vector<Key> keys(kBlock);
+    std::vector<Key> key_memory(kBlock);  // too much for a stack, where a key has many words
+    Key* const keys = key_memory.data();
     std::uint64_t orders[kBlock];
     std::uint64_t n_embedded = 0;
 
     const auto number = [&](std::size_t count, const auto* quotient) {
-        std::fill_n(keys.begin(), count, Key{});
+        std::fill_n(keys, count, Key{});
         std::fill_n(orders, count, std::uint64_t{0});
         for (int j = 0; j < d; ++j) {
             const std::size_t word = kWords == 1 ? 0 : packing.word[j];
@@ -206,7 +207,7 @@ void Permutohedral::embed_strip(const Features& features, const Frame& frame,
             rows.push_back(table.find_or_add(key));
             if (r == 0) return simplex;
             const std::int32_t falling = block.coordinate_of_rank[r][p];
-            key.word[0] += kRemainderUnit;
+            key.word[0] += packing.remainder;
             key.word[kWords == 1 ? 0 : packing.word[falling]] -= packing.place[falling];
         }
     };
@@ -273,18 +274,19 @@ void Permutohedral::find_neighbours(int axis, const Packing& packing,
     using Key = LatticeKey<kWords>;
     const auto fall = [&](Key& key, int i) { key.word[packing.word[i]] -= packing.place[i]; };
     Key step = {}, wrapping_step = {};
-    step.word[0] = kRemainderUnit;
+    step.word[0] = packing.remainder;
     fall(step, axis);
     fall(wrapping_step, axis);
     for (int i = 0; i < dim_; ++i) {
         wrapping_step.word[packing.word[i]] += packing.place[i];
-        wrapping_step.word[0] -= kRemainderUnit;
+        wrapping_step.word[0] -= packing.remainder;
     }
     const std::uint64_t last = static_cast<std::uint64_t>(dim_);
+    const int shift = packing.remainder_shift;
 
     const auto next_key = [&](std::size_t v) {
         const Key& key = table.key(v);
-        return key + (key.word[0] >> kRemainderShift == last ? wrapping_step : step);
+        return key + (key.word[0] >> shift == last ? wrapping_step : step);
     };
     std::fill_n(has_previous, n_vertices_, 0);
     for (std::size_t v = 0; v < n_vertices_; ++v) {

@@ -10,11 +10,6 @@
 
 namespace wsss {
 
-// A vertex's coordinates all leave the same remainder modulo d + 1 (Adams 2010, section 3.1). So a
-// key has that remainder, in the top 8 bits of its first word, and the quotients.
-constexpr int kRemainderShift = 56;
-constexpr std::uint64_t kRemainderUnit = std::uint64_t{1} << kRemainderShift;
-
 // Quotients below which float32 places a point to a hundredth of a cell; beyond, float64 is used.
 constexpr double kFloatCells = 131072;  // 2^17
 // And where float64 does.
@@ -35,9 +30,13 @@ struct Frame {
 // Throws std::invalid_argument if a feature is not finite, or the features span too many cells.
 Frame choose_frame(const Features& features, bool phantom_points);
 
-// Where each quotient is in a key: its word, and its place value there; 0 for the implied last.
+// Where a key has what. A vertex's coordinates all leave the same remainder modulo d + 1 (Adams
+// 2010, section 3.1). So a key has that remainder, in the top bits of its first word, and the
+// quotients: of each the word, and its place value there, which is 0 for the implied last.
 struct Packing {
-    std::size_t words = 1;  // that a key has, one quotient to a word at most
+    int remainder_shift;
+    std::uint64_t remainder;  // its place value
+    std::size_t words = 1;    // that a key has, one quotient to a word at most
     std::size_t word[kMaxDim + 1] = {};
     std::uint64_t place[kMaxDim + 1] = {};
 
