@@ -37,7 +37,7 @@ def weights() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     net = timm.create_model("resnet38d", num_classes=0, global_pool="", width=WIDTH)
     state = net.state_dict()
-    return {n: torch.rand_like(item) for n, item in state.items() if "num_batches" not in n}
+    return {n: torch.rand_like(array) for n, array in state.items() if "num_batches" not in n}
 
 
 def mxnet_name(name: str) -> str:
@@ -58,13 +58,13 @@ def mxnet_name(name: str) -> str:
 def mxnet_file(arrays: dict[str, np.ndarray], *, marked: bool) -> bytes:
     """Of version 2, or of the time of the published file, which has no marks."""
     out = struct.pack("<QQQ", 0x112, 0, len(arrays))
-    for tensor in arrays.values():
-        dims = tensor.ndim
+    for array in arrays.values():
+        dims = array.ndim
         if marked:
-            out += struct.pack(f"<IiI{dims}q", 0xF993FAC9, 0, dims, *tensor.shape)
+            out += struct.pack(f"<IiI{dims}q", 0xF993FAC9, 0, dims, *array.shape)
         else:
-            out += struct.pack(f"<I{dims}I", dims, *tensor.shape)
-        out += struct.pack("<iii", 1, 0, 0) + tensor.astype("<f4").tobytes()
+            out += struct.pack(f"<I{dims}I", dims, *array.shape)
+        out += struct.pack("<iii", 1, 0, 0) + array.astype("<f4").tobytes()
     out += struct.pack("<Q", len(arrays))
     for name in arrays:
         out += struct.pack("<Q", len(name)) + name.encode()
@@ -85,7 +85,7 @@ def loaded(path: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("marked", [False, True])
 def test_mxnet_file(marked: bool, weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
-    arrays = {mxnet_name(name): weight.numpy() for name, weight in weights.items()}
+    arrays = {mxnet_name(name): array.numpy() for name, array in weights.items()}
     assert {
         "arg:conv1a_weight",
         "arg:res2a_branch1_weight",
@@ -98,8 +98,8 @@ def test_mxnet_file(marked: bool, weights: dict[str, torch.Tensor], tmp_path: Pa
     (tmp_path / "in.params").write_bytes(mxnet_file(arrays, marked=marked))
     printed = convert("resnet38d", tmp_path / "in.params", tmp_path / "new" / "out.safetensors")
     found = loaded(tmp_path / "new" / "out.safetensors")
-    for name, weight in weights.items():
-        assert torch.equal(found[name], weight), name
+    for name, array in weights.items():
+        assert torch.equal(found[name], array), name
     assert re.findall(r"^left  (.*)$", printed, re.M) == [
         "arg:linear1000_weight",
         "arg:linear1000_bias",
@@ -109,12 +109,12 @@ def test_mxnet_file(marked: bool, weights: dict[str, torch.Tensor], tmp_path: Pa
 
 
 def test_pth_of_the_psa_family(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
-    held = {f"module.{name}": weight.double() for name, weight in weights.items()}
+    held = {f"module.{name}": array.double() for name, array in weights.items()}
     torch.save({**held, "module.fc8.weight": torch.ones(20, 64, 1, 1)}, tmp_path / "in.pth")
     printed = convert("resnet38d", tmp_path / "in.pth", tmp_path / "out.safetensors")
     found = loaded(tmp_path / "out.safetensors")
-    for name, weight in weights.items():
-        assert torch.equal(found[name], weight), name
+    for name, array in weights.items():
+        assert torch.equal(found[name], array), name
     assert "left  fc8.weight" in printed
     assert "used  b2.conv_branch1.weight\n" in printed
 
@@ -129,9 +129,7 @@ def test_what_is_missing_is_named(weights: dict[str, torch.Tensor], tmp_path: Pa
 
 def test_foreign_and_cut_files(weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
     path = tmp_path / "in.params"
-    whole = mxnet_file(
-        {mxnet_name(n): weight.numpy() for n, weight in weights.items()}, marked=True
-    )
+    whole = mxnet_file({mxnet_name(n): array.numpy() for n, array in weights.items()}, marked=True)
     for content in (b"", b"not MXNet's", whole[:20], whole[:-1]):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="not a whole MXNet parameter file"):
@@ -146,7 +144,7 @@ def test_foreign_and_cut_files(weights: dict[str, torch.Tensor], tmp_path: Path)
 def test_a_mxnet_file_is_known_by_its_content(
     weights: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
-    arrays = {mxnet_name(name): weight.numpy() for name, weight in weights.items()}
+    arrays = {mxnet_name(name): array.numpy() for name, array in weights.items()}
     (tmp_path / "download").write_bytes(mxnet_file(arrays, marked=False))
     converted = convert_resnet38d(tmp_path / "download")
     assert (converted.width, converted.left) == (WIDTH, ())

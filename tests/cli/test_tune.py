@@ -122,7 +122,7 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys; from typer.testing import CliRunner; from wsss.cli.app import app\n"
         "found = CliRunner().invoke(app, ['tune', 'run', '--help'])\n"
         "assert found.exit_code == 0 and '--workers' in found.output, found.output\n"
-        "print([one for one in ('torch', 'mlflow', 'optuna', 'timm') if one in sys.modules])"
+        "print([name for name in ('torch', 'mlflow', 'optuna', 'timm') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

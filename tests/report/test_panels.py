@@ -11,8 +11,8 @@ def sample(name: str, *class_ids: int) -> Sample:
 
 def test_choice_shows_all_classes_first() -> None:
     rows = [sample("a", 1), sample("b", 1), sample("c", 2), sample("d", 1), sample("e", 3)]
-    assert [item.name for item in choose_samples(rows, 3)] == ["a", "c", "e"]
-    assert [item.name for item in choose_samples(rows, 4)] == ["a", "b", "c", "e"]
+    assert [chosen.name for chosen in choose_samples(rows, 3)] == ["a", "c", "e"]
+    assert [chosen.name for chosen in choose_samples(rows, 4)] == ["a", "b", "c", "e"]
     assert choose_samples(rows, 9) == rows
     assert choose_samples([], 3) == []
 

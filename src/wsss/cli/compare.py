@@ -226,7 +226,7 @@ def _find_runs(rev: str, root: Path) -> "list[Run]":
 def _query(client: "MlflowClient", text: str) -> "list[Run]":
     is_filter = re.search(r"[=<>]| I?LIKE | IN ", text)
     name = text.replace("'", "")
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    experiments = [held.experiment_id for held in client.search_experiments()]
     return list(
         client.search_runs(
             experiments,

@@ -34,7 +34,8 @@ def list_() -> None:
     current = base.get("recipe") if isinstance(base, dict) else None
     table = Table(box=None, pad_edge=False, show_header=False)
     for recipe in recipes:
-        table.add_row("*" if recipe.name == current else " ", recipe.name, recipe.summary)
+        mark = "*" if recipe.name == current else " "
+        table.add_row(mark, recipe.name, recipe.summary)
     Console().print(table)
 
 

@@ -144,13 +144,13 @@ def _print_trials(search: Any, found: Any, params: Any, top: int) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("", "trial", metric, "θ", *(key.rpartition(".")[2] for key in keys)):
         table.add_column(title, justify="right", no_wrap=True)
-    for item in shown:
-        values = item.user_attrs["settings"]
+    for trial in shown:
+        values = trial.user_attrs["settings"]
         table.add_row(
-            "*" if item is now else "",
-            str(item.number),
-            f"{item.value:.4f}",
-            f"{item.user_attrs['threshold']:.2f}",
+            "*" if trial is now else "",
+            str(trial.number),
+            f"{trial.value:.4f}",
+            f"{trial.user_attrs['threshold']:.2f}",
             *(_cell(values.get(key)) for key in keys),
         )
     console = Console()

@@ -58,8 +58,7 @@ def choose_samples(samples: Sequence[Sample], number: int) -> list[Sample]:
     chosen: list[int] = []
     while left and len(chosen) < number:
         gain = [
-            sum(2.0 ** (-8 * seen.get(class_id, 0)) for class_id in samples[at].class_ids)
-            for at in left
+            sum(2.0 ** (-8 * seen.get(known, 0)) for known in samples[at].class_ids) for at in left
         ]
         best = left.pop(int(np.argmax(gain)))
         chosen.append(best)

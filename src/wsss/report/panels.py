@@ -46,7 +46,8 @@ def draw_panel(
     total_width = GAP + max(len(titles), 3) * (width + GAP)
     ids = sorted({class_id for sample in samples for class_id in sample.class_ids})
     legend = _legend(
-        [*((item, class_names[item - 1]) for item in ids), (IGNORE_INDEX, "ignored")], total_width
+        [*((class_id, class_names[class_id - 1]) for class_id in ids), (IGNORE_INDEX, "ignored")],
+        total_width,
     )
     rows = [row_cells(images, sample, shown, len(class_names)) for sample in samples]
     heights = [max(cell.height for cell in cells if cell is not None) for cells in rows]
@@ -60,7 +61,7 @@ def draw_panel(
         for at, cell in enumerate(cells):
             if cell is not None:
                 canvas.paste(cell, (GAP + at * (width + GAP) + (width - cell.width) // 2, top))
-        tags = ", ".join(class_names[item - 1] for item in sample.class_ids) or "no tag"
+        tags = ", ".join(class_names[class_id - 1] for class_id in sample.class_ids) or "no tag"
         caption = fitting(f"{sample.name}  ({tags})", total_width - 2 * GAP, 11)
         draw.text((GAP, top + height + 2), caption, FAINT, font(11))
         top += height + CAPTION

@@ -73,7 +73,7 @@ def _served(server: str, experiment: str) -> tuple[str, str]:
     asked = f"{server}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(experiment)}"
     opener = build_opener(ProxyHandler({})) if server == LOCAL else build_opener()
     try:
-        with opener.open(asked, timeout=2) as answer:
+        with opener.open(asked, timeout=5) as answer:
             return str(json.load(answer)["experiment"]["experiment_id"]), ""
     except URLError as error:
         code = getattr(error, "code", None)
