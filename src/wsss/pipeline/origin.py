@@ -51,12 +51,10 @@ def target_changes(
     """Find the settings of a target, and of all before it, that differ from others; by key."""
     if others is None:
         return {}
+    if target.entry not in target.stage.entries_to_run(others):
+        return {f"{target.stage.foreach}.{target.entry}": "new"}
     settings = dict(flatten(pipeline.settings(target, params)))
-    try:
-        known = dict(flatten(pipeline.settings(target, others)))
-    except LookupError:  # an entry that the others do not have
-        return {f"{target.stage.foreach}.{target.entry}": "new"} if target.entry else {}
-    return changed_settings(settings, known)
+    return changed_settings(settings, dict(flatten(pipeline.settings(target, others))))
 
 
 def committed_params(root: Path) -> Params | None:
