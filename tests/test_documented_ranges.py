@@ -245,6 +245,16 @@ ELSEWHERE = {
 }
 """What the rule finds, but is no range of an argument."""
 
+IN_A_STEP = {
+    "refine.affinity_labels.affinity_labels.images",
+    "refine.affinity_labels.affinity_loss.affinities",
+    "refine.affinity_labels.affinity_terms.affinities",
+    "refine.affinity_labels.pair_labels.labels",
+    "refine.random_walk.path_affinities.boundary",
+    "refine.random_walk.random_walk.affinities",
+}
+"""Tensors that a network has just made: to look at their values is to wait for the GPU."""
+
 
 def test_no_documented_range_is_without_a_case() -> None:
     found = set()
@@ -253,5 +263,5 @@ def test_no_documented_range_is_without_a_case() -> None:
         if parts[0] in PACKAGES and not parts[-1].startswith("_"):
             body = ast.parse(path.read_text(encoding="utf-8")).body
             found |= set(documented(body, ".".join(parts)))
-    assert found - set(ELSEWHERE) - set(CASES) == set()
-    assert set(ELSEWHERE) <= found
+    assert found - set(ELSEWHERE) - IN_A_STEP - set(CASES) == set()
+    assert set(ELSEWHERE) | IN_A_STEP <= found

@@ -107,12 +107,12 @@ def test_a_handler_that_does_not_raise_changes_nothing(problem) -> None:
             refusals.append(str(error))
 
     for call in (
-        lambda: dense_crf(image, probs, n_iters=150, num_threads=1),
-        lambda: dense_crf([image] * 2, [probs] * 2, n_iters=80, num_threads=2)[1],
-        lambda: crf.inference(900),
+        lambda: dense_crf(image, probs, n_iters=600, num_threads=1),
+        lambda: dense_crf([image] * 2, [probs] * 2, n_iters=400, num_threads=2)[1],
+        lambda: crf.inference(4000),
     ):
         expected = call().tobytes()
-        with signalled(handler, delay=0.05) as sent:
+        with signalled(handler, delay=0.02) as sent:
             assert call().tobytes() == expected
         assert sent
     assert refusals == ["a signal handler cannot use the CRF whose call it interrupts"]

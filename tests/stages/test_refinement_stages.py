@@ -34,7 +34,7 @@ VALUES: dict[str, Any] = {
         "eval_long_side": 32,
     },
     "generate_cams": {"scales": [1.0], "batch_size": 1},
-    "train_teachers": {"first": {}, "second": {"loss": "single_label"}},
+    "train_teachers": {"first": {}, "second": {"head": {"dropout": 0.5}}},
     "further_cams": {
         "first": {"method": {"name": "grad_cam", "layers": ["stage3"]}},
         "second": {"method": {"name": "layer_cam", "layers": ["stage2"]}},

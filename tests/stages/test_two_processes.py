@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from wsss.artifacts import Paths, read_json
@@ -115,7 +116,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Paths:
     paths = Paths(tmp_path_factory.mktemp("two"))
     (paths.root / "params.yaml").write_text(yaml.safe_dump(VALUES))
     run_stage("prepare_data", parse_params(VALUES), paths)
-    assert run_together([sys.executable, "-c", BOTH, str(paths.root), *STAGES], 2) == 0
+    command = [sys.executable, "-c", BOTH, str(paths.root), *STAGES]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        assert run_together(command, 2) == 0
     return paths
 
 
@@ -134,13 +138,18 @@ def test_all_processes_have_the_same_weights_and_history(finished: Paths) -> Non
 def test_shared_images_give_what_one_process_gives(
     finished: Paths, tmp_path: Path, stage: str
 ) -> None:
-    """The same bytes, as batches are the same."""
+    """The same bytes, as batches are the same, and as many threads add them up."""
     root = tmp_path / "root"
     shutil.copytree(finished.root, root)
     out = SHARED[stage]
     wanted = hashes(root / out)
     shutil.rmtree(root / out)
-    run_stage(stage, parse_params(VALUES), Paths(root))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        run_stage(stage, parse_params(VALUES), Paths(root))
+    finally:
+        torch.set_num_threads(threads)
     assert hashes(root / out) == wanted and wanted
 
 
