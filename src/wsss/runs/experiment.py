@@ -13,8 +13,7 @@ from wsss.pipeline import Job, Target
 from wsss.pipeline.origin import committed_params, datasets, target_changes
 from wsss.report import save_cells
 from wsss.settings import ConfigError
-from wsss.tracking import RunStart, experiment_name, open_run, tracking_uri
-from wsss.tracking.database import database_file, finished_runs
+from wsss.tracking import RunStart, experiment_name, known_runs, open_run, tracking_uri
 from wsss.tracking.naming import short_name
 from wsss.tracking.provenance import flatten, run_start
 
@@ -39,8 +38,8 @@ def record_experiment(jobs: Sequence[Job], runs: Mapping[str, str], tags: Mappin
     params, root = job.params, job.paths.root
     experiment, uri = experiment_name(params.machine.experiment, ""), tracking_uri(root)
     key = fingerprint("experiment", {part.target.name: part.key for part in jobs})
-    if found := _known(uri, experiment, key):
-        return found
+    if found := known_runs(uri, experiment, [key]):
+        return found[key]
     changes = experiment_changes(jobs)
     settings: dict[str, Any] = {}
     for part in jobs:
@@ -121,15 +120,6 @@ def _label(target: Target) -> str:
     """What an evaluation is of: the entry, or the stage's name without what all have."""
     name = target.stage.name.removeprefix("evaluate_").removesuffix("_masks").removesuffix("s")
     return target.entry or name
-
-
-def _known(uri: str, experiment: str, key: str) -> str:
-    database = database_file(uri)
-    if database is not None:
-        return finished_runs(database, experiment).get(key, "")
-    from wsss.tracking.mlflow_tracker import find_runs
-
-    return find_runs(uri, experiment, [key]).get(key, "")
 
 
 def _data(jobs: Sequence[Job]) -> list[Any]:

@@ -11,15 +11,14 @@ from typing import Any
 
 from wsss.artifacts import Paths, read_json, write_json
 from wsss.config.params import Params, load_params
-from wsss.pipeline import Job, Pipeline, Target
+from wsss.pipeline import Job, Target
 from wsss.pipeline.origin import open_stage_run
 from wsss.pipeline.outcome import record_epochs, record_outcome
 from wsss.progress import show_log
 from wsss.runs.experiment import record_experiment
 from wsss.runs.seen import remember
 from wsss.stages import find_stages
-from wsss.tracking import NullTracker, experiment_name, has_mlflow, tracking_uri
-from wsss.tracking.database import database_file, finished_runs
+from wsss.tracking import NullTracker, experiment_name, has_mlflow, known_runs, tracking_uri
 from wsss.tracking.provenance import run_record
 
 __all__ = ["Synced", "main", "sync_runs"]
@@ -75,23 +74,24 @@ def sync_runs(root: Path, params: Params) -> Synced:
     targets = [target for target in pipeline.targets(params) if not target.stage.is_idle(params)]
     changed = () if os.environ.get("DVC_STAGE") else _changed(root)
     stale = tuple(target.name for target in targets if _is_stale(target, params, paths, changed))
-    experiment = params.machine.experiment
-    known = _known(root, experiment_name(experiment, "stages"), pipeline, targets, params, stale)
-    jobs, restored = [], []
-    for target in targets:
-        if target.name in stale:
-            continue
-        job = Job(pipeline, target, params, paths, NullTracker())
-        jobs.append(job)
+    jobs = [
+        Job(pipeline, target, params, paths, NullTracker())
+        for target in targets
+        if target.name not in stale
+    ]
+    experiment = experiment_name(params.machine.experiment, "stages")
+    known = known_runs(tracking_uri(root), experiment, [job.key for job in jobs])
+    restored = []
+    for job in jobs:
         if job.key not in known:
             with open_stage_run(job, RESTORED) as tracker:
                 job.tracker = tracker
                 record_outcome(job)
                 record_epochs(job)
             job.tracker = NullTracker()
-            restored.append(target.name)
+            restored.append(job.target.name)
         else:
-            _point_to(root, target, known[job.key], job.key)
+            _point_to(root, job.target, known[job.key], job.key)
             if not _has_pictures(job):
                 record_outcome(job)
     if restored:
@@ -122,29 +122,6 @@ def _changed(root: Path) -> Collection[str]:
 def _is_stale(target: Target, params: Params, paths: Paths, changed: Collection[str]) -> bool:
     needed = [*target.inputs(params), *target.outs(params), f"reports/{target.report}.json"]
     return target.name in changed or not all((paths.root / path).exists() for path in needed)
-
-
-def _known(
-    root: Path,
-    experiment: str,
-    pipeline: Pipeline,
-    targets: Collection[Target],
-    params: Params,
-    stale: Collection[str],
-) -> dict[str, str]:
-    """The ids of finished runs by key; of a server, those of the keys that matter."""
-    uri = tracking_uri(root)
-    database = database_file(uri)
-    if database is not None:
-        return finished_runs(database, experiment)
-    from wsss.tracking.mlflow_tracker import find_runs
-
-    jobs = [
-        Job(pipeline, target, params, Paths(root), NullTracker())
-        for target in targets
-        if target.name not in stale
-    ]
-    return find_runs(uri, experiment, [job.key for job in jobs])
 
 
 def _point_to(root: Path, target: Target, run_id: str, key: str) -> None:

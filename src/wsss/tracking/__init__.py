@@ -1,15 +1,15 @@
 """Where runs are recorded: MLflow when it is installed, nowhere otherwise."""
 
 import logging
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from wsss.cores import is_first
 from wsss.tracking._base import NullTracker, RunTracker, Table, Tracker
-from wsss.tracking.database import tracking_uri
+from wsss.tracking.database import database_file, finished_runs, tracking_uri
 from wsss.tracking.environment import has_mlflow, prepare_mlflow
 from wsss.tracking.provenance import Dataset, RunStart, run_start
 
@@ -21,6 +21,7 @@ __all__ = [
     "Tracker",
     "experiment_name",
     "has_mlflow",
+    "known_runs",
     "open_run",
     "open_tracker",
     "prepare_mlflow",
@@ -45,6 +46,29 @@ def experiment_name(experiment: str, kind: str) -> str:
         'wsss stages'
     """
     return f"{experiment} {kind}".strip()
+
+
+def known_runs(uri: str, experiment: str, keys: Sequence[str]) -> dict[str, str]:
+    """Find the finished runs of keys, in the project's database without importing MLflow.
+
+    Args:
+        uri: where MLflow is.
+        experiment: its name there.
+        keys: as runs were opened with.
+
+    Returns:
+        By key the id of the latest run; keys without one are left out.
+
+    Raises:
+        ConnectionError: a server cannot be asked.
+    """
+    database = database_file(uri)
+    if database is None:
+        from wsss.tracking.mlflow_tracker import find_runs
+
+        return find_runs(uri, experiment, keys)
+    found = finished_runs(database, experiment)
+    return {key: found[key] for key in keys if key in found}
 
 
 @contextmanager
@@ -88,7 +112,7 @@ def open_tracker(
             for the project's own database at the next word to the tracker. Once the run
             exists, trouble with MLflow is logged and the block goes on.
     """
-    if any(os.environ.get(rank, "0") != "0" for rank in ("RANK", "LOCAL_RANK", "NODE_RANK")):
+    if not is_first():
         yield NullTracker()
         return
     if not has_mlflow():
