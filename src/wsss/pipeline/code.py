@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wsss.artifacts import fingerprint
 
-__all__ = ["COMMON", "NATIVE", "code_files", "code_fingerprint"]
+__all__ = ["COMMON", "NATIVE", "code_files", "code_fingerprint", "uses_native"]
 
 COMMON = (
     "artifacts",
@@ -29,13 +29,18 @@ NATIVE = "csrc"
 _PACKAGE = Path(__file__).parents[1]
 
 
+def uses_native(code: Sequence[str]) -> bool:
+    """Whether results come from the compiled filter, too."""
+    return "densecrf" in code
+
+
 def code_files(code: Sequence[str]) -> list[Path]:
     """All files of packages and modules below src/wsss, and the native sources behind them.
 
     An installed package has no native sources; there it is the compiled module.
     """
     files = [file for name in code for file in _python(_PACKAGE / name)]
-    if "densecrf" in code:
+    if uses_native(code):
         sources = _PACKAGE.parents[1] / NATIVE
         if sources.is_dir():
             files += sorted(file for file in sources.rglob("*") if file.is_file())

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from wsss.config.params import COMPLETED
-from wsss.pipeline.code import COMMON, NATIVE
+from wsss.pipeline.code import COMMON, NATIVE, uses_native
 from wsss.pipeline.graph import Pipeline
 from wsss.pipeline.origin import first_line
 from wsss.pipeline.stage import Stage
@@ -35,10 +35,10 @@ def dvc_text(pipeline: Pipeline) -> str:
 
 def _entry(stage: Stage) -> dict[str, Any]:
     """One stage as DVC has it."""
-    name = "_${key}" if stage.foreach else ""
+    entry = "${key}" if stage.foreach else ""
     body: dict[str, Any] = {
         "desc": first_line(stage),
-        "cmd": f"python -m wsss.stages {stage.name}{' ${key}' if stage.foreach else ''}",
+        "cmd": f"python -m wsss.stages {stage.name} {entry}".rstrip(),
         "deps": sorted(map(_template, stage.reads)) + _code(stage),
         "params": _params(stage),
     }
@@ -46,17 +46,17 @@ def _entry(stage: Stage) -> dict[str, Any]:
         # an entry whose settings are as they were stays
         outs = sorted(map(_template, stage.makes))
         body["outs"] = [{out: {"persist": True}} for out in outs] if stage.entries else outs
-    body["metrics"] = [{f"reports/{stage.name}{name}.json": {"cache": False}}]
+    body["metrics"] = [{stage.report_path(entry): {"cache": False}}]
     if stage.curve:
         axes = {"cache": False, "x": stage.curve.x, "y": stage.curve.y}
-        body["plots"] = [{f"reports/{stage.name}{name}_curve.csv": axes}]
+        body["plots"] = [{f"reports/{stage.report(entry)}_curve.csv": axes}]
     return {"foreach": f"${{{stage.foreach}}}", "do": body} if stage.foreach else body
 
 
 def _code(stage: Stage) -> list[str]:
     page = stage.module.rpartition(".")[2]
     code = [f"src/wsss/{name}" for name in {*COMMON, *stage.code, f"stages/{page}.py"}]
-    return sorted([*code, *([NATIVE] if "densecrf" in stage.code else [])])
+    return sorted([*code, *([NATIVE] if uses_native(stage.code) else [])])
 
 
 def _params(stage: Stage) -> list[str]:

@@ -55,7 +55,7 @@ class Pipeline:
         stages: in any order.
 
     Raises:
-        ValueError: two have one name or make the same path, or they read in a circle.
+        ValueError: two have one name, or they read in a circle.
     """
 
     def __init__(self, stages: Iterable[Stage]) -> None:
@@ -99,8 +99,7 @@ class Pipeline:
     def source(self, path: str, params: Params) -> Target | None:
         """The target that makes a path or a report; None of what no stage makes."""
         for target in self.targets(params):
-            made = target.outs(params)
-            if path in (*made, f"reports/{target.report}.json"):
+            if path in (*target.outs(params), target.stage.report_path(target.entry)):
                 return target
         return None
 
@@ -146,12 +145,13 @@ class Pipeline:
         return [
             other
             for other in self._by_name.values()
-            if wanted & {_pattern(path) for path in (*other.makes, _report_path(other))}
+            if wanted & {_pattern(path) for path in (*other.makes, other.report_path(_any(other)))}
         ]
 
 
-def _report_path(stage: Stage) -> str:
-    return f"reports/{stage.report('{entry}' if stage.foreach else '')}.json"
+def _any(stage: Stage) -> str:
+    """What stands for the entries of a stage in its paths."""
+    return "{entry}" if stage.foreach else ""
 
 
 def _pattern(path: str) -> str:

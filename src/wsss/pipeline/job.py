@@ -109,12 +109,13 @@ class Job:
         folder = self.paths.root / stage.makes[0]
         shared = self.target.settings(self.params)
         del shared[stage.entries]
+        code = stage.code_fingerprint()
         drop_others(folder, entries)
         report = {}
         for name, settings in entries.items():
             out = folder / name
             held = self._held(reads(settings)) if reads else self.inputs
-            key = fingerprint(settings, shared, held, stage.code_fingerprint())
+            key = fingerprint(settings, shared, held, code)
             if not has_key(out, key):
                 with naming(name), Staging(out, key, keep_key=True) as staging:
                     values = make(name, settings, staging.path)
@@ -185,20 +186,19 @@ class Job:
             columns.append(PanelColumn("ground truth", "ground_truth", self.paths.masks))
         return columns, choose_samples(manifest.splits[split], PANEL_IMAGES) if split else []
 
-    def rate(self, count: int, seconds: float, what: str = "", step: int = 0) -> None:
+    def rate(self, count: int, seconds: float, what: str = "") -> None:
         """Log and record how many images a second were done; nothing where none was.
 
         Args:
             count: images.
             seconds: that they took.
             what: whose rate it is, where the stage makes several things.
-            step: of the metric.
         """
         if not count:
             return
         log.info("%s%d images at %.1f images/s", f"{what}: " * bool(what), count, count / seconds)
         prefix = f"{what}_" if what else ""
-        self.tracker.metrics({f"{prefix}images_per_second": count / seconds}, step=step)
+        self.tracker.metrics({f"{prefix}images_per_second": count / seconds})
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
         """The part of the items that this process does; the others do the rest."""

@@ -103,6 +103,10 @@ class Stage:
         """The name of its report below reports/, such as "evaluate_refined_crf"."""
         return f"{self.name}_{entry}" if entry else self.name
 
+    def report_path(self, entry: str = "") -> str:
+        """Where its report is, such as "reports/evaluate_refined_crf.json"."""
+        return f"reports/{self.report(entry)}.json"
+
     def entries_to_run(self, params: Params) -> tuple[str, ...]:
         """The names that a `foreach` stage runs for; ("",) of any other."""
         return tuple(setting_at(params, self.foreach)) if self.foreach else ("",)
