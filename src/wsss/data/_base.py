@@ -49,11 +49,13 @@ class RawDataset:
         class_names: K names; class id c has name class_names[c - 1].
         splits: samples of "train" and "val", and of "selection" where the set names one.
         problems: what had to be left out.
+        warnings: what a person must know of what was found, such as files passed over.
     """
 
     class_names: tuple[str, ...]
     splits: dict[str, list[RawSample]]
     problems: list[Problem]
+    warnings: list[str] = field(default_factory=list)
 
 
 class Dataset(Protocol):

@@ -3,7 +3,7 @@
 import csv
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -54,6 +54,7 @@ class Job:
         params: all settings.
         paths: of the project, or of a trial's folder.
         tracker: gets metrics, tags and files; silent in all processes but the first.
+        warnings: what `warn` was told.
     """
 
     pipeline: Pipeline
@@ -61,6 +62,7 @@ class Job:
     params: Params
     paths: Paths
     tracker: Tracker
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def entry(self) -> str:
@@ -71,6 +73,8 @@ class Job:
         """Do the stage's work; messages name settings below its section."""
         with naming(self.target.section):
             self.target.stage.run(self)
+        for text in self.warnings:
+            log.warning("%s: %s", self.target.name, text)
 
     @cached_property
     def inputs(self) -> dict[str, str]:
@@ -125,10 +129,22 @@ class Job:
         self.report(report)
         return report
 
+    def warn(self, text: str) -> None:
+        """Keep what a person must know of a result that is bad though the stage succeeds.
+
+        The report has it under "warnings", so say it before `report`; it is logged when the
+        stage ends.
+
+        Args:
+            text: what is bad, with its numbers, and the setting to change.
+        """
+        self.warnings.append(text)
+
     def report(self, values: Mapping[str, Any]) -> None:
         """Write reports/<stage>.json."""
         if is_first():
-            write_json(self.paths.report(self.target.report), values)
+            warnings = {"warnings": self.warnings} if self.warnings else {}
+            write_json(self.paths.report(self.target.report), {**values, **warnings})
 
     def curve(self, rows: Sequence[Mapping[str, float]], columns: Sequence[str]) -> None:
         """Write reports/<stage>_curve.csv, six digits a value; what a row lacks stays empty."""

@@ -33,6 +33,8 @@ def record_outcome(job: Job) -> None:
     job.tracker.metrics(report_scores(report))
     protocol = report.get("protocol", {})
     job.tracker.tags({f"protocol.{key}": value for key, value in protocol.items()})
+    if "warnings" in report:
+        job.tracker.tags({"warnings": "\n".join(report["warnings"])})
     job.tracker.artifact(file)
     threshold = report.get("threshold")
     if stage.curve:

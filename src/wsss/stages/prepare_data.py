@@ -75,6 +75,8 @@ def run(job: Job) -> None:
     report = _report(manifest, problems, work.conversions)
     if work.problems:  # what was skipped may have left a class with few
         _warn_of_rare(report["splits"]["train"]["images_per_class"])
+    for text in raw.warnings:
+        job.warn(text)
     job.report(report)
     _announce(report)
 
