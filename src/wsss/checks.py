@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import Any
 
 __all__ = [
+    "ConfigError",
     "check_dtype",
     "check_image",
     "check_range",
@@ -17,6 +18,11 @@ __all__ = [
     "full_key",
     "naming",
 ]
+
+
+class ConfigError(ValueError):
+    """A settings file or an override that does not fit; the text is meant for the user."""
+
 
 _SECTION: ContextVar[str] = ContextVar("section", default="")
 

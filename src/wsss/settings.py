@@ -1,22 +1,17 @@
 """The base of every settings model, and the wording of what is wrong with a value."""
 
-import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from wsss.checks import did_you_mean, full_key
+from wsss.checks import ConfigError, did_you_mean
+from wsss.sources import expand_path, find_source, named_sources
 
 __all__ = ["ConfigError", "Named", "Settings", "expand_path", "explain", "models_in"]
-
-
-class ConfigError(ValueError):
-    """A settings file or an override that does not fit; the text is meant for the user."""
 
 
 class Settings(BaseModel):
@@ -27,15 +22,12 @@ class Settings(BaseModel):
     )
 
     def files(self) -> list[Path]:
-        """The files and folders that keys such as `weights` name in it, at any depth.
+        """The files and folders that keys such as `weights` and `root` name in it, at any depth.
 
         Left out is what does not exist, such as 'none' and the names of downloads.
         """
-        found = []
-        for value in _values_of(self.model_dump(), FILE_KEYS):
-            with suppress(ConfigError):  # of a variable that is not set
-                found.append(expand_path(value, ""))
-        return [item for item in found if item.exists()]
+        found = map(find_source, named_sources(self.model_dump()).values())
+        return [path for path in found if path is not None]
 
 
 class Named(Settings):
@@ -43,43 +35,6 @@ class Named(Settings):
 
     name: str
     """Which implementation the settings are for."""
-
-
-FILE_KEYS = frozenset({"checkpoint", "encoder_weights", "weights"})
-"""What may name a file on whose contents results depend."""
-
-
-def expand_path(value: str, key: str) -> Path:
-    """Expand ~ and $VARIABLES in a path that a user wrote.
-
-    Args:
-        value: the text, such as "$WSSS_SHARED/data/voc_animals".
-        key: the setting, such as "dataset.root", below the section that `wsss.checks.naming` says.
-
-    Raises:
-        ConfigError: a variable is not set, or is empty.
-
-    Example:
-        >>> expand_path("$NOWHERE/images", "prepare_data.dataset.root")
-        Traceback (most recent call last):
-        ...
-        wsss.settings.ConfigError: prepare_data.dataset.root is '$NOWHERE/images', but the \
-environment variable NOWHERE is not set; export NOWHERE=/a/folder, or write the path itself: \
-wsss recipe apply <name> --set prepare_data.dataset.root=/a/path
-    """
-
-    def lookup(match: re.Match[str]) -> str:
-        name = match[1] or match[2]
-        if not os.environ.get(name):
-            full = full_key(key)
-            raise ConfigError(
-                f"{full} is '{value}', but the environment variable {name} is not set; "
-                f"export {name}=/a/folder, or write the path itself: "
-                f"wsss recipe apply <name> --set {full}=/a/path"
-            )
-        return os.environ[name]
-
-    return Path(re.sub(r"\$(?:(\w+)|\{(\w+)\})", lookup, value)).expanduser()
 
 
 def explain(
@@ -111,19 +66,6 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in models_in(part)]
-
-
-def _values_of(tree: Any, keys: frozenset[str]) -> Iterator[str]:
-    """The texts under some keys of nested mappings and lists."""
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            if key in keys and isinstance(value, str) and value:
-                yield value
-            else:
-                yield from _values_of(value, keys)
-    elif isinstance(tree, list | tuple):
-        for item in tree:
-            yield from _values_of(item, keys)
 
 
 def _locate(model: type[BaseModel], values: Any, item: ErrorDetails) -> tuple[str, list[str]]:

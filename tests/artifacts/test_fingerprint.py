@@ -1,4 +1,3 @@
-import importlib
 import os
 import shutil
 from pathlib import Path
@@ -6,10 +5,9 @@ from typing import Any
 
 import pytest
 
+from wsss import sources
 from wsss.artifacts import contents, fingerprint
 from wsss.settings import Settings
-
-module = importlib.import_module("wsss.artifacts.fingerprint")
 
 
 def test_fingerprint_follows_values_names_and_contents(tmp_path: Path) -> None:
@@ -69,7 +67,7 @@ class TestFilesThatSettingsName:
         (tmp_path / "b.pth").write_text("b")
         names = ("none", "hub", "$HERE/b.pth", "${HERE}/c.pth", "$NOWHERE/b.pth", "")
         networks = {f"{at}": Network(weights=name) for at, name in enumerate(names)}
-        settings = Nested(networks=networks, checkpoint="$HERE/a", folder="$HERE")
+        settings = Nested(networks=networks, checkpoint="$HERE/a", folder="a")
         assert settings.files() == [tmp_path / "b.pth", tmp_path / "a"]
 
     def test_count_with_their_contents_wherever_they_are(
@@ -101,13 +99,13 @@ class TestFilesThatSettingsName:
 
     def test_are_read_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         read: list[Path] = []
-        digest = module._read_digest
+        digest = sources._hash
 
         def counted(file: Path) -> str:
             read.append(file)
             return digest(file)
 
-        monkeypatch.setattr(module, "_read_digest", counted)
+        monkeypatch.setattr(sources, "_hash", counted)
         file = tmp_path / "w.pth"
         file.write_text("1")
         os.utime(file, (1, 1))

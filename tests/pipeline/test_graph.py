@@ -98,7 +98,7 @@ def test_a_missing_input_names_the_stage_that_makes_it(tmp_path: Path) -> None:
 
 def test_dvc_yaml_has_what_is_declared() -> None:
     stages = yaml.safe_load(dvc_text(TOY))["stages"]
-    assert list(stages) == [*(stage.name for stage in TOY), "record_runs"]
+    assert list(stages) == ["list_sources", *(stage.name for stage in TOY), "record_runs"]
     refine = stages["refine"]
     assert refine["foreach"] == "${refine.chains}"
     assert refine["do"]["outs"] == ["data/fine/${key}"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wsss.settings import Settings
+from wsss.sources import held
 
 __all__ = ["contents", "fingerprint"]
 
@@ -48,9 +49,9 @@ def contents(path: Path) -> str:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             digests = list(pool.map(_digest, members))
     digest = hashlib.sha256()
-    for member, held in zip(members, digests, strict=True):
+    for member, hashed in zip(members, digests, strict=True):
         name = member.relative_to(path).as_posix() if path.is_dir() else ""
-        digest.update(f"{name}\0{held}\n".encode())
+        digest.update(f"{name}\0{hashed}\n".encode())
     return digest.hexdigest()
 
 
@@ -58,13 +59,7 @@ def _plain(value: Any) -> Any:
     """What JSON can hold of a value."""
     if not isinstance(value, Settings):
         return str(value)
-    held = []
-    for path in value.files():
-        for member in _members(path):
-            name = member.relative_to(path)
-            if not any(part.startswith(".") for part in name.parts):  # notes of a download
-                held.append((name.as_posix(), _digest(member)))
-    return value.model_dump(mode="json"), held
+    return value.model_dump(mode="json"), [held(path).contents for path in value.files()]
 
 
 def _members(path: Path) -> Iterator[Path]:

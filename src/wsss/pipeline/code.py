@@ -20,6 +20,7 @@ COMMON = (
     "registry.py",
     "seeding.py",
     "settings.py",
+    "sources.py",
 )
 """What every stage uses, below src/wsss."""
 

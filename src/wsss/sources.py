@@ -1,0 +1,282 @@
+"""Files and folders outside the project that settings name, and what these hold.
+
+The pipeline asks at the start of each `dvc repro` whether they are as they were: DVC watches the
+project alone. So nothing here imports more than Python's own modules and YAML.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wsss.checks import ConfigError, full_key
+
+__all__ = [
+    "LISTING",
+    "SOURCE_KEYS",
+    "Held",
+    "expand_path",
+    "find_source",
+    "held",
+    "named_sources",
+    "write_listing",
+]
+
+LISTING = "data/sources"
+"""Where the listing is, below the project: a file per section of params.yaml."""
+
+NOTE = "reports/sources.run.json"
+"""What was read before, below the project: names, sizes and times, and the contents they meant."""
+
+SOURCE_KEYS = frozenset({"background_images", "checkpoint", "encoder_weights", "root", "weights"})
+"""What may name a file or folder on whose contents results depend, or something else, such as
+'none'. Under other keys that is any text that begins as an absolute path does."""
+
+_MADE = frozenset({"data", "mlartifacts", "models", "reports"})
+_SLOW = 2**30  # bytes that take seconds to read
+_RECENT = 2_000_000_000  # nanoseconds
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a file or folder holds.
+
+    Attributes:
+        files: how many; hidden ones are left out, links are followed.
+        bytes: their size.
+        contents: a hash of their names below the folder and of all bytes; the same wherever the
+            folder lies, and whenever it was copied there.
+    """
+
+    files: int
+    bytes: int
+    contents: str
+
+
+def expand_path(value: str, key: str) -> Path:
+    """Expand ~ and $VARIABLES in a path that a user wrote.
+
+    A relative path is one below the project. In a queued DVC experiment, which runs in a copy,
+    it means the same where the copy does not have it.
+
+    Args:
+        value: the text, such as "$WSSS_SHARED/data/voc_animals".
+        key: the setting, such as "dataset.root", below the section that `wsss.checks.naming` says.
+
+    Raises:
+        ConfigError: a variable is not set, or is empty.
+
+    Example:
+        >>> expand_path("$NOWHERE/images", "prepare_data.dataset.root")
+        Traceback (most recent call last):
+        ...
+        wsss.checks.ConfigError: prepare_data.dataset.root is '$NOWHERE/images', but the \
+environment variable NOWHERE is not set; export NOWHERE=/a/folder, or write the path itself: \
+wsss recipe apply <name> --set prepare_data.dataset.root=/a/path
+    """
+
+    def lookup(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if not os.environ.get(name):
+            full = full_key(key)
+            raise ConfigError(
+                f"{full} is '{value}', but the environment variable {name} is not set; "
+                f"export {name}=/a/folder, or write the path itself: "
+                f"wsss recipe apply <name> --set {full}=/a/path"
+            )
+        return os.environ[name]
+
+    path = Path(re.sub(r"\$(?:(\w+)|\{(\w+)\})", lookup, value)).expanduser()
+    home = os.environ.get("DVC_ROOT")
+    if home and not path.is_absolute() and not path.exists() and (home / path).exists():
+        return home / path
+    return path
+
+
+def named_sources(settings: Any, key: str = "") -> dict[str, str]:
+    """Find the settings that may name a file or folder, at any depth.
+
+    Args:
+        settings: nested mappings and lists of plain values.
+        key: the dotted key of these.
+
+    Returns:
+        The texts by dotted key; what they name need not exist.
+
+    Example:
+        >>> named_sources({"backbone": {"weights": "a.pth"}, "masks": "/m"}, "train")
+        {'train.backbone.weights': 'a.pth', 'train.masks': '/m'}
+    """
+    found: dict[str, str] = {}
+    if isinstance(settings, Mapping):
+        for name, value in settings.items():
+            found |= named_sources(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(settings, list | tuple):
+        for at, value in enumerate(settings):
+            found |= named_sources(value, f"{key}.{at}")
+    elif (
+        isinstance(settings, str)
+        and settings
+        and (key.rpartition(".")[2] in SOURCE_KEYS or settings.startswith(("/", "~", "$")))
+    ):
+        found[key] = settings
+    return found
+
+
+def find_source(text: str) -> Path | None:
+    """Give what a setting names; None where there is no such file or folder."""
+    try:
+        path = expand_path(text, "")
+        return path if path.exists() else None
+    except (ConfigError, RuntimeError, OSError, ValueError):  # a variable, a user, no path at all
+        return None
+
+
+def held(path: Path, root: Path = Path()) -> Held:
+    """Say what a file or folder holds; what was read before is not read again.
+
+    Args:
+        path: where it is.
+        root: the project, whose note is asked. What its stages make is left out.
+    """
+    if not _read:
+        _read.update(_read_json(root / NOTE))
+    return _held(path, root)
+
+
+def write_listing(root: Path = Path()) -> None:
+    """Write what each section of params.yaml names, as data/sources/<section>.json.
+
+    A section that names nothing has an empty one. What is not on this machine keeps the entry it
+    had, so that results made elsewhere are not made again for want of their source.
+    """
+    _read.clear()
+    _read.update(_read_json(root / NOTE))
+    note, folder = dict(_read), root / LISTING
+    folder.mkdir(parents=True, exist_ok=True)
+    for section, settings in _read_params(root / "params.yaml").items():
+        file = folder / f"{section}.json"
+        old, listed = _read_json(file), {}
+        for key, text in named_sources(settings, str(section)).items():
+            path = find_source(text)
+            if path is not None:
+                listed[key] = {"setting": text, **asdict(_held(path, root))}
+            elif old.get(key, {}).get("setting") == text:
+                listed[key] = old[key]
+        _write_json(file, listed)
+    if _read != note:
+        _write_json(root / NOTE, _read)
+
+
+def _read_params(file: Path) -> dict[Any, Any]:
+    """The plain values of params.yaml; nothing where it is wrong, as stages say how."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        found = yaml.load(file.read_text(encoding="utf-8"), loader)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+_read: dict[str, Any] = {}
+"""What was read before, by path: names, sizes and times, hashed, and the contents they meant."""
+
+
+def _held(path: Path, root: Path) -> Held:
+    members = list(_members(path, root.resolve()))
+    size = sum(status.st_size for _, _, status in members)
+    digest = hashlib.sha256()
+    for name, _, status in members:
+        line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n"
+        digest.update(line.encode(errors="surrogateescape"))
+    stamps, key = digest.hexdigest(), str(path.absolute())
+    known = _read.get(key, {})
+    if known.get("stamps") == stamps:
+        return Held(len(members), size, str(known["contents"]))
+    if size > _SLOW:
+        print(f"reading {len(members)} files of {path}", file=sys.stderr, flush=True)
+    contents = _contents(members)
+    newest = max((status.st_mtime_ns for _, _, status in members), default=0)
+    if time.time_ns() - newest > _RECENT:  # the clock of files is too coarse to tell
+        _read[key] = {"stamps": stamps, "contents": contents}
+    return Held(len(members), size, contents)
+
+
+def _members(path: Path, project: Path) -> Iterator[tuple[str, Path, os.stat_result]]:
+    """All files by name: below the folder, or "" of a file itself."""
+    if not path.is_dir():
+        yield "", path, path.stat()
+        return
+    seen = {path.resolve()}
+    top = os.fspath(path)
+    for folder, folders, names in os.walk(top, followlinks=True):
+        here = Path(folder)
+        skipped = _MADE if here.resolve() == project else frozenset()
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and name not in skipped and _is_new(here / name, seen)
+        )
+        for name in sorted(names):
+            file = here / name
+            if name.startswith(".") or (skipped and name.startswith(("dvc.lock", "mlflow.db"))):
+                continue
+            with suppress(FileNotFoundError):  # a link to nothing
+                yield os.path.relpath(os.fspath(file), top), file, file.stat()
+
+
+def _is_new(folder: Path, seen: set[Path]) -> bool:
+    """Whether a linked folder is walked: not one that holds the link, nor a second time."""
+    if not folder.is_symlink():
+        return True
+    real = folder.resolve()
+    if real in seen or folder.parent.resolve().is_relative_to(real):
+        return False
+    seen.add(real)
+    return True
+
+
+def _contents(members: list[tuple[str, Path, os.stat_result]]) -> str:
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        hashes = pool.map(_hash, (file for _, file, _ in members))
+        for (name, _, _), found in zip(members, hashes, strict=True):
+            digest.update(f"{name}\0{found}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _hash(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError:  # it may not be read, or went away; whoever needs it says so
+        return "unreadable"
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_json(file: Path, values: Mapping[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    temporary.replace(file)
+
+
+if __name__ == "__main__":
+    write_listing()
