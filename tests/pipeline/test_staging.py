@@ -75,7 +75,10 @@ def test_a_completed_result_is_not_resumed(tmp_path: Path) -> None:
         (staging.path / "a").write_text("1")
     with Staging(tmp_path / "cams", "k") as staging:
         assert not staging.resumed
-    assert not list((tmp_path / "cams").iterdir())
+    assert [path.name for path in (tmp_path / "cams").iterdir()] == [".empty"]
+    with Staging(tmp_path / "cams", "k") as staging:
+        (staging.path / "a").write_text("1")
+    assert [path.name for path in (tmp_path / "cams").iterdir()] == ["a"]
 
 
 def test_a_link_into_a_cache_is_replaced_not_emptied(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Container
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,10 +26,12 @@ from wsss.cores import is_first, rank, world_size
 __all__ = ["Staging", "drop_others", "has_key"]
 
 _MARKER = ".fingerprint.json"
+_EMPTY = ".empty"
+"""A file in a folder that holds nothing else: DVC warns of empty ones, each time."""
 _POLL = 0.02  # seconds between two looks at what another process does
 
 
-def drop_others(folder: Path, names: Container[str]) -> None:
+def drop_others(folder: Path, names: Collection[str]) -> None:
     """Make a folder of named outs, and delete what it holds under other names but hidden ones."""
     if not is_first():
         return
@@ -37,6 +39,7 @@ def drop_others(folder: Path, names: Container[str]) -> None:
     for old in folder.iterdir():
         if old.name not in names and not old.name.startswith("."):
             _remove(old)
+    _mark_empty(folder, not names)
 
 
 def has_key(folder: Path, key: str) -> bool:
@@ -101,6 +104,7 @@ class Staging:
             _remove(work)
         if not self.keep_key:
             (self.path / _MARKER).unlink()
+        _mark_empty(self.path, not any(self.path.iterdir()))
         self.out.parent.mkdir(parents=True, exist_ok=True)
         old = self.out.with_name(f".{self.out.name}.old")
         _remove(old)
@@ -113,6 +117,13 @@ class Staging:
         """What a process leaves that has finished its part, of this run and no earlier one."""
         run = os.environ.get("MASTER_PORT", "0")
         return self.path / f".work.done.{run}.{number}"
+
+
+def _mark_empty(folder: Path, is_empty: bool) -> None:
+    if is_empty:
+        (folder / _EMPTY).touch()
+    else:
+        (folder / _EMPTY).unlink(missing_ok=True)
 
 
 def _remove(path: Path) -> None:
