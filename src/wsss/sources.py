@@ -23,6 +23,7 @@ __all__ = [
     "LISTING",
     "SOURCE_KEYS",
     "Held",
+    "current_listing",
     "expand_path",
     "find_source",
     "held",
@@ -158,22 +159,29 @@ def write_listing(root: Path = Path()) -> None:
     A section that names nothing has an empty one. What is not on this machine keeps the entry it
     had, so that results made elsewhere are not made again for want of their source.
     """
+    note = _read_json(root / NOTE)
+    for section, text in current_listing(root).items():
+        _write(root / LISTING / f"{section}.json", text)
+    if _read != note:
+        _write(root / NOTE, _text(_read))
+
+
+def current_listing(root: Path) -> dict[str, str]:
+    """Give the texts that `write_listing` would write, by section."""
     _read.clear()
     _read.update(_read_json(root / NOTE))
-    note, folder = dict(_read), root / LISTING
-    folder.mkdir(parents=True, exist_ok=True)
+    texts = {}
     for section, settings in _read_params(root / "params.yaml").items():
-        file = folder / f"{section}.json"
-        old, listed = _read_json(file), {}
+        old = _read_json(root / LISTING / f"{section}.json")
+        listed = {}
         for key, text in named_sources(settings, str(section)).items():
             path = find_source(text)
             if path is not None:
                 listed[key] = {"setting": text, **asdict(_held(path, root))}
             elif old.get(key, {}).get("setting") == text:
                 listed[key] = old[key]
-        _write_json(file, listed)
-    if _read != note:
-        _write_json(root / NOTE, _read)
+        texts[str(section)] = _text(listed)
+    return texts
 
 
 def _read_params(file: Path) -> dict[Any, Any]:
@@ -271,10 +279,14 @@ def _read_json(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _write_json(file: Path, values: Mapping[str, Any]) -> None:
+def _text(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, indent=2, sort_keys=True) + "\n"
+
+
+def _write(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(file)
 
 

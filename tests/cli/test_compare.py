@@ -1,6 +1,8 @@
 """`wsss compare` on a small repository."""
 
+import hashlib
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from wsss.cli.compare import best_columns, compare
+from wsss.cli.compare import compare
+from wsss.cli.side_by_side import best_columns, print_side_by_side
 
 SCORES = {"crf": (0.41, 0.47), "tuned": (0.41, 0.52)}  # CAMs, refined
 
@@ -36,6 +39,14 @@ def write(root: Path, cams: float, refined: float) -> None:
         (root / f"reports/evaluate_{name}.json").write_text(json.dumps(report), "utf-8")
     (root / "reports/train_classifier.json").write_text('{"selection_map": 0.8, "epoch": 3}')
     (root / "reports/evaluate_cams.run.json").write_text('{"run_id": "a", "x": 1}')
+    (root / "params.yaml").write_text("{}")
+    lock = {}
+    for name in ("evaluate_cams", "evaluate_refined_crf", "train_classifier"):
+        path = f"reports/{name}.json"
+        md5 = hashlib.md5((root / path).read_bytes()).hexdigest()
+        lock[name] = {"outs": [{"path": path, "md5": md5}]}
+    (root / "dvc.yaml").write_text(json.dumps({"stages": lock}))
+    (root / "dvc.lock").write_text(json.dumps({"stages": lock}))
 
 
 @pytest.fixture
@@ -155,3 +166,67 @@ def test_mlflow_runs_by_id_name_and_filter(
     assert beside["metrics"]["evaluate_refined_crf/val/mean_iou"] == [0.47, 0.5]
     assert "evaluate_refined@crf" in str(run("mlflow:evaluate_unknown").exception)
     assert "f" * 32 in str(run("f" * 32).exception)
+
+
+def test_runs_of_different_data_are_told_apart(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
+) -> None:
+    from wsss.tracking import Dataset, open_tracker
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    for name, digest in (("scored a", "aaaa"), ("scored b", "bbbb")):
+        data = [Dataset("folder", digest, "evaluation")]
+        root = tmp_path / name
+        with open_tracker("s", root, "wsss", {}, key=name, name=name, datasets=data) as tracker:
+            tracker.metrics({"val/mean_iou": 0.5})
+    found = run("mlflow:scored", "--all")
+    assert "different data" in found.stderr
+    assert "folder aaaa: scored a" in found.stderr
+    assert "different data" not in run("mlflow:scored a", "--all").stderr
+
+
+def test_reports_of_other_settings_are_named_and_not_shown(project: Path, run: Any) -> None:
+    lock = json.loads((project / "dvc.lock").read_text())
+    for stage in ("evaluate_cams", "evaluate_refined_crf"):
+        lock["stages"][stage]["params"] = {"params.yaml": {"prepare_data": {"root": "/shipped"}}}
+    (project / "dvc.lock").write_text(json.dumps(lock))
+    (project / "params.yaml").write_text("prepare_data: {root: /my/own}")
+    found = run("workspace")
+    assert found.exit_code == 0
+    assert "mean_iou" not in found.stdout
+    assert "train_classifier/selection_map" in found.stdout
+    assert (
+        "evaluate_cams, evaluate_refined_crf: prepare_data.root of params.yaml is" in found.stderr
+    )
+    both = run("HEAD", "workspace", "--json")  # of HEAD they are its own
+    assert json.loads(both.stdout)["metrics"]["evaluate_cams/val/mean_iou"] == [0.41, None]
+    lock["stages"]["train_classifier"]["params"] = {"params.yaml": {"base": 1}}
+    (project / "dvc.lock").write_text(json.dumps(lock))
+    assert "dvc repro" in str(run("workspace").exception)
+
+
+def test_data_without_masks_show_what_there_is(project: Path, run: Any) -> None:
+    for name in ("cams", "refined_crf"):
+        (project / f"reports/evaluate_{name}.json").unlink()
+    found = run("workspace")
+    assert found.exit_code == 0
+    assert "train_classifier/selection_map" in found.stdout
+    assert "no mean IoU" in found.stderr
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_no_heading_is_broken_on_a_narrow_terminal(
+    width: int, count: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    columns = [f"evaluate_refined@crf {at:08x}" for at in range(count)]
+    rows = {"threshold": [0.5] * count, "val/mean_iou": [at / 100 for at in range(count)]}
+    print_side_by_side(columns, rows)
+    printed = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    assert max(map(len, printed.splitlines())) <= max(width, 45)
+    assert all(f"{at:08x}" in printed for at in range(count))
+    assert printed.count("evaluate_refined@crf") == count
+    assert f"{(count - 1) / 100:.4f}" in printed

@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wsss.artifacts import read_json
 from wsss.checks import did_you_mean
+from wsss.cli.side_by_side import markdown, print_side_by_side
+from wsss.pipeline.lock import committed, workspace
 from wsss.tracking import prepare_mlflow, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-__all__ = ["best_columns", "compare", "select"]
+__all__ = ["compare", "select"]
 
 _REPORTS = "reports"
 _HEADLINE = re.compile(r"(^|^evaluate_\w+/)(val/mean_iou[^/]*|threshold)$")
-_HIGH = {"iou", "dice", "accuracy", "precision", "recall", "f1", "map", "coverage"}
-_LOW = {"loss", "fp", "fn", "error", "skipped"}
+_WITHOUT_MASKS = re.compile(
+    r"^prepare_data/splits/\w+/(images|with_mask)$|^train_\w+/(selection|val)_\w+$|coverage$"
+)
 _MAX_RUNS = 20
 
 Values = dict[str, float]
@@ -50,20 +52,26 @@ def compare(
 
     Without --metric or --all these are the mean IoU on val and the chosen thresholds.
     """
-    columns = _load(revs or _default(Path()), Path())
+    columns, notes = _load(revs or _default(Path()), Path())
     keys = _ordered({key for values in columns.values() for key in values})
     shown = select(keys, metric or [], all_metrics)
-    if not shown:
-        asked = f"begins with {' or '.join(metric)}" if metric else "is a mean IoU on val"
-        near = f"; {did_you_mean(metric[0], keys)}" if metric and keys else ""
-        raise ValueError(f"none of the {len(keys)} metrics of {', '.join(columns)} {asked}{near}")
+    if not shown and metric:
+        raise ValueError(
+            f"none of the {len(keys)} metrics of {', '.join(columns)} begins with "
+            f"{' or '.join(metric)}; {did_you_mean(metric[0], keys)}"
+        )
+    if not shown:  # no masks, or not so far yet
+        shown = [key for key in keys if _WITHOUT_MASKS.search(key)] or keys
+        notes.append("There is no mean IoU on val: no evaluation of images with masks is there.")
     rows = {key: [values.get(key) for values in columns.values()] for key in shown}
     if as_json:
         print(json.dumps({"columns": list(columns), "metrics": rows}, indent=2, ensure_ascii=False))
     elif as_markdown:
-        print(_markdown(list(columns), rows))
+        print(markdown(list(columns), rows))
     else:
-        _print_table(list(columns), rows)
+        print_side_by_side(list(columns), rows)
+    for note in notes:
+        typer.echo(note, err=True)
 
 
 def select(keys: Iterable[str], prefixes: Sequence[str], everything: bool = False) -> list[str]:
@@ -84,48 +92,53 @@ def select(keys: Iterable[str], prefixes: Sequence[str], everything: bool = Fals
     return [key for key in keys if key.startswith(start) or key.partition("/")[2].startswith(start)]
 
 
-def best_columns(key: str, values: Sequence[float | None]) -> set[int]:
-    """The columns with the best value; none where all are equal or no order is known.
-
-    Example:
-        >>> best_columns("evaluate_cams/val/mean_iou", [0.4, None, 0.5])
-        {2}
-        >>> best_columns("evaluate_cams/threshold", [0.4, 0.5])
-        set()
-    """
-    words = set(re.split(r"[/_.\- ]", key))
-    held = [value for value in values if value is not None]
-    if len(set(held)) < 2 or "threshold" in words or not words & (_HIGH | _LOW):
-        return set()
-    best = min(held) if words & _LOW else max(held)
-    return {index for index, value in enumerate(values) if value == best}
-
-
 def _default(root: Path) -> list[str]:
     """The last commit and the workspace; the workspace alone where no commit has reports."""
     try:
         commit = _commit("HEAD", root)
     except ValueError:  # no git
         commit = None
-    return ["HEAD", "workspace"] if commit and _committed(commit, root) else ["workspace"]
+    has_reports = commit and committed(root, commit, "HEAD").reports()
+    return ["HEAD", "workspace"] if has_reports else ["workspace"]
 
 
-def _load(revs: Sequence[str], root: Path) -> dict[str, Values]:
-    """The metrics of each revision, by the heading of its column."""
+def _load(revs: Sequence[str], root: Path) -> tuple[dict[str, Values], list[str]]:
+    """The metrics of each revision, by the heading of its column; and what is not shown, and why.
+
+    Raises:
+        ValueError: a revision is unknown, or nothing of any may be shown.
+    """
     columns: dict[str, Values] = {}
+    notes: list[str] = []
     runs: dict[str, Run] = {}
     for rev in dict.fromkeys(revs):
-        if rev == "workspace":
-            columns[rev] = _workspace(root)
-        elif rev.startswith("mlflow:") or re.fullmatch(r"[0-9a-f]{32}", rev):
+        if rev.startswith("mlflow:") or re.fullmatch(r"[0-9a-f]{32}", rev):
             for run in _find_runs(rev, root):
                 heading = f"{run.info.run_name} {run.info.run_id[:8]}"
                 runs[heading] = run
                 columns[heading] = {}  # keeps the order
+            continue
+        if rev == "workspace":
+            snapshot = workspace(root)
         elif (commit := _commit(rev, root)) is not None:
-            columns[rev] = _committed(commit, root)
+            snapshot = committed(root, commit, rev)
         else:
             raise ValueError(_unknown(rev, root))
+        strangers = snapshot.strangers()
+        if strangers:
+            notes.append(_not_shown(rev, strangers))
+        values = {
+            key: value
+            for name, report in snapshot.reports().items()
+            if name not in strangers
+            for key, value in _flat(report, name)
+        }
+        if values:
+            columns[rev] = values
+        elif not strangers:
+            notes.append(f"{rev} has no metrics in {_REPORTS}/*.json; run `dvc repro` there")
+    if not columns:
+        raise ValueError("\n".join(notes))
     lone = len(runs) == len(columns)  # runs alone: compare across stages
     for heading, run in runs.items():
         report = "" if lone else f"{run.info.run_name.replace('@', '_')}/"
@@ -134,12 +147,32 @@ def _load(revs: Sequence[str], root: Path) -> dict[str, Values]:
             for key, value in run.data.metrics.items()
             if not math.isnan(value)
         }
-    for heading in (heading for heading, values in columns.items() if not values):
-        if heading not in runs:
-            raise ValueError(
-                f"{heading} has no metrics in {_REPORTS}/*.json; run `dvc repro` there"
-            )
-    return columns
+    return columns, [*notes, *_different_data(runs)]
+
+
+def _different_data(runs: "Mapping[str, Run]") -> list[str]:
+    """A note where runs are of different images, whose scores say nothing about one another."""
+    groups: dict[str, list[str]] = {}
+    for heading, run in runs.items():
+        held = {f"{item.dataset.name} {item.dataset.digest}" for item in run.inputs.dataset_inputs}
+        for data in sorted(held)[:1]:
+            groups.setdefault(data, []).append(heading)
+    if len(groups) < 2:
+        return []
+    lines = [f"  {data}: {', '.join(headings)}" for data, headings in groups.items()]
+    return ["These runs are of different data; do not compare their scores:\n" + "\n".join(lines)]
+
+
+def _not_shown(rev: str, strangers: Mapping[str, str]) -> str:
+    """Which reports of a revision are not shown, by the reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in strangers.items():
+        reasons.setdefault(reason, []).append(name)
+    lines = [f"  {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+    return (
+        f"Not shown of {rev}, as they are the results of other data, settings or code "
+        "(`dvc repro` makes them anew):\n" + "\n".join(lines)
+    )
 
 
 def _flat(tree: Mapping[str, Any], path: str) -> Iterator[tuple[str, float]]:
@@ -148,24 +181,6 @@ def _flat(tree: Mapping[str, Any], path: str) -> Iterator[tuple[str, float]]:
             yield from _flat(value, f"{path}/{key}")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             yield f"{path}/{key}", value
-
-
-def _workspace(root: Path) -> Values:
-    values: Values = {}
-    for path in sorted((root / _REPORTS).glob("*.json")):
-        if not path.name.endswith(".run.json"):
-            values.update(_flat(read_json(path), path.stem))
-    return values
-
-
-def _committed(commit: str, root: Path) -> Values:
-    values: Values = {}
-    for name in _git(root, "ls-tree", "-z", "--name-only", commit, f"{_REPORTS}/").split("\0"):
-        path = Path(name)
-        if path.suffix == ".json" and not name.endswith(".run.json"):
-            text = _git(root, "show", f"{commit}:./{name}")
-            values.update(_flat(json.loads(text), path.stem))
-    return values
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -261,36 +276,3 @@ def _ordered(keys: Iterable[str]) -> list[str]:
         return next(found, len(names)), key
 
     return sorted(keys, key=place)
-
-
-def _text(value: float | None) -> str:
-    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
-
-
-def _markdown(columns: Sequence[str], rows: Mapping[str, Sequence[float | None]]) -> str:
-    lines = [["metric", *columns], ["---", *("---:" for _ in columns)]]
-    for key, values in rows.items():
-        best = best_columns(key, values)
-        cells = [_text(value) for value in values]
-        lines.append([key, *(f"**{c}**" if i in best else c for i, c in enumerate(cells))])
-    escaped = ([cell.replace("|", r"\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
-
-
-def _print_table(columns: Sequence[str], rows: Mapping[str, Sequence[float | None]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("metric", overflow="fold")
-    for heading in columns:
-        table.add_column(Text(heading), justify="right", overflow="fold")
-    for key, values in rows.items():
-        best = best_columns(key, values)
-        cells = [
-            Text(_text(value), style="bold green" if index in best else "")
-            for index, value in enumerate(values)
-        ]
-        table.add_row(Text(key), *cells)
-    Console().print(table)

@@ -1,0 +1,211 @@
+"""Which reports are those of the settings, code and data beside them: dvc.lock knows.
+
+A report outlives what it was made from: one that ships with the project, or that was left from
+other settings, must not be shown as the result of what is there now.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from wsss.config.yaml_text import load_yaml
+from wsss.settings import ConfigError
+from wsss.sources import LISTING, current_listing
+
+__all__ = ["Snapshot", "committed", "workspace"]
+
+
+@dataclass
+class Snapshot:
+    """The files of a project that decide what its reports belong to, at one time.
+
+    Attributes:
+        name: of the revision.
+        files: their contents by path below the project: params.yaml, dvc.yaml, dvc.lock, reports
+            and code.
+        sources: data/sources/<section>.json as it would be written now; None where that is not
+            known.
+    """
+
+    name: str
+    files: Mapping[str, bytes]
+    sources: Mapping[str, Any] | None = None
+    _known: dict[str, str] = field(default_factory=dict)
+
+    def reports(self) -> dict[str, Any]:
+        """The contents of all reports, reports/<name>.json, by name."""
+        return {
+            PurePosixPath(path).stem: json.loads(text)
+            for path, text in sorted(self.files.items())
+            if re.fullmatch(r"reports/[^/]+(?<!\.run)\.json", path)
+        }
+
+    def strangers(self) -> dict[str, str]:
+        """The reports that belong to other data, settings or code, and why, by name."""
+        found = {}
+        for name in self.reports():
+            stage = self._source.get(f"reports/{name}.json", "")
+            if reason := self._reason(stage) if stage else "no stage of dvc.lock makes it":
+                found[name] = reason
+        return found
+
+    @cached_property
+    def _stages(self) -> dict[str, Any]:
+        """The stages of dvc.lock."""
+        found = self._yaml("dvc.lock").get("stages")
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def _source(self) -> dict[str, str]:
+        """By path, the stage of dvc.lock that makes it."""
+        stages = self._stages.items()
+        return {out["path"]: name for name, stage in stages for out in stage.get("outs", ())}
+
+    def _reason(self, name: str) -> str:
+        """Why the results of a stage are not those of what is there; "" if they are."""
+        if name not in self._known:
+            self._known[name] = ""  # until it is known; there are no circles
+            self._known[name] = next(self._reasons(name), "")
+        return self._known[name]
+
+    def _reasons(self, name: str) -> Iterator[str]:
+        stage = self._stages[name]
+        if not self._runs(name):
+            yield f"{name} does not run with these settings"
+        for file, values in stage.get("params", {}).items():
+            now = self._yaml(file)
+            for key, value in values.items():
+                held = _at(now, key)
+                if held != value:
+                    yield f"{_differing(key, value, held)} of {file} is another"
+        for dep in stage.get("deps", ()):
+            yield from self._of_dependency(dep["path"], dep.get("md5"))
+        for out in stage.get("outs", ()):
+            path = out["path"]
+            if path.startswith("reports/") and self._hash(path) != out.get("md5"):
+                yield f"{path} is not the one that `dvc repro` made"
+
+    def _of_dependency(self, path: str, md5: str | None) -> Iterator[str]:
+        source = self._source.get(path) or self._source.get(str(PurePosixPath(path).parent))
+        if path.startswith(f"{LISTING}/"):
+            text = None if self.sources is None else self.sources.get(PurePosixPath(path).stem)
+            if text is not None and hashlib.md5(text.encode()).hexdigest() != md5:
+                yield f"the files that {PurePosixPath(path).stem} names have changed"
+        elif source is None:
+            if self._hash(path) != md5:
+                yield f"{path} has changed"
+        else:
+            if reason := self._reason(source):
+                yield reason
+            outs = self._stages[source].get("outs", ())
+            if any(out["path"] == path and out.get("md5") != md5 for out in outs):
+                yield f"{source} has made {path} anew"
+
+    def _runs(self, name: str) -> bool:
+        """Whether dvc.yaml has a stage, with an entry of that name where it has entries."""
+        stage, _, entry = name.partition("@")
+        declared = self._yaml("dvc.yaml").get("stages", {}).get(stage)
+        if not entry or not isinstance(declared, dict):
+            return declared is not None
+        section = re.fullmatch(r"\$\{(.+)\}", str(declared.get("foreach")))
+        entries = _at(self._yaml("params.yaml"), section[1]) if section else None
+        return isinstance(entries, dict) and entry in entries
+
+    def _yaml(self, path: str) -> dict[str, Any]:
+        text = self.files.get(path, b"").decode(errors="replace")
+        try:
+            found = load_yaml(text, path)
+        except ConfigError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _hash(self, path: str) -> str | None:
+        """As DVC hashes a file, or a folder; None of what is not there."""
+        if path in self.files:
+            return hashlib.md5(self.files[path]).hexdigest()
+        below = sorted(name for name in self.files if name.startswith(f"{path}/"))
+        if not below:
+            return None
+        listing = [
+            {
+                "md5": hashlib.md5(self.files[name]).hexdigest(),
+                "relpath": name.removeprefix(f"{path}/"),
+            }
+            for name in below
+        ]
+        return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
+
+
+def workspace(root: Path) -> Snapshot:
+    """Take the project as it is."""
+    files: dict[str, bytes] = {}
+    lock = root / "dvc.lock"
+    text = lock.read_text(encoding="utf-8") if lock.exists() else ""
+    wanted = ["params.yaml", "dvc.yaml", "dvc.lock", "reports", *_code(text)]
+    for name in wanted:
+        for file in _below(root / name):
+            files[file.relative_to(root).as_posix()] = file.read_bytes()
+    return Snapshot("workspace", files, current_listing(root))
+
+
+def committed(root: Path, commit: str, name: str) -> Snapshot:
+    """Take the project as a commit has it; what its data were then is as its dvc.lock says."""
+
+    def git(*arguments: str) -> bytes:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, check=True).stdout
+
+    paths = [path.decode() for path in git("ls-tree", "-z", "--name-only", commit).split(b"\0")]
+    kept = [path for path in paths if path and not path.startswith((".", "docs", "tests"))]
+    files: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(git("archive", "--format=tar", commit, *kept))) as packed:
+        for member in packed:
+            content = packed.extractfile(member) if member.isfile() else None
+            if content is not None:
+                files[member.name] = content.read()
+    return Snapshot(name, files)
+
+
+def _code(lock: str) -> list[str]:
+    """What dvc.lock says that stages depend on, of which none makes it; at worst too much."""
+    paths = re.findall(r"(?m)^    - path: (.+)$", lock)
+    return sorted({path for path in paths if not path.startswith(("data/", "models/"))})
+
+
+def _below(path: Path) -> Iterator[Path]:
+    """A file, or all those below a folder that DVC looks at; of reports those at its top."""
+    if path.is_file():
+        yield path
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if name != "__pycache__" and path.name != "reports"]
+        yield from (Path(folder, name) for name in names if not name.endswith((".pyc", ".png")))
+
+
+def _at(tree: Any, key: str) -> Any:
+    """What stands at a dotted key; None where nothing does."""
+    for part in key.split("."):
+        if isinstance(tree, Mapping):
+            tree = tree.get(part)
+        elif isinstance(tree, list) and part.isdecimal() and int(part) < len(tree):
+            tree = tree[int(part)]
+        else:
+            return None
+    return tree
+
+
+def _differing(key: str, old: Any, new: Any) -> str:
+    """The first key, at any depth, whose values differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in sorted({*old, *new}, key=str):
+            if old.get(name) != new.get(name):
+                return _differing(f"{key}.{name}", old.get(name), new.get(name))
+    return key
