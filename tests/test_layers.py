@@ -11,7 +11,7 @@ SRC = Path(__file__).parents[1] / "src" / "wsss"
 
 LAYERS = [
     {"checks"},
-    {"cores", "progress", "windows"},
+    {"cores", "progress", "sources", "windows"},
     {"seeding", "settings"},
     {"registry"},
     {"artifacts"},

@@ -16,7 +16,7 @@ from wsss.artifacts import (
 )
 from wsss.report.panels import CELL, GAP, HEAD
 from wsss.study.panel import write_study_panel
-from wsss.study.plan import Plan, read_plan
+from wsss.study.plan import Plan, ground_of, read_plan
 from wsss.study.run import CHAIN, RESULTS, row_folder
 
 PROJECT = Path(__file__).parents[2]
@@ -28,7 +28,9 @@ def record(root: Path, row: str, place: str, threshold: float | None, data: str 
     outs = {"data/images": data, "data/splits": data, f"data/refined/{CHAIN}": place}
     folder = row_folder(root, "refiners", "small", row, 0)
     folder.mkdir(parents=True)
-    write_json(folder / "recorded.json", {"key": "", "outs": outs, "threshold": threshold})
+    ground = str(ground_of(root, read_plan(root, "refiners"), "small"))
+    values = {"key": "", "outs": outs, "threshold": threshold, "ground": ground}
+    write_json(folder / "recorded.json", values)
 
 
 @pytest.fixture

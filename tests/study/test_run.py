@@ -111,6 +111,36 @@ def test_changed_code_runs_again_with_all_that_follows(project: tuple[Path, list
     assert ran == AFTER_TRAINING
 
 
+def test_all_is_made_anew_where_that_is_asked_for_and_once_for_all_rows(
+    project: tuple[Path, list[str]],
+) -> None:
+    root, ran = project
+    go(root)
+    ran.clear()
+    anew: set[Path] = set()
+    for row in ("cam", "same"):
+        params = parse_params(VALUES | {"base": {"rng_seed": 7}})
+        tags = {"study": "s", "size": "tiny", "row": row}
+        run.run_row(root, params, tags, anew=anew)
+    assert ran == NAMES
+
+
+def test_a_folder_that_has_grown_is_prepared_again(
+    project: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    root, ran = project
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").write_text("1")
+    data = {"dataset": {"name": "folder", "root": str(tmp_path / "photos")}}
+    go(root, prepare_data=data)
+    ran.clear()
+    go(root, prepare_data=data)
+    assert ran == []
+    (tmp_path / "photos/b.jpg").write_text("2")
+    go(root, prepare_data=data)
+    assert ran == NAMES
+
+
 def test_a_stage_that_stops_is_run_again(
     project: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

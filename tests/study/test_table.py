@@ -1,15 +1,23 @@
 """The page shows what was recorded: means and spreads over seeds, and what beats the baseline."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wsss.study import table
-from wsss.study.plan import Plan, PlanColumn, Row
-from wsss.study.table import Result, render, write_table
+from wsss.study.plan import Ground, Plan, PlanColumn, Row
+from wsss.study.table import Result, read_results, render, write_table
+from wsss.tracking import open_tracker
 
 CAM = "evaluate_cams/val/mean_iou"
+GROUND = Ground("a" * 16, "b" * 16)
+
+
+@pytest.fixture(autouse=True)
+def ground(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "ground_of", lambda *_: GROUND)
 
 
 def result(*cams: float) -> Result:
@@ -71,7 +79,7 @@ def test_sections_of_other_studies_stay(
     (tmp_path / "docs").mkdir()
     found = {"first": 0.1, "second": 0.2}
 
-    def read(root: Path, study: str) -> Any:
+    def read(root: Path, study: str, grounds: Any) -> Any:
         return {"small": {"cam": result(found[study])}}
 
     monkeypatch.setattr(table, "read_results", read)
@@ -99,3 +107,34 @@ def test_rows_that_are_recorded_elsewhere_stay(
     changed = [line for line in after if line not in before.splitlines()]
     assert [line.split("|")[1].strip() for line in changed] == ["`better`", "`once`"]
     assert "**0.610**" in changed[1] and "**" not in changed[0].split("|")[3]
+
+
+def test_rows_of_other_data_or_settings_do_not_stay(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docs").mkdir()
+    monkeypatch.setattr(table, "read_results", lambda *_: {"small": {"cam": result(0.4)}})
+    page = write_table(tmp_path, "s", plan).read_text()
+    monkeypatch.setattr(table, "read_results", lambda *_: {"small": {"once": result(0.6)}})
+    for other, stays in (
+        (Ground("c" * 16, GROUND.data), False),
+        (Ground(GROUND.settings, "c" * 16), False),
+        (Ground(GROUND.settings, ""), True),  # the data are not on this machine
+        (GROUND, True),
+    ):
+        (tmp_path / "docs/results.md").write_text(page)
+        monkeypatch.setattr(table, "ground_of", lambda *_, other=other: other)
+        assert ("`cam`" in write_table(tmp_path, "s", plan).read_text()) == stays
+    (tmp_path / "docs/results.md").write_text(re.sub("<!-- ground.*", "", page))
+    assert "`cam`" not in write_table(tmp_path, "s", plan).read_text()
+
+
+def test_runs_of_other_data_or_settings_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    for row, tag in (("mine", str(GROUND)), ("theirs", f"{'c' * 16} of none"), ("old", "")):
+        tags = {"study": "s", "size": "small", "row": row, "seed": "0", "ground": tag}
+        with open_tracker("study", tmp_path / row, "wsss", {}, key=row, tags=tags) as tracker:
+            tracker.metrics({CAM: 0.5})
+    assert list(read_results(tmp_path, "s", {"small": GROUND})["small"]) == ["mine"]

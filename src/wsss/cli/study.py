@@ -23,6 +23,7 @@ def run(
     ignore_code: Annotated[
         bool, typer.Option(help="Keep results of older code where settings are the same.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run everything anew.")] = False,
 ) -> None:
     """Run what is missing, one MLflow run per row and seed, and write docs/results.md."""
     from wsss.progress import show_log
@@ -33,7 +34,16 @@ def run(
     show_log()
     root = Path()
     plan = read_plan(root, name)
-    run_study(root, name, plan, size, rows=row or (), seeds=seeds, ignore_code=ignore_code)
+    run_study(
+        root,
+        name,
+        plan,
+        size,
+        rows=row or (),
+        seeds=seeds,
+        ignore_code=ignore_code,
+        force=force,
+    )
     print(f"wrote {write_table(root, name, plan)}")
     if panel := write_study_panel(root, name, plan, size):
         print(f"wrote {panel}: all rows on the same images; also in MLflow")
@@ -42,6 +52,8 @@ def run(
 @app.command("table")
 def table(name: Name = "classifiers") -> None:
     """Write docs/results.md from the recorded runs."""
+    from wsss.progress import show_log
     from wsss.study.table import write_table
 
+    show_log()
     print(f"wrote {write_table(Path(), name, read_plan(Path(), name))}")

@@ -6,7 +6,7 @@ from typing import Any
 from wsss.artifacts import Manifest, Paths, fingerprint, read_json, write_json
 from wsss.report import PanelColumn, choose_samples, draw_panel
 from wsss.stages import find_stages
-from wsss.study.plan import Plan, row_params
+from wsss.study.plan import Ground, Plan, ground_of, row_params
 from wsss.study.run import CHAIN, RESULTS, row_folder
 from wsss.tracking import experiment_name, open_tracker
 
@@ -29,11 +29,12 @@ def write_study_panel(root: Path, study: str, plan: Plan, size: str) -> Path | N
     Returns:
         The file, .study/rows/<study>-<size>-panel/panel.png; None where no row has a threshold.
     """
-    records = {}
+    records, ground = {}, ground_of(root, plan, size)
     for row in plan.rows:
         path = row_folder(root, study, size, row, 0) / "recorded.json"
         record = read_json(path) if path.exists() else {}
-        if record.get("threshold") is not None:
+        is_known = ground.is_that_of(Ground.parse(record.get("ground") or ""))
+        if record.get("threshold") is not None and is_known:
             records[row] = record
     if not records:
         return None

@@ -1,18 +1,31 @@
 """What a study compares: rows, each a recipe, on data and at a size that all have in common."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 
+from wsss.artifacts import fingerprint
 from wsss.checks import did_you_mean
 from wsss.config.params import Params
 from wsss.config.recipes import BASE_RECIPE, Recipe, recipe_params
 from wsss.config.yaml_text import load_yaml, read_text
 from wsss.settings import ConfigError, Settings, explain
+from wsss.sources import find_source, held, named_sources
 
-__all__ = ["FOLDER", "PlanColumn", "Plan", "Row", "read_plan", "row_params"]
+__all__ = [
+    "FOLDER",
+    "Ground",
+    "Plan",
+    "PlanColumn",
+    "Row",
+    "ground_of",
+    "read_plan",
+    "row_params",
+]
 
 FOLDER = "recipes/studies"
 """Where studies are described, one YAML file each, below the project's root."""
@@ -59,6 +72,47 @@ class Plan(Settings):
     repeated: tuple[str, ...] = ()
     """Rows that run with further seeds where more than one is asked for; empty repeats all."""
     rows: dict[str, Row] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all rows of a table share, without which they say nothing about one another.
+
+    Attributes:
+        settings: a hash of the study's common keys, the size's, and those of the data.
+        data: a hash of the images that these name; "" where they are not on this machine.
+    """
+
+    settings: str
+    data: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Ground | None":
+        """Read what `str` gives, such as "1f0c… of 9ab2…"; None of anything else."""
+        found = re.fullmatch(r"(\w{16}) of (\w{16}|none)", text.strip())
+        return cls(found[1], found[2].removesuffix("none")) if found else None
+
+    def __str__(self) -> str:
+        return f"{self.settings} of {self.data or 'none'}"
+
+    def is_that_of(self, other: "Ground | None") -> bool:
+        """Whether rows of both may stand in one table; data that are not here may be any."""
+        if other is None or self.settings != other.settings:
+            return False
+        return not self.data or not other.data or self.data == other.data
+
+
+def ground_of(root: Path, plan: Plan, size: str) -> Ground:
+    """Say what all rows of a study share at a size; errors as `row_params`."""
+    params = row_params(root, plan, plan.baseline, size)
+    data = params.prepare_data
+    named = data.model_dump(mode="json", exclude_defaults=True)
+    settings = fingerprint(plan.common, plan.sizes[size], named, params.base.rng_seed)[:16]
+    texts = named_sources(data.model_dump())
+    paths = [find_source(text) for text in texts.values()]
+    contents = [held(path, root).contents for path in paths if path is not None]
+    here = len(contents) == len(texts)
+    return Ground(settings, fingerprint(contents)[:16] if here else "")
 
 
 def read_plan(root: Path, name: str) -> Plan:

@@ -13,7 +13,7 @@ from wsss.config.params import Params
 from wsss.pipeline import Job, Pipeline, Target
 from wsss.pipeline.outcome import run_job
 from wsss.stages import find_stages
-from wsss.study.plan import Plan, row_params
+from wsss.study.plan import Plan, ground_of, row_params
 from wsss.tracking import experiment_name, open_tracker, tracking_uri
 
 __all__ = ["CHAIN", "RESULTS", "row_folder", "run_row", "run_study"]
@@ -57,6 +57,7 @@ def run_study(
     rows: Sequence[str] = (),
     seeds: int = 1,
     ignore_code: bool = False,
+    force: bool = False,
 ) -> None:
     """Run what is missing of a study.
 
@@ -68,6 +69,7 @@ def run_study(
         rows: those to run; empty is all.
         seeds: how often each of plan.repeated runs, with seeds 0, 1, ... added to rng_seed.
         ignore_code: keep results of older code where the settings are the same.
+        force: run everything anew.
 
     Raises:
         ValueError: a row's settings do not fit (before anything runs), or a stage stops.
@@ -80,10 +82,12 @@ def run_study(
         for row in chosen
         if seed == 0 or row in (plan.repeated or plan.rows)
     ]
+    ground = str(ground_of(root, plan, size))
+    anew: set[Path] | None = set() if force else None
     for at, (row, seed, params) in enumerate(jobs, 1):
         log.info("row %d of %d: %s, seed %d", at, len(jobs), row, seed)
-        tags = {"study": name, "size": size, "row": row}
-        run_row(root, params, tags, seed=seed, ignore_code=ignore_code)
+        tags = {"study": name, "size": size, "row": row, "ground": ground}
+        run_row(root, params, tags, seed=seed, ignore_code=ignore_code, anew=anew)
 
 
 def run_row(
@@ -93,6 +97,7 @@ def run_row(
     *,
     seed: int = 0,
     ignore_code: bool = False,
+    anew: set[Path] | None = None,
 ) -> dict[str, float]:
     """Run the stages of one row that are not done, and record the row as one MLflow run.
 
@@ -103,6 +108,7 @@ def run_row(
         seed: added to base.rng_seed for all stages but prepare_data: all seeds share the data, so
             that a spread is that of training.
         ignore_code: see `run_study`.
+        anew: results that were made anew already, where all are to be; None makes what is missing.
 
     Returns:
         The last value of every metric of every stage, as "<stage>/<metric>".
@@ -120,6 +126,9 @@ def run_row(
         inputs = [(path, keys[path]) for path in target.inputs(own)]
         key = fingerprint(target.name, stage.images(own), target.settings(own), inputs)
         place = root / RESULTS / f"{stage.name}-{key[:16]}"
+        if anew is not None and place not in anew:
+            shutil.rmtree(place, ignore_errors=True)
+            anew.add(place)
         done = _run_stage(pipeline, target, own, place, made, ignore_code)
         for out in target.outs(own):
             made[out], keys[out] = place, key
@@ -143,7 +152,8 @@ def run_row(
                 tracker.artifact(panel)
         outs = {out: place.name for out, place in made.items()}
         threshold = found.get("evaluate_refined/threshold")
-        write_json(record, {"key": key, "outs": outs, "threshold": threshold})
+        values = {"key": key, "outs": outs, "threshold": threshold, "ground": tags.get("ground")}
+        write_json(record, values)
     return found
 
 

@@ -1,5 +1,6 @@
 """docs/results.md: the recorded runs of a study as tables."""
 
+import logging
 import re
 import statistics
 from collections import defaultdict
@@ -9,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsss.artifacts import atomic_path
-from wsss.study.plan import Plan, PlanColumn
+from wsss.study.plan import Ground, Plan, PlanColumn, ground_of
 from wsss.tracking import prepare_mlflow, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 __all__ = ["Result", "read_results", "render", "write_table"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -31,12 +34,15 @@ class Result:
         return statistics.fmean(values) if values else None
 
 
-def read_results(root: Path, study: str) -> dict[str, dict[str, Result]]:
-    """The latest finished run of every row and seed.
+def read_results(
+    root: Path, study: str, grounds: Mapping[str, Ground]
+) -> dict[str, dict[str, Result]]:
+    """The latest finished run of every row and seed, of the study's data and settings.
 
     Args:
         root: the project, whose MLflow is asked.
         study: its name.
+        grounds: what rows must share to stand in one table, by size.
 
     Returns:
         By size and row.
@@ -47,7 +53,7 @@ def read_results(root: Path, study: str) -> dict[str, dict[str, Result]]:
     client = MlflowClient(tracking_uri(root))
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     latest: dict[tuple[str, str, int], Run] = {}
-    token = None
+    token, others = None, 0
     while True:  # newest first
         page = client.search_runs(
             experiments,
@@ -56,10 +62,16 @@ def read_results(root: Path, study: str) -> dict[str, dict[str, Result]]:
         )
         for run in page:
             tags = run.data.tags
+            ground = Ground.parse(tags.get("ground", ""))
+            if tags["size"] not in grounds or not grounds[tags["size"]].is_that_of(ground):
+                others += 1
+                continue
             latest.setdefault((tags["size"], tags["row"], int(tags["seed"])), run)
         token = page.token
         if not token:
             break
+    if others:
+        log.info("%d runs of '%s' are of other data or settings, and left out", others, study)
     found: dict[str, dict[str, Result]] = defaultdict(lambda: defaultdict(Result))
     for (size, row, _), run in sorted(latest.items()):
         result = found[size][row]
@@ -73,19 +85,22 @@ def write_table(root: Path, study: str, plan: Plan) -> Path:
     """Write the section of a study in docs/results.md from what MLflow has.
 
     Sections of other studies stay as they are, and so do rows that MLflow does not know, which were
-    recorded elsewhere.
+    recorded elsewhere, if they are of the same data and settings.
 
     Raises:
         ValueError: MLflow has nothing of it.
     """
-    results = read_results(root, study)
+    grounds = {size: ground_of(root, plan, size) for size in plan.sizes}
+    results = read_results(root, study, grounds)
     if not results:
         raise ValueError(
-            f"no finished run of the study '{study}' is recorded; run `wsss study run` first"
+            f"no finished run of the study '{study}' with these data and settings is recorded; "
+            f"run `wsss study run {study}` first"
         )
     path = root / "docs" / "results.md"
     sections = _sections(path.read_text(encoding="utf-8")) if path.exists() else {}
-    sections[study] = render(study, plan, results, _kept_rows(sections.get(study, "")))
+    kept = _kept_rows(sections.get(study, ""), grounds)
+    sections[study] = render(study, plan, results, kept, grounds)
     with atomic_path(path) as temporary:
         page = "\n".join(sections[name] for name in sorted(sections))
         temporary.write_text(page, encoding="utf-8")
@@ -98,13 +113,21 @@ def _sections(page: str) -> dict[str, str]:
     return {part.split()[2]: part.rstrip() + "\n" for part in parts if part.startswith("<!-- st")}
 
 
-def _kept_rows(section: str) -> dict[str, dict[str, str]]:
-    """The lines of a section's tables, by size and row, and what stands below, as row ""."""
+def _kept_rows(section: str, grounds: Mapping[str, Ground]) -> dict[str, dict[str, str]]:
+    """The lines of a section's tables, by size and row, and what stands below, as row "".
+
+    Those of other data or settings are left out.
+    """
     kept: dict[str, dict[str, str]] = {}
     for part in re.split(r"^(?=## Size `)", section, flags=re.MULTILINE)[1:]:
+        size = part.split("`")[1]
+        said = re.search(r"^<!-- ground: (.*) -->$", part, flags=re.MULTILINE)
+        ground = Ground.parse(said[1]) if said else None
+        if size not in grounds or not grounds[size].is_that_of(ground):
+            log.warning("size %s: the rows that stood there are of other data or settings", size)
+            continue
         rows = dict(re.findall(r"^(\| `(\w+)` \|.*)$", part, flags=re.MULTILINE))
         below = re.search(r"^`\w+` lies between .*$", part, flags=re.MULTILINE)
-        size = part.split("`")[1]
         kept[size] = {name: line for line, name in rows.items()} | {"": below[0] if below else ""}
     return kept
 
@@ -114,6 +137,7 @@ def render(
     plan: Plan,
     results: Mapping[str, Mapping[str, Result]],
     kept: Mapping[str, Mapping[str, str]] | None = None,
+    grounds: Mapping[str, Ground] | None = None,
 ) -> str:
     """The section of a study as Markdown.
 
@@ -122,8 +146,9 @@ def render(
         plan: its columns and rows.
         results: what was recorded, by size and row.
         kept: lines of rows that are shown where nothing was recorded, by size and row.
+        grounds: what the rows of each size share.
     """
-    kept = kept or {}
+    kept, grounds = kept or {}, grounds or {}
     lines = [
         f"<!-- study: {study} -->",
         f"# {plan.title}",
@@ -133,7 +158,10 @@ def render(
     for size in (name for name in plan.sizes if name in results or name in kept):
         rows, old = results.get(size, {}), kept.get(size, {})
         settings = ", ".join(f"`{key}: {value}`" for key, value in plan.sizes[size].items())
-        lines += [f"## Size `{size}`", "", f"{settings}.", ""]
+        lines += [f"## Size `{size}`", ""]
+        if size in grounds:
+            lines += [f"<!-- ground: {grounds[size]} -->", ""]
+        lines += [f"{settings}.", ""]
         command = f"make study STUDY={study} SIZE={size}"
         lines += [f"`{command}` runs what is missing and writes this section.", ""]
         lines += _table(plan, rows, old)
