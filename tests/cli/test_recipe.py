@@ -257,3 +257,78 @@ def test_a_mistake_has_no_traceback_and_a_bug_has(
     monkeypatch.setenv("WSSS_TRACEBACK", "1")
     result = CliRunner().invoke(app, ["recipe", "apply", "synthetic_cam"])
     assert isinstance(result.exception, ValueError)
+
+
+@pytest.mark.parametrize("name", RECIPES[::6] + ["synthetic_cam"])
+def test_a_saved_recipe_gives_the_settings_back(project: Path, name: str) -> None:
+    if name == "synthetic_cam":
+        assert "change some" in wsss("recipe", "save", "mine", code=1)
+        return
+    mine = str(project / "mine.yaml")
+    wsss("recipe", "apply", name, "--set", "base.rng_seed=7", "--set", "machine.devices=2")
+    before = load_params()
+    wsss("recipe", "save", mine, "--about", "Mine")
+    assert "there already" in wsss("recipe", "save", mine, code=1)
+    wsss("recipe", "apply", "synthetic_cam", "--set", "base.rng_seed=1")
+    wsss("recipe", "apply", mine)
+    assert Path(mine).read_text().startswith("# Mine\n")
+    now = load_params()
+    assert now.base.recipe == "mine"
+    assert now.model_copy(update={"base": before.base}) == before
+    assert now.base.rng_seed == 7
+
+
+def test_a_recipe_is_taken_from_any_file_and_may_extend_those_beside_it(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    (other / "common.yaml").write_text("# Common\nextends: voc_animals_cam\n")
+    (other / "own.yaml").write_text("extends: common\ntrain_classifier: {epochs: 3}\n")
+    wsss("recipe", "apply", str(other / "own.yaml"))
+    params = load_params()
+    assert (params.base.recipe, params.train_classifier.epochs) == ("own", 3)
+    assert params.prepare_data.dataset.name == "pascal_voc"
+    wsss("recipe", "save", str(other / "saved.yaml"))
+    wsss("recipe", "apply", "synthetic_cam")
+    wsss("recipe", "apply", str(other / "saved.yaml"))
+    assert load_params().train_classifier == params.train_classifier
+    assert "not a file" in wsss("recipe", "apply", str(other / "none.yaml"), code=1)
+    (other / "ring.yaml").write_text("extends: ring\n")
+    assert "extends" in wsss("recipe", "apply", str(other / "ring.yaml"), code=1)
+
+
+def test_single_values_are_set_with_comments_kept(project: Path) -> None:
+    wsss("set", "refine.chains.crf.0.sigma_rgb=13", "train_classifier.epochs=2")
+    text = (project / "params.yaml").read_text()
+    assert "sigma_rgb: 13  # intensity levels of 0..255" in text
+    assert load_params().train_classifier.epochs == 2
+    assert len(text.splitlines()) == len(DEFAULT.splitlines())
+    assert "sigma_rgb" in wsss("set", "refine.chains.crf.0.sigma_rbg=1", code=1)
+    assert (project / "params.yaml").read_text() == text
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("compare",),
+        ("recipe", "list"),
+        ("recipe", "apply", "synthetic_cam"),
+        ("set", "a=1"),
+        ("tune", "show", "crf"),
+        ("study", "run"),
+        ("runs", "sync"),
+        ("dvc",),
+        ("schema",),
+    ],
+    ids=" ".join,
+)
+def test_every_command_says_in_a_sub_folder_where_the_root_is(
+    project: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    (project / "dvc.yaml").write_text("{}")
+    below = project / "my results/deep"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    assert f"from its root: cd {project}" in wsss(*command, code=1)
+    assert list(below.iterdir()) == []
+    wsss(*command[:1], "--help")

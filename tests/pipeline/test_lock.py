@@ -150,7 +150,7 @@ def test_a_report_that_another_hand_wrote_is_a_stranger(project: Path) -> None:
     (project / "reports/mine.json").write_text(json.dumps({"score": 1.0}))
     found = workspace(project).strangers()
     assert found == {
-        "mine": "no stage of dvc.lock makes it",
+        "mine": "dvc.lock does not know it",
         "score_crf": "reports/score_crf.json is not the one that `dvc repro` made",
     }
 

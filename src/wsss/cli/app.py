@@ -3,6 +3,8 @@
 import errno
 import importlib
 import os
+import shlex
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -25,11 +27,26 @@ _LAZY = {
 """Commands whose modules are imported when they are run, with what to take from the module."""
 
 
+def check_folder(folder: Path) -> None:
+    """Raise ValueError if a folder lies below a project's root, which commands are to run in."""
+    if (folder / "params.yaml").exists():
+        return
+    for above in folder.absolute().parents:
+        if (above / "params.yaml").exists() and (above / "dvc.yaml").exists():
+            raise ValueError(
+                f"{folder.absolute()} is a folder of the project in {above}; run the command from "
+                f"its root: cd {shlex.quote(str(above))}"
+            )
+
+
 class _Commands(TyperGroup):
     """Loads a lazy command when it is run, and prints what the user can mend without a trace."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)
+        asks = "--help" in rest or (not rest and isinstance(command, TyperGroup))
+        if name != "convert-weights" and not asks:
+            check_folder(Path())
         if name in _LAZY:
             found = getattr(importlib.import_module(f"wsss.cli.{name}"), _LAZY[name][0])
             if not isinstance(found, typer.Typer):
@@ -63,6 +80,7 @@ app = typer.Typer(
     "The pipeline itself runs with `dvc repro`.",
 )
 app.add_typer(recipe.app, name="recipe")
+app.command("set")(recipe.set_settings)
 app.command("schema")(schema.schema)
 app.command("convert-weights")(convert_weights.convert_weights)
 for _name, (_, _help) in _LAZY.items():

@@ -8,12 +8,22 @@ import typer
 if TYPE_CHECKING:
     from wsss.config.recipes import Change
 
-__all__ = ["app", "print_changes"]
+__all__ = ["app", "print_changes", "set_settings"]
 
 RECIPES = Path("recipes")
 PARAMS = Path("params.yaml")
 
-app = typer.Typer(no_args_is_help=True, help="Ready-made settings: list, show, apply.")
+app = typer.Typer(no_args_is_help=True, help="Ready-made settings: list, show, apply, save.")
+
+Name = Annotated[str, typer.Argument(help="A name from `wsss recipe list`, or a file.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one more value, such as refine.chains.crf.0.sigma_xy=50. Repeatable.",
+    ),
+]
 
 
 @app.command("list")
@@ -40,9 +50,7 @@ def list_() -> None:
 
 
 @app.command()
-def show(
-    name: Annotated[str, typer.Argument(help="A name from `wsss recipe list`.")],
-) -> None:
+def show(name: Name) -> None:
     """Print a recipe, and below it those that it extends."""
     from wsss.config.recipes import Recipe
 
@@ -52,15 +60,8 @@ def show(
 
 @app.command()
 def apply(
-    name: Annotated[str, typer.Argument(help="A name from `wsss recipe list`.")],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change one more value, such as refine.chains.crf.0.sigma_xy=50. Repeatable.",
-        ),
-    ] = None,
+    name: Name,
+    set_: Settings = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print what would change and write nothing."),
@@ -71,7 +72,6 @@ def apply(
     The base recipe, synthetic_cam, goes under it, so that the result does not depend on the
     recipe before; values that no recipe names stay yours.
     """
-    from wsss.artifacts import atomic_path
     from wsss.config.recipes import BASE_RECIPE, Recipe, apply_recipe, parse_setting
     from wsss.config.yaml_text import read_text
 
@@ -82,9 +82,61 @@ def apply(
     text, changes = apply_recipe(before, recipe, base, settings)
     print_changes(changes)
     if text != before and not dry_run:
-        with atomic_path(PARAMS.resolve()) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        typer.echo(f"wrote {PARAMS}; `dvc repro` runs what changed")
+        _write_params(text)
+
+
+@app.command()
+def save(
+    name: Annotated[str, typer.Argument(help="A new name in recipes/, or a file to write.")],
+    about: Annotated[
+        str, typer.Option(help="What it is, as `wsss recipe list` shows it.")
+    ] = "Settings of one's own",
+    force: Annotated[bool, typer.Option("--force", help="Write over a recipe.")] = False,
+) -> None:
+    """Write what is different in params.yaml as a recipe, which `wsss recipe apply` gives back."""
+    from wsss.artifacts import atomic_path
+    from wsss.config.recipes import BASE_RECIPE, Recipe, is_file_name, recipe_text
+    from wsss.config.yaml_text import read_text
+    from wsss.settings import ConfigError
+
+    path = Path(name).expanduser() if is_file_name(name) else RECIPES / f"{name}.yaml"
+    if path.stem == BASE_RECIPE or (path.exists() and not force):
+        raise ConfigError(
+            f"{path} is there already; choose another name, or --force writes over it"
+        )
+    text = recipe_text(read_text(PARAMS), Recipe.read(RECIPES, BASE_RECIPE), about)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    typer.echo(f"wrote {path}; `wsss recipe apply {name}` gives these settings back")
+
+
+def set_settings(
+    settings: Annotated[
+        list[str],
+        typer.Argument(metavar="KEY=VALUE...", help="Such as refine.chains.crf.0.sigma_xy=50."),
+    ],
+) -> None:
+    """Change values of params.yaml, whose comments and layout stay as they are.
+
+    An experiment is `wsss set KEY=VALUE` and `dvc exp run`: its option -S does the same, but writes
+    the file anew without the comments within lists, and takes ${VAR} for a key of its own.
+    """
+    from wsss.config.recipes import parse_setting, set_values
+    from wsss.config.yaml_text import read_text
+
+    before = read_text(PARAMS)
+    text, changes = set_values(before, dict(parse_setting(argument) for argument in settings))
+    print_changes(changes)
+    if text != before:
+        _write_params(text)
+
+
+def _write_params(text: str) -> None:
+    from wsss.artifacts import atomic_path
+
+    with atomic_path(PARAMS.resolve()) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    typer.echo(f"wrote {PARAMS}; `dvc repro` runs what changed")
 
 
 def print_changes(changes: "list[Change]") -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel
 
 from wsss.checks import did_you_mean
@@ -24,9 +25,11 @@ __all__ = [
     "Change",
     "Recipe",
     "apply_recipe",
+    "is_file_name",
     "list_recipes",
     "parse_setting",
     "recipe_params",
+    "recipe_text",
     "set_values",
 ]
 
@@ -77,31 +80,48 @@ class Recipe:
 
         Args:
             folder: where recipes lie.
-            name: of the file, without .yaml.
+            name: of the file, without .yaml; or a file anywhere, such as "../mine.yaml", which may
+                extend those beside it and those in `folder`.
             below: recipes that extend this one.
 
         Raises:
             ConfigError: there is no such recipe, a file does not fit, or a recipe extends itself.
         """
-        known = [path.stem for path in folder.glob("*.yaml")]
-        if name not in known:
-            if not known:
-                raise ConfigError(f"{folder}/ holds no recipes; run from the project's root")
-            raise ConfigError(f"no recipe is named '{name}'; {did_you_mean(name, known)}")
-        path = folder / f"{name}.yaml"
+        path = _recipe_file(folder, name)
         text = read_text(path)
         values = load_yaml(text, str(path))
         if not isinstance(values, dict):
             raise ConfigError(f"{path} must hold sections of params.yaml")
         extends = values.pop("extends", None)
         if extends is None:
-            return cls(name, text, values)
-        if not isinstance(extends, str) or extends in (*below, name):
+            return cls(path.stem, text, values)
+        if not isinstance(extends, str) or extends in (*below, path.stem):
             raise ConfigError(
                 f"{path}: extends is {extends!r}, but must name another recipe, not one that "
                 "extends this"
             )
-        return cls(name, text, values, cls.read(folder, extends, (*below, name)))
+        beside = path.with_name(f"{extends}.yaml")
+        parent = str(beside) if is_file_name(name) and beside.exists() else extends
+        return cls(path.stem, text, values, cls.read(folder, parent, (*below, path.stem)))
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a recipe is meant by its file and not by its name."""
+    return name.endswith((".yaml", ".yml")) or "/" in name
+
+
+def _recipe_file(folder: Path, name: str) -> Path:
+    if is_file_name(name):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"{path} is not a file; name a recipe, or a file that is one")
+        return path
+    known = [path.stem for path in folder.glob("*.yaml")]
+    if name not in known:
+        if not known:
+            raise ConfigError(f"{folder}/ holds no recipes; run from the project's root")
+        raise ConfigError(f"no recipe is named '{name}'; {did_you_mean(name, known)}")
+    return folder / f"{name}.yaml"
 
 
 def list_recipes(folder: Path) -> list[Recipe]:
@@ -155,6 +175,33 @@ def recipe_params(
     for key, value in {"base.recipe": recipe.name, **(settings or {})}.items():
         tree = _with(tree, *_resolve(tree, key, value))
     return parse_params(tree, f"recipe '{recipe.name}'")
+
+
+def recipe_text(text: str, base: Recipe, about: str) -> str:
+    """Write what is different in params.yaml as a recipe, which applied gives it back.
+
+    Left out is `machine`, on which no result depends.
+
+    Args:
+        text: params.yaml.
+        base: the recipe under all others.
+        about: the header's line, which `wsss recipe list` shows.
+
+    Raises:
+        ConfigError: params.yaml does not fit, or nothing is different.
+    """
+    values = load_yaml(text, "params.yaml")
+    parse_params(values)
+    start = recipe_params({}, base, base).model_dump(mode="json")
+    wanted = {key: value for key, value in values.items() if key not in ("base", "machine")}
+    own = {key: value for key, value in (values.get("base") or {}).items() if key != "recipe"}
+    tree: Any = {}
+    for path, value in _differences(start, {"base": own, **wanted}, [Params]):
+        tree = _with(tree, path, value)
+    if not tree:
+        raise ConfigError(f"params.yaml has the values of the recipe '{base.name}'; change some")
+    listed = yaml.safe_dump(tree, sort_keys=False, width=100, allow_unicode=True)
+    return f"# {about}\n\n{listed}"
 
 
 def set_values(text: str, settings: Mapping[str, Any]) -> tuple[str, list[Change]]:

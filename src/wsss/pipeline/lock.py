@@ -54,7 +54,7 @@ class Snapshot:
         found = {}
         for name in self.reports():
             stage = self._source.get(f"reports/{name}.json", "")
-            if reason := self._reason(stage) if stage else "no stage of dvc.lock makes it":
+            if reason := self._reason(stage) if stage else "dvc.lock does not know it":
                 found[name] = reason
         return found
 
