@@ -259,7 +259,7 @@ def test_a_mistake_has_no_traceback_and_a_bug_has(
     assert isinstance(result.exception, ValueError)
 
 
-@pytest.mark.parametrize("name", RECIPES[::6] + ["synthetic_cam"])
+@pytest.mark.parametrize("name", [*RECIPES[::6], "synthetic_cam"])
 def test_a_saved_recipe_gives_the_settings_back(project: Path, name: str) -> None:
     if name == "synthetic_cam":
         assert "change some" in wsss("recipe", "save", "mine", code=1)

@@ -151,10 +151,12 @@ class OptimizerSettings(Settings):
 
 
 class AugmentSettings(Settings):
-    crop_size: PositiveInt = 256
-    """Height and width of a training crop, in pixels."""
-    long_side: tuple[PositiveInt, PositiveInt] = (256, 512)
-    """An image's longer side is resized to a length drawn from this range, in pixels."""
+    crop_size: NonNegativeInt = 256
+    """Height and width of a training crop, in pixels. 0 follows the images: 0.8 times the median
+    longer side of the training images, as a multiple of 32."""
+    long_side: tuple[NonNegativeInt, NonNegativeInt] = (256, 512)
+    """An image's longer side is resized to a length drawn from this range, in pixels. [0, 0]
+    follows the images: 0.8 to 1.6 times that median."""
     flip: bool = True
     jitter: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (
         0,
@@ -168,6 +170,8 @@ class AugmentSettings(Settings):
     def _ordered(self) -> Self:
         if self.long_side[0] > self.long_side[1]:
             raise ValueError("long_side is (smallest, largest); swap the two")
+        if self.long_side[0] == 0 < self.long_side[1]:
+            raise ValueError("long_side is [0, 0] to follow the images, or two lengths above 0")
         return self
 
 
@@ -192,8 +196,9 @@ class TrainClassifierSettings(TrainSettings):
     start_from: str = ""
     """A classifier of train_teachers whose backbone and head are the start; empty is
     backbone.weights."""
-    eval_long_side: PositiveInt = 320
-    """Longer side of selection images when scored, in pixels."""
+    eval_long_side: NonNegativeInt = 320
+    """Longer side of selection images when scored, in pixels. 0 follows the images: the median
+    longer side of the training images."""
 
 
 class GenerateCamsSettings(Settings):
@@ -294,8 +299,9 @@ class SegmenterSettings(Settings):
 
 class TrainSegmenterSettings(TrainSettings):
     model: SegmenterSettings = SegmenterSettings()
-    eval_long_side: PositiveInt = 320
-    """Longer side of selection images when scored, in pixels."""
+    eval_long_side: NonNegativeInt = 320
+    """Longer side of selection images when scored, in pixels. 0 follows the images: the median
+    longer side of the training images."""
 
 
 class PredictMasksSettings(Settings):

@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, TypeVar
 
 from wsss.artifacts import Manifest
 from wsss.config.sections import TrainSettings
@@ -12,9 +13,11 @@ from wsss.pipeline import Job
 from wsss.training.loop import Fitted
 from wsss.training.task import Task
 
-__all__ = ["best_values", "make_task", "report_training"]
+__all__ = ["best_values", "make_task", "report_training", "sized"]
 
 log = logging.getLogger(__name__)
+
+Sized = TypeVar("Sized", bound=TrainSettings)
 
 
 def make_task(job: Job, settings: TrainSettings, folder: Path, prefix: str = "") -> Task:
@@ -36,6 +39,26 @@ def make_task(job: Job, settings: TrainSettings, folder: Path, prefix: str = "")
         job.tracker,
         prefix,
     )
+
+
+def sized(settings: Sized, manifest: Manifest) -> Sized:
+    """Fill in the sizes that follow the images, those that are 0.
+
+    Args:
+        settings: of a training.
+        manifest: whose training images are measured; their median longer side counts.
+    """
+    side = round(median(max(sample.size) for sample in manifest.splits["train"]))
+    augment = settings.augment
+    crop = augment.crop_size or max(32, 32 * round(0.8 * side / 32))
+    long_side = (
+        augment.long_side if augment.long_side[1] else (round(0.8 * side), round(1.6 * side))
+    )
+    augment = augment.model_copy(update={"crop_size": crop, "long_side": long_side})
+    update: dict[str, Any] = {"augment": augment}
+    if getattr(settings, "eval_long_side", None) == 0:
+        update["eval_long_side"] = side
+    return settings.model_copy(update=update)
 
 
 def best_values(fitted: Fitted, further: Mapping[str, float] | None = None) -> dict[str, Any]:

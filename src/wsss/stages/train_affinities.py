@@ -12,10 +12,11 @@ def run(job: Job) -> None:
 
     def train(name: str, settings: AffinitySettings, folder: Path) -> dict[str, Any]:
         from wsss.models.affinity_net import save_network
-        from wsss.stages._training import make_task
+        from wsss.stages._training import make_task, sized
         from wsss.training.affinity import fit_affinity
 
         task = make_task(job, settings, folder, f"{name}_")
+        settings = sized(settings, task.manifest)
         model, fitted = fit_affinity(settings, task, job.paths.cams)
         job.tracker.tags({f"weights_{name}": model.backbone.weights_source})
         if job.is_first:

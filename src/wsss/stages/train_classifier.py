@@ -6,7 +6,7 @@ from wsss.pipeline import Curve, Job, Stage
 def run(job: Job) -> None:
     """Write models/classifier, the best epoch by the selection split, and the report."""
     from wsss.models.classifier import load_classifier, save_classifier
-    from wsss.stages._training import make_task, report_training
+    from wsss.stages._training import make_task, report_training, sized
     from wsss.training.classification import fit_classifier, score_classifier
 
     settings = job.params.train_classifier
@@ -14,6 +14,7 @@ def run(job: Job) -> None:
     teachers = {name: load_classifier(job.paths.teachers / name)[0] for name in names}
     with job.staging() as staging:
         task = make_task(job, settings, staging.path)
+        settings = sized(settings, task.manifest)
         model, fitted = fit_classifier(settings, task, teachers)
         job.tracker.tags({"weights": model.backbone.weights_source})
         # of an epoch and settings that were chosen without this split

@@ -9,12 +9,13 @@ def run(job: Job) -> None:
     That agreement picks the epoch without ground truth; it is no estimate of the true mean IoU.
     """
     from wsss.segment.network import save_segmenter
-    from wsss.stages._training import make_task, report_training
+    from wsss.stages._training import make_task, report_training, sized
     from wsss.training.segmentation import fit_segmenter
 
     settings, paths = job.params.train_segmenter, job.paths
     with job.staging() as staging:
         task = make_task(job, settings, staging.path)
+        settings = sized(settings, task.manifest)
         model, fitted = fit_segmenter(settings, task, paths.pseudo_masks, paths.classifier)
         job.tracker.tags({"weights": model.weights_source})
         if job.is_first:

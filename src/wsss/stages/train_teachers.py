@@ -12,10 +12,11 @@ def run(job: Job) -> None:
 
     def train(name: str, settings: TrainClassifierSettings, folder: Path) -> dict[str, Any]:
         from wsss.models.classifier import save_classifier
-        from wsss.stages._training import best_values, make_task
+        from wsss.stages._training import best_values, make_task, sized
         from wsss.training.classification import fit_classifier
 
         task = make_task(job, settings, folder, f"{name}_")
+        settings = sized(settings, task.manifest)
         model, fitted = fit_classifier(settings, task, {})
         job.tracker.tags({f"weights_{name}": model.backbone.weights_source})
         if job.is_first:
