@@ -18,7 +18,6 @@ from wsss.cam.scaled_image import ScaledImage
 from wsss.cam.sliding_window import SlidingWindow
 from wsss.clustering.kmeans import kmeans
 from wsss.evaluate import ThresholdCurve, confusion_matrix, score_histogram, threshold_grid
-from wsss.evaluate.ground_truth import map_mask_values
 from wsss.proposals.superpixels import Superpixels, SuperpixelsSettings
 from wsss.refine import Chain, Context
 from wsss.refine.dense_crf import DenseCrfSettings, marginals, unary_probs
@@ -164,10 +163,6 @@ CASES: dict[str, list[Callable[[], Any]]] = {
         lambda: curve_with(np.array([1])),
         lambda: curve_with(np.array([0], np.uint8)),
         lambda: curve_with(np.array([3], np.uint8)),
-    ],
-    "evaluate.ground_truth.map_mask_values.values": [
-        lambda: map_mask_values(Path("x"), Path("y"), {0: 0, 1: 256}),
-        lambda: map_mask_values(Path("x"), Path("y"), {-1: 0}),
     ],
     "proposals.superpixels.Superpixels.image": [
         lambda: Superpixels(SuperpixelsSettings(), lambda: torch.device("cpu"))(FLOATS)

@@ -198,14 +198,20 @@ def test_the_rules_find_what_they_should(module: str, source: str, wrong: int) -
 
 
 READ_MASKS = {
+    "wsss.stages._data_checks",
+    "wsss.stages._mask_checks",
+    "wsss.stages._mask_meanings",
     "wsss.stages._preparation",
     "wsss.stages.prepare_data",
     "wsss.stages.evaluate",
     "wsss.report.cells",
     "wsss.pipeline.job",
 }
-"""Outside `evaluate`, who opens masks of annotators: one checks and stores them, one scores with
-them, one draws them beside the results."""
+"""Outside `evaluate`, who takes masks of annotators: one stage checks and stores them, one scores
+with them, one draws them beside the results."""
+
+
+READERS = ("wsss.evaluate.ground_truth", "wsss.evaluate.placing")
 
 
 def ground_truth_uses(source: str) -> list[str]:
@@ -216,7 +222,7 @@ def ground_truth_uses(source: str) -> list[str]:
             full = ast.unparse(node)
             if full.endswith("paths.masks") or (node.attr == "mask" and full != "self.mask"):
                 found.append(f"{node.lineno}: {full}")
-        elif isinstance(node, ast.ImportFrom) and node.module == "wsss.evaluate.ground_truth":
+        elif isinstance(node, ast.ImportFrom) and node.module in READERS:
             found.append(f"{node.lineno}: {node.module}")
     return found
 

@@ -51,7 +51,7 @@ def full_key(key: str) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Suggest the closest known word, or list the known ones.
+    """Suggest the closest known word, or list the known ones, of very many the first.
 
     Example:
         >>> did_you_mean("sigma_yx", ["sigma_xy", "sigma_rgb"])
@@ -61,7 +61,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"
+    more = f" and {len(names) - 40} more" if len(names) > 40 else ""
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names[:40])}{more}"
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:

@@ -21,7 +21,10 @@ def derive_seed(rng_seed: int, *parts: int | str) -> int:
         False
     """
     text = "\x1f".join(str(part) for part in (rng_seed, *parts))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+    return (
+        int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8], "little")
+        >> 1
+    )
 
 
 def generator(rng_seed: int, *parts: int | str) -> np.random.Generator:

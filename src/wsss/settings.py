@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -20,6 +20,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    class_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys that name classes of the data: lists of them, groups of such, or texts by class."""
 
     def files(self) -> list[Path]:
         """The files and folders that keys such as `weights` and `root` name in it, at any depth.

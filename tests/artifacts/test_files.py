@@ -1,8 +1,18 @@
+import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from wsss.artifacts import atomic_path, read_json, write_json
+from wsss.artifacts import (
+    ScoreMap,
+    atomic_path,
+    read_json,
+    write_json,
+    write_label_png,
+    write_score_map,
+)
 
 
 def test_file_appears_only_after_the_block(tmp_path: Path) -> None:
@@ -51,3 +61,40 @@ def test_bad_json_names_the_file(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"bad\.json is not valid JSON"):
         read_json(path)
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    ".npz": lambda path: write_score_map(
+        path, ScoreMap(np.array([1], np.uint8), np.ones((1, 2, 2), np.float32), (2, 2), np.ones(1))
+    ),
+    ".png": lambda path: write_label_png(path, np.zeros((2, 2), np.uint8)),
+    ".jpg": lambda path: _copied(path),
+    ".json": lambda path: write_json(path, {}),
+}
+
+
+def _copied(path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"image")
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_the_longest_name_of_a_file_is_written(suffix: str, tmp_path: Path) -> None:
+    """No temporary name is longer than the final one."""
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    path = tmp_path / ("n" * (longest - len(suffix)) + suffix)
+    WRITERS[suffix](path)
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+def test_temporary_names_are_those_that_are_swept(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "a") as first, atomic_path(tmp_path / "b") as other:
+        first.touch()
+        other.touch()
+        assert {first, other} == set(tmp_path.rglob(".*.tmp"))
+
+
+def test_json_holds_names_that_are_not_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"k\xe4tzchen \xff")
+    write_json(tmp_path / "a.json", {name: [name]})
+    assert read_json(tmp_path / "a.json") == {name: [name]}

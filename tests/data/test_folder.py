@@ -151,9 +151,10 @@ def test_same_name_twice(tmp_path):
     ("text", "reason"),
     [
         ("", "must begin with a header"),
-        ("a.png,dog\n", "must begin with a header"),
-        ("image,tags\na,x\na,y\n", "line 3: 'a' has a line already"),
-        ("image,tags\na,x\na.png,y\n", "two entries for the image 'a'"),
+        ("what,else,more\n1,2,3\n", "its columns, what, else, more, none is called image"),
+        ("image,tags\na,x;y\na,z\n", "line 3: 'a' has other tags .* 'a', x, y"),
+        ("image,tags\na,x;y\na.png,y\n", "line 3: 'a.png' has other tags .* 'a', x, y"),
+        ("image,x,y\na,1,0\na,0,1\n", "line 3: 'a' has a line already"),
         ("image,tags\na,x,y\n", "line 2: 3 values, but 2 columns"),
         ("image,dog\na,2\n", "line 2: column 'dog' holds '2'"),
     ],
@@ -165,7 +166,9 @@ def test_bad_csv(tmp_path, text, reason):
         _collect(tmp_path, tags="t.csv")
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"a": "x"}', '{"a": [1]}'])
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"a": {"b": "c"}}', '{"a": [1]}', '{"a": [["x"]]}', '{"a": true}']
+)
 def test_bad_json(tmp_path, text):
     _images(tmp_path, "a.png")
     (tmp_path / "t.json").write_text(text)
@@ -188,12 +191,44 @@ def test_masks_lie_parallel(tmp_path):
     assert masks == {"dog/1": tmp_path / "masks/dog/1.png", "dog/2": None}
 
 
-def test_mask_values_leave_the_others_as_they_are(tmp_path):
-    _images(tmp_path, "dog/1.jpg", "dog/2.jpg", "masks/dog/1.png")
-    (sample,) = _collect(tmp_path, masks="masks", mask_values={255: 1}).splits["train"]
-    assert sample.mask_values == {value: value for value in range(255)} | {255: 1}
-    (sample,) = _collect(tmp_path, masks="masks").splits["train"]
-    assert not sample.mask_values
+def _mask_values(raw):
+    return {
+        sample.name: sample.mask_values for samples in raw.splits.values() for sample in samples
+    }
+
+
+def test_mask_values_leave_ids_as_they_are(tmp_path):
+    _images(tmp_path, "dog/1.jpg", "dog/2.jpg", "masks/dog/1.png", "masks/dog/2.png")
+    wanted = {0: 0, 1: 1, 255: 1}
+    for meaning in (1, "dog"):
+        raw = _collect(tmp_path, masks="masks", mask_values={255: meaning})
+        assert _mask_values(raw) == {"dog/1": wanted, "dog/2": wanted}
+    assert _mask_values(_collect(tmp_path, masks="masks")) == {"dog/1": {}, "dog/2": {}}
+
+
+def test_mask_values_may_mean_each_image_s_own_tag(tmp_path):
+    images = ("cat/1", "dog/1", "none/1")
+    _images(tmp_path, *(f"{name}.jpg" for name in images), *(f"m/{name}.png" for name in images))
+    raw = _collect(tmp_path, masks="m", mask_values={1: "tag"})
+    assert _mask_values(raw) == {
+        "cat/1": {0: 0, 1: 1, 2: 2, 255: 255},
+        "dog/1": {0: 0, 1: 2, 2: 2, 255: 255},
+        "none/1": {0: 0, 2: 2, 255: 255},  # where 1 may not occur
+    }
+    raw = _collect(tmp_path, masks="m", mask_values={255: "tag", 7: "cat", 8: 0, 9: 255})
+    assert _mask_values(raw)["dog/1"] == {0: 0, 1: 1, 2: 2, 7: 1, 8: 0, 9: 255, 255: 2}
+    (tmp_path / "t.json").write_text('{"cat/1": ["cat", "dog"], "dog/1": ["dog"], "none/1": []}')
+    raw = _collect(tmp_path, images=".", masks="m", mask_values={1: "tag"}, tags="t.json")
+    (problem,) = raw.problems
+    assert problem.name == "cat/1"
+    assert "it has 2 (cat, dog)" in problem.reason
+
+
+@pytest.mark.parametrize("meaning", ["bird", 3, 254])
+def test_mask_values_that_mean_no_class_are_refused(tmp_path, meaning):
+    _images(tmp_path, "cat/1.jpg", "dog/1.jpg", "m/cat/1.png")
+    with pytest.raises(ConfigError, match=rf"maps 255 to {meaning!r}.* 1 \(cat\), 2 \(dog\)"):
+        _collect(tmp_path, masks="m", mask_values={255: meaning})
 
 
 def test_what_is_missing_is_named(tmp_path):

@@ -134,3 +134,17 @@ def test_contradicting_lists(pets):
     (pets / "annotations/test.txt").write_text("Bombay_1 6 1 2\n")
     with pytest.raises(ValueError, match="no image in the lists has breed 5"):
         _collect(pets, classes="breed")
+
+
+def test_folders_that_are_missing_and_trimaps_that_are_few_are_said(pets):
+    (pets / "annotations/trimaps/Bengal_4.png").unlink()
+    (warning,) = _collect(pets, split="official").warnings
+    assert "1 of 20 images of train have no mask" in warning
+    (pets / "annotations/trimaps").rename(pets / "annotations/Trimap")
+    with pytest.raises(ConfigError, match=r"trimaps is not a folder; did you mean 'Trimap'"):
+        _collect(pets)
+    (pets / "annotations/Trimap").rename(pets / "xmls")
+    assert "no image has a mask" in _collect(pets).warnings[0]
+    (pets / "images").rename(pets / "Images")
+    with pytest.raises(ConfigError, match=r"images is not a folder; did you mean 'Images'"):
+        _collect(pets)

@@ -112,9 +112,32 @@ def test_missing_or_unknown_tags_are_listed(voc, tmp_path, labels, reason):
     assert reason in raw.problems[0].reason
 
 
-def test_unknown_class_in_xml_is_listed_with_a_suggestion(voc, tmp_path):
-    _annotate(voc, "a", [("persn", 0)])
-    assert "did you mean 'person'?" in _collect(voc, tmp_path).problems[0].reason
+def test_names_of_no_class_are_said_once_and_taken_from_a_setting(voc, tmp_path):
+    _annotate(voc, "a", [("helmet", 0), ("person", 0)])
+    _annotate(voc, "b", [("helmet", 0), ("vest", 0), ("vest", 0)])
+    _annotate(voc, "c", [("persn", 0)])
+    with pytest.raises(
+        ConfigError,
+        match=r"3 XMLs name 'helmet' \(2\), 'persn' \(1\), 'vest' \(1\), not among .*"
+        r"'persn' may be 'person'.*dataset.classes.*\[helmet, persn, person, vest\]",
+    ):
+        _collect(voc, tmp_path)
+    raw = _collect(voc, tmp_path, classes=["person", "helmet", "vest", "persn"])
+    assert raw.class_names == ("person", "helmet", "vest", "persn")
+    found = {item.name: item.class_ids for items in raw.splits.values() for item in items}
+    assert found == {"a": (1, 2), "b": (2, 3), "c": (4,), "d": ()}
+
+
+def test_a_class_of_one_s_own_has_an_id_in_image_labels(voc, tmp_path):
+    for name in ("a", "c"):
+        (voc / f"Annotations/{name}.xml").unlink()
+    (voc / "image_labels.json").write_text('{"a": [2], "b": [1], "c": [], "d": [3]}')
+    raw = _collect(voc, tmp_path, classes=["helmet", "vest"])
+    assert [(item.name, item.class_ids) for item in raw.splits["train"]] == [
+        ("a", (2,)),
+        ("b", (1,)),
+    ]
+    assert "class ids in 1..2" in raw.problems[0].reason
 
 
 def test_broken_xml_and_missing_image_are_listed(voc, tmp_path):
@@ -147,3 +170,52 @@ def test_root(tmp_path, voc, monkeypatch):
         _collect("$WSSS_TEST_ROOT/x", tmp_path)
     with pytest.raises(ConfigError, match="holds no VOC2012"):
         _collect(voc / "JPEGImages", tmp_path)
+
+
+def test_lists_of_other_tools_are_read(voc, tmp_path):
+    """Names with blanks, lists in Main with 1 and -1 behind names, backslashes, marks of order."""
+    (voc / "ImageSets/Main").mkdir()
+    Image.new("RGB", (4, 3)).save(voc / "JPEGImages/a b 1.png")
+    _annotate(voc, "a b 1", [("dog", 0)])
+    (voc / "ImageSets/Main/dog_train.txt").write_bytes(
+        "\ufeffa  -1\r\nb  1\r\na b 1 1\r\n".encode()
+    )
+    (voc / "ImageSets/Main/plain.txt").write_text("JPEGImages\\c.jpg\nd\n")
+    raw = _collect(voc, tmp_path, train_list="dog_train", val_list="plain")
+    assert [item.name for item in raw.splits["train"]] == ["a", "b", "a b 1"]
+    assert [item.name for item in raw.splits["val"]] == ["c", "d"]
+    assert raw.splits["train"][2].image.name == "a b 1.png"
+
+
+def test_the_only_year_is_found_and_several_are_named(voc, tmp_path):
+    voc.rename(voc.with_name("VOC2007"))
+    assert _collect(tmp_path, tmp_path).splits["val"]
+    (tmp_path / "VOCdevkit/VOC2010/ImageSets").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"VOC2007, VOC2010; set dataset.root to one"):
+        _collect(tmp_path, tmp_path)
+
+
+def test_what_a_layout_lacks_is_named(voc, tmp_path):
+    (voc / "SegmentationClass/stray_1.png").write_bytes(b"never opened")
+    (voc / "SegmentationClass/d.png").write_bytes(b"never opened")
+    (warning, partial) = _collect(voc, tmp_path).warnings
+    assert "1 of 4 files fit no image, such as 'stray_1.png'" in warning
+    assert "1 of 2 images of train have no mask" in partial
+    for name in ("SegmentationClass", "SegmentationClassAug"):
+        (voc / name).rename(voc / f"old-{name[-3:]}")
+    assert "no image has a mask" in _collect(voc, tmp_path).warnings[0]
+    (voc / "old-ass").rename(voc / "SegmentationClasses")
+    with pytest.raises(ConfigError, match="did you mean 'SegmentationClasses'"):
+        _collect(voc, tmp_path)
+    (voc / "SegmentationClasses").rename(voc / "SegmentationClass")
+    (voc / "Annotations").rename(voc / "annotations")
+    (voc / "image_labels.json").unlink()
+    with pytest.raises(ConfigError, match="did you mean 'annotations'"):
+        _collect(voc, tmp_path)
+    (voc / "JPEGImages").rename(voc / "Images")
+    with pytest.raises(ConfigError, match=r"JPEGImages is not a folder; did you mean 'Images'"):
+        _collect(voc, tmp_path)
+    (voc / "Images").rename(voc / "JPEGImages")
+    (voc / "ImageSets").rename(voc / "sets")
+    with pytest.raises(ConfigError, match=r"ImageSets/Segmentation/train_aug.txt and val.txt"):
+        _collect(voc, tmp_path)

@@ -200,3 +200,59 @@ def test_no_other_data_set_reads_masks():
         or (isinstance(node, ast.Attribute) and node.attr == "read_label_png")
     }
     assert readers == {"tiles"}
+
+
+def test_masks_named_otherwise_are_found_and_counted(root):
+    for path in (root / "masks/train").iterdir():
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    (root / "masks/train/a9_mask.png").rename(root / "masks/train/zz_99.png")
+    raw = _collect(root)
+    assert [problem.name for problem in raw.problems] == ["train/a9"]
+    assert len(raw.splits["train"] + raw.splits["selection"]) == 9 * 12
+    assert "9 masks are not named as their images" in raw.warnings[0]
+    assert "1 of 10 files fit no image, such as 'zz_99.png'" in raw.warnings[1]
+
+
+def test_masks_that_fit_none_or_a_folder_that_is_missing_are_errors(root):
+    (root / "masks/test").rename(root / "masks/tests")
+    with pytest.raises(ConfigError, match=r"dataset.val: .*did you mean 'tests'"):
+        _collect(root)
+    (root / "masks/tests").rename(root / "masks/test")
+    for number, path in enumerate((root / "masks/test").iterdir()):
+        path.rename(path.with_name(f"{number + 70}.png"))
+    with pytest.raises(ValueError, match=r"dataset.val: none of the 2 files .*a mask is named as"):
+        _collect(root)
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("square", [True, False])
+def test_masks_of_images_that_exif_turns_are_turned_alike(tmp_path, orientation, square):
+    """Drawn on the stored pixels; where the sizes do not tell that, it is said."""
+    size = (30, 30) if square else (30, 41)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for split in ("train", "test"):
+        for kind in ("images", "masks"):
+            (tmp_path / f"smoke/{kind}/{split}").mkdir(parents=True)
+        for at in range(3):
+            mask = np.zeros(size, np.uint8)
+            mask[3:9, 12 + at : 26] = 1
+            image = Image.fromarray(np.dstack([mask * 255] * 3))
+            image.save(tmp_path / f"smoke/images/{split}/{at}.png", exif=exif)
+            Image.fromarray(mask).save(tmp_path / f"smoke/masks/{split}/{at}.png")
+    raw = _collect(tmp_path / "smoke")
+    assert not raw.problems
+    for samples in raw.splits.values():
+        for sample in samples:
+            pixels = np.asarray(Image.open(sample.image))[..., 0]
+            np.testing.assert_array_equal(np.asarray(Image.open(sample.mask)) * 255, pixels)
+    either = orientation <= 4 or square
+    assert any("6 images that EXIF turns" in text for text in raw.warnings) == either
+
+
+def test_images_that_would_be_black_tiles_are_problems(root):
+    values = np.full(SIZE, 4000, np.uint16)
+    Image.fromarray(values).save(root / "images/train/a3.png")
+    (problem,) = _collect(root).problems
+    assert problem.name == "train/a3"
+    assert "its 16 bits hold values up to 4000 only" in problem.reason

@@ -12,6 +12,7 @@ from PIL import Image
 
 from wsss import evaluate
 from wsss.artifacts import Sample, ScoreMap, write_label_png, write_score_map
+from wsss.data.images import PreparedImage
 from wsss.evaluate import (
     confusion_matrix,
     evaluate_labels,
@@ -21,7 +22,7 @@ from wsss.evaluate import (
     score_histogram,
     threshold_grid,
 )
-from wsss.evaluate.ground_truth import map_mask_values
+from wsss.evaluate.placing import place_mask
 
 GT = np.array([[0, 1, 2, 255], [2, 2, 0, 1]], np.uint8)
 MASK = np.array([[0, 1, 1, 1], [2, 255, 0, 0]], np.uint8)
@@ -93,12 +94,24 @@ def test_a_mask_of_other_values_becomes_right_as_told(tmp_path: Path) -> None:
     message = message_of(lambda: read_ground_truth(path, (2, 4), 2))
     assert "holds the value 7; a mask holds 0 (background), 1..2" in message
     assert "map other values to one of these, or name the missing classes" in message
-    values = {0: 0, 1: 1, 255: 255}
-    told = message_of(lambda: map_mask_values(path, mapped, values))
+    values: dict[int | str, int] = {0: 0, 1: 1, 255: 255}
+    image = PreparedImage("a.png", (2, 4), ())
+    told = str(place_mask(path, mapped, path, image, 2, values).problem)
     assert "holds the value 7" in told and "hold only 0, 1, 255" in told
-    map_mask_values(path, mapped, values | {7: 2})
+    assert place_mask(path, mapped, path, image, 2, values | {7: 2}).problem is None
     assert (read_ground_truth(mapped, (2, 4), 2) == GT).all()
     assert read_ground_truth(path, (2, 4), 7).max() == 255  # with the missing classes
+
+
+@pytest.mark.parametrize("values", [[[0.5, 1]], [[0, 70000]]])
+def test_a_mask_of_other_numbers_becomes_right_as_told(tmp_path: Path, values: Any) -> None:
+    path = tmp_path / "a.tif"
+    image = PreparedImage("a.png", (1, 2), ())
+    Image.fromarray(np.array(values, np.float32)).save(path)
+    told = str(place_mask(path, tmp_path / "b.png", path, image, 1, {}).problem)
+    assert "fractions" in told or "leave 0..65535" in told
+    Image.fromarray(np.clip(np.rint(values), 0, 1).astype(np.uint8)).save(path)
+    assert place_mask(path, tmp_path / "b.png", path, image, 1, {}).problem is None
 
 
 def test_a_mask_with_colours_becomes_right_as_told(tmp_path: Path) -> None:
@@ -142,8 +155,9 @@ def test_files_of_other_classes_are_right_when_written_again(tmp_path: Path) -> 
 
 TESTED = {
     "confusion.py": ["holds"],
-    "ground_truth.py": ["has {", "holds {", "holds {"],
+    "ground_truth.py": ["{path} {wrong}"],
     "metrics.py": ["class_groups."],
+    "placing.py": ["fractions", "leave 0..65535"],
     "splits.py": ["was made from other images", "rerun the stage"],
 }
 """What the messages above begin with or hold, by the file that raises them."""

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from wsss.artifacts import write_json
 from wsss.config.params import Params, parse_params
 from wsss.pipeline import Curve, Job, Pipeline, Stage
 from wsss.pipeline.dvc import dvc_text
@@ -94,6 +95,19 @@ def test_a_missing_input_names_the_stage_that_makes_it(tmp_path: Path) -> None:
     named = parse_params({"make_proposals": {"s": {"name": "superpixels"}}})
     with pytest.raises(ValueError, match="`dvc repro extra`"):
         check_inputs(TOY, TOY.target("refine@crf", named), named, tmp_path)
+
+
+def test_settings_are_held_against_the_classes_that_are_there(tmp_path: Path) -> None:
+    """Also after prepare_data, which does not run again when they change."""
+    reader = Stage("score", work, ("evaluate",), reads=("data/splits",), makes=("data/scores",))
+    pipeline = Pipeline([reader])
+    params = parse_params({"evaluate": {"class_groups": {"pets": ["cat", "dgo"]}}})
+    (tmp_path / "data/splits").mkdir(parents=True)
+    write_json(tmp_path / "data/splits/classes.json", ["cat", "dog"])
+    with pytest.raises(ValueError, match=r"class_groups\.pets names 'dgo'.* 'dog'\?"):
+        check_inputs(pipeline, pipeline.target("score", params), params, tmp_path)
+    known = parse_params({"evaluate": {"class_groups": {"pets": ["cat", "dog"]}}})
+    check_inputs(pipeline, pipeline.target("score", known), known, tmp_path)
 
 
 def test_dvc_yaml_has_what_is_declared() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; move it there if the block succeeds.
 
     The folder is made. On an exception the temporary file is removed and `path` is as it was.
+    The temporary name is short, as `path` may have the longest name that there is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -29,7 +31,8 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON with sorted keys, two spaces and a final newline, atomically."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # half a surrogate pair, of a file name that is not UTF-8, becomes its escape in JSON
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: Path) -> Any:

@@ -25,6 +25,8 @@ LEAST_WEIGHT = 0.01
 class ClipSettings(Settings):
     """Which CLIP, and the words that stand for classes and background."""
 
+    class_keys = ("class_texts",)
+
     model_name: str = "ViT-B-16-quickgelu"
     """A plain vision transformer of open_clip; OpenAI's weights need one that ends in
     -quickgelu."""

@@ -22,6 +22,8 @@ _KEY = "method.checkpoint"
 class Sam3CamSettings(Named):
     """Which SAM 3, and how it is asked for each class."""
 
+    class_keys = ("prompts",)
+
     name: Literal["sam3"] = "sam3"
     checkpoint: str
     """A folder with config.json, model.safetensors and the tokenizer, such as a download of

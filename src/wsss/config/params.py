@@ -1,6 +1,6 @@
 """The tree of params.yaml, and what its sections must have in common."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -90,6 +90,25 @@ class Params(Settings):
     predict_masks: PredictMasksSettings = PredictMasksSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
+    def check_classes(self, class_names: Sequence[str]) -> None:
+        """Check what only the data can tell: that settings name classes which it has.
+
+        Raises:
+            ConfigError: a setting names what is no class, or a group has none, or one twice.
+        """
+        wrong = []
+        for key, names in _named_classes(self):
+            wrong += [
+                f"{key} names '{name}', which is no class; {did_you_mean(name, class_names)}"
+                for name in names
+                if name not in class_names
+            ]
+            if not names or len(set(names)) < len(names):
+                wrong.append(f"{key} must name each of its classes once, and at least one")
+        if wrong:
+            more = [f"and {len(wrong) - 10} more"] if len(wrong) > 10 else []
+            raise ConfigError("\n".join(wrong[:10] + more))
+
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: Any) -> Any:
@@ -156,6 +175,26 @@ class Params(Settings):
                 + did_you_mean(chain, self.refine.chains)
             )
         return self
+
+
+def _named_classes(tree: Any, path: str = "") -> Iterator[tuple[str, Sequence[str]]]:
+    """The names that settings hold under keys that name classes, with the keys."""
+    if isinstance(tree, Settings):
+        fields: dict[str, Any] = {name: getattr(tree, name) for name in type(tree).model_fields}
+        for name in tree.class_keys:
+            held = fields.pop(name)
+            groups = isinstance(held, dict) and all(isinstance(v, tuple) for v in held.values())
+            if groups:
+                yield from ((f"{path}{name}.{group}", names) for group, names in held.items())
+            elif held:
+                yield f"{path}{name}", tuple(held)
+        tree = fields
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            yield from _named_classes(value, f"{path}{name}.")
+    elif isinstance(tree, tuple):
+        for at, value in enumerate(tree):
+            yield from _named_classes(value, f"{path}{at}.")
 
 
 def _merged(shared: Any, own: Any) -> Any:

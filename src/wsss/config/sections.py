@@ -87,11 +87,34 @@ class PrepareDataSettings(Settings):
     """An unreadable image, or one whose tags or mask do not fit: leave out and list it, or stop."""
     max_skipped_share: float = Field(default=0.05, ge=0, le=1)
     """More skipped images than this share is an error all the same."""
+    contradicting_masks: Literal["error", "warn"] = "error"
+    """Masks that contradict the tags of all their images: stop, or warn where the tags are what is
+    wrong."""
+    pixel_range: Literal["auto"] | tuple[float, float] = "auto"
+    """The values that become black and white, of images of more than 8 bits or of floating-point
+    numbers, such as [0, 4095] for 12 bits; auto takes what the file states, or all 16 bits."""
+    bands: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1, max_length=3)
+    """The bands, counted from 0, that are red, green and blue, or the one that is grey, of images
+    whose bands are not colours; none skips those."""
+    turned_masks: Literal["auto", "stored", "upright"] = "auto"
+    """What masks show of images that EXIF turns: their stored pixels, so that they are turned
+    alike, or what one sees. Their sizes tell, and where these are equal auto goes by the others of
+    the set, or by where outlines fit."""
     background_images: str | None = None
     """A folder, searched with all below it, of images that show none of the classes, $VARS
     expanded: one more class for the classifier to tell apart while it is trained."""
     background_max: PositiveInt | None = None
     """Only so many of them, chosen by rng_seed; none takes all."""
+
+    @model_validator(mode="after")
+    def _usable_pixels(self) -> Self:
+        if self.pixel_range != "auto" and self.pixel_range[0] >= self.pixel_range[1]:
+            raise ValueError("pixel_range is [black, white], of which white is the larger")
+        if self.bands is not None and len(self.bands) == 2:
+            raise ValueError(
+                "bands names three bands, red, green and blue, or the one that is grey"
+            )
+        return self
 
 
 class BackboneSettings(Settings):
@@ -319,6 +342,8 @@ class PredictMasksSettings(Settings):
 
 
 class EvaluateSettings(Settings):
+    class_keys = ("class_groups",)
+
     class_groups: dict[str, tuple[str, ...]] = Field(default={})
     """Named lists of classes; each adds mean_iou_<name> over them and the background."""
     select_by: str = "mean_iou"

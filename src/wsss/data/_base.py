@@ -22,15 +22,15 @@ class RawSample:
         mask: the ground truth file (0 background, 1..K, 255 ignored), or None. A data set
             never opens it, and never takes tags from it; the one exception is `tiles`, which
             plays the annotator.
-        mask_values: what the mask's values mean where they are not yet class ids, such as
-            {0: 0, 255: 1}; then it may hold no other.
+        mask_values: what the mask's values, or its colours, mean where they are not yet class
+            ids, such as {0: 0, 255: 1} or {"#000000": 0, "#ff0000": 1}; then it may hold no other.
     """
 
     name: str
     image: Path
     class_ids: tuple[int, ...]
     mask: Path | None = None
-    mask_values: Mapping[int, int] = field(default_factory=dict, hash=False)
+    mask_values: Mapping[int | str, int] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,14 @@ class RawDataset:
         splits: samples of "train" and "val", and of "selection" where the set names one.
         problems: what had to be left out.
         warnings: what a person must know of what was found, such as files passed over.
+        tags_from_masks: whether masks gave the tags, so that they have nothing to say about them.
     """
 
     class_names: tuple[str, ...]
     splits: dict[str, list[RawSample]]
     problems: list[Problem]
     warnings: list[str] = field(default_factory=list)
+    tags_from_masks: bool = False
 
 
 class Dataset(Protocol):

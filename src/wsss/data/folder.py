@@ -1,15 +1,24 @@
 """Your own images: tags from sub-folders or from a CSV or JSON file, masks if there are any."""
 
-import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from wsss.checks import did_you_mean, full_key
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
-from wsss.data._tag_files import read_tags
-from wsss.data.images import list_images
+from wsss.data._class_names import ClassNames, check_known, name_ids, names_of, read_class_names
+from wsss.data._layouts import Layout, check_splits, read_layout, settle_splits, split_of_word
+from wsss.data._mask_pairs import pair_masks, refuse_masks_among_images
+from wsss.data._mask_values import MaskKey, MaskValues
+from wsss.data._matching import Names
+from wsss.data._tables import read_text
+from wsss.data._tag_cells import merge_names, refuse_several
+from wsss.data._tag_files import TagFile, read_tags
+from wsss.data.listing import list_images, missing_folder, some
 from wsss.data.splits import hold_out, subset
 from wsss.registry import DATASETS
 from wsss.settings import ConfigError, Named
@@ -17,30 +26,46 @@ from wsss.settings import ConfigError, Named
 __all__ = ["Folder", "FolderSettings"]
 
 
+SplitName = Literal["train", "val", "selection", "unused"]
+
+
 class FolderSettings(Named):
     name: Literal["folder"] = "folder"
     root: str
     """The folder that everything lies in; $VARS are expanded."""
     images: str = "."
-    """The images' folder within root. Sub-folders train, val and perhaps selection are
-    taken as the splits; sub-folders within give tags unless `tags` names a file."""
+    """The images' folder within root. Sub-folders named after splits, such as train, valid and
+    test, are the splits; others are the tags unless `tags` names a file. Links are followed."""
     tags: str | None = None
-    """A .csv or .json file within root; none takes an image's sub-folder as its tag.
-    CSV: columns image and tags (separated by ';'), or image and a 0/1 column per class.
-    JSON: {image: [tags]}."""
+    """A .csv, .tsv, .json or .jsonl file within root, or a pattern such as */labels.csv; none takes
+    an image's sub-folder as its tag. Tables have a column of images and one of tags (several tags
+    separated by ';', or an image on several lines), or a column of 0 and 1 per class, and perhaps
+    one of splits. JSON: {image: [tags]}, or objects with an image and its tags."""
     masks: str | None = None
-    """A folder within root, laid out as the images, with PNGs of class ids (255: ignored)."""
-    mask_values: dict[int, int] = Field(default_factory=dict)
-    """What other values in the masks mean, such as {255: 1} for masks of black and white."""
-    classes: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """The classes in the order of their ids; none takes all tags that occur, sorted."""
+    """A folder within root with masks of class ids (255: ignored), laid out and named as the
+    images; text around their names, such as _mask, is found. JPEGs need `mask_values`."""
+    mask_values: dict[MaskKey, int | str] = Field(default_factory=dict)
+    """What other values in the masks mean: a class id or a class's name, 0 (background), 255
+    (ignored), or `tag`, the one tag of the mask's image. {255: 1} is for masks of black and white
+    of a single class, {255: tag} for such masks where each image has a class of its own. Keys may
+    be several values, {"128-255": 1}, or, where masks have colours, all of these,
+    {"#000000": 0, "#ff0000": 1}."""
+    classes: tuple[str, ...] | str | None = Field(default=None, min_length=1)
+    """The classes in the order of their ids in masks, from 1 on, or a file within root that lists
+    them: a name a line, or JSON or YAML with a list or {id: name}; none takes all tags that occur,
+    sorted. Settles what is a class where folders and tags may mean something else."""
     empty_tag: str = "none"
     """A tag or sub-folder that says: none of the classes is there."""
+    splits: dict[Annotated[str, BeforeValidator(str)], SplitName] = Field(default_factory=dict)
+    """What folders or the values of a column of splits mean where their names do not say it, such
+    as {test: val, valid: selection, extra: unused}. Without it, test is val where there is no
+    val, and unused where there is."""
     val: str | None = None
-    """A text file within root with the validation images, one a line; none takes the
-    sub-folder val or else holds out `val_share`."""
+    """A text file within root with the validation images, one a line; none takes the splits of
+    folders or of the tags' file or else holds out `val_share`."""
     selection: str | None = None
-    """The same for choosing thresholds; none takes the sub-folder selection, if any."""
+    """The same for choosing thresholds; none takes the images that folders or the tags' file call
+    selection, if any."""
     val_share: float = Field(default=0.2, gt=0, lt=1)
     """Share of the images held out for validation where nothing else says so."""
     max_train: PositiveInt | None = None
@@ -48,7 +73,7 @@ class FolderSettings(Named):
 
     @model_validator(mode="after")
     def _usable_values(self) -> Self:
-        names = self.classes or ()
+        names = self.classes if isinstance(self.classes, tuple) else ()
         if (
             len(set(names)) < len(names)
             or self.empty_tag in names
@@ -57,9 +82,36 @@ class FolderSettings(Named):
             raise ValueError(
                 f"classes must be different names, none of them blank or '{self.empty_tag}'"
             )
-        if any(not 0 <= item <= 255 for pair in self.mask_values.items() for item in pair):
-            raise ValueError("mask_values maps values in 0..255 to class ids, 0 or 255")
+        meanings = self.mask_values.values()
+        if any(isinstance(item, int) and not 0 <= item <= 255 for item in meanings):
+            raise ValueError(
+                "mask_values maps values to class ids, names of classes, tag, 0 or 255"
+            )
+        coloured = [str(key).startswith("#") for key in self.mask_values]
+        if any(coloured) and not all(coloured):
+            raise ValueError("mask_values maps colours or values, and not some of both")
         return self
+
+
+@dataclass
+class _Found:
+    """What is known of the images while they are read.
+
+    Attributes:
+        tags: by image.
+        splits: by image, of those that have one.
+        called: how the data call each split.
+        words: the values of a column of splits.
+        problems: images, or entries, that cannot be used.
+        warnings: what a person must know.
+    """
+
+    tags: dict[str, list[str]] = field(default_factory=dict)
+    splits: dict[str, str] = field(default_factory=dict)
+    called: dict[str, str] = field(default_factory=dict)
+    words: set[str] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 @DATASETS.register(FolderSettings)
@@ -75,46 +127,150 @@ class Folder:
         settings = self.settings
         root = source_folder(settings.root)
         folder = root / settings.images
-        files = list_images(
-            folder,
-            full_key("dataset.images"),
-            without=root / settings.masks if settings.masks else None,
-        )
-        in_sub_folders = _has_split_folders(files)
-        split_of = self._splits(root, files, in_sub_folders=in_sub_folders)
-        problems: list[Problem] = []
-        if settings.tags is None:
-            tags = _tags_from_folders(files, problems, depth=int(in_sub_folders))
-        else:
-            tags = self._tags_from_file(root / settings.tags, files, problems)
-        class_names = self._class_names(tags)
-        ids = {name: number for number, name in enumerate(class_names, 1)}
-        mask_values = settings.mask_values and {
-            value: settings.mask_values.get(value, value) for value in range(256)
-        }
-        splits: dict[str, list[RawSample]] = {"train": [], "val": []}
-        for name, found in sorted(tags.items()):
-            class_ids = tuple(sorted({ids[tag] for tag in found if tag != settings.empty_tag}))
-            mask = root / settings.masks / f"{name}.png" if settings.masks else None
-            mask = mask if mask and mask.is_file() else None
-            sample = RawSample(name, files[name], class_ids, mask, mask_values)
-            splits.setdefault(split_of.get(name, "train"), []).append(sample)
-        if not splits["val"] and "val" not in split_of.values() and splits["train"]:
-            splits["train"], splits["val"] = hold_out(
-                splits["train"], settings.val_share, len(files), rng_seed, "val"
+        masks = root / settings.masks if settings.masks else None
+        if masks and not masks.is_dir():
+            raise missing_folder(masks, full_key("dataset.masks"))
+        if masks and folder.is_dir() and masks.samefile(folder):
+            raise ConfigError(
+                f"{full_key('dataset.masks')} and {full_key('dataset.images')} are both {folder}; "
+                "put the masks into a folder of their own"
             )
-        if settings.max_train is not None:
-            splits["train"] = subset(splits["train"], settings.max_train, rng_seed)
-        return RawDataset(class_names, splits, problems)
+        listing = list_images(folder, full_key("dataset.images"), without=masks)
+        refuse_masks_among_images(listing.files, full_key("dataset.masks"))
+        names = Names(listing.files, folder)
+        found = _Found(warnings=listing.warnings)
+        known = self._known_classes(root)
+        if settings.tags is None:
+            self._read_folders(names, known, found)
+        else:
+            known = self._read_files(root, names, known, found)
+        check_splits(settings.splits, names.files, found.words)
+        self._read_lists(root, names, found)
+        class_names = self._class_names(known, found)
+        self._settle_splits(found, names)
+        return self._dataset(names, masks, class_names, found, rng_seed)
 
-    def _splits(
-        self, root: Path, files: dict[str, Path], *, in_sub_folders: bool
-    ) -> dict[str, str]:
-        """The split of every name that a list or a sub-folder puts into one."""
-        split_of: dict[str, str] = {}
-        if in_sub_folders:
-            split_of = {name: name.partition("/")[0] for name in files}
-        find = _lookup(files)
+    def _known_classes(self, root: Path) -> ClassNames:
+        """The classes that the settings name; empty where they follow from the tags."""
+        classes = self.settings.classes
+        if not isinstance(classes, str):
+            return classes or ()
+        path = root / classes
+        if not path.is_file():
+            raise ConfigError(
+                f"{full_key('dataset.classes')} is '{classes}', but {path} is not a file; a single "
+                f"class is written as a list, [{classes}]"
+            )
+        return read_class_names(path)
+
+    def _layout(self, names: Names, known: ClassNames, *, tagged: bool, listed: bool) -> Layout:
+        settings = self.settings
+        return read_layout(
+            names.files,
+            classes=names_of(known),
+            empty_tag=settings.empty_tag,
+            splits=settings.splits,
+            tagged=tagged,
+            listed=listed or bool(settings.val or settings.selection),
+        )
+
+    def _read_folders(self, names: Names, known: ClassNames, found: _Found) -> None:
+        layout = self._layout(names, known, tagged=False, listed=False)
+        refuse_several(layout.tags.values(), names_of(known), self.settings.empty_tag)
+        found.splits, found.called = layout.splits, layout.called
+        for name in names.files:
+            if layout.called and name not in layout.splits:
+                found.problems.append(_outside(name, layout))
+            elif name in layout.tags:
+                found.tags[name] = [layout.tags[name]]
+            else:
+                reason = "no tag: it lies in no sub-folder named after a class"
+                found.problems.append(Problem(name, reason))
+
+    def _read_files(self, root: Path, names: Names, known: ClassNames, found: _Found) -> ClassNames:
+        """Take tags from files; the classes are given back, which a file of names may tell."""
+        pattern = self.settings.tags or ""
+        paths = [root / pattern]
+        if "*" in pattern and not Path(pattern).is_absolute():
+            paths = sorted(root.glob(pattern))
+        paths = [path for path in paths if path.is_file()]
+        if not paths:
+            files = sorted(item.name for item in root.iterdir() if item.is_file())
+            hint = did_you_mean(pattern, files) if files else f"{root} has no files"
+            raise ConfigError(
+                f"{full_key('dataset.tags')} is '{pattern}', but {root / pattern} is not a file; "
+                f"{hint}"
+            )
+        self._layout(names, known, tagged=True, listed=True)  # before masks are taken for images
+        file = self._join(paths, names, known, found)
+        known, said = name_ids(file.tags, known, paths[0], root, self.settings.empty_tag)
+        found.warnings += said
+        layout = self._layout(names, known, tagged=True, listed=any(file.splits.values()))
+        found.splits = self._splits_of_column(file, layout, pattern)
+        found.called, found.words = layout.called, set(file.splits.values())
+        for name in names.files:
+            tags = file.tags.get(name)
+            if name not in file.tags:
+                reason = f"no tags: {pattern} does not have it"
+            elif tags is None:
+                reason = f"no tags in {pattern}; write '{self.settings.empty_tag}' for no class"
+            elif any(file.splits.values()) and name not in found.splits:
+                key = full_key("dataset.splits")
+                reason = (
+                    f'no split in {pattern}; write train, val or test, or set {key}: {{"": train}}'
+                )
+            elif layout.called and name not in found.splits:
+                found.problems.append(_outside(name, layout))
+                continue
+            else:
+                found.tags[name] = tags
+                continue
+            found.problems.append(Problem(name, reason))
+        return known
+
+    def _join(
+        self, paths: Sequence[Path], names: Names, known: ClassNames, found: _Found
+    ) -> TagFile:
+        joined = TagFile()
+        for path in paths:
+            inside = path.parent != names.folder and path.is_relative_to(names.folder)
+            beside = path.parent.relative_to(names.folder).as_posix() if inside else ""
+            file = read_tags(path, names, beside, names_of(known), self.settings.empty_tag)
+            for name in file.tags.keys() & joined.tags.keys():
+                if file.tags[name] != joined.tags[name]:
+                    raise ValueError(f"{path} has other tags for '{name}' than a file before it")
+            joined.tags |= file.tags
+            joined.splits |= file.splits
+            found.warnings += file.warnings
+            found.problems += [
+                Problem(entry, f"{path.name} tags it, but there is no such image, or several")
+                for entry in file.unknown
+            ]
+        return joined
+
+    def _splits_of_column(self, file: TagFile, layout: Layout, pattern: str) -> dict[str, str]:
+        """The splits that a file says, and those of folders where it does not."""
+        splits = dict(layout.splits)
+        meaning = {text: split_of_word(text, self.settings.splits) for text in file.splits.values()}
+        layout.called |= {split: text for text, split in meaning.items() if split}
+        unknown = sorted(text for text, split in meaning.items() if text and split is None)
+        if unknown:
+            raise ValueError(
+                f"{pattern} has a column of splits with {some([f'{x!r}' for x in unknown])}, which "
+                f"name none; say what they mean in {full_key('dataset.splits')}, such as "
+                f'{{"{unknown[0]}": train}} (train, val, selection or unused), or rename the column'
+            )
+        for name, text in file.splits.items():
+            split = meaning[text]
+            if split and splits.setdefault(name, split) != split:
+                raise ValueError(
+                    f"'{name}' is in the split '{text}' by {pattern}, but its folder is named "
+                    f"after {splits[name]}; move it, or remove the column"
+                )
+        return splits
+
+    def _read_lists(self, root: Path, names: Names, found: _Found) -> None:
+        """The splits that lists name, which override others."""
         listed: dict[str, str] = {}
         for split, file in (("val", self.settings.val), ("selection", self.settings.selection)):
             if file is None:
@@ -122,99 +278,120 @@ class Folder:
             path = root / file
             if not path.is_file():
                 raise ConfigError(f"{full_key(f'dataset.{split}')}: {path} is not a file")
-            for line in map(str.strip, path.read_text(encoding="utf-8-sig").split("\n")):
-                name = find.get(_key(line))
-                if line and name is None:
-                    raise ValueError(f"{path} lists '{line}', but there is no such image")
-                if name and listed.setdefault(name, split) != split:
-                    raise ValueError(f"'{name}' is in the val and in the selection list; keep one")
-        return split_of | listed
-
-    def _tags_from_file(
-        self, path: Path, files: dict[str, Path], problems: list[Problem]
-    ) -> dict[str, list[str]]:
-        if not path.is_file():
-            raise ConfigError(
-                f"{full_key('dataset.tags')} is '{self.settings.tags}', but {path} is not a file"
-            )
-        find = _lookup(files)
-        tags: dict[str, list[str]] = {}
-        for entry, found in read_tags(path).items():
-            name = find.get(_key(entry))
-            if name is None:
-                problems.append(Problem(entry, f"{path.name} tags it, but there is no such image"))
-            elif name in tags:
-                raise ValueError(f"{path} has two entries for the image '{name}'; keep one")
-            else:
-                tags[name] = found or []
-                if found is None:
-                    reason = (
-                        f"no tags in {path.name}; write '{self.settings.empty_tag}' for no class"
-                    )
-                    problems.append(Problem(name, reason))
-        problems += [
-            Problem(name, f"no tags: {path.name} does not have it")
-            for name in files
-            if name not in tags
-        ]
-        untagged = {problem.name for problem in problems}
-        return {name: found for name, found in tags.items() if name not in untagged}
-
-    def _class_names(self, tags: dict[str, list[str]]) -> tuple[str, ...]:
-        settings = self.settings
-        used = {tag for found in tags.values() for tag in found} - {settings.empty_tag}
-        if settings.classes is None:
-            if not used:
+            lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+            matched = names.match(dict.fromkeys(lines))
+            missing = [line for line in lines if line not in matched]
+            if missing:
                 raise ValueError(
-                    f"no image of {settings.root} has a tag; put images into one sub-folder per "
-                    f"class, or name a CSV or JSON file in {full_key('dataset.tags')}"
+                    f"{path} lists '{missing[0]}', but there is no such image ({len(missing)} of "
+                    f"{len(lines)} lines); images are called {some(list(names.files), 2)}"
                 )
-            return tuple(sorted(used))
-        lines = []
-        for tag in sorted(used - set(settings.classes)):
-            where = [name for name, found in tags.items() if tag in found]
-            hint = did_you_mean(tag, [*settings.classes, settings.empty_tag])
-            lines.append(f"'{tag}' ({len(where)} images, such as '{where[0]}'): {hint}")
-        if lines:
-            raise ValueError(
-                f"tags that {full_key('dataset.classes')} does not have:\n  "
-                + "\n  ".join(lines)
-                + f"\nmend them, add them to classes, or use '{settings.empty_tag}' for no class"
+            for name in matched.values():
+                if listed.setdefault(name, split) != split:
+                    raise ValueError(f"'{name}' is in the val and in the selection list; keep one")
+        found.splits |= listed
+
+    def _class_names(self, known: ClassNames, found: _Found) -> tuple[str, ...]:
+        """The classes, after names that are nearly the same have become one."""
+        empty, listing = self.settings.empty_tag, names_of(known)
+        counts = Counter(tag for tags in found.tags.values() for tag in tags)
+        renamed = merge_names(counts, (*listing, empty))
+        if "empty_tag" in self.settings.model_fields_set and empty not in (
+            *counts,
+            *renamed.values(),
+        ):
+            found.warnings.append(
+                f"no image has the tag '{empty}', which {full_key('dataset.empty_tag')} names; "
+                f"{did_you_mean(empty, counts)}"
             )
-        return settings.classes
+        if renamed:
+            said = some([f"'{old}' is '{new}'" for old, new in sorted(renamed.items())])
+            found.warnings.append(f"tags that differ in case or blanks only are one: {said}")
+        for name, tags in list(found.tags.items()):
+            own = list(dict.fromkeys(renamed.get(tag, tag) for tag in tags))
+            found.tags[name] = own
+            if empty in own and len(own) > 1:
+                del found.tags[name]
+                reason = f"it has '{empty}' and other tags, {some(own)}; keep what is right"
+                found.problems.append(Problem(name, reason))
+        used = {tag for tags in found.tags.values() for tag in tags} - {empty}
+        if not used and not listing:
+            reasons = [*found.warnings, *(f"{item.name}: {item.reason}" for item in found.problems)]
+            raise ValueError(
+                f"no image of {self.settings.root} has a tag; put images into one sub-folder per "
+                f"class, or name a CSV or JSON file in {full_key('dataset.tags')}"
+                + "".join(f"\n  {reason}" for reason in reasons[:3])
+            )
+        if not listing and len(used) > max(10, len(found.tags) / 2):
+            raise ValueError(
+                f"{len(found.tags)} images have {len(used)} different tags, such as "
+                f"{some(sorted(used))}, which may be names or texts rather than classes; name the "
+                f"right column tags, or list all classes in {full_key('dataset.classes')}"
+            )
+        if listing:
+            check_known(found.tags, listing, empty)
+        return listing or tuple(sorted(used))
+
+    def _settle_splits(self, found: _Found, names: Names) -> None:
+        if not found.splits:
+            return
+        bad = {problem.name for problem in found.problems} - found.splits.keys()
+        every = {name: found.splits.get(name, "train") for name in names.files if name not in bad}
+        try:
+            found.splits, said = settle_splits(every, found.tags, found.called)
+        except ValueError as error:
+            left_out = [f"\n  {item.name}: {item.reason}" for item in found.problems[:2]]
+            raise ValueError(f"{error}{''.join(left_out)}") from None
+        found.warnings += said
+        unused = {name for name, split in found.splits.items() if split == "unused"}
+        found.problems = [item for item in found.problems if item.name not in unused]
+        found.tags = {name: tags for name, tags in found.tags.items() if name not in unused}
+
+    def _dataset(
+        self,
+        names: Names,
+        masks: Path | None,
+        class_names: tuple[str, ...],
+        found: _Found,
+        rng_seed: int,
+    ) -> RawDataset:
+        settings = self.settings
+        ids = {name: number for number, name in enumerate(class_names, 1)}
+        class_ids = {
+            name: tuple(sorted({ids[tag] for tag in tags if tag != settings.empty_tag}))
+            for name, tags in sorted(found.tags.items())
+        }
+        mask_of: dict[str, Path] = {}
+        if masks:
+            mask_of, said = pair_masks(
+                names,
+                masks,
+                full_key("dataset.masks"),
+                class_ids,
+                lossy=bool(settings.mask_values),
+            )
+            found.warnings += said
+        mask_values = MaskValues(settings.mask_values, class_names)
+        splits: dict[str, list[RawSample]] = {"train": [], "val": []}
+        for name, own in class_ids.items():
+            mask = mask_of.get(name)
+            values = mask_values.of(own) if mask else {}
+            if values is None:
+                found.problems.append(Problem(name, mask_values.several(own)))
+                continue
+            if mask and mask.suffix.lower() != ".png":  # to be written as one
+                values = values or {value: value for value in range(256)}
+            sample = RawSample(name, names.files[name], own, mask, values)
+            splits.setdefault(found.splits.get(name, "train"), []).append(sample)
+        if not splits["val"] and "val" not in found.splits.values() and splits["train"]:
+            splits["train"], splits["val"] = hold_out(
+                splits["train"], settings.val_share, len(names.files), rng_seed, "val"
+            )
+        if settings.max_train is not None:
+            splits["train"] = subset(splits["train"], settings.max_train, rng_seed)
+        return RawDataset(class_names, splits, found.problems, found.warnings)
 
 
-def _key(entry: str) -> str:
-    """Entries compare in Unicode's composed form: archives from macOS decompose letters."""
-    return unicodedata.normalize("NFC", entry.replace("\\", "/").removeprefix("./"))
-
-
-def _lookup(files: dict[str, Path]) -> dict[str, str]:
-    """Names by what a file may call them: path or unique file name, with or without suffix."""
-    short: dict[str, set[str]] = {}
-    for name, path in files.items():
-        for key in (path.stem, path.name):
-            short.setdefault(_key(key), set()).add(name)
-    found = {key: min(names) for key, names in short.items() if len(names) == 1}
-    for name, path in files.items():
-        found[_key(name)] = found[_key(name + path.suffix)] = name
-    return found
-
-
-def _has_split_folders(files: dict[str, Path]) -> bool:
-    tops = {name.partition("/")[0] for name in files}
-    return {"train", "val"} <= tops <= {"train", "val", "selection"}
-
-
-def _tags_from_folders(
-    files: dict[str, Path], problems: list[Problem], depth: int
-) -> dict[str, list[str]]:
-    """Each image's sub-folder, `depth` folders down, as its one tag."""
-    tags = {}
-    for name in files:
-        folders = name.split("/")[depth:-1]
-        if folders:
-            tags[name] = [folders[0]]
-        else:
-            problems.append(Problem(name, "no tag: it lies in no sub-folder named after a class"))
-    return tags
+def _outside(name: str, layout: Layout) -> Problem:
+    folders = some(sorted(layout.called.values()))
+    return Problem(name, f"it lies in none of the splits' folders ({folders}); move it into one")

@@ -1,35 +1,93 @@
-"""Finding image files, and any of them to 8-bit upright RGB; what is that keeps its bytes."""
+"""Images of any kind to 8-bit upright RGB; what is that keeps its bytes."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from wsss.artifacts import atomic_path
-from wsss.settings import ConfigError
+from wsss.data.levels import BadImageError, Levels, PixelRules, deep_pixels, scaled, tiff_pixels
 
 __all__ = [
-    "IMAGE_SUFFIXES",
+    "ORIENTATION",
     "BadImageError",
+    "Levels",
+    "OpenedImage",
+    "PixelRules",
     "PreparedImage",
-    "list_images",
     "open_rgb",
     "prepare_image",
-    "to_rgb",
+    "turned",
 ]
 
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
-)
+ORIENTATION = 0x0112
+"""The tag of EXIF that says how a stored image is to be turned."""
 
-_ORIENTATION = 0x0112
+_BITS, _PHOTOMETRIC, _SAMPLES, _PLANES = 258, 262, 277, 284  # tags of TIFF
+_SEPARATED, _SEPARATE = 5, 2  # values of the second (CMYK) and of the last
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _KEPT = {"JPEG": ".jpg", "PNG": ".png"}
+_CONVERTED = {
+    **{"L": "grey", "LA": "grey", "1": "grey"},
+    **{"P": "palette", "PA": "palette", "CMYK": "CMYK"},
+}
+_OTHER_KINDS = {
+    **{b"<!doctype": "a web page", b"<html": "a web page", b"<?xml": "XML", b"<svg": "SVG"},
+    **{
+        b"%pdf": "a PDF",
+        b"pk\x03\x04": "a ZIP archive",
+        b"{": "JSON",
+        b"\x93numpy": "a NumPy array",
+    },
+}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ARRAY_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda values: values[:, ::-1],
+    3: lambda values: values[::-1, ::-1],
+    4: lambda values: values[::-1],
+    5: lambda values: values.T,
+    6: lambda values: values.T[:, ::-1],
+    7: lambda values: values[::-1, ::-1].T,
+    8: lambda values: values.T[::-1],
+}
 
 
-class BadImageError(ValueError):
-    """A file that cannot be decoded; the text says why."""
+@dataclass(frozen=True)
+class OpenedImage:
+    """A decoded image.
+
+    Attributes:
+        rgb: 8-bit and upright.
+        conversions: what had to be done, such as "grey" or "rotated", sorted.
+        kind: of the file, such as "JPEG".
+        orientation: by EXIF, 1..8; 1 needs no turning.
+        stored: (height, width) in pixels, before it was turned.
+        levels: of more than 8 bits, the values' range.
+    """
+
+    rgb: Image.Image
+    conversions: tuple[str, ...]
+    kind: str
+    orientation: int
+    stored: tuple[int, int]
+    levels: Levels | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels, upright."""
+        return self.rgb.height, self.rgb.width
 
 
 @dataclass(frozen=True)
@@ -41,142 +99,157 @@ class PreparedImage:
         size: (height, width) in pixels, upright.
         conversions: what had to be done, such as "grey" or "rotated"; empty when the bytes
             were kept.
+        orientation: by EXIF, 1..8; 1 needs no turning.
+        levels: of more than 8 bits, the values' range.
     """
 
     file: str
     size: tuple[int, int]
     conversions: tuple[str, ...]
+    orientation: int = 1
+    levels: Levels | None = None
 
 
-def list_images(folder: Path, key: str, without: Path | None = None) -> dict[str, Path]:
-    """All image files below a folder, by their path in it without the suffix, sorted.
+def open_rgb(source: Path, rules: PixelRules | None = None) -> OpenedImage:
+    """Decode a whole image file, so that a truncated one is noticed, as 8-bit upright RGB.
 
-    Hidden files and folders are passed over, and so are files of other kinds.
-
-    Args:
-        folder: where to search.
-        key: what names it in params.yaml, for errors.
-        without: a folder below it to pass over.
-
-    Raises:
-        ConfigError: it is not a folder.
-        ValueError: it holds no image, or two of one name.
-    """
-    if not folder.is_dir():
-        raise ConfigError(f"{key}: {folder} is not a folder")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        passed_over = without is not None and path.is_relative_to(without)
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() not in IMAGE_SUFFIXES or passed_over or hidden or path.is_dir():
-            continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in files:
-            raise ValueError(
-                f"{files[name]} and {path} have the same name; rename or remove one, since masks "
-                "and results are named after images without suffix"
-            )
-        files[name] = path
-    if not files:
-        raise ValueError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return files
-
-
-def to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """Make an opened image 8-bit upright RGB.
-
-    Grey is repeated, alpha is laid on white, 16 bits are divided by 257, CMYK and others are
-    converted without colour profiles, the first of several frames is taken, and the EXIF
-    orientation is carried out.
-
-    Returns:
-        The image, mode "RGB", and the conversions that were needed, sorted.
+    Grey is repeated, alpha is laid on white, CMYK and others are converted without colour profiles,
+    the first of several frames is taken, and the EXIF orientation is carried out. More than 8 bits
+    are scaled as `rules` says, or by the range that the file states, or by all 16 bits.
 
     Raises:
-        BadImageError: floating-point pixels, whose range cannot be known.
+        BadImageError: the file cannot be decoded, or nothing says what its values or bands mean.
     """
-    done = set()
-    # Pillow gives colour PNGs of 16 bits as RGB, keeping the upper byte; known before loading
-    sixteen = image.mode.startswith("I") or any(";16" in str(tile[3]) for tile in _tiles(image))
-    if image.getexif().get(_ORIENTATION, 1) not in (0, 1):
-        done.add("rotated")
+    rules = rules or PixelRules()
+    try:
+        with Image.open(source) as image:
+            if image.format == "TIFF" and _beyond_pillow(image, rules):
+                return _from_tiff(source, rules)
+            return _from_pillow(image, rules)
+    except (BadImageError, MemoryError):
+        raise
+    except FileNotFoundError:
+        raise BadImageError("the file does not exist") from None
+    except UnidentifiedImageError:
+        begins = _beginning(source)
+        if not begins.startswith(_TIFF):
+            raise BadImageError(_what_begins(begins)) from None
+    except Exception as error:  # decoders of broken files raise almost anything
+        raise BadImageError(f"cannot be decoded: {error}") from None
+    try:
+        return _from_tiff(source, rules)
+    except (BadImageError, MemoryError):
+        raise
+    except Exception as error:  # as above
+        raise BadImageError(f"cannot be decoded: {error}") from None
+
+
+def prepare_image(
+    source: Path, folder: Path, name: str, rules: PixelRules | None = None
+) -> PreparedImage:
+    """Write an image as `folder`/`name`.jpg or .png: 8-bit upright RGB.
+
+    A JPEG or PNG that needs nothing keeps its bytes; anything else becomes a PNG.
+
+    Raises:
+        BadImageError: the file cannot be decoded; see `open_rgb`.
+        OSError: the result cannot be written.
+    """
+    opened = open_rgb(source, rules)
+    conversions = opened.conversions
+    if opened.kind not in _KEPT and not conversions:
+        conversions = (opened.kind,)
+    file = name + (".png" if conversions else _KEPT[opened.kind])
+    with atomic_path(folder / file) as temporary:
+        if conversions:
+            opened.rgb.save(temporary, format="PNG", compress_level=3)
+        else:
+            shutil.copyfile(source, temporary)
+    return PreparedImage(file, opened.size, conversions, opened.orientation, opened.levels)
+
+
+def _beyond_pillow(image: Image.Image, rules: PixelRules) -> bool:
+    """Whether Pillow would give a TIFF's pixels wrongly: deep planes, or bands to choose from."""
+    tags: Any = getattr(image, "tag_v2", {})
+    bits = tags.get(_BITS, (8,))
+    planes = tags.get(_PLANES) == _SEPARATE and max(bits) > 8
+    chosen = rules.bands is not None and tags.get(_PHOTOMETRIC) != _SEPARATED
+    return planes or (chosen and tags.get(_SAMPLES, 1) not in (1, 3))
+
+
+def _from_pillow(image: Image.Image, rules: PixelRules) -> OpenedImage:
+    done, levels = set(), None
+    sixteen = any(";16" in str(tile[3]) for tile in getattr(image, "tile", []))
     if getattr(image, "n_frames", 1) > 1:
         done.add("first frame")
     see_through = "A" in image.mode.upper().replace("LAB", "") or "transparency" in image.info
-    mode = image.mode
-    image = ImageOps.exif_transpose(image)
-    if mode == "F":
-        raise BadImageError("its pixels are floating-point numbers; save it with 8 or 16 bits")
-    if mode.startswith("I"):
-        levels = np.asarray(image).astype(np.int64)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise BadImageError("its pixels exceed 16 bits; save it with 8 or 16 bits")
-        image = Image.fromarray(np.rint(levels / 257).astype(np.uint8))
-    if sixteen:
+    mode, kind = image.mode, image.format or "unknown"
+    deep = deep_pixels(image)
+    orientation = image.getexif().get(ORIENTATION, 1)
+    if deep is not None:
+        values, levels = scaled(deep, rules.span)
+        image = Image.fromarray(values)
+    if levels is not None:
+        done.add(levels.kind)
+    elif sixteen:
         done.add("16-bit")
     if see_through:
         done.add("alpha")
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    names = {
-        "L": "grey",
-        "LA": "grey",
-        "1": "grey",
-        "P": "palette",
-        "PA": "palette",
-        "CMYK": "CMYK",
-    }
-    if mode in names or mode.startswith("I"):
-        done.add(names.get(mode, "grey"))
+    if mode in _CONVERTED or mode.startswith("I") or mode == "F":
+        done.add(_CONVERTED.get(mode, "grey"))
     elif mode not in ("RGB", "RGBA"):
         done.add(mode)
-    return image.convert("RGB"), tuple(sorted(done))
+    return _upright(image.convert("RGB"), done, kind, orientation, levels)
 
 
-def open_rgb(source: Path) -> tuple[Image.Image, tuple[str, ...], str]:
-    """Decode a whole image file, so that a truncated one is noticed.
+def _from_tiff(source: Path, rules: PixelRules) -> OpenedImage:
+    values, levels = scaled(tiff_pixels(source, rules.bands), rules.span)
+    done = {"TIFF", *([levels.kind] if levels else []), *(["grey"] if values.ndim == 2 else [])}
+    return _upright(Image.fromarray(values).convert("RGB"), done, "TIFF", 1, levels)
 
-    Returns:
-        The image and the conversions of `to_rgb`, and the kind of file, such as "JPEG".
 
-    Raises:
-        BadImageError: the file cannot be decoded.
+def _upright(
+    image: Image.Image, done: set[str], kind: str, orientation: int, levels: Levels | None
+) -> OpenedImage:
+    stored = (image.height, image.width)
+    if orientation in _TURNS:
+        done.add("rotated")
+        image = image.transpose(_TURNS[orientation])
+    return OpenedImage(image, tuple(sorted(done)), kind, orientation, stored, levels)
+
+
+def turned(values: np.ndarray, orientation: int) -> np.ndarray:
+    """A mask, (H, W), as EXIF turns an image.
+
+    Example:
+        >>> turned(np.array([[1, 2, 3]]), 6).tolist()
+        [[1], [2], [3]]
     """
-    try:
-        with Image.open(source) as image:
-            kind = image.format or "unknown"
-            return *to_rgb(image), kind
-    except (BadImageError, MemoryError):
-        raise
-    except FileNotFoundError:
-        raise BadImageError("the file does not exist") from None
-    except UnidentifiedImageError:
-        raise BadImageError("the file is empty or no image") from None
-    except Exception as error:  # decoders of broken files raise almost anything
-        raise BadImageError(f"cannot be decoded: {error}") from None
+    return _ARRAY_TURNS[orientation](values) if orientation in _ARRAY_TURNS else values
 
 
-def prepare_image(source: Path, folder: Path, name: str) -> PreparedImage:
-    """Write an image as `folder`/`name`.jpg or .png: 8-bit upright RGB.
-
-    A JPEG or PNG that needs nothing keeps its bytes; anything else becomes a PNG.
-
-    Raises:
-        BadImageError: the file cannot be decoded.
-        OSError: the result cannot be written.
-    """
-    rgb, conversions, kind = open_rgb(source)
-    if kind not in _KEPT and not conversions:
-        conversions = (kind,)
-    file = name + (".png" if conversions else _KEPT[kind])
-    with atomic_path(folder / file) as temporary:
-        if conversions:
-            rgb.save(temporary, format="PNG", compress_level=3)
-        else:
-            shutil.copyfile(source, temporary)
-    return PreparedImage(file, (rgb.height, rgb.width), conversions)
+def _beginning(source: Path) -> bytes:
+    with source.open("rb") as file:
+        return file.read(512)
 
 
-def _tiles(image: Image.Image) -> list[tuple[object, ...]]:
-    return [tuple(tile) for tile in getattr(image, "tile", [])]
+def _what_begins(begins: bytes) -> str:
+    """What a file is that is no image, by its first bytes."""
+    if not begins:
+        return "the file is empty"
+    if begins[4:8] == b"ftyp":
+        return (
+            "the file is a HEIC or a video, whatever its name says; save it as JPEG, "
+            "such as with ImageMagick: magick FILE FILE.jpg"
+        )
+    if begins.startswith(b"version https://git-lfs"):
+        return "the file is a pointer of Git LFS; fetch what it points to: git lfs pull"
+    for start, kind in _OTHER_KINDS.items():
+        if begins.lstrip().lower().startswith(start):
+            return f"the file is {kind}, and no image"
+    if not begins.strip(b"\0"):
+        return "the file holds zeros alone, as after a copy that broke off; copy it again"
+    return "the file is no image that Pillow or tifffile read"

@@ -11,6 +11,8 @@ from pydantic import PositiveInt
 from wsss.artifacts import IGNORE_INDEX
 from wsss.checks import full_key
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
+from wsss.data._mask_pairs import missing_masks
+from wsss.data.listing import missing_folder, similar_folder
 from wsss.data.splits import hold_out, subset
 from wsss.registry import DATASETS
 from wsss.settings import ConfigError, Named
@@ -66,6 +68,10 @@ class OxfordPet:
             raise ValueError(f"the lists in {root / 'annotations'} have '{name}' twice; keep one")
         species = settings.classes == "species"
         class_names = _SPECIES if species else _breeds(rows)
+        trimaps = root / "annotations/trimaps"
+        for folder in (root / "images", trimaps):
+            if not folder.is_dir() and (folder != trimaps or similar_folder(folder)):
+                raise missing_folder(folder, full_key("dataset.root"))
         splits: dict[str, list[RawSample]] = {}
         problems: list[Problem] = []
         for split, found in lists.items():
@@ -73,7 +79,7 @@ class OxfordPet:
             for row in found:
                 image = root / "images" / f"{row.name}.jpg"
                 if image.is_file():
-                    mask = root / "annotations/trimaps" / f"{row.name}.png"
+                    mask = trimaps / f"{row.name}.png"
                     splits[split].append(
                         RawSample(row.name, image, (row.breed,), mask if mask.is_file() else None)
                     )
@@ -91,11 +97,11 @@ class OxfordPet:
             split: [self._with_class(sample, class_of[sample.name]) for sample in samples]
             for split, samples in splits.items()
         }
-        return RawDataset(class_names, splits, problems)
+        return RawDataset(class_names, splits, problems, missing_masks(splits, trimaps))
 
     def _with_class(self, sample: RawSample, class_id: int) -> RawSample:
         border = {"ignore": IGNORE_INDEX, "pet": class_id, "background": 0}[self.settings.border]
-        values = {_PET: class_id, _BACKGROUND: 0, _BORDER: border}
+        values: dict[int | str, int] = {_PET: class_id, _BACKGROUND: 0, _BORDER: border}
         return replace(sample, class_ids=(class_id,), mask_values=values)
 
 

@@ -1,15 +1,22 @@
 """PASCAL VOC 2012: its folder layout and lists, with SBD's additional masks where present."""
 
+import difflib
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
-from wsss.artifacts import read_json
 from wsss.checks import did_you_mean, full_key
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
+from wsss.data._mask_pairs import missing_masks, pair_masks
+from wsss.data._matching import Names
+from wsss.data._tables import read_text
+from wsss.data._tag_files import read_json_text
+from wsss.data.listing import list_images, missing_folder, similar_folder, some
 from wsss.data.splits import subset
 from wsss.registry import DATASETS
 from wsss.settings import ConfigError, Named
@@ -22,13 +29,18 @@ VOC_CLASSES = (
     *("train", "tvmonitor"),
 )
 
+_MASKS = ("SegmentationClassAug", "SegmentationClass")
+
 
 class PascalVocSettings(Named):
     name: Literal["pascal_voc"] = "pascal_voc"
     root: str = "$VOC_ROOT"
     """The folder that holds VOCdevkit/VOC2012, or VOC2012 itself; $VARS are expanded."""
+    classes: tuple[str, ...] = Field(default=VOC_CLASSES, min_length=1)
+    """The names in the order of their ids, for a set of one's own in this layout; the 20 classes
+    of PASCAL VOC unless given."""
     train_list: str = "train_aug"
-    """A list in ImageSets/Segmentation, without .txt."""
+    """A list in ImageSets/Segmentation or ImageSets/Main, without .txt."""
     val_list: str = "val"
     selection_list: str | None = None
     """A list for choosing thresholds; none holds some of train out."""
@@ -55,101 +67,160 @@ class PascalVoc:
         settings = self.settings
         root = source_folder(settings.root)
         voc = _voc_folder(root)
+        key = full_key("dataset.root")
+        listing = list_images(voc / "JPEGImages", key)
+        masks, warnings = _masks(Names(listing.files, voc / "JPEGImages"), voc, key)
         labels = _read_labels(voc, root)
+        if not labels and not (voc / "Annotations").is_dir():
+            raise missing_folder(voc / "Annotations", f"{key}, without image_labels.json")
         lists = {"train": settings.train_list, "val": settings.val_list}
         if settings.selection_list is not None:
             lists["selection"] = settings.selection_list
         splits: dict[str, list[RawSample]] = {}
         problems: list[Problem] = []
+        named: dict[str, list[Path]] = {}
         for split, list_name in lists.items():
-            names = _read_list(voc / "ImageSets/Segmentation", list_name)
             splits[split] = []
-            for name in names:
-                found = self._sample(voc, name, labels)
-                if isinstance(found, Problem):
-                    problems.append(found)
+            for name in _read_list(voc / "ImageSets", list_name, listing.files):
+                tags = self._tags(voc, name, labels, named)
+                if name not in listing.files:
+                    path = voc / "JPEGImages" / f"{name}.jpg"
+                    problems.append(Problem(name, f"{path} does not exist"))
+                elif isinstance(tags, str):
+                    problems.append(Problem(name, tags))
                 else:
-                    splits[split].append(found)
+                    splits[split].append(
+                        RawSample(name, listing.files[name], tags, masks.get(name))
+                    )
+        if not named.keys() <= set(settings.classes):
+            raise ConfigError(_unknown(named, settings.classes))
+        warnings += missing_masks(splits, *(voc / folder for folder in _MASKS))
         if settings.max_train is not None:
             splits["train"] = subset(splits["train"], settings.max_train, rng_seed)
-        return RawDataset(VOC_CLASSES, splits, problems)
+        return RawDataset(settings.classes, splits, problems, [*listing.warnings, *warnings])
 
-    def _sample(self, voc: Path, name: str, labels: dict[str, Any]) -> RawSample | Problem:
-        image = voc / "JPEGImages" / f"{name}.jpg"
-        if not image.is_file():
-            return Problem(name, f"{image} does not exist")
-        annotation = voc / "Annotations" / f"{name}.xml"
-        if annotation.is_file():
-            tags = _xml_tags(annotation, drop_difficult=self.settings.drop_difficult)
-        elif name in labels:
-            tags = _json_tags(labels[name])
-        else:
-            return Problem(name, f"no tags: neither {annotation} nor image_labels.json has them")
-        if isinstance(tags, str):
-            return Problem(name, tags)
-        masks = (
-            voc / folder / f"{name}.png" for folder in ("SegmentationClassAug", "SegmentationClass")
-        )
-        return RawSample(name, image, tags, next((path for path in masks if path.is_file()), None))
+    def _tags(
+        self, voc: Path, name: str, labels: dict[str, Any], named: dict[str, list[Path]]
+    ) -> tuple[int, ...] | str:
+        """An image's class ids, or why it has none; XMLs are added to `named` by what they name."""
+        classes = self.settings.classes
+        path = voc / "Annotations" / f"{name}.xml"
+        if path.is_file():
+            try:
+                names = _xml_names(path, drop_difficult=self.settings.drop_difficult)
+            except ET.ParseError as error:
+                return f"{path} is not valid XML: {error}"
+            for item in names:
+                named.setdefault(item, []).append(path)
+            return tuple(sorted(classes.index(item) + 1 for item in names & set(classes)))
+        if name in labels:
+            return _json_tags(labels[name], classes)
+        return f"no tags: neither {path} nor image_labels.json has them"
 
 
 def _voc_folder(root: Path) -> Path:
-    for folder in (root, root / "VOC2012", root / "VOCdevkit/VOC2012"):
-        if (folder / "ImageSets/Segmentation").is_dir():
-            return folder
+    """The folder with ImageSets: the root, or the only VOC2012 or VOC<year> in it."""
+    within = sorted((*root.glob("VOC2*"), *root.glob("VOCdevkit/VOC2*")))
+    preferred = [root, root / "VOC2012", root / "VOCdevkit/VOC2012"]
+    found = [folder for folder in preferred if (folder / "ImageSets").is_dir()][:1] or [
+        folder for folder in within if (folder / "ImageSets").is_dir()
+    ]
+    if len(found) == 1:
+        return found[0]
+    key = full_key("dataset.root")
+    if found:
+        raise ConfigError(f"{root} holds {some([x.name for x in found])}; set {key} to one of them")
+    if (root / "JPEGImages").is_dir():
+        raise ConfigError(
+            f"{root} has JPEGImages, but no lists of images: write their names, one a line, into "
+            "ImageSets/Segmentation/train_aug.txt and val.txt there"
+        )
     raise ConfigError(
         f"{root} holds no VOC2012: expected ImageSets/Segmentation in it, in VOC2012 or in "
-        f"VOCdevkit/VOC2012; set {full_key('dataset.root')} to one of these three"
+        f"VOCdevkit/VOC2012; set {key} to one of these three"
     )
 
 
-def _read_list(folder: Path, list_name: str) -> list[str]:
-    """Names from lines such as '2007_000032' or '/JPEGImages/2007_000032.jpg /….png'."""
-    path = folder / f"{list_name}.txt"
-    if not path.is_file():
-        known = [item.stem for item in folder.glob("*.txt")]
-        raise ConfigError(f"{path} does not exist; {did_you_mean(list_name, known)}")
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
-    names = [re.sub(r"\.(jpg|png)$", "", words[0].rpartition("/")[2]) for words in lines if words]
-    twice = (
-        sorted({name for name in names if names.count(name) > 1})
-        if len(set(names)) < len(names)
-        else []
-    )
+def _read_list(sets: Path, list_name: str, images: Collection[str]) -> list[str]:
+    """Names from lines such as '2007_000032', '2007_000032 -1', as lists of single classes have,
+    or '/JPEGImages/2007_000032.jpg /….png'.
+    """
+    folders = [sets / "Segmentation", sets / "Main"]
+    path = next((x for folder in folders if (x := folder / f"{list_name}.txt").is_file()), None)
+    if path is None:
+        known = [item.stem for folder in folders for item in folder.glob("*.txt")]
+        raise ConfigError(
+            f"{folders[0] / list_name}.txt does not exist, nor does it in Main; "
+            f"{did_you_mean(list_name, known[:20])}"
+        )
+    names = []
+    for line in filter(None, map(str.strip, read_text(path).splitlines())):
+        first = re.sub(r"\s+(-?\d+|/?\S+\.png)$", "", line) if line not in images else line
+        name = first.replace("\\", "/").rpartition("JPEGImages/")[2]
+        if name not in images:
+            name = re.sub(r"\.\w{3,4}$", "", name)
+        names.append(name if name in images else name.rpartition("/")[2])
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ValueError(f"{path} lists '{twice[0]}' twice; remove one of the lines")
+        raise ValueError(f"{path} lists '{min(twice)}' twice; remove one of the lines")
     return names
+
+
+def _masks(names: Names, voc: Path, key: str) -> tuple[dict[str, Path], list[str]]:
+    """The mask of each image, and what a person must know of them."""
+    masks: dict[str, Path] = {}
+    warnings: list[str] = []
+    folders = [voc / folder for folder in _MASKS]
+    similar = similar_folder(folders[1])
+    if not any(map(Path.is_dir, folders)) and similar and "Object" not in similar.name:
+        raise missing_folder(folders[1], key)
+    for folder in filter(Path.is_dir, folders):
+        found, said = pair_masks(names, folder, key)
+        masks = found | masks
+        warnings += said
+    return masks, warnings
 
 
 def _read_labels(voc: Path, root: Path) -> dict[str, Any]:
     for path in (voc / "image_labels.json", root / "image_labels.json"):
         if path.is_file():
-            labels = read_json(path)
+            labels = read_json_text(path)
             if not isinstance(labels, dict):
                 raise ValueError(f"{path} must map each image's name to a list of class ids")
             return labels
     return {}
 
 
-def _xml_tags(path: Path, *, drop_difficult: bool) -> tuple[int, ...] | str:
-    try:
-        objects = ET.parse(path).getroot().findall("object")
-    except ET.ParseError as error:
-        return f"{path} is not valid XML: {error}"
-    tags = set()
-    for found in objects:
-        name = (found.findtext("name") or "").strip()
-        if name not in VOC_CLASSES:
-            return f"{path} names the class '{name}'; {did_you_mean(name, VOC_CLASSES)}"
-        if not (drop_difficult and (found.findtext("difficult") or "").strip() == "1"):
-            tags.add(VOC_CLASSES.index(name) + 1)
-    return tuple(sorted(tags))
+def _xml_names(path: Path, *, drop_difficult: bool) -> set[str]:
+    objects = ET.parse(path).getroot().findall("object")
+    return {
+        (found.findtext("name") or "").strip()
+        for found in objects
+        if not (drop_difficult and (found.findtext("difficult") or "").strip() == "1")
+    }
 
 
-def _json_tags(ids: Any) -> tuple[int, ...] | str:
-    known = range(1, len(VOC_CLASSES) + 1)
+def _unknown(named: dict[str, list[Path]], classes: Sequence[str]) -> str:
+    """What XMLs name beside the classes, all at once."""
+    counts = sorted(named.items(), key=lambda item: (-len(item[1]), item[0]))
+    unknown = {name: paths for name, paths in counts if name not in classes}
+    xmls = {path for paths in unknown.values() for path in paths}
+    said = some([f"'{name}' ({len(paths)})" for name, paths in unknown.items()], 12)
+    close = {name: difflib.get_close_matches(name, classes, n=1) for name in unknown}
+    hints = [f"'{name}' may be '{found[0]}'" for name, found in close.items() if found]
+    return (
+        f"{len(xmls)} XMLs name {said}, not among the {len(classes)} classes "
+        f"({some(classes, 4)}), such as {min(xmls)}; "
+        + (f"{some(hints)}: mend them, or " if hints else "")
+        + f"list all classes in {full_key('dataset.classes')}, in the order of their ids in masks, "
+        f"such as [{', '.join(name for name, _ in counts[:12])}]"
+    )
+
+
+def _json_tags(ids: Any, classes: Sequence[str]) -> tuple[int, ...] | str:
+    known = range(1, len(classes) + 1)
     if not isinstance(ids, list) or any(
         type(class_id) is not int or class_id not in known for class_id in ids
     ):
-        return f"image_labels.json gives {ids}, but tags are class ids in 1..{len(VOC_CLASSES)}"
+        return f"image_labels.json gives {ids}, but tags are class ids in 1..{len(classes)}"
     return tuple(sorted(set(ids)))

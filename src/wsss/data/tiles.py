@@ -13,7 +13,10 @@ from wsss.artifacts import read_label_png, write_label_png
 from wsss.checks import full_key
 from wsss.cores import usable_cores
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
-from wsss.data.images import BadImageError, list_images, open_rgb
+from wsss.data._mask_pairs import pair_masks
+from wsss.data._matching import Names
+from wsss.data.images import BadImageError, OpenedImage, open_rgb, turned
+from wsss.data.listing import list_images
 from wsss.data.splits import hold_out, subset
 from wsss.progress import track
 from wsss.registry import DATASETS
@@ -60,7 +63,8 @@ class Tiles:
     all, takes tags from masks**: the one bit per tile that a person would have given. Results on
     it are those of tile tags, and no other part of the masks reaches training.
 
-    Images and masks are matched by name; a mask is a binary PNG of its image's size.
+    Images and masks are matched by name; a mask is a binary PNG of its image's size. Text
+    around images' names in those of masks, such as _mask, is found.
     """
 
     def __init__(self, settings: TilesSettings) -> None:
@@ -71,8 +75,9 @@ class Tiles:
         settings = self.settings
         root = source_folder(settings.root)
         problems: list[Problem] = []
+        warnings: list[str] = []
         images = {
-            split: self._pair(root, split, folder, problems)
+            split: self._pair(root, split, folder, problems, warnings)
             for split, folder in (("train", settings.train), ("val", settings.val))
         }
         if settings.max_train is not None:
@@ -83,7 +88,8 @@ class Tiles:
             )
         jobs = [(split, item) for split, found in images.items() for item in found]
         splits: dict[str, list[RawSample]] = {split: [] for split in images}
-        cut = partial(_cut, settings, scratch)
+        either: list[str] = []
+        cut = partial(_cut, settings, scratch, either)
         with ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool:
             results = track(pool.map(lambda job: cut(*job), jobs), "tiles", len(jobs))
             for (split, _), found in zip(jobs, results, strict=True):
@@ -91,21 +97,35 @@ class Tiles:
                     problems.append(found)
                 else:
                     splits[split] += found
-        return RawDataset((settings.class_name,), splits, problems)
+        if either:
+            warnings.append(
+                f"{len(either)} images that EXIF turns are as high as wide, or upside down, such "
+                f"as '{min(either)}': their masks were taken as drawn on the stored pixels, and "
+                "turned alike. If they show the upright image, turn the images' files themselves: "
+                "magick mogrify -auto-orient *.jpg"
+            )
+        return RawDataset((settings.class_name,), splits, problems, warnings, tags_from_masks=True)
 
     @staticmethod
-    def _pair(root: Path, split: str, folder: str, problems: list[Problem]) -> list[RawSample]:
+    def _pair(
+        root: Path, split: str, folder: str, problems: list[Problem], warnings: list[str]
+    ) -> list[RawSample]:
         """Images with their masks, not yet tagged."""
-        pairs = []
-        for name, image in list_images(
-            root / "images" / folder, full_key(f"dataset.{split}")
-        ).items():
-            mask = root / "masks" / folder / f"{name}.png"
-            if mask.is_file():
-                pairs.append(RawSample(f"{split}/{name}", image, (), mask))
-            else:
-                problems.append(Problem(f"{split}/{name}", f"no mask to tag by: {mask} is no file"))
-        return pairs
+        key = full_key(f"dataset.{split}")
+        images, masks = root / "images" / folder, root / "masks" / folder
+        listing = list_images(images, key)
+        mask_of, said = pair_masks(Names(listing.files, images), masks, key)
+        warnings += [*listing.warnings, *said]
+        problems += [
+            Problem(f"{split}/{name}", f"no mask to tag by: {masks / name}.png is no file")
+            for name in listing.files
+            if name not in mask_of
+        ]
+        return [
+            RawSample(f"{split}/{name}", image, (), mask_of[name])
+            for name, image in listing.files.items()
+            if name in mask_of
+        ]
 
 
 def tile_boxes(
@@ -138,17 +158,28 @@ def tile_boxes(
 
 
 def _cut(
-    settings: TilesSettings, scratch: Path, split: str, sample: RawSample
+    settings: TilesSettings, scratch: Path, either: list[str], split: str, sample: RawSample
 ) -> list[RawSample] | Problem:
-    """The tagged tiles of an image, written below `scratch`; or the whole image with its tag."""
+    """The tagged tiles of an image, written below `scratch`; or the whole image with its tag.
+
+    Whose mask fits an image that EXIF turns either way is added to `either`.
+    """
     assert sample.mask is not None
     try:
-        image = open_rgb(sample.image)[0]
-        mask, value = _read_binary(sample.mask, (image.height, image.width))
+        opened = open_rgb(sample.image)
+        if opened.levels is not None and opened.levels.is_dark:
+            raise BadImageError(
+                f"its 16 bits hold values up to {opened.levels.high:g} only and would be nearly "
+                "black; save it with 8 bits"
+            )
+        image = opened.rgb
+        mask, value = _read_binary(sample.mask, opened)
     except BadImageError as error:
         return Problem(sample.name, f"{sample.image}: {error}")
     except ValueError as error:
         return Problem(sample.name, str(error))
+    if opened.orientation != 1 and opened.stored == opened.size:
+        either.append(sample.name)
     boxes = tile_boxes((image.height, image.width), settings.tile_share)
     masks = {at: mask[top:bottom, left:right] for at, (left, top, right, bottom) in boxes.items()}
     shown = {at for at, tile in masks.items() if tile.any() and tile.mean() >= settings.min_share}
@@ -166,9 +197,14 @@ def _cut(
     return tiles
 
 
-def _read_binary(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, int]:
-    """A mask as (H, W) bool, and the value in it that stands for true."""
-    mask = read_label_png(path)
+def _read_binary(path: Path, image: OpenedImage) -> tuple[np.ndarray, int]:
+    """A mask as (H, W) bool, and the value in it that stands for true.
+
+    One of the stored pixels' size is turned as EXIF turned its image.
+    """
+    mask, size = read_label_png(path), image.size
+    if mask.shape == image.stored:
+        mask = turned(mask, image.orientation)
     if mask.shape != size:
         raise ValueError(
             f"{path} has {mask.shape[0]} x {mask.shape[1]} pixels (height x width), but its image "

@@ -2,7 +2,7 @@
 
 from wsss.evaluate.confusion import confusion_matrix
 from wsss.evaluate.curves import ThresholdCurve, score_histogram, threshold_grid
-from wsss.evaluate.ground_truth import check_mask, read_ground_truth
+from wsss.evaluate.ground_truth import read_ground_truth
 from wsss.evaluate.metrics import Counts, group_ids, summary
 from wsss.evaluate.protocol import (
     best_threshold,
@@ -17,7 +17,6 @@ __all__ = [
     "LabelScores",
     "ThresholdCurve",
     "best_threshold",
-    "check_mask",
     "confusion_matrix",
     "curve_columns",
     "evaluate_labels",

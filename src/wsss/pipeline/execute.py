@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from wsss.artifacts import Paths
+from wsss.artifacts import Paths, read_json
 from wsss.config.params import Params, load_params
 from wsss.cores import is_first
 from wsss.pipeline.graph import Pipeline, Target
@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 def check_inputs(pipeline: Pipeline, target: Target, params: Params, root: Path) -> None:
     """Raise ValueError if a folder is missing that a target reads, with the command that makes it.
 
-    What a stage without entries would make is not needed.
+    What a stage without entries would make is not needed. Settings that name classes are held
+    against those of the data, so that none of them stops a stage after hours.
     """
     for path in target.inputs(params):
         if (root / path).exists():
@@ -44,6 +45,9 @@ def check_inputs(pipeline: Pipeline, target: Target, params: Params, root: Path)
                 f"{path} is not there, and {target.name} reads it; `dvc repro {source.name}` makes "
                 "it, and all that it needs itself"
             )
+    classes = Paths(root).splits / "classes.json"
+    if "data/splits" in target.inputs(params) and classes.exists():
+        params.check_classes(read_json(classes))
 
 
 def main(pipeline: Pipeline, arguments: list[str]) -> None:

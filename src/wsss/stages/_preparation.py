@@ -1,23 +1,42 @@
 """Preparing images one by one: what prepare_data does to each, in threads, and resumed."""
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from wsss.artifacts import Sample, fingerprint
-from wsss.artifacts.files import atomic_path
 from wsss.cores import usable_cores
 from wsss.data import Problem, RawSample
-from wsss.data.images import BadImageError, prepare_image
-from wsss.evaluate.ground_truth import check_mask, map_mask_values
+from wsss.data.images import BadImageError, Levels, PixelRules, PreparedImage, prepare_image
+from wsss.evaluate.placing import PlacedMask, place_mask
 from wsss.progress import track
+from wsss.stages._mask_checks import DrawnMask
 
-__all__ = ["Preparation", "file_bytes"]
+__all__ = ["Preparation", "Turning", "file_bytes"]
+
+
+@dataclass(frozen=True)
+class Turning:
+    """How masks of images that EXIF turns were taken, where their sizes do not tell.
+
+    Attributes:
+        stored: masks with the size of the stored pixels, turned alike.
+        upright: masks with the size of the turned ones, left as they are.
+        either: masks whose size fits both.
+        way: what these were taken for, "stored" or "upright".
+        reason: why.
+    """
+
+    stored: int
+    upright: int
+    either: int
+    way: str
+    reason: str
 
 
 class Preparation:
@@ -28,17 +47,35 @@ class Preparation:
         images: where prepared images go.
         masks: where masks go.
         resumed: whether these folders hold work of a run that was killed.
+        rules: how pixels become 8-bit RGB.
+        turned_masks: see `place_mask`.
 
     Attributes:
         problems: what had to be skipped.
         conversions: how many images needed which conversion.
+        drawn: every mask that could be decoded.
+        levels: of images of more than 8 bits, their range of values by name.
+        turning: of masks of images that EXIF turns; None without any.
     """
 
-    def __init__(self, num_fg_classes: int, images: Path, masks: Path, *, resumed: bool) -> None:
+    def __init__(
+        self,
+        num_fg_classes: int,
+        images: Path,
+        masks: Path,
+        *,
+        resumed: bool,
+        rules: PixelRules | None = None,
+        turned_masks: Literal["auto", "stored", "upright"] = "auto",
+    ) -> None:
         self.num_fg_classes = num_fg_classes
         self.images, self.masks = images, masks
+        self.rules, self.turned_masks = rules or PixelRules(), turned_masks
         self.problems: list[Problem] = []
         self.conversions: Counter[str] = Counter()
+        self.drawn: list[DrawnMask] = []
+        self.levels: dict[str, Levels] = {}
+        self.turning: Turning | None = None
         self.journal = images / ".work.journal.jsonl"
         if not resumed:
             self.journal.unlink(missing_ok=True)
@@ -47,37 +84,51 @@ class Preparation:
         """Prepare every sample of every list; the usable ones are given, sorted by name."""
         done = dict(self._read_journal())
         jobs = [(split, sample) for split, samples in lists.items() for sample in samples]
-        prepared: dict[str, list[Sample]] = {split: [] for split in lists}
+        made: list[dict[str, Any]] = []
         with (
             ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool,
             closing(pool.map(lambda job: self._row(job[1], done), jobs)) as rows,  # type: ignore[type-var]
             self.journal.open("a", encoding="utf-8") as journal,
         ):
-            for (split, sample), row in zip(jobs, track(rows, "images", len(jobs)), strict=True):
+            for (_, sample), row in zip(jobs, track(rows, "images", len(jobs)), strict=True):
                 if sample.name not in done:
                     journal.write(json.dumps(row) + "\n")
                     journal.flush()
-                self.problems += [Problem(sample.name, text) for text in row["problems"]]
-                self.conversions.update(row["conversions"])
-                if not row["problems"]:
-                    prepared[split].append(
-                        Sample(
-                            sample.name,
-                            row["image"],
-                            tuple(row["size"]),
-                            sample.class_ids,
-                            row["mask"],
-                        )
-                    )
+                made.append(row)
+                if row["levels"]:
+                    self.levels[sample.name] = Levels(*row["levels"])
+        self._leave_out_dark(made)
+        self._settle_turned([sample for _, sample in jobs], made)
+        prepared: dict[str, list[Sample]] = {split: [] for split in lists}
+        for (split, sample), row in zip(jobs, made, strict=True):
+            self._keep(split, sample, row, prepared[split])
         return {
             split: sorted(samples, key=lambda sample: sample.name)
             for split, samples in prepared.items()
         }
 
+    def _keep(
+        self, split: str, sample: RawSample, row: Mapping[str, Any], prepared: list[Sample]
+    ) -> None:
+        usable = not row["problems"]
+        self.problems += [Problem(sample.name, text) for text in row["problems"]]
+        self.conversions.update(row["conversions"])
+        if row["values"]:
+            values = {int(v) if v.isdecimal() else v: n for v, n in row["values"].items()}
+            means = sample.mask_values
+            self.drawn.append(
+                DrawnMask(sample.name, split, sample.class_ids, values, means, usable)
+            )
+        if usable:
+            size = (row["size"][0], row["size"][1])
+            made = Sample(sample.name, row["image"], size, sample.class_ids, row["mask"])
+            prepared.append(made)
+
     def _row(self, sample: RawSample, done: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        stamps = [_stamp(sample.image), _stamp(sample.mask), fingerprint(dict(sample.mask_values))]
+        meanings = {str(value): means for value, means in sample.mask_values.items()}
+        stamps = [_stamp(sample.image), _stamp(sample.mask), fingerprint(meanings)]
         row = done.get(sample.name)
-        if row is not None and row["stamps"] == stamps:
+        if row is not None and row["stamps"] == stamps and self._is_there(row):
             return row
         done.pop(sample.name, None)
         row = {
@@ -86,36 +137,98 @@ class Preparation:
             "problems": [],
             "conversions": [],
             "mask": None,
+            "levels": None,
+            "values": {},
+            "fits": "",
         }
         try:
-            image = prepare_image(sample.image, self.images, sample.name)
+            image = prepare_image(sample.image, self.images, sample.name, self.rules)
         except BadImageError as error:
-            return row | {"problems": [f"{sample.image}: {error}"]}
+            levels = error.levels and astuple(error.levels)
+            return row | {"problems": [f"{sample.image}: {error}"], "levels": levels}
         row |= {"image": image.file, "size": image.size, "conversions": image.conversions}
+        row["levels"] = image.levels and astuple(image.levels)
         if sample.mask is not None:
             row["mask"] = f"{sample.name}.png"
-            target = self.masks / row["mask"]
-            wrong = self._place_mask(sample.mask, sample.mask_values, target, image.size)
-            if wrong:
-                (self.images / image.file).unlink()
-                target.unlink(missing_ok=True)
-                return row | {"problems": [wrong]}
+            row["orientation"] = image.orientation
+            placed = self._place(sample, row, self.turned_masks)
+            # texts here and in a row that was read again, so that both are alike
+            row["values"] = {str(value): count for value, count in placed.values.items()}
+            row |= {"fits": placed.fits, "outlines": placed.outlines}
+            if placed.problem:
+                self._unlink(row)
+                return row | {"problems": [placed.problem]}
         return row
 
-    def _place_mask(
-        self, source: Path, values: Mapping[int, int], target: Path, size: tuple[int, int]
-    ) -> str | None:
-        if values:
-            try:
-                map_mask_values(source, target, values)
-            except ValueError as error:
-                return str(error)
-            return check_mask(target, size, self.num_fg_classes)
-        wrong = check_mask(source, size, self.num_fg_classes)
-        if wrong is None:
-            with atomic_path(target) as temporary:
-                shutil.copyfile(source, temporary)
-        return wrong
+    def _place(
+        self,
+        sample: RawSample,
+        row: Mapping[str, Any],
+        turned_masks: Literal["auto", "stored", "upright"],
+    ) -> PlacedMask:
+        assert sample.mask is not None
+        return place_mask(
+            sample.mask,
+            self.masks / row["mask"],
+            self.images / row["image"],
+            PreparedImage(row["image"], tuple(row["size"]), (), row["orientation"]),
+            self.num_fg_classes,
+            sample.mask_values,
+            turned_masks,
+        )
+
+    def _is_there(self, row: Mapping[str, Any]) -> bool:
+        return bool(row["problems"]) or (self.images / row["image"]).exists()
+
+    def _unlink(self, row: Mapping[str, Any]) -> None:
+        (self.images / row["image"]).unlink(missing_ok=True)
+        if row["mask"]:
+            (self.masks / row["mask"]).unlink(missing_ok=True)
+
+    def _leave_out_dark(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Make a problem of images that use few of 16 bits, where most of their kind do."""
+        if self.rules.span is not None:
+            return
+        dark = {name: levels for name, levels in self.levels.items() if levels.is_dark}
+        unstated = [levels for levels in self.levels.values() if levels.is_unstated]
+        if 2 * len(dark) < len(unstated) or not dark:
+            return
+        high = max(levels.high for levels in dark.values())
+        span = list(replace(next(iter(dark.values())), high=high).span())
+        for row in rows:
+            if row["name"] in dark and not row["problems"]:
+                self._unlink(row)
+                own = dark[row["name"]].high
+                row["problems"] = [
+                    f"its 16 bits hold values up to {own:g} only and would be nearly black; set "
+                    f"pixel_range to what is black and white, such as pixel_range: {span}"
+                ]
+
+    def _settle_turned(
+        self, samples: Sequence[RawSample], rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Decide for all masks alike whose size does not tell whether they were turned."""
+        fits = Counter(row["fits"] for row in rows if row["fits"] and not row["problems"])
+        if not fits:
+            return
+        way, reason = self.turned_masks, "turned_masks says so"
+        if way == "auto":
+            votes, reason = fits, "the others of the set are"
+            if fits["stored"] == fits["upright"]:
+                reason = "their outlines follow the images' edges better so"
+                votes = Counter(
+                    "stored" if row["outlines"][0] > row["outlines"][1] else "upright"
+                    for row in rows
+                    if row["fits"] == "either" and row["outlines"][0] != row["outlines"][1]
+                )
+            way = "upright" if votes["upright"] > votes["stored"] else "stored"
+            if votes["upright"] == votes["stored"]:
+                reason = "nothing speaks for either"
+            if way == "upright":
+                for sample, row in zip(samples, rows, strict=True):
+                    if row["fits"] == "either" and not row["problems"]:
+                        self._place(sample, row, way)
+        self.turning = Turning(fits["stored"], fits["upright"], fits["either"], way, reason)
 
     def _read_journal(self) -> Iterator[tuple[str, dict[str, Any]]]:
         if self.journal.exists():

@@ -2,29 +2,39 @@
 
 import logging
 import shutil
-import tempfile
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from wsss.artifacts import (
-    IGNORE_INDEX,
     SPLITS,
     Manifest,
-    Paths,
     Sample,
 )
 from wsss.checks import full_key
 from wsss.config.params import Params
 from wsss.data import Problem, RawDataset, RawSample
-from wsss.data.images import list_images
+from wsss.data.images import PixelRules
+from wsss.data.listing import list_images
 from wsss.data.splits import hold_out, subset
 from wsss.pipeline import Job, Stage
 from wsss.registry import DATASETS
 from wsss.settings import ConfigError, expand_path
-from wsss.stages._preparation import Preparation, file_bytes
+from wsss.stages._data_checks import (
+    check_class_names,
+    check_space,
+    check_writable,
+    class_lines,
+    class_warnings,
+    listed_problems,
+    printable,
+    without_unwritable,
+)
+from wsss.stages._mask_checks import MANY, MaskReview
+from wsss.stages._preparation import Preparation, Turning
 
 log = logging.getLogger(__name__)
 
@@ -36,21 +46,29 @@ def run(job: Job) -> None:
 
     Raises:
         ValueError: nothing usable is left, too much had to be skipped, tags do not suit the
-            loss, or the disk is too small; always before or instead of the outs.
+            loss, masks contradict the tags, or the disk is too small; always before or instead
+            of the outs.
     """
-    params, paths = job.params, job.paths
+    params, paths, settings = job.params, job.paths, job.params.prepare_data
     scratch = paths.root / "data/.prepare_data.scratch"
-    _check_writable(paths)
-    background = _background(params)
+    check_writable(paths)
+    background = _background(job)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
-        raw = DATASETS.build(params.prepare_data.dataset).collect(scratch, params.base.rng_seed)
+        raw = DATASETS.build(settings.dataset).collect(scratch, params.base.rng_seed)
+        check_class_names(raw.class_names, params)
+        raw.splits.update({split: raw.splits.get(split, []) for split in SPLITS})
+        kept, unwritable = without_unwritable(raw.splits | background, scratch)
+        raw = replace(raw, splits={split: kept[split] for split in SPLITS})
+        background = {split: kept[split] for split in background}
+        raw.problems.extend(unwritable)
         splits = _with_selection(raw, params)
         lists = splits | background
         _check_names(lists)
-        _check_before(raw, splits, params)
-        _check_space(lists, paths.root)
+        _check_files(splits, background)
+        _check_before(splits, params)
+        check_space(lists, paths.root)
         with ExitStack() as stack:
             images, masks, listing = (
                 stack.enter_context(job.staging(at)) for at in range(len(STAGE.makes))
@@ -60,10 +78,20 @@ def run(job: Job) -> None:
                 images.path,
                 masks.path,
                 resumed=masks.resumed and images.resumed,
+                rules=PixelRules.of(settings.pixel_range, settings.bands),
+                turned_masks=settings.turned_masks,
             )
             prepared = work.all(lists)
             problems = [*raw.problems, *work.problems]
+            review = MaskReview(work.drawn, raw.class_names)
+            contradictions = [] if raw.tags_from_masks else _check_masks(review, params)
             _check_after(problems, prepared, params)
+            if _selects_threshold(params) and not review.shows_any("selection"):
+                raise ConfigError(
+                    "make_pseudo_masks.threshold is 'selected', but no mask of the selection split "
+                    "shows any class to choose it on; set a number such as 0.3, or raise "
+                    "prepare_data.selection_share"
+                )
             manifest = Manifest(
                 raw.class_names,
                 {split: tuple(prepared[split]) for split in SPLITS},
@@ -73,31 +101,42 @@ def run(job: Job) -> None:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     report = _report(manifest, problems, work.conversions)
-    if work.problems:  # what was skipped may have left a class with few
-        _warn_of_rare(report["splits"]["train"]["images_per_class"])
-    for text in raw.warnings:
-        job.warn(text)
+    for line in class_lines(report):
+        log.info("%s", line)
+    warnings = [
+        *raw.warnings,
+        *class_warnings(report["splits"], background=bool(manifest.background)),
+        *contradictions,
+        *([] if raw.tags_from_masks else review.warnings()),
+        *_turned(work.turning),
+        *_dark(work),
+    ]
+    if problems:
+        warnings.append(f"skipped images: {len(problems)}{listed_problems(problems)}")
+    for text in warnings:
+        job.warn(printable(text))
     job.report(report)
-    _announce(report)
 
 
-def _background(params: Params) -> dict[str, list[RawSample]]:
+def _background(job: Job) -> dict[str, list[RawSample]]:
     """The list of images of anything but the classes; no list where no folder is named."""
-    settings = params.prepare_data
+    settings = job.params.prepare_data
     if settings.background_images is None:
         return {}
     key = "background_images"
-    files = list_images(expand_path(settings.background_images, key), full_key(key))
-    samples = [RawSample(f"{_BACKGROUND}/{name}", path, ()) for name, path in files.items()]
+    listing = list_images(expand_path(settings.background_images, key), full_key(key))
+    for text in listing.warnings:
+        job.warn(printable(text))
+    samples = [RawSample(f"{_BACKGROUND}/{name}", path, ()) for name, path in listing.files.items()]
     maximum = settings.background_max or len(samples)
-    return {_BACKGROUND: subset(samples, maximum, params.base.rng_seed)}
+    return {_BACKGROUND: subset(samples, maximum, job.params.base.rng_seed)}
 
 
 def _with_selection(raw: RawDataset, params: Params) -> dict[str, list[RawSample]]:
     splits = {name: list(raw.splits.get(name, [])) for name in SPLITS}
     for name in ("train", "val"):
         if not splits[name]:
-            raise ValueError(f"no usable image for the {name} split{_first(raw.problems)}")
+            raise ValueError(f"no usable image for the {name} split{listed_problems(raw.problems)}")
     if not splits["selection"]:
         settings = params.prepare_data
         splits["train"], splits["selection"] = hold_out(
@@ -123,23 +162,41 @@ def _check_names(lists: dict[str, list[RawSample]]) -> None:
             owner[sample.name] = split
 
 
-def _check_before(raw: RawDataset, splits: dict[str, list[RawSample]], params: Params) -> None:
-    """What can be known before any image is read."""
-    if len(raw.class_names) > IGNORE_INDEX - 1:
+def _check_files(
+    splits: dict[str, list[RawSample]], background: dict[str, list[RawSample]]
+) -> None:
+    """Images without any class are the data set's own, or background images, but not both."""
+    if not background:
+        return
+    resolved = cache(Path.resolve)
+    own = {
+        (resolved(sample.image.parent), sample.image.name)
+        for samples in splits.values()
+        for sample in samples
+    }
+    both = [
+        sample.image
+        for sample in background[_BACKGROUND]
+        if (resolved(sample.image.parent), sample.image.name) in own
+    ]
+    if both:
         raise ConfigError(
-            f"the data has {len(raw.class_names)} classes, but masks of 8 bits hold at most "
-            f"{IGNORE_INDEX - 1}; name the ones you need in prepare_data.dataset.classes"
+            f"{full_key('background_images')} has {len(both)} images that the data set has as its "
+            f"own, such as {both[0]}; images of a sub-folder or with a tag that "
+            f"{full_key('dataset.empty_tag')} names are known to show no class: leave "
+            "background_images out, or name a folder of other images"
         )
+
+
+def _check_before(splits: dict[str, list[RawSample]], params: Params) -> None:
+    """What can be known before any image is read."""
     tags = Counter(tag for sample in splits["train"] for tag in sample.class_ids)
     if not tags:
         raise ValueError(
             f"none of the {len(splits['train'])} training images has a tag, so there is nothing to "
             "learn; check the data set's tags, or how its images are split"
         )
-    _warn_of_rare({name: tags[c] for c, name in enumerate(raw.class_names, 1)})
-    pseudo = params.make_pseudo_masks
-    needs_threshold = pseudo.background == "constant" and pseudo.threshold == "selected"
-    if needs_threshold and not any(sample.mask for sample in splits["selection"]):
+    if _selects_threshold(params) and not any(sample.mask for sample in splits["selection"]):
         raise ConfigError(
             "make_pseudo_masks.threshold is 'selected', but no selection image has a mask to "
             "choose it on; set a number such as 0.3, or add masks for some training images"
@@ -155,12 +212,66 @@ def _check_before(raw: RawDataset, splits: dict[str, list[RawSample]], params: P
             )
 
 
-def _warn_of_rare(images_per_class: dict[str, int]) -> None:
-    for name, count in images_per_class.items():
-        if not count:
-            log.warning("class '%s' has no training image: it cannot be learned", name)
-        elif count == 1:
-            log.warning("class '%s' has a single training image: too few to learn from", name)
+def _selects_threshold(params: Params) -> bool:
+    pseudo = params.make_pseudo_masks
+    return pseudo.background == "constant" and pseudo.threshold == "selected"
+
+
+def _check_masks(review: MaskReview, params: Params) -> list[str]:
+    """Raise ConfigError where masks contradict the tags; where that is wanted, say so instead."""
+    settings = params.prepare_data
+    found = review.contradictions(max(settings.max_skipped_share, MANY))
+    if not found:
+        return []
+    shown = found[:5] + ([f"and {len(found) - 5} more"] if len(found) > 5 else [])
+    if settings.contradicting_masks == "warn":
+        return [f"masks contradict the tags: {'; '.join(shown)}"]
+    settable = "mask_values" in type(settings.dataset).model_fields
+    raise ConfigError(
+        "\n".join(
+            [
+                "masks contradict the tags, so that scores would mean nothing:",
+                *(f"  {line}" for line in shown),
+                *review.advice(settable=settable),
+                "where it is the tags that are wrong: prepare_data.contradicting_masks: warn",
+            ]
+        )
+    )
+
+
+def _turned(turning: Turning | None) -> list[str]:
+    if turning is None:
+        return []
+    parts = []
+    if turning.stored:
+        parts.append(f"{turning.stored} have the size of the stored pixels and were turned alike")
+    if turning.either:
+        done = "left as they are" if turning.way == "upright" else "turned alike"
+        parts.append(
+            f"{turning.either} fit either way and were {done}, as {turning.reason}; if they lie "
+            "on their side now, set prepare_data.turned_masks: "
+            + ("stored" if turning.way == "upright" else "upright")
+        )
+    return [f"masks of images that EXIF turns: {'; '.join(parts)}"] if parts else []
+
+
+def _dark(work: Preparation) -> list[str]:
+    """What became of images whose range of values is not that of all bits."""
+    span = work.rules.span
+    black = [
+        name
+        for name, levels in work.levels.items()
+        if (levels.is_dark if span is None else 8 * (levels.high - span[0]) < span[1] - span[0])
+    ]
+    left_out = {problem.name for problem in work.problems}
+    black = [name for name in black if name not in left_out]
+    if not black:
+        return []
+    return [
+        f"{len(black)} of {len(work.levels)} images of more than 8 bits are nearly black, such as "
+        f"'{black[0]}' with values up to {work.levels[black[0]].high:g}; if they should not be, "
+        "set prepare_data.pixel_range to what is black and white"
+    ]
 
 
 def _check_after(
@@ -170,54 +281,22 @@ def _check_after(
     kept = sum(map(len, prepared.values()))
     for split, samples in prepared.items():
         if not samples:
-            raise ValueError(f"no usable image is left for the {split} split{_first(problems)}")
+            raise ValueError(
+                f"no usable image is left for the {split} split{listed_problems(problems)}"
+            )
     if not any(sample.class_ids for sample in prepared["train"]):
-        raise ValueError(f"no usable training image with a tag is left{_first(problems)}")
+        raise ValueError(f"no usable training image with a tag is left{listed_problems(problems)}")
     share = len(problems) / (kept + len(problems))
     if problems and settings.on_bad_image == "error":
         raise ValueError(
-            f"unusable images: {len(problems)}{_first(problems)}\n"
+            f"unusable images: {len(problems)}{listed_problems(problems)}\n"
             "mend them, or set prepare_data.on_bad_image to skip"
         )
     if share > settings.max_skipped_share:
         raise ValueError(
             f"{len(problems)} of {kept + len(problems)} images cannot be used, which is more than "
-            f"prepare_data.max_skipped_share = {settings.max_skipped_share}{_first(problems)}\n"
-            "mend them, or raise that share"
-        )
-
-
-def _first(problems: list[Problem], count: int = 10) -> str:
-    if not problems:
-        return ""
-    lines = [f"  {problem.name}: {problem.reason}" for problem in problems[:count]]
-    more = [f"  and {len(problems) - count} more"] if len(problems) > count else []
-    return ":\n" + "\n".join(lines + more)
-
-
-def _check_writable(paths: Paths) -> None:
-    for folder in (paths.root / "data", paths.root / "reports"):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise ValueError(
-                f"{folder.resolve()} cannot be written to ({error.strerror}); "
-                "change its owner or mode, or free some space"
-            ) from None
-
-
-def _check_space(lists: dict[str, list[RawSample]], root: Path) -> None:
-    """Converted images may grow and later stages write as much again: ask for some more."""
-    files = [sample for samples in lists.values() for sample in samples]
-    needed = sum(file_bytes(path) for sample in files for path in (sample.image, sample.mask))
-    needed = int(1.1 * needed) + 2**24
-    free = shutil.disk_usage(root).free
-    if free < needed:
-        raise ValueError(
-            f"the disk of {root.resolve()} has {free / 2**20:.0f} MiB free, but copying the images "
-            f"takes about {needed / 2**20:.0f} MiB; free some space, or move the project"
+            f"prepare_data.max_skipped_share = {settings.max_skipped_share}"
+            f"{listed_problems(problems)}\nmend them, or raise that share"
         )
 
 
@@ -239,19 +318,11 @@ def _report(
         **extra,
         "conversions": dict(sorted(conversions.items())),
         "num_skipped": len(problems),
-        "skipped": [asdict(problem) for problem in problems],
+        "skipped": [
+            {"name": printable(problem.name), "reason": printable(problem.reason)}
+            for problem in problems
+        ],
     }
-
-
-def _announce(report: dict[str, Any]) -> None:
-    for split, counts in report["splits"].items():
-        log.info("%s: %d images, %d with a mask", split, counts["images"], counts["with_mask"])
-    extra = report.get("background_images", 0)
-    if extra:
-        log.info("background: %d images", extra)
-    if report["num_skipped"]:
-        problems = [Problem(**item) for item in report["skipped"]]
-        log.warning("skipped images: %d%s", len(problems), _first(problems))
 
 
 STAGE = Stage(
@@ -259,5 +330,10 @@ STAGE = Stage(
     run,
     settings=("base.rng_seed", "prepare_data"),
     makes=("data/images", "data/masks", "data/splits"),
-    code=("data", "evaluate", "stages/_preparation.py"),
+    code=(
+        "data",
+        "evaluate",
+        *(f"stages/_{name}.py" for name in ("data_checks", "mask_checks", "mask_meanings")),
+        "stages/_preparation.py",
+    ),
 )

@@ -1,5 +1,6 @@
 """Runs in MLflow: flat, tagged, sent in batches; a lost server never stops a stage."""
 
+import hashlib
 import json
 import logging
 import math
@@ -261,13 +262,18 @@ def _create(client: MlflowClient, experiment_id: str, start: RunStart) -> str:
 def _key(name: str) -> str:
     """A name MLflow takes: letters, digits and _-. :/ only, no empty or dotted path parts.
 
+    A name that has to be changed, or cut, ends with a hash of itself, so that no two become one.
+
     Example:
-        >>> _key("val/iou/c++//../große Katze")
-        'val/iou/c__/große Katze'
+        >>> _key("val/iou/große Katze"), _key("val/iou/c++"), _key("val/iou/c--")
+        ('val/iou/große Katze', 'val/iou/c__ 548517', 'val/iou/c--')
     """
     parts = re.sub(r"[^/\w.\- :]", "_", name).split("/")
-    clean = "/".join(part for part in parts if part not in ("", ".", ".."))
-    return clean[:MAX_ENTITY_KEY_LENGTH].rstrip("/") or "_"
+    clean = "/".join(part for part in parts if part not in ("", ".", "..")).rstrip()
+    if clean and clean == name and len(clean) <= MAX_ENTITY_KEY_LENGTH:
+        return clean
+    mark = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:6]
+    return f"{clean[: MAX_ENTITY_KEY_LENGTH - len(mark) - 1].rstrip('/ ')} {mark}".lstrip()
 
 
 def _cut(text: str, length: int) -> str:

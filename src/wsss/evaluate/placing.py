@@ -1,0 +1,199 @@
+"""Masks as annotators drew them to class ids: of any values, colours, bits and orientation."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from wsss.artifacts import atomic_path, read_image, write_label_png
+from wsss.data.images import ORIENTATION, PreparedImage, turned
+from wsss.evaluate.ground_truth import listing, value_counts, wrong_ids, wrong_size
+
+__all__ = ["Meanings", "PlacedMask", "colour_name", "place_mask"]
+
+Meanings = Mapping[int | str, int]
+"""What each value of a mask, or each colour such as "#ff0000", means: a class id, 0 or 255."""
+
+_NAMED_VALUES = 256  # of one mask that are counted
+_INDICES = ("P", "L", "1")  # modes whose 8 bits are values
+
+
+@dataclass(frozen=True)
+class PlacedMask:
+    """What became of a mask.
+
+    Attributes:
+        problem: why it cannot be used; None where it was written.
+        values: how many pixels of the file have each value, or each of the most frequent colours.
+        fits: of an image that EXIF turns: "stored" where the mask had the size of the stored
+            pixels, "upright" where it had that of the turned ones, "either" where these are equal;
+            "" of other images.
+        outlines: where either fits, how well the mask's outlines follow the image's edges, as
+            stored and upright.
+    """
+
+    problem: str | None
+    values: Mapping[int | str, int] = field(default_factory=dict)
+    fits: str = ""
+    outlines: tuple[float, float] = (0, 0)
+
+
+def place_mask(
+    source: Path,
+    target: Path,
+    image: Path,
+    prepared: PreparedImage,
+    num_fg_classes: int,
+    meanings: Meanings,
+    turned_masks: Literal["auto", "stored", "upright"] = "auto",
+) -> PlacedMask:
+    """Write a mask as a palette or grey PNG of class ids beside its prepared image.
+
+    One that needs nothing keeps its bytes. RGB with three equal channels is grey; 16 bits are
+    values; EXIF of the mask itself is carried out. A mask with the size of the stored pixels of an
+    image that EXIF turned is turned alike.
+
+    Args:
+        source: what annotators drew.
+        target: the file to write.
+        image: the prepared image's file.
+        prepared: what became of the image.
+        num_fg_classes: K.
+        meanings: of the values; empty where they are class ids. Where it has colours, the mask is
+            read by them.
+        turned_masks: where the sizes do not tell: "upright" leaves the mask as it is, and the
+            others turn it alike.
+
+    Returns:
+        What was found; nothing is written where there is a problem.
+    """
+    by_colour = any(isinstance(key, str) for key in meanings)
+    try:
+        read = _read_values(source, by_colour=by_colour)
+    except (OSError, SyntaxError, ValueError) as error:
+        return PlacedMask(f"{source} cannot be read as a mask: {error}; save it again")
+    counts = value_counts(read.values)
+    frequent = sorted(counts, key=lambda value: -counts[value])[:_NAMED_VALUES]
+    values = {colour_name(v) if read.coloured else v: counts[v] for v in sorted(frequent)}
+    if read.see_through:
+        return PlacedMask(f"{source} is see-through in places; save it without alpha", values)
+    if read.coloured and not by_colour:
+        shown = ", ".join(map(str, list(values)[:4]))
+        return PlacedMask(
+            f"{source} has colours, such as {shown}, instead of class ids; say in mask_values what "
+            "each colour means, or save it as palette or grey PNG of ids",
+            values,
+        )
+    mask, wrong = _with_meanings(read, meanings, counts)
+    wrong = wrong or wrong_ids(list(value_counts(mask) if meanings else counts), num_fg_classes)
+    if wrong:
+        return PlacedMask(f"{source} {wrong}", values)
+    stored = prepared.size[::-1] if prepared.orientation > 4 else prepared.size
+    fits, outlines = "", (0.0, 0.0)
+    kept = read.keeps_bytes and not meanings
+    if prepared.orientation != 1 and not read.was_turned:
+        either = stored == prepared.size == mask.shape
+        fits = "either" if either else "stored" if mask.shape == stored else "upright"
+        alike = turned(mask, prepared.orientation)
+        if either:
+            pixels = read_image(image)
+            outlines = _on_edges(pixels, alike), _on_edges(pixels, mask)
+        if fits == "stored" or (either and turned_masks != "upright"):
+            mask, kept = alike, False
+    wrong = wrong_size(mask, prepared.size)
+    if wrong:
+        return PlacedMask(f"{source} {wrong}", values)
+    if kept:
+        with atomic_path(target) as temporary:
+            shutil.copyfile(source, temporary)
+    else:
+        write_label_png(target, mask.astype(np.uint8))
+    return PlacedMask(None, values, fits, outlines)
+
+
+def colour_name(value: int) -> str:
+    """A colour as web pages write it.
+
+    Example:
+        >>> colour_name(0xFF8000)
+        '#ff8000'
+    """
+    return f"#{value:06x}"
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A mask as its file has it: (H, W) whole numbers, which are 0xRRGGBB where it is coloured."""
+
+    values: np.ndarray
+    coloured: bool = False
+    see_through: bool = False
+    was_turned: bool = False
+    keeps_bytes: bool = False
+
+
+def _read_values(path: Path, *, by_colour: bool) -> _Read:
+    with Image.open(path) as opened:
+        opened.load()
+        orientation = opened.getexif().get(ORIENTATION, 1)
+        mode, kind = opened.mode, opened.format
+        image: Image.Image = opened
+        see_through = False
+        if "A" in image.getbands():
+            see_through = image.getchannel("A").getextrema() != (255, 255)
+            image = image.convert(mode.replace("A", ""))
+        deep = image.mode in ("F", "I") or image.mode.startswith("I;")
+        if not deep and (by_colour or image.mode not in _INDICES):
+            image = image.convert("RGB")
+        values = np.asarray(image)
+    coloured = values.ndim == 3
+    if coloured:
+        bands = [values[..., band].astype(np.int32) for band in range(3)]
+        coloured = by_colour or any((band != bands[0]).any() for band in bands[1:])
+        values = (bands[0] << 16) + (bands[1] << 8) + bands[2] if coloured else bands[0]
+    elif values.dtype.kind == "f" and not (values == np.rint(values)).all():
+        raise ValueError("its values are fractions")
+    if not coloured:
+        if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
+            raise ValueError("its values leave 0..65535")
+        values = values.astype(np.uint16 if values.max(initial=0) > 255 else np.uint8)
+    was_turned = orientation in range(2, 9)
+    keeps_bytes = kind == "PNG" and mode in _INDICES and not was_turned
+    return _Read(turned(values, orientation), coloured, see_through, was_turned, keeps_bytes)
+
+
+def _with_meanings(
+    read: _Read, meanings: Meanings, counts: Mapping[int, int]
+) -> tuple[np.ndarray, str | None]:
+    """The class ids, or what is wrong."""
+    if not meanings:
+        return read.values, None
+    ids = {int(key[1:], 16) if isinstance(key, str) else key: to for key, to in meanings.items()}
+    unknown = [value for value in counts if value not in ids]
+    if unknown:
+        names = [*map(colour_name, unknown)] if read.coloured else [*map(str, unknown)]
+        what = "colour" if read.coloured else "value"
+        known = sorted(map(str, meanings), key=lambda name: (len(name), name))
+        return read.values, (
+            f"holds {listing(names, what)}, but masks of this data set hold only "
+            f"{', '.join(known[:12])}{', ...' * (len(known) > 12)}"
+        )
+    present = np.array(sorted(counts))
+    means = np.array([ids[value] for value in present.tolist()], np.uint8)
+    return means[np.searchsorted(present, read.values)], None
+
+
+def _on_edges(pixels: np.ndarray, mask: np.ndarray) -> float:
+    """The mean difference of colours across a mask's outlines, over that of all neighbours."""
+    grey = pixels.mean(axis=2, dtype=np.float32)
+    across, total, count, pairs = 0.0, 0.0, 0, 0
+    for axis in (0, 1):
+        steps = np.abs(np.diff(grey, axis=axis))
+        edges = np.diff(mask.astype(np.int16), axis=axis) != 0
+        across, count = across + float(steps[edges].sum()), count + int(edges.sum())
+        total, pairs = total + float(steps.sum()), pairs + steps.size
+    return across / count / max(total / pairs, 1e-6) if count and pairs else 0.0
