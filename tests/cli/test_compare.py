@@ -230,3 +230,29 @@ def test_no_heading_is_broken_on_a_narrow_terminal(
     assert all(f"{at:08x}" in printed for at in range(count))
     assert printed.count("evaluate_refined@crf") == count
     assert f"{(count - 1) / 100:.4f}" in printed
+
+
+def test_false_alarms_stand_beside_the_mean_iou_and_alone_without_masks(
+    project: Path, run: Any
+) -> None:
+    report = {"val": {"false_alarms": {"images": 0.25, "area": 0.5, "untagged": 4}}}
+    path = "reports/evaluate_segmenter.json"
+    (project / path).write_text(json.dumps(report))
+    stages = json.loads((project / "dvc.lock").read_text())["stages"]
+    md5 = hashlib.md5((project / path).read_bytes()).hexdigest()
+    stages["evaluate_segmenter"] = {"outs": [{"path": path, "md5": md5}]}
+    for file in ("dvc.lock", "dvc.yaml"):
+        (project / file).write_text(json.dumps({"stages": stages}))
+    found = json.loads(run("workspace", "--json").stdout)["metrics"]
+    assert found["evaluate_segmenter/val/false_alarms/images"] == [0.25]
+    assert found["evaluate_segmenter/val/false_alarms/area"] == [0.5]
+    assert "evaluate_segmenter/val/false_alarms/untagged" not in found
+    assert "evaluate_cams/val/mean_iou" in found
+    assert "train_classifier/selection_map" not in found
+    assert best_columns("evaluate_segmenter/val/false_alarms/images", [0.2, 0.1]) == {1}
+    for name in ("cams", "refined_crf"):
+        (project / f"reports/evaluate_{name}.json").unlink()
+    found = json.loads(run("workspace", "--json").stdout)["metrics"]
+    assert {"evaluate_segmenter/val/false_alarms/area", "train_classifier/selection_map"} <= set(
+        found
+    )

@@ -119,6 +119,74 @@ def test_nothing_to_choose_on() -> None:
         assert best_threshold(curve([255], [0.5]), ["a", "b"], {}, select_by) is None
 
 
+NOTHING_DRAWN = {
+    "all background": [0, 0, 0, 0],
+    "all ignored": [255, 255, 255, 255],
+    "background and ignored, as masks of 0 and 255 are": [0, 0, 255, 255],
+}
+
+
+@pytest.mark.parametrize(
+    "select_by", ["mean_iou", "mean_iou_b", "foreground_iou", "iou_image_mean"]
+)
+@pytest.mark.parametrize("gt", NOTHING_DRAWN.values(), ids=NOTHING_DRAWN)
+def test_no_threshold_is_chosen_where_no_class_is_drawn(gt: list[int], select_by: str) -> None:
+    """To predict nothing would be best, with a score of 1."""
+    groups = {"b": ["b"]}
+    found = curve(gt, [0.9, 0.35, 0.25, 0.1])
+    assert best_threshold(found, ["a", "b"], groups, select_by) is None
+    report = score_map_report({"selection": found, "val": VAL}, ["a", "b"], groups, select_by)
+    assert "threshold" not in report and "val" not in report
+    assert report["protocol"]["threshold"].startswith("none, as no mask of the selection split")
+
+
+def test_no_threshold_is_chosen_by_a_group_that_is_not_drawn() -> None:
+    assert best_threshold(VAL, ["a", "b"], {"b": ["b"]}, "mean_iou_b") is None
+    assert best_threshold(VAL, ["a", "b"], {"b": ["b"]}, "mean_iou") is not None
+
+
+@pytest.mark.parametrize("gt", NOTHING_DRAWN.values(), ids=NOTHING_DRAWN)
+def test_where_no_class_is_drawn_nothing_is_scored(gt: list[int]) -> None:
+    """Neither 1 for predicting nothing nor 0 for anything else; curves are empty there, too."""
+    empty = curve(gt, [0.0] * 4)
+    report = score_map_report({"selection": SELECTION, "val": empty}, ["a", "b"], {}, "mean_iou")
+    assert report["val"] == {"images": 1}
+    assert "val" not in report["oracle"] and "selection" in report["oracle"]
+    columns = curve_columns({"val": empty}, ["a", "b"], {"b": ["b"]})
+    assert all(np.isnan(values).all() for values in columns.values())
+    matrix = np.zeros((3, 4), np.int64)
+    matrix[0, 0] = gt.count(0)
+    labels = label_report({"val": LabelScores(matrix, 1, 1.0)}, ["a", "b"], {}, from_tags=False)
+    assert labels["val"] == {"images": 1}
+
+
+def test_a_group_that_is_not_drawn_has_no_mean() -> None:
+    groups = {"b": ["b"], "both": ["a", "b"]}
+    report = score_map_report({"selection": SELECTION}, ["a", "b"], groups, "mean_iou")["selection"]
+    assert "mean_iou_b" not in report and "mean_iou_both" in report
+    columns = curve_columns({"val": VAL}, ["a", "b"], groups)
+    assert np.isnan(columns["val_mean_iou_b"]).all()
+    assert not np.isnan(columns["val_mean_iou_both"]).any()
+
+
+def test_pseudo_masks_that_ignore_all_objects_score_strictly_or_not_at_all() -> None:
+    """What is left has the background alone, all of it right."""
+    matrix = np.array([[9, 0, 0, 1], [0, 0, 0, 4], [0, 0, 0, 2]])
+    scores = {"val": LabelScores(matrix, 1, 1.0)}
+    val = label_report(scores, ["a", "b"], {}, from_tags=True)["val"]
+    assert set(val) == {"images", "coverage", "strict"}
+    assert val["strict"]["mean_iou"] == pytest.approx(9 / 10 / 3)
+    assert val["strict"]["foreground_iou"] == 0
+
+
+def test_the_mean_of_the_foreground_leaves_the_background_out() -> None:
+    matrix = np.array([[95, 0, 0, 0], [3, 0, 0, 0], [1, 0, 1, 0]])
+    scores = {"val": LabelScores(matrix, 1, 0.5)}
+    val = label_report(scores, ["a", "b"], {}, from_tags=False)["val"]
+    assert val["mean_iou_foreground"] == pytest.approx((0 + 1 / 2) / 2)
+    assert val["mean_iou"] == pytest.approx((95 / 99 + 0 + 1 / 2) / 3)
+
+
 def test_pseudo_masks_show_coverage_and_the_stricter_number() -> None:
     matrix = np.array([[6, 0, 0, 2], [1, 3, 0, 0], [0, 0, 0, 0]])
     scores = {"val": LabelScores(matrix, 1, 0.75)}

@@ -148,3 +148,28 @@ def test_entries_are_made_again_only_for_a_reason(tmp_path: Path) -> None:
     assert go(one={"epochs": 9}, three={}) == ["one", "three"], "changed images are noticed"
     assert go(three={}) == []
     assert sorted(path.name for path in (tmp_path / "models/toys").iterdir()) == ["three"]
+
+
+def test_what_an_entry_warns_of_is_said_again_where_it_is_up_to_date(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def run(job: Job) -> None:
+        def make(name: str, settings: BaseModel, folder: Path) -> dict[str, int]:
+            made.append(name)
+            if name == "one":
+                job.warn("it is bad")
+            return {"length": len(name)}
+
+        job.make_entries(make)
+
+    (tmp_path / "data/images").mkdir(parents=True)
+    for _ in range(2):
+        job = entries_job(tmp_path, run, one={}, three={})
+        job.run()
+        assert job.warnings == ["one: it is bad"]
+        assert read_json(tmp_path / "reports/toy.json") == {
+            "one": {"length": 3},
+            "three": {"length": 5},
+            "warnings": ["one: it is bad"],
+        }
+    assert made == ["one", "three"]

@@ -115,6 +115,11 @@ def test_an_unknown_metric_is_refused() -> None:
         parse_params({"evaluate": {"select_by": "forground_iou"}})
 
 
+def test_a_group_cannot_take_the_name_of_another_mean() -> None:
+    with pytest.raises(ValueError, match="no group can be named 'foreground'"):
+        parse_params({"evaluate": {"class_groups": {"foreground": ["cat"]}}})
+
+
 def test_pseudo_masks_and_predictions(paths: Paths) -> None:
     run_stage("evaluate_pseudo_masks", PARAMS, paths)
     pseudo = report_of(paths, "evaluate_pseudo_masks")

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from wsss.artifacts import Manifest, Paths, Sample, ScoreMap, read_score_map
+from wsss.artifacts import Manifest, Paths, Sample, ScoreMap, read_json, read_score_map
 from wsss.config.params import parse_params
 from wsss.config.sections import BackboneSettings
-from wsss.models.classifier import Classifier, save_classifier
+from wsss.models.classifier import Classifier, load_classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.stages import _cams, run_stage
 
@@ -94,3 +94,22 @@ def test_a_method_the_network_can_not_have_stops_it(paths: Paths) -> None:
     with pytest.raises(ValueError, match="choose a plain vision transformer"):
         cams_of(paths, method={"name": "trans_cam"})
     assert not paths.cams.exists()
+
+
+def test_maps_of_a_classifier_that_sees_nothing_are_said(
+    paths: Paths, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"b{index}" for index in range(12)]
+    for name in names:
+        Image.new("RGB", (64, 64)).save(paths.images / f"{name}.png")
+    samples = tuple(Sample(name, f"{name}.png", (64, 64), (1,)) for name in names)
+    Manifest(("x", "y"), {"train": samples, "selection": (), "val": ()}).write(paths.splits)
+    model, _ = load_classifier(paths.classifier)
+    torch.nn.init.constant_(model.head.weight, -1)
+    settings = BackboneSettings(model_name="resnet10t")
+    save_classifier(model, settings, "multi_label", paths.classifier)
+    assert not cams_of(paths, "b0").scores.any()
+    assert "12 of 12 (100 %) maps of an image's own tag are empty: 'x' 12" in caplog.text
+    report = read_json(paths.report("generate_cams"))
+    assert report["num_images"] == 12 and "generate_cams.scales" in report["warnings"][0]
+    assert report["classes"] == {"empty_maps": {"x": 12}}

@@ -8,9 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from wsss.artifacts import Manifest, Paths, Sample, ScoreMap, read_label_png, write_score_map
+from wsss.artifacts import (
+    Manifest,
+    Paths,
+    Sample,
+    ScoreMap,
+    as_stored,
+    read_label_png,
+    write_score_map,
+)
 from wsss.config.params import parse_params
 from wsss.config.sections import PseudoMaskSettings
+from wsss.evaluate import ThresholdCurve, confusion_matrix, score_histogram
+from wsss.report.overlays import mask_above
 from wsss.stages import run_stage
 from wsss.stages.make_pseudo_masks import pseudo_mask
 
@@ -113,6 +123,54 @@ def test_a_threshold_near_one_leaves_room_above_it() -> None:
     found = score_map(np.array([[[1.0, 0.999, 0.5, 0.0]]]), [2])
     mask = pseudo_mask(found, PseudoMaskSettings(ignore_margin=0.1), 0.98)
     assert mask.tolist() == [[2, 2, 0, 0]]
+
+
+unit = st.one_of(
+    st.sampled_from([0.0, 1.0, 0.5, 0.01, 0.99, 1e-30, 1 - 2**-24]),
+    st.floats(0, 1, width=32),
+)
+
+
+@given(scores=st.lists(st.tuples(unit, unit), min_size=1, max_size=6), threshold=unit)
+def test_masks_hold_what_evaluation_scores_at_every_threshold(
+    scores: list[tuple[float, float]], threshold: float
+) -> None:
+    """The score above the threshold, as float32, and nothing else, decides; ends and ties too."""
+    of_classes = np.array(scores, np.float32).T[:, None]
+    thresholds = [threshold, *np.unique(of_classes).tolist(), 0.0, 1.0]
+    for limit in thresholds:
+        found = pseudo_mask(
+            score_map(of_classes, [3, 7]), PseudoMaskSettings(ignore_margin=0), limit
+        )
+        first, second = of_classes[:, 0]
+        wanted = np.where(second > first, 7, 3) * (np.maximum(first, second) > np.float32(limit))
+        np.testing.assert_array_equal(found[0], wanted)
+
+
+@pytest.mark.parametrize("step", [0.01, 0.3, 0.5])
+def test_masks_score_what_the_curve_of_evaluation_says(step: float) -> None:
+    """Maps as files hold them: whole steps, many at 0 and at 1, some of tiny height."""
+    rng = np.random.default_rng(1)
+    gt_mask = rng.choice([0, 3, 7, 255], (12, 16)).astype(np.uint8)
+    raw = score_map(np.clip(rng.normal(0.5, 0.6, (2, 12, 16)), 0, 1), [3, 7])
+    for found in (raw, score_map(raw.scores * 1e-5, [3, 7])):
+        stored = as_stored(found)
+        curve = ThresholdCurve(8, step)
+        curve.add(score_histogram(gt_mask, stored, 8, curve.thresholds), stored.class_ids)
+        for at, threshold in enumerate(curve.thresholds.tolist()):
+            mask = pseudo_mask(stored, PseudoMaskSettings(ignore_margin=0), threshold)
+            matrix = confusion_matrix(gt_mask, mask, 8)
+            np.testing.assert_array_equal(matrix[:, :8], curve.confusion(at))
+            np.testing.assert_array_equal(mask_above(stored, threshold), mask)
+
+
+def test_at_the_ends_of_the_range_a_margin_changes_nothing_but_ties_of_classes() -> None:
+    """Nothing lies above 1, and what lies above 0 is as sure as can be."""
+    one = score_map(np.array([[[0.0, 1e-5, 0.4, 1.0]]]), [2])
+    assert pseudo_mask(one, PseudoMaskSettings(ignore_margin=0.1), 0).tolist() == [[0, 2, 2, 2]]
+    assert not pseudo_mask(one, PseudoMaskSettings(ignore_margin=0.1), 1).any()
+    two = score_map(np.array([[[0.9, 0.9, 0.0]], [[0.01, 0.9, 0.0]]]), [2, 5])
+    assert pseudo_mask(two, PseudoMaskSettings(ignore_margin=0.05), 0).tolist() == [[2, 255, 0]]
 
 
 def test_unsure_probabilities_are_ignored() -> None:

@@ -138,12 +138,14 @@ def test_all_processes_have_the_same_weights_and_history(finished: Paths) -> Non
 def test_shared_images_give_what_one_process_gives(
     finished: Paths, tmp_path: Path, stage: str
 ) -> None:
-    """The same bytes, as batches are the same, and as many threads add them up."""
+    """The same bytes, as batches are the same, and as many threads add them up; the same report."""
     root = tmp_path / "root"
     shutil.copytree(finished.root, root)
     out = SHARED[stage]
-    wanted = hashes(root / out)
+    wanted, report = hashes(root / out), Paths(root).report(stage.replace("@", "_"))
+    told = report.read_bytes()
     shutil.rmtree(root / out)
+    report.unlink()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -151,6 +153,7 @@ def test_shared_images_give_what_one_process_gives(
     finally:
         torch.set_num_threads(threads)
     assert hashes(root / out) == wanted and wanted
+    assert report.read_bytes() == told
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """A stage of a study runs once for all rows that share its settings, and again for new code."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,10 @@ import pytest
 
 from wsss.artifacts import Manifest, Sample
 from wsss.config.params import parse_params
-from wsss.pipeline import Job, Pipeline, Stage
+from wsss.pipeline import Job, Pipeline, Stage, Target
 from wsss.stages import find_stages
 from wsss.study import run
+from wsss.tracking import NullTracker
 
 VALUES = {
     "prepare_data": {"dataset": {"name": "synthetic", "num_train": 30}},
@@ -174,3 +177,29 @@ def test_rows_are_recorded_with_the_settings_of_all_their_stages(
     scales = {run.data.params["generate_cams.scales"] for run in (first, second)}
     assert len(scales) == 2
     assert {run.data.tags["stage"] for run in (first, second)} == {"study"}
+
+
+def test_a_row_has_the_warnings_of_all_its_stages(
+    project: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = project
+    told: dict[str, str] = {}
+    run_stage = run._run_stage
+
+    def warned(pipeline: Pipeline, target: Target, *args: Any) -> dict[str, Any]:
+        done = run_stage(pipeline, target, *args)
+        text = f"{target.stage.name} is bad\nand worse"
+        return done | {"tags": {"warnings": text} if target.stage.name in NAMES[1:3] else {}}
+
+    @contextmanager
+    def noted(*args: Any, tags: dict[str, str], **kwargs: Any) -> Iterator[NullTracker]:
+        told.update(tags)
+        yield NullTracker()
+
+    monkeypatch.setattr(run, "_run_stage", warned)
+    monkeypatch.setattr(run, "open_tracker", noted)
+    go(root)
+    first, second = NAMES[1:3]
+    assert told["warnings"].splitlines() == [
+        f"{name}: {text}" for name in (first, second) for text in (f"{name} is bad", "and worse")
+    ]

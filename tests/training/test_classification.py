@@ -1,6 +1,7 @@
 """Rounds of training: what a method is shown, what weights they start from, and resuming."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from wsss.models.classifier import Classifier
 from wsss.stages import run_stage
 from wsss.tracking import NullTracker
 from wsss.training import classification
-from wsss.training.classification import fit_classifier
+from wsss.training.classification import compare_with_guess, fit_classifier
 from wsss.training.loop import Fitted
 from wsss.training.task import Task
 
@@ -274,6 +275,58 @@ def test_the_epoch_that_stays(
     assert last == (keep == "last")
 
 
+def test_a_class_that_all_images_have_scores_nothing(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any order of such images is perfect: its average precision would be 1."""
+    scores = torch.tensor([[3.0, 0.1, 0.0], [2.0, 0.3, 0.0], [1.0, 0.2, 0.0]])
+    targets = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    monkeypatch.setattr(classification, "_class_logits", lambda *_: (scores, targets))
+    found = classification.score_classifier(Any, settings_of(), task, "val")  # type: ignore[arg-type]
+    assert found["val_map"] == 1  # of the second class alone
+    scores[:, 1] = torch.tensor([3.0, 1.0, 2.0])
+    found = classification.score_classifier(Any, settings_of(), task, "val")  # type: ignore[arg-type]
+    assert found["val_map"] == pytest.approx(1 / 3)
+    monkeypatch.setattr(classification, "_class_logits", lambda *_: (scores, torch.ones(3, 3)))
+    found = classification.score_classifier(Any, settings_of(), task, "val")  # type: ignore[arg-type]
+    assert set(found) == {"val_loss"}
+    classes = classification.score_classes(Any, settings_of(), task, "val")  # type: ignore[arg-type]
+    assert not classes.average_precision
+
+
+def test_without_a_class_to_tell_apart_the_last_epoch_stays(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        classification, "score_classifier", lambda *_, **__: {"selection_loss": 0.1}
+    )
+    _, fitted = fit_classifier(settings_of(epochs=3), task, {})
+    assert fitted.epoch == 2
+
+
+@pytest.mark.parametrize(("those", "others"), [(4, 21), (12, 24), (60, 300)])
+def test_a_guess_is_taken_for_one_and_what_was_learned_is_not(those: int, others: int) -> None:
+    """Over many draws: of guesses nearly all, of a classifier that is usually right nearly none."""
+    rng = np.random.default_rng(0)
+    targets = np.repeat([1.0, 0.0], [those, others])[:, None].repeat(200, axis=1)
+    names = [str(number) for number in range(200)]
+    guesses = rng.random(targets.shape)
+    found = compare_with_guess(guesses, targets, names)
+    assert len(found.at_chance) > 185
+    assert set(found.prevalence.values()) == {those / (those + others)}
+    learned = compare_with_guess(guesses + 0.8 * targets, targets, names)
+    assert len(learned.at_chance) < 10
+    level = compare_with_guess(np.zeros_like(targets), targets, names)
+    assert level.average_precision == level.prevalence
+    assert len(level.at_chance) == 200
+
+
+def test_too_few_images_to_tell_are_no_guess_unless_they_come_last() -> None:
+    targets = np.array([[1.0], [0.0], [0.0]])
+    assert not compare_with_guess(np.array([[0.9], [0.5], [0.1]]), targets, ["x"]).at_chance
+    assert compare_with_guess(np.array([[0.1], [0.5], [0.9]]), targets, ["x"]).at_chance == ("x",)
+
+
 def test_finish_gets_the_trained_classifier(
     task: Task, begun: list[Begun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,3 +447,16 @@ def test_a_teacher_has_its_own_normalisation(
     with torch.no_grad():
         expected = teacher((pixels - own_mean) / own_std).logits
     torch.testing.assert_close(starts[0].teachers["teacher"](student).logits, expected)
+
+
+def test_values_that_are_not_finite_stop_the_scoring_with_a_setting(
+    task: Task, teacher: Classifier
+) -> None:
+    model = deepcopy(teacher)
+    with torch.no_grad():
+        model.head.weight.fill_(float("inf"))
+    with (
+        naming("train_classifier"),
+        pytest.raises(ValueError, match=r"not finite on val images.*train_classifier\.precision"),
+    ):
+        classification.score_classifier(model, settings_of(), task, "val")

@@ -89,3 +89,14 @@ def test_a_classifier_of_other_classes_is_refused(
     with pytest.raises(ValueError, match="was trained on the classes red, green, but the data has"):
         other = replace(task, manifest=manifest)
         fit_segmenter(settings_of(), other, tmp_path / "masks", classifier)
+
+
+def test_masks_without_a_class_are_no_measure_of_an_epoch(task: Task, classifier: Path) -> None:
+    """To predict nothing fits them best, with an agreement of 1."""
+    folder = task.images / "masks"
+    for index in range(10):
+        write_label_png(folder / f"{index}.png", np.zeros((64, 64), np.uint8))
+    _, fitted = fit_segmenter(settings_of(epochs=2), task, folder, classifier)
+    assert fitted.epoch == 1
+    assert "selection_pseudo_mean_iou" not in fitted.history[1]
+    assert 0 <= fitted.history[1]["selection_foreground"] <= 1

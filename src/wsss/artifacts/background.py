@@ -1,4 +1,4 @@
-"""The background as a score that competes with those of the classes."""
+"""The background as a score that competes with those of the classes, and the rule who wins."""
 
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
@@ -11,7 +11,13 @@ from wsss.settings import Settings
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BackgroundSettings", "background_scores", "power_background"]
+__all__ = [
+    "BackgroundSettings",
+    "background_scores",
+    "labels_above",
+    "power_background",
+    "winners",
+]
 
 Scores = TypeVar("Scores", np.ndarray, "Tensor")
 
@@ -92,3 +98,52 @@ def background_scores(
         beyond: np.ndarray = 1 - objects.max(axis=0, keepdims=True)
         return beyond
     return power_background(scores.max(axis=0, keepdims=True), settings.alpha)
+
+
+def winners(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which class has the highest score at each pixel.
+
+    Args:
+        scores: (P, H, W) float32, of a score map.
+
+    Returns:
+        (H, W) float32, the highest score, 0 without a class; and (H, W), the index of its class,
+        the first on ties.
+    """
+    best = np.zeros(scores.shape[1:], np.float32)
+    winner = np.zeros(scores.shape[1:], np.uint8)
+    for index, score in enumerate(scores):
+        better = score > best
+        winner[better] = index
+        np.maximum(best, score, out=best)
+    return best, winner
+
+
+def labels_above(scores: np.ndarray, class_ids: np.ndarray, threshold: float) -> np.ndarray:
+    """The rule of thresholds: a class takes the pixels where its score is the highest, and above.
+
+    It is above strictly, so that the background wins ties, and nothing lies above 1. Scores and
+    threshold are compared as float32.
+
+    Args:
+        scores: (P, H, W) float32, of a score map.
+        class_ids: (P,), the classes of that map, ascending.
+        threshold: from 0 to 1.
+
+    Returns:
+        (H, W) uint8: 0, or a value of `class_ids`.
+
+    Raises:
+        ValueError: the threshold leaves its range.
+
+    Example:
+        >>> scores = np.array([[[0.5, 0.6, 0.7]], [[0.1, 0.9, 0.7]]], np.float32)
+        >>> labels_above(scores, np.array([3, 7], np.uint8), 0.5)
+        array([[0, 7, 3]], dtype=uint8)
+    """
+    check_range("threshold", threshold, 0, 1)
+    if not len(class_ids):
+        return np.zeros(scores.shape[1:], np.uint8)
+    best, winner = winners(scores)
+    labels: np.ndarray = np.where(best > np.float32(threshold), class_ids[winner], np.uint8(0))
+    return labels

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["compare", "select"]
 
 _REPORTS = "reports"
-_HEADLINE = re.compile(r"(^|^evaluate_\w+/)(val/mean_iou[^/]*|threshold)$")
+_HEADLINE = re.compile(
+    r"(^|^evaluate_\w+/)(val/(mean_iou[^/]*|false_alarms/(images|area))|threshold)$"
+)
 _WITHOUT_MASKS = re.compile(
     r"^prepare_data/splits/\w+/(images|with_mask)$|^train_\w+/(selection|val)_\w+$|coverage$"
 )
@@ -50,7 +52,7 @@ def compare(
 ) -> None:
     """Print metrics of DVC revisions, experiments or MLflow runs side by side, the best in bold.
 
-    Without --metric or --all these are the mean IoU on val and the chosen thresholds.
+    Without --metric or --all these are the mean IoU and false alarms on val, and the thresholds.
     """
     columns, notes = _load(revs or _default(Path()), Path())
     keys = _ordered({key for values in columns.values() for key in values})
@@ -60,8 +62,9 @@ def compare(
             f"none of the {len(keys)} metrics of {', '.join(columns)} begins with "
             f"{' or '.join(metric)}; {did_you_mean(metric[0], keys)}"
         )
-    if not shown:  # no masks, or not so far yet
-        shown = [key for key in keys if _WITHOUT_MASKS.search(key)] or keys
+    scored = metric or all_metrics or any("val/mean_iou" in key for key in shown)
+    if not scored:  # no masks, or not so far yet
+        shown = [key for key in keys if key in shown or _WITHOUT_MASKS.search(key)] or keys
         notes.append("There is no mean IoU on val: no evaluation of images with masks is there.")
     rows = {key: [values.get(key) for values in columns.values()] for key in shown}
     if as_json:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["best_columns", "markdown", "print_side_by_side"]
 
 _HIGH = {"iou", "dice", "accuracy", "precision", "recall", "f1", "map", "coverage"}
-_LOW = {"loss", "fp", "fn", "error", "skipped"}
+_LOW = {"loss", "fp", "fn", "error", "skipped", "alarms"}
 
 Rows = Mapping[str, Sequence[float | None]]
 

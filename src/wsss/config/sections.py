@@ -351,6 +351,16 @@ class EvaluateSettings(Settings):
     (all classes taken as one) or iou_image_mean (of the foreground, averaged over images)."""
     threshold_step: float = Field(default=0.01, gt=0, le=0.5)
 
+    @field_validator("class_groups")
+    @classmethod
+    def _group_names(cls, groups: dict[str, Any]) -> dict[str, Any]:
+        if "foreground" in groups:
+            raise ValueError(
+                "no group can be named 'foreground': mean_iou_foreground is the mean of all "
+                "classes without the background; take another name"
+            )
+        return groups
+
     @model_validator(mode="after")
     def _known_metric(self) -> Self:
         groups = (f"mean_iou_{group}" for group in self.class_groups)

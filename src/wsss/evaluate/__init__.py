@@ -2,6 +2,7 @@
 
 from wsss.evaluate.confusion import confusion_matrix
 from wsss.evaluate.curves import ThresholdCurve, score_histogram, threshold_grid
+from wsss.evaluate.false_alarms import FalseAlarms, count_false_alarms
 from wsss.evaluate.ground_truth import read_ground_truth
 from wsss.evaluate.metrics import Counts, group_ids, summary
 from wsss.evaluate.protocol import (
@@ -14,10 +15,12 @@ from wsss.evaluate.splits import LabelScores, evaluate_labels, evaluate_score_ma
 
 __all__ = [
     "Counts",
+    "FalseAlarms",
     "LabelScores",
     "ThresholdCurve",
     "best_threshold",
     "confusion_matrix",
+    "count_false_alarms",
     "curve_columns",
     "evaluate_labels",
     "evaluate_score_maps",

@@ -3,6 +3,7 @@
 import numpy as np
 
 from wsss.artifacts import IGNORE_INDEX, ScoreMap, check_label_map
+from wsss.artifacts.background import winners
 from wsss.checks import check_dtype, check_shape, check_share, check_values
 from wsss.evaluate.metrics import Counts, image_iou, iou
 
@@ -31,9 +32,8 @@ def score_histogram(
     """Sort the pixels of one image by true class, winning class and score.
 
     The winner of a pixel is its class with the highest score at full resolution, the
-    lower id on ties. It takes the pixel at the thresholds below that score, strictly: at
-    a tie the background wins, as in an argmax with the background first. The comparison
-    is made in float32, as `score > threshold` does on float32 scores.
+    lower id on ties. It takes the pixel at the thresholds below that score, as `labels_above` has
+    it at each of them.
 
     Args:
         gt_mask: (H, W) uint8, the ground truth, 0..num_classes - 1 or 255, which is dropped.
@@ -55,7 +55,7 @@ def score_histogram(
     pixels = np.zeros(num_classes * num_winners * num_bins, np.int64)
     for start, stop in score_map.row_blocks():
         gt = gt_mask[start:stop]
-        best, winner = _winners(score_map.rows(start, stop))
+        best, winner = winners(score_map.rows(start, stop))
         valid = gt != IGNORE_INDEX
         labels = gt[valid]
         check_values("gt_mask", labels, 0, num_classes - 1)
@@ -64,17 +64,6 @@ def score_histogram(
         index += np.searchsorted(thresholds.astype(np.float32), best[valid], side="left")
         pixels += np.bincount(index, minlength=len(pixels))
     return pixels.reshape(num_classes, num_winners, num_bins)
-
-
-def _winners(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per pixel the highest score and the index of its class; the first class on ties."""
-    best = np.zeros(scores.shape[1:], np.float32)
-    winner = np.zeros(scores.shape[1:], np.uint8)
-    for index, score in enumerate(scores):
-        better = score > best
-        winner[better] = index
-        np.maximum(best, score, out=best)
-    return best, winner
 
 
 def _counts(histogram: np.ndarray, class_ids: np.ndarray) -> Counts:

@@ -19,7 +19,7 @@ from wsss.evaluate.metrics import (
 )
 from wsss.evaluate.splits import LabelScores
 
-__all__ = ["best_threshold", "curve_columns", "label_report", "score_map_report"]
+__all__ = ["best_threshold", "curve_columns", "label_report", "score_map_report", "split_scores"]
 
 Groups = Mapping[str, Sequence[str]]
 
@@ -38,17 +38,19 @@ def best_threshold(
         select_by: mean_iou, mean_iou_<group>, foreground_iou or iou_image_mean.
 
     Returns:
-        None when the metric cannot be computed, as without any pixel of ground truth.
+        None where the ground truth has no pixel of the classes that count: whatever is predicted
+        least would be best.
     """
+    counts = curve.counts()
+    group = group_ids(class_groups, class_names).get(select_by.removeprefix("mean_iou_"))
+    if not _drawn(counts, group):
+        return None
     if select_by == "foreground_iou":
         values = curve.foreground_iou()
     elif select_by == "iou_image_mean":
         values = curve.image_iou()
     else:
-        group = group_ids(class_groups, class_names).get(select_by.removeprefix("mean_iou_"))
-        values = mean_iou(curve.counts(), group)
-    if np.isnan(values).all():
-        return None
+        values = mean_iou(counts, group)
     index = int(np.nanargmax(values))
     return index, float(values[index])
 
@@ -62,9 +64,9 @@ def score_map_report(
     """The report on score maps.
 
     Returns:
-        threshold: the best on the selection split, if that has masks;
-        <split>: `summary` at that threshold, foreground_iou (of all classes taken as one, over
-            the pixels of the split), iou_image_mean, average_precision, images;
+        threshold: the best on the selection split, if that has masks of any class;
+        <split>: the scores of `split_scores` at that threshold, foreground_iou (of all classes
+            taken as one, over the pixels of the split), iou_image_mean, average_precision, images;
         oracle.<split>: the best threshold of the split itself, and its value of `select_by`;
         protocol: how to read the numbers, or that there is no ground truth.
     """
@@ -82,7 +84,9 @@ def score_map_report(
     chosen = best.get("selection")
     if chosen is None:
         report["protocol"]["threshold"] = (
-            "none, as the selection split has no masks to choose it on"
+            f"none, as no mask of the selection split holds a class that counts in {select_by}"
+            if "selection" in curves
+            else "none, as the selection split has no masks to choose it on"
         )
         return report
     index = chosen[0]
@@ -91,13 +95,51 @@ def score_map_report(
     for split, curve in curves.items():
         counts = curve.counts()
         at = Counts(counts.correct[index], counts.gt[index], counts.predicted[index])
-        report[split] = summary(at, class_names, class_groups) | {
-            "images": curve.images,
+        further = {
             "foreground_iou": float(curve.foreground_iou()[index]),
             "iou_image_mean": float(curve.image_iou()[index]),
             "average_precision": curve.average_precision(),
         }
+        report[split] = split_scores(at, class_names, class_groups, further)
+        report[split]["images"] = curve.images
     return report
+
+
+def split_scores(
+    counts: Counts,
+    class_names: Sequence[str],
+    class_groups: Groups,
+    further: Mapping[str, float],
+) -> dict[str, Any]:
+    """The scores of one split; none where its ground truth holds no class at all.
+
+    There the background alone would be scored: 1 for predicting nothing. The same holds for a
+    group of which the ground truth has no class.
+
+    Args:
+        counts: with arrays of shape (K + 1,).
+        class_names: K names, without the background.
+        class_groups: see `group_ids`.
+        further: scores that go with them.
+
+    Returns:
+        `summary`, mean_iou_foreground (that mean without the background), and `further`.
+    """
+    if not _drawn(counts):
+        return {}
+    scores = summary(counts, class_names, class_groups)
+    scores["mean_iou_foreground"] = float(mean_over(iou(counts)[1:]))
+    for group, ids in group_ids(class_groups, class_names).items():
+        if not _drawn(counts, ids):
+            scores.pop(f"mean_iou_{group}", None)
+    return {**scores, **further}
+
+
+def _drawn(counts: Counts, class_ids: Sequence[int] | None = None) -> bool:
+    """Whether the ground truth has a pixel of any class, or of those among `class_ids`."""
+    gt = counts.gt.reshape(-1, counts.gt.shape[-1])[0]
+    wanted = np.arange(len(gt)) if class_ids is None else np.asarray(class_ids, np.intp)
+    return bool(gt[wanted[wanted > 0]].any())
 
 
 def label_report(
@@ -109,28 +151,29 @@ def label_report(
 ) -> dict[str, Any]:
     """The report on label maps.
 
-    Pseudo masks (`from_tags`) may ignore pixels: `summary` is on the pixels that have a
+    Pseudo masks (`from_tags`) may ignore pixels: scores are on the pixels that have a
     label, with their share as coverage; under strict, ignored pixels count as missed.
 
     Returns:
-        <split>: `summary`, foreground_iou (of all classes taken as one, over the pixels of the
-            split), iou_image_mean, images; of pseudo masks also coverage, and strict.mean_iou
-            (and groups) and strict.foreground_iou;
+        <split>: the scores of `split_scores`, foreground_iou (of all classes taken as one, over
+            the pixels of the split), iou_image_mean, images; of pseudo masks also coverage, and
+            strict.mean_iou (and groups) and strict.foreground_iou;
         protocol: how to read the numbers, or that there is no ground truth.
     """
     report: dict[str, Any] = {"protocol": _protocol(_GT_TAGS if from_tags else "none", scores)}
     for split, score in scores.items():
-        report[split] = summary(score.labelled, class_names, class_groups) | {
-            "images": score.images,
+        further = {
             "foreground_iou": _foreground_iou(score.labelled_matrix),
             "iou_image_mean": score.image_iou,
         }
+        report[split] = split_scores(score.labelled, class_names, class_groups, further)
+        report[split]["images"] = score.images
         if from_tags:
-            strict = summary(score.strict, class_names, class_groups)
+            further = {"foreground_iou": _foreground_iou(score.matrix)}
+            strict = split_scores(score.strict, class_names, class_groups, further)
+            shown = {"mean_iou", *(f"mean_iou_{group}" for group in class_groups), *further}
             report[split]["coverage"] = score.coverage
-            report[split]["strict"] = {
-                key: value for key, value in strict.items() if key.startswith("mean_iou")
-            } | {"foreground_iou": _foreground_iou(score.matrix)}
+            report[split]["strict"] = {key: strict[key] for key in strict if key in shown}
     if from_tags:
         report["protocol"]["ignored"] = "left out; counted as missed under strict"
     return report
@@ -159,17 +202,21 @@ def curve_columns(
 
     The keys are <split>_ and mean_iou, mean_iou_<group>, foreground_iou, iou_image_mean, fp, fn,
     precision, recall;
-    fp and fn are the mean shares over foreground classes (over- and under-activation).
+    fp and fn are the mean shares over foreground classes (over- and under-activation). All are NaN
+    for a split, or a group, of which the ground truth has no class.
     """
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for split, curve in curves.items():
         counts = curve.counts()
-        columns[f"{split}_mean_iou"] = mean_iou(counts)
+        own = {"mean_iou": mean_iou(counts)}
+        nothing = np.full(len(curve.thresholds), np.nan)
         for group, ids in group_ids(class_groups, class_names).items():
-            columns[f"{split}_mean_iou_{group}"] = mean_iou(counts, ids)
-        columns[f"{split}_foreground_iou"] = curve.foreground_iou()
-        columns[f"{split}_iou_image_mean"] = curve.image_iou()
-        columns[f"{split}_fp"] = mean_over(fp_share(counts)[:, 1:])
-        columns[f"{split}_fn"] = mean_over(fn_share(counts)[:, 1:])
-        columns[f"{split}_precision"], columns[f"{split}_recall"] = curve.precision_recall()
+            own[f"mean_iou_{group}"] = mean_iou(counts, ids) if _drawn(counts, ids) else nothing
+        own["foreground_iou"] = curve.foreground_iou()
+        own["iou_image_mean"] = curve.image_iou()
+        own["fp"] = mean_over(fp_share(counts)[:, 1:])
+        own["fn"] = mean_over(fn_share(counts)[:, 1:])
+        own["precision"], own["recall"] = curve.precision_recall()
+        drawn = _drawn(counts)
+        columns |= {f"{split}_{name}": own[name] if drawn else nothing for name in own}
     return columns

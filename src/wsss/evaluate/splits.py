@@ -17,7 +17,7 @@ from wsss.evaluate.ground_truth import read_ground_truth
 from wsss.evaluate.metrics import Counts, image_iou
 from wsss.progress import track
 
-__all__ = ["LabelScores", "evaluate_labels", "evaluate_score_maps"]
+__all__ = ["LabelScores", "evaluate_labels", "evaluate_score_maps", "in_parallel", "label_matrix"]
 
 Result = TypeVar("Result")
 
@@ -86,7 +86,7 @@ def evaluate_score_maps(
         histogram = score_histogram(gt_mask, score_map, num_fg_classes + 1, curve.thresholds)
         return histogram, score_map.class_ids
 
-    for histogram, class_ids in _in_parallel(score, samples):
+    for histogram, class_ids in in_parallel(score, _masked(samples)):
         curve.add(histogram, class_ids)
     return curve
 
@@ -107,17 +107,12 @@ def evaluate_labels(
     """
 
     def score(sample: Sample) -> np.ndarray:
-        path = labels / f"{sample.name}.png"
-        mask = read_label_png(path)
         gt_mask = read_ground_truth(masks / str(sample.mask), sample.size, num_fg_classes)
-        try:
-            return confusion_matrix(gt_mask, mask, num_fg_classes + 1)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}; rerun the stage that writes it") from None
+        return label_matrix(sample, labels, gt_mask, num_fg_classes)
 
     matrix = np.zeros((num_fg_classes + 1, num_fg_classes + 2), np.int64)
     images, ious = 0, []
-    for of_image in _in_parallel(score, samples):
+    for of_image in in_parallel(score, _masked(samples)):
         matrix += of_image
         images += 1
         value = float(image_iou(Counts.of(of_image[:, :-1])))
@@ -126,10 +121,40 @@ def evaluate_labels(
     return LabelScores(matrix, images, float(np.mean(ious)) if ious else float("nan"))
 
 
-def _in_parallel(score: Callable[[Sample], Result], samples: Sequence[Sample]) -> Iterator[Result]:
-    """Results in the order of the samples that have masks, a bounded number under way."""
-    todo = [sample for sample in samples if sample.mask is not None]
-    upcoming = iter(track(todo, "scoring"))
+def label_matrix(
+    sample: Sample, labels: Path, gt_mask: np.ndarray, num_fg_classes: int
+) -> np.ndarray:
+    """The `confusion_matrix` of one image's file.
+
+    Args:
+        sample: whose label map is read.
+        labels: the folder of <name>.png.
+        gt_mask: (H, W), its ground truth, as of `read_ground_truth`.
+        num_fg_classes: K.
+
+    Raises:
+        ValueError: the file is missing, broken, or does not fit its image.
+    """
+    path = labels / f"{sample.name}.png"
+    mask = read_label_png(path)
+    try:
+        return confusion_matrix(gt_mask, mask, num_fg_classes + 1)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; rerun the stage that writes it") from None
+
+
+def _masked(samples: Sequence[Sample]) -> list[Sample]:
+    return [sample for sample in samples if sample.mask is not None]
+
+
+def in_parallel(score: Callable[[Sample], Result], samples: Sequence[Sample]) -> Iterator[Result]:
+    """Results in the order of the samples, a bounded number under way.
+
+    Args:
+        score: of one sample; called from several threads.
+        samples: in any order.
+    """
+    upcoming = iter(track(samples, "scoring"))
     threads = min(usable_cores(), 16)
     with ThreadPoolExecutor(threads) as pool:
         while chunk := list(islice(upcoming, 16 * threads)):

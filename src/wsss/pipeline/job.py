@@ -102,6 +102,7 @@ class Job:
         Args:
             make: fills a folder, given an entry's name, its settings and the folder, in which
                 work of a killed run may lie; its values become the entry's part of the report.
+                What it warns of is kept with the entry, and said again where that is up to date.
             reads: of the stage's `reads`, those that an entry with these settings depends on; None
                 is all of them.
 
@@ -121,11 +122,16 @@ class Job:
             held = self._held(reads(settings)) if reads else self.inputs
             key = fingerprint(settings, shared, held, code)
             if not has_key(out, key):
+                before = len(self.warnings)
                 with naming(name), Staging(out, key, keep_key=True) as staging:
                     values = make(name, settings, staging.path)
+                    said = {"warnings": self.warnings[before:]} if self.warnings[before:] else {}
                     if is_first():
-                        write_json(staging.path / _ENTRY_REPORT, values)
+                        write_json(staging.path / _ENTRY_REPORT, {**values, **said})
+                del self.warnings[before:]
             report[name] = read_json(out / _ENTRY_REPORT)
+            for text in report[name].pop("warnings", ()):
+                self.warn(f"{name}: {text}")
         self.report(report)
         return report
 

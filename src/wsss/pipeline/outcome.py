@@ -12,7 +12,7 @@ from wsss.pipeline.job import Job
 
 __all__ = ["record_epochs", "record_outcome", "report_scores", "run_job"]
 
-HEADLINES = ("mean_iou", "foreground_iou", "coverage")
+HEADLINES = ("mean_iou", "foreground_iou", "coverage", "false_alarms/")
 """What is recorded of each split; all else is in the report, which is stored with the run."""
 
 
@@ -59,8 +59,9 @@ def record_epochs(job: Job) -> None:
 def report_scores(report: Mapping[str, Any]) -> dict[str, float]:
     """Choose what is recorded of a report.
 
-    For an evaluation that is the threshold, the mean IoU of each split, and, as "classes/...",
-    the IoU of each class on val; of a training the kept epoch's values, as "best_...".
+    For an evaluation that is the threshold, the mean IoU and the false alarms of each split, and,
+    as "classes/...", the IoU of each class on val; of a training the kept epoch's values, as
+    "best_...".
 
     Example:
         >>> report_scores({"best_epoch": 2, "val_map": 0.5})
@@ -72,8 +73,8 @@ def report_scores(report: Mapping[str, Any]) -> dict[str, float]:
         return {path: value for path, value in _numbers(report) if path.count("/") < 3}
     scores = {"threshold": report["threshold"]} if "threshold" in report else {}
     for split in SPLITS:
-        for key, value in report.get(split, {}).items():
-            if key.startswith(HEADLINES) and not isinstance(value, Mapping):
+        for key, value in _numbers(report.get(split, {})):
+            if key.startswith(HEADLINES):
                 scores[f"{split}/{key}"] = value
     by_class = report.get("val", {}).get("iou", {})
     return scores | {f"classes/val/iou/{name}": value for name, value in by_class.items()}

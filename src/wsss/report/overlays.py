@@ -3,7 +3,8 @@
 import numpy as np
 
 from wsss.artifacts import IGNORE_INDEX, ScoreMap, check_label_map, palette
-from wsss.checks import check_image, check_range, check_shape
+from wsss.artifacts.background import labels_above
+from wsss.checks import check_image, check_shape
 
 __all__ = ["COLOURS", "mask_above", "outline", "overlay_mask", "overlay_scores"]
 
@@ -57,13 +58,7 @@ def mask_above(score_map: ScoreMap, threshold: float) -> np.ndarray:
     Returns:
         (H, W) uint8, at the map's full size.
     """
-    check_range("threshold", threshold, 0, 1)
-    if not len(score_map.class_ids):
-        return np.zeros(score_map.size, np.uint8)
-    scores = score_map.full_scores()
-    winner = score_map.class_ids[scores.argmax(axis=0)]
-    mask: np.ndarray = np.where(scores.max(axis=0) > threshold, winner, 0)
-    return mask
+    return labels_above(score_map.full_scores(), score_map.class_ids, threshold)
 
 
 def outline(mask: np.ndarray) -> np.ndarray:

@@ -79,7 +79,7 @@ def experiment_scores(jobs: Sequence[Job]) -> dict[str, float]:
             continue
         label = _label(job.target)
         for key, value in report.get("val", {}).items():
-            if key.startswith("mean_iou"):
+            if key.startswith("mean_iou") and key != "mean_iou_foreground":
                 scores[f"{label}.val_{key}"] = value
     return scores
 

@@ -3,11 +3,15 @@
 import numpy as np
 
 from wsss.artifacts import IGNORE_INDEX, ScoreMap
-from wsss.artifacts.background import background_scores
+from wsss.artifacts.background import background_scores, labels_above
 from wsss.checks import check_range
 from wsss.config.sections import PseudoMaskSettings
 
 __all__ = ["centred", "pseudo_mask"]
+
+NEAR_END = 1e-3
+"""Classes are told apart as if the threshold were this far from 0 and 1 at least: at 0 the odds of
+all of them are endless, and none would lead."""
 
 
 def pseudo_mask(
@@ -17,6 +21,9 @@ def pseudo_mask(
     objects: ScoreMap | None = None,
 ) -> np.ndarray:
     """The winning class per pixel, with doubtful pixels ignored.
+
+    With the constant background and nothing ignored this is `labels_above` at the threshold, which
+    evaluation scores, too.
 
     Args:
         score_map: of the classes present.
@@ -63,12 +70,20 @@ def _labels(
 ) -> np.ndarray:
     """(H, W) uint8: of `ids`, background first, that of the winner of (P, H, W) scores, or 255."""
     if settings.background == "constant":
-        scores, threshold = centred(scores, threshold), 0.5
-    stack = np.concatenate([background_scores(scores, settings, threshold, objects), scores])
-    labels: np.ndarray = ids[stack.argmax(axis=0)]
-    if settings.ignore_margin:
+        labels = labels_above(scores, ids[1:], threshold)
+        best = scores.max(axis=0)
+        scores = centred(scores, min(max(threshold, NEAR_END), 1 - NEAR_END))
+        lead = np.abs(centred(best, threshold) - 0.5)
+        if len(scores) > 1:
+            first, second = np.partition(scores, -2, axis=0)[:-3:-1]
+            lead = np.where(labels > 0, np.minimum(lead, first - second), lead)
+    else:
+        stack = np.concatenate([background_scores(scores, settings, threshold, objects), scores])
+        labels = ids[stack.argmax(axis=0)]
         runner_up, winner = np.partition(stack, -2, axis=0)[-2:]
-        labels[winner - runner_up < settings.ignore_margin] = IGNORE_INDEX
+        lead = winner - runner_up
+    if settings.ignore_margin:
+        labels[lead < settings.ignore_margin] = IGNORE_INDEX
     if settings.ignore_below:
         shares = np.concatenate([1 - scores.max(axis=0, keepdims=True), scores])
         labels[shares.max(axis=0) < settings.ignore_below * shares.sum(axis=0)] = IGNORE_INDEX
@@ -79,12 +94,17 @@ def centred(scores: np.ndarray, threshold: float) -> np.ndarray:
     """Scores whose odds are divided by those of the threshold, so that it becomes 0.5.
 
     A refiner may leave scores near 0 and 1 and its best threshold at 0.95; a margin around that
-    would leave nothing above it. Seen as odds there is as much room on either side.
+    would leave nothing above it. Seen as odds there is as much room on either side. At a threshold
+    of 0 or 1 there is none on one side, and a score is 1 where it exceeds it and 0 where not.
 
     Example:
         >>> centred(np.array([0.0, 0.9, 0.95, 1.0]), 0.9).round(3)
         array([0.   , 0.5  , 0.679, 1.   ])
+        >>> centred(np.array([0.0, 0.01, 1.0]), 0)
+        array([0., 1., 1.])
     """
-    theta = np.clip(np.float32(threshold), 1e-3, 1 - 1e-3)
+    theta = np.float32(threshold)
+    if theta in (0, 1):
+        return np.asarray(scores > theta).astype(scores.dtype)
     above = scores * (1 - theta)
     return np.asarray(above / (above + (1 - scores) * theta))

@@ -14,14 +14,16 @@ from torch import Tensor
 from wsss.artifacts import Manifest, Sample, ScoreMap, read_image, write_score_map
 from wsss.cam.multiscale import multiscale_cams, whole_cells, windowed_cams
 from wsss.cam.sliding_window import SlidingWindow
+from wsss.checks import full_key
 from wsss.config.sections import GenerateCamsSettings
-from wsss.loading.devices import make_fabric, num_workers
+from wsss.loading.devices import gather, make_fabric, num_workers
 from wsss.loading.same_size import same_size_batches
 from wsss.models.classifier import Classifier, load_classifier
 from wsss.models.fusion import fuse_batchnorm
 from wsss.pipeline import Job
 from wsss.progress import track
 from wsss.registry import CAM_METHODS
+from wsss.stages._warnings.tally import map_tally, map_values
 
 __all__ = ["write_cams"]
 
@@ -30,8 +32,10 @@ CPU_PIXELS = 640_000  # two images of 480 x 640: their features fit a CPU's cach
 
 def write_cams(
     job: Job, settings: GenerateCamsSettings, classifier: Path, folder: Path, what: str = ""
-) -> None:
+) -> dict[str, Any]:
     """Write folder/<name>.npz for every image that has none yet, for the classes of its tags.
+
+    Many maps that say nothing are warned of.
 
     Images larger than `settings.window` are decoded one at a time and cut into windows: memory
     that grows with the image is the decoder's, 3 bytes per pixel of what it gives, and the maps of
@@ -43,6 +47,9 @@ def write_cams(
         classifier: the folder of the classifier that makes them.
         folder: where they go; what a killed run left there is kept.
         what: whose rate it is, where the stage makes several kinds of maps.
+
+    Returns:
+        What the first process reports of the maps.
     """
     model, loss = load_classifier(classifier)
     manifest = Manifest.read(job.paths.splits)
@@ -61,6 +68,7 @@ def write_cams(
     def done(sample: Sample) -> bool:
         return (folder / f"{sample.name}.npz").exists()
 
+    tally = map_tally()
     count, started = 0, time.perf_counter()
     for batch, cams, logits in chain(
         maker.in_windows([sample for sample in large if not done(sample)]),
@@ -71,8 +79,19 @@ def write_cams(
             ids = torch.tensor(sample.class_ids, dtype=torch.uint8).numpy()
             score_map = ScoreMap(ids, cam.cpu().numpy(), sample.size, prob[ids.astype(int) - 1])
             write_score_map(folder / f"{sample.name}.npz", score_map)
+            tally.note(sample, score_map)
         count += len(batch)
     job.rate(count, time.perf_counter() - started, what)
+    tally.add(gather(tally.found))
+    if not job.is_first:
+        return {}
+    tally.complete(samples, folder)
+    advice = (
+        "the classifier has not learned where they are; see its average precision in the report "
+        "of its training, raise its epochs, or show small objects larger "
+        f"({full_key('scales')}, train_classifier.augment.long_side)"
+    )
+    return {"num_images": len(samples)} | map_values(job, tally, manifest, advice)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,11 @@ def best_values(fitted: Fitted, further: Mapping[str, float] | None = None) -> d
     return {"best_epoch": fitted.epoch + 1, **values}
 
 
-def report_training(job: Job, fitted: Fitted, further: Mapping[str, float] | None = None) -> None:
+def report_training(
+    job: Job,
+    fitted: Fitted,
+    further: Mapping[str, float] | None = None,
+) -> None:
     """Write the report with the best epoch, and the curve of all epochs for DVC's plots.
 
     Args:
@@ -83,8 +87,7 @@ def report_training(job: Job, fitted: Fitted, further: Mapping[str, float] | Non
     """
     history, epochs = fitted.history, len(fitted.history)
     job.curve(history, ["epoch", *sorted(set(history[0]) - {"epoch"})])
-    values = best_values(fitted, further)
-    job.report(values)
+    job.report(best_values(fitted, further))
     if fitted.images_per_second:
         job.tracker.metrics({"images_per_second": fitted.images_per_second}, step=epochs)
         log.info("trained at %.1f images/s", fitted.images_per_second)

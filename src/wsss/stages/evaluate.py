@@ -6,6 +6,7 @@ of each split itself is reported too, under "oracle".
 
 import logging
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from wsss.artifacts import SPLITS, Manifest
 from wsss.evaluate import (
+    count_false_alarms,
     curve_columns,
     evaluate_labels,
     evaluate_score_maps,
@@ -22,6 +24,16 @@ from wsss.evaluate import (
     threshold_grid,
 )
 from wsss.pipeline import Curve, Job, Stage
+from wsss.stages._warnings.evaluation import (
+    headline,
+    warnings_of_classes,
+    warnings_of_false_alarms,
+    warnings_of_threshold,
+)
+
+_SEE_MAPS = "see what train_classifier and the maps warn of, and raise train_classifier.epochs"
+_SEE_MASKS = "see what make_pseudo_masks warns of, and change its threshold or chain"
+_SEE_SEGMENTER = "see what train_segmenter warns of, and the scores of its pseudo masks"
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +68,21 @@ def score_maps(job: Job) -> None:
         for at in range(len(thresholds))
     ]
     job.curve(rows, list(table))
+    report = _rounded(report)
+    for text in (
+        *warnings_of_threshold(report, settings.threshold_step, settings.select_by),
+        *warnings_of_classes(report, _with_masks(manifest), _SEE_MAPS),
+    ):
+        job.warn(text)
     _record(job, report)
 
 
 def label_maps(job: Job) -> None:
-    """Masks of each split of which both results and ground truth are there."""
+    """Masks of each split of which both results and ground truth are there.
+
+    Predictions, which do not know the tags, are also counted where nothing is to be found: in
+    images without a tag, with ground truth or not.
+    """
     manifest, settings = _manifest(job), job.params.evaluate
     folder = job.paths.root / _scored(job)
     from_tags = folder == job.paths.pseudo_masks  # predictions have a folder per split
@@ -74,7 +96,22 @@ def label_maps(job: Job) -> None:
     }
     _check_results(job, manifest, scores)
     classes = manifest.class_names
-    _record(job, label_report(scores, classes, settings.class_groups, from_tags=from_tags))
+    report = label_report(scores, classes, settings.class_groups, from_tags=from_tags)
+    if not from_tags:
+        for split, samples in manifest.splits.items():
+            found = count_false_alarms(
+                samples, folders[split], job.paths.masks, manifest.num_fg_classes
+            )
+            if found:
+                report.setdefault(split, {})["false_alarms"] = found.report()
+    report = _rounded(report)
+    advice = _SEE_MASKS if from_tags else _SEE_SEGMENTER
+    for text in (
+        *warnings_of_classes(report, _with_masks(manifest), advice),
+        *warnings_of_false_alarms(report),
+    ):
+        job.warn(text)
+    _record(job, report)
 
 
 def _manifest(job: Job) -> Manifest:
@@ -82,6 +119,15 @@ def _manifest(job: Job) -> Manifest:
     manifest = Manifest.read(job.paths.splits)
     group_ids(job.params.evaluate.class_groups, manifest.class_names)
     return manifest
+
+
+def _with_masks(manifest: Manifest) -> Manifest:
+    """The samples that can be scored."""
+    splits = {
+        split: tuple(sample for sample in samples if sample.mask is not None)
+        for split, samples in manifest.splits.items()
+    }
+    return replace(manifest, splits=splits)
 
 
 def _scored(job: Job) -> str:
@@ -93,7 +139,7 @@ def _scored(job: Job) -> str:
 
 def _check_results(job: Job, manifest: Manifest, scored: Collection[str]) -> None:
     """Raise ValueError if there are masks, but no result of any image that has one."""
-    masked = [sample for sample in manifest.all_samples() if sample.mask is not None]
+    masked = _with_masks(manifest).all_samples()
     if masked and not scored:
         path = _scored(job)
         source = job.pipeline.source(path, job.params)
@@ -106,9 +152,8 @@ def _check_results(job: Job, manifest: Manifest, scored: Collection[str]) -> Non
 
 def _record(job: Job, report: Mapping[str, Any]) -> None:
     """Write the report, and log the scores."""
-    report = _rounded(report)
     job.report(report)
-    log.info("%s: %s", job.target.name, _headline(report))
+    log.info("%s: %s", job.target.name, headline(report))
 
 
 def _scorable(manifest: Manifest, split: str, folder: Path, suffix: str) -> bool:
@@ -129,23 +174,7 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-def _headline(report: Mapping[str, Any]) -> str:
-    """One line for the log: the scores, or why there are none."""
-    parts = [
-        f"{split} mean IoU {report[split]['mean_iou']:.3f}"
-        for split in SPLITS
-        if "mean_iou" in report.get(split, {})
-    ]
-    if "threshold" in report:
-        parts.append(f"threshold {report['threshold']:.2f} chosen on selection")
-    protocol = report["protocol"]
-    return (
-        ", ".join(parts)
-        or f"no scores; ground truth: {protocol.get('ground_truth', 'not on selection')}"
-    )
-
-
-_CODE = ("evaluate",)
+_CODE = ("evaluate", "stages/_warnings")
 
 CAMS = Stage(
     "evaluate_cams",

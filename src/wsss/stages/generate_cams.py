@@ -1,6 +1,5 @@
 """Class activation maps of every image, for the classes it is tagged with."""
 
-from wsss.artifacts import Manifest
 from wsss.pipeline import Job, Picture, Stage
 
 
@@ -9,8 +8,8 @@ def run(job: Job) -> None:
     from wsss.stages._cams import write_cams
 
     with job.staging() as staging:
-        write_cams(job, job.params.generate_cams, job.paths.classifier, staging.path)
-    job.report({"num_images": len(Manifest.read(job.paths.splits).all_samples())})
+        report = write_cams(job, job.params.generate_cams, job.paths.classifier, staging.path)
+    job.report(report)
 
 
 STAGE = Stage(
@@ -19,7 +18,7 @@ STAGE = Stage(
     settings=("generate_cams",),
     reads=("data/images", "data/splits", "models/classifier"),
     makes=("data/cams",),
-    code=("cam", "loading", "models", "stages/_cams.py", "windows.py"),
+    code=("cam", "loading", "models", "stages/_cams.py", "stages/_warnings", "windows.py"),
     picture=Picture("CAM", "scores"),
     devices=True,
     images=lambda params: "all" if params.train_affinities else "scored",

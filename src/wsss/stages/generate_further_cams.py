@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from wsss.artifacts import Manifest
 from wsss.config.sections import FurtherCamsSettings
 from wsss.pipeline import Job, Stage
 
@@ -14,8 +13,7 @@ def run(job: Job) -> None:
     def write(name: str, settings: FurtherCamsSettings, folder: Path) -> dict[str, Any]:
         from wsss.stages._cams import write_cams
 
-        write_cams(job, settings, job.paths.root / classifier(settings), folder, name)
-        return {"num_images": len(Manifest.read(job.paths.splits).all_samples())}
+        return write_cams(job, settings, job.paths.root / classifier(settings), folder, name)
 
     job.make_entries(write, lambda settings: ("data/images", "data/splits", classifier(settings)))
 
@@ -32,7 +30,7 @@ STAGE = Stage(
     settings=("further_cams",),
     reads=("data/images", "data/splits", "models/classifier", "models/teachers"),
     makes=("data/further_cams",),
-    code=("cam", "loading", "models", "stages/_cams.py", "windows.py"),
+    code=("cam", "loading", "models", "stages/_cams.py", "stages/_warnings", "windows.py"),
     entries="further_cams",
     devices=True,
     images=lambda _: "scored",

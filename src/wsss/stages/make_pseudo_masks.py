@@ -12,12 +12,14 @@ from wsss.config.sections import PseudoMaskSettings
 from wsss.pipeline import Job, Picture, Stage
 from wsss.progress import track
 from wsss.segment.pseudo_masks import pseudo_mask
+from wsss.stages._warnings.tally import mask_tally, pseudo_mask_warnings
 
 
 def run(job: Job) -> None:
     """Write data/pseudo_masks/<name>.png for every image."""
     settings, paths = job.params.make_pseudo_masks, job.paths
-    samples = Manifest.read(paths.splits).all_samples()
+    manifest, tally = Manifest.read(paths.splits), mask_tally()
+    samples = manifest.all_samples()
     threshold = chosen_threshold(settings, paths)
     folder = paths.refined(settings.chain)
     source = None
@@ -29,7 +31,11 @@ def run(job: Job) -> None:
             if not path.exists():
                 score_map = read_score_map(folder / f"{sample.name}.npz")
                 objects = read_further_map(source, sample.name, score_map) if source else None
-                write_label_png(path, pseudo_mask(score_map, settings, threshold, objects))
+                mask = pseudo_mask(score_map, settings, threshold, objects)
+                write_label_png(path, mask)
+                tally.note(sample, mask)
+        tally.complete(samples, staging.path)
+    pseudo_mask_warnings(job, tally, manifest)
     report = {"chain": settings.chain, "num_images": len(samples)}
     job.tracker.tags({"chain": settings.chain})
     if settings.background == "constant":
@@ -55,13 +61,14 @@ def chosen_threshold(settings: PseudoMaskSettings, paths: Paths) -> float:
             f"make_pseudo_masks.threshold is 'selected', but {report} is not there; run "
             f"`dvc repro evaluate_refined@{settings.chain}`, or set a number such as 0.3"
         )
-    selected = read_json(report).get("threshold")
-    if selected is None:
+    found = read_json(report)
+    if "threshold" not in found:
+        reason = found.get("protocol", {}).get("threshold", "none")
         raise ValueError(
-            f"make_pseudo_masks.threshold is 'selected', but {report} chose none, as the selection "
-            "split has no masks; set a number such as 0.3"
+            f"make_pseudo_masks.threshold is 'selected', but {report} chose {reason}; set a number "
+            "such as 0.3, or give the selection split masks that hold the classes"
         )
-    return float(selected)
+    return float(found["threshold"])
 
 
 STAGE = Stage(
@@ -75,6 +82,6 @@ STAGE = Stage(
         "reports/evaluate_refined_{make_pseudo_masks.chain}.json",
     ),
     makes=("data/pseudo_masks",),
-    code=("segment",),
+    code=("segment", "stages/_warnings"),
     picture=Picture("pseudo mask", "mask"),
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from wsss.artifacts import Manifest, Sample, read_image, write_label_png
 from wsss.pipeline import Job, Picture, Stage
 from wsss.progress import track
+from wsss.stages._warnings.tally import mask_tally, prediction_warnings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +22,7 @@ def run(job: Job) -> None:
     """
     import torch
 
-    from wsss.loading.devices import make_fabric, num_workers
+    from wsss.loading.devices import gather, make_fabric, num_workers
     from wsss.loading.same_size import same_size_batches
     from wsss.segment.network import load_segmenter
     from wsss.segment.predict import predict_mask_in_windows, predict_probs
@@ -38,6 +39,7 @@ def run(job: Job) -> None:
         normal: Tensor = model.normalisation(fabric.to_device(pixels))
         return normal
 
+    tally = mask_tally()
     count, seconds = 0, 0.0
     with job.staging() as staging:
         for split in settings.splits:
@@ -61,6 +63,7 @@ def run(job: Job) -> None:
                         **views,
                     )
                 write_label_png(folder / f"{sample.name}.png", mask)
+                tally.note(sample, mask)
                 count += 1
             for batch, pixels in same_size_batches(
                 [sample for sample in samples if max(sample.size) <= limit],
@@ -77,8 +80,14 @@ def run(job: Job) -> None:
                 masks = probs.argmax(dim=1).to(torch.uint8).cpu().numpy()
                 for sample, mask in zip(batch, masks, strict=True):
                     write_label_png(folder / f"{sample.name}.png", mask)
+                    tally.note(sample, mask)
                 count += len(batch)
             seconds += time.perf_counter() - started
+        tally.add(gather(tally.found))
+        if job.is_first:
+            for split in settings.splits:
+                tally.complete(manifest.splits[split], staging.path / split)
+            prediction_warnings(job, tally, manifest, settings.splits)
     job.report({"num_images": sum(len(manifest.splits[split]) for split in settings.splits)})
     job.rate(count, seconds)
 
@@ -93,7 +102,7 @@ STAGE = Stage(
     settings=("predict_masks",),
     reads=("data/images", "data/splits", "models/segmenter"),
     makes=("data/predictions",),
-    code=("loading", "models", "segment", "windows.py"),
+    code=("loading", "models", "segment", "stages/_warnings", "windows.py"),
     picture=Picture("prediction", "mask", split=True),
     devices=True,
 )

@@ -17,6 +17,7 @@ from wsss.pipeline import Job, Picture, Stage
 from wsss.progress import track
 from wsss.refine import Chain, Context
 from wsss.settings import Named
+from wsss.stages._warnings.tally import map_tally, map_values
 
 BATCH_SIZE = 16  # images whose full-resolution scores are in memory together
 
@@ -53,7 +54,8 @@ def run(job: Job) -> None:
     """Write data/refined/<chain>/<name>.npz for every image."""
     chain, window = job.entry, job.params.refine.window
     refine = make_chain(job.params.refine.chains[chain], job.params, job.paths)
-    samples = Manifest.read(job.paths.splits).all_samples()
+    manifest, tally = Manifest.read(job.paths.splits), map_tally()
+    samples = manifest.all_samples()
     with job.staging() as staging:
         missing = [
             sample
@@ -64,8 +66,12 @@ def run(job: Job) -> None:
         maps = refined_maps(refine, missing, job.paths, window)
         for sample, refined in track(maps, f"refine {chain}", len(missing)):
             write_score_map(staging.path / f"{sample.name}.npz", refined)
+            tally.note(sample, refined)
         job.rate(len(missing), time.perf_counter() - started)
-    job.report({"num_images": len(samples)})
+    if job.is_first:  # now with what the others made
+        tally.complete(samples, job.paths.refined(chain))
+        advice = "see what generate_cams warns of, and change refine.chains." + chain
+        job.report({"num_images": len(samples)} | map_values(job, tally, manifest, advice))
 
 
 STAGE = Stage(
@@ -81,7 +87,7 @@ STAGE = Stage(
         "models/affinities",
     ),
     makes=("data/refined/{entry}",),
-    code=("densecrf", "loading", "models", "refine", "windows.py"),
+    code=("densecrf", "loading", "models", "refine", "stages/_warnings", "windows.py"),
     foreach="refine.chains",
     picture=Picture("refined: {entry}", "scores"),
     devices=True,

@@ -7,7 +7,8 @@ def run(job: Job) -> None:
     """Write models/classifier, the best epoch by the selection split, and the report."""
     from wsss.models.classifier import load_classifier, save_classifier
     from wsss.stages._training import make_task, report_training, sized
-    from wsss.training.classification import fit_classifier, score_classifier
+    from wsss.stages._warnings.classes import class_values
+    from wsss.training.classification import fit_classifier, score_classes, score_classifier
 
     settings = job.params.train_classifier
     names = job.params.train_teachers
@@ -19,9 +20,10 @@ def run(job: Job) -> None:
         job.tracker.tags({"weights": model.backbone.weights_source})
         # of an epoch and settings that were chosen without this split
         val = score_classifier(model, settings, task, "val")
+        found = score_classes(model, settings, task, "selection")
         if job.is_first:
             save_classifier(model.cpu(), settings.backbone, settings.loss, staging.path)
-    report_training(job, fitted, val)
+    report_training(job, fitted, val | class_values(job, settings, found))
 
 
 STAGE = Stage(
@@ -30,7 +32,15 @@ STAGE = Stage(
     settings=("base.rng_seed", "train_classifier", "train_teachers"),
     reads=("data/images", "data/splits", "models/teachers"),
     makes=("models/classifier",),
-    code=("clustering", "loading", "methods", "models", "stages/_training.py", "training"),
+    code=(
+        "clustering",
+        "loading",
+        "methods",
+        "models",
+        "stages/_training.py",
+        "stages/_warnings",
+        "training",
+    ),
     curve=Curve("epoch", "selection_map"),
     devices=True,
 )

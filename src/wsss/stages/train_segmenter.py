@@ -1,5 +1,8 @@
 """Train a segmentation network on the pseudo masks; no ground truth is read."""
 
+from collections.abc import Mapping
+
+from wsss.checks import full_key
 from wsss.pipeline import Curve, Job, Stage
 
 
@@ -20,7 +23,24 @@ def run(job: Job) -> None:
         job.tracker.tags({"weights": model.weights_source})
         if job.is_first:
             save_segmenter(model, staging.path)
+    _warn(job, fitted.history[fitted.epoch])
     report_training(job, fitted)
+
+
+def _warn(job: Job, kept: Mapping[str, float]) -> None:
+    """Say what the kept epoch shows: nothing to learn from, or nothing learned."""
+    if "selection_pseudo_mean_iou" not in kept:
+        job.warn(
+            "the pseudo masks of the selection split show no class, so that no epoch is better "
+            "than another and the last one was kept; see what make_pseudo_masks warns of, and "
+            "change make_pseudo_masks.threshold"
+        )
+    elif not kept["selection_foreground"]:
+        job.warn(
+            "the network predicts background alone on the selection split, though its pseudo masks "
+            f"show classes; raise {full_key('epochs')} or {full_key('optimizer.lr')}, and see what "
+            "make_pseudo_masks warns of"
+        )
 
 
 STAGE = Stage(

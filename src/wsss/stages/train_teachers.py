@@ -13,7 +13,8 @@ def run(job: Job) -> None:
     def train(name: str, settings: TrainClassifierSettings, folder: Path) -> dict[str, Any]:
         from wsss.models.classifier import save_classifier
         from wsss.stages._training import best_values, make_task, sized
-        from wsss.training.classification import fit_classifier
+        from wsss.stages._warnings.classes import class_values
+        from wsss.training.classification import fit_classifier, score_classes
 
         task = make_task(job, settings, folder, f"{name}_")
         settings = sized(settings, task.manifest)
@@ -21,7 +22,8 @@ def run(job: Job) -> None:
         job.tracker.tags({f"weights_{name}": model.backbone.weights_source})
         if job.is_first:
             save_classifier(model, settings.backbone, settings.loss, folder)
-        return best_values(fitted)
+        found = score_classes(model, settings, task, "selection")
+        return best_values(fitted, class_values(job, settings, found))
 
     job.make_entries(train)
 
@@ -32,7 +34,15 @@ STAGE = Stage(
     settings=("base.rng_seed", "train_teachers"),
     reads=("data/images", "data/splits"),
     makes=("models/teachers",),
-    code=("clustering", "loading", "methods", "models", "stages/_training.py", "training"),
+    code=(
+        "clustering",
+        "loading",
+        "methods",
+        "models",
+        "stages/_training.py",
+        "stages/_warnings",
+        "training",
+    ),
     entries="train_teachers",
     devices=True,
 )

@@ -118,6 +118,7 @@ def run_row(
     made: dict[str, Path] = {}
     keys: dict[str, str] = {}
     named: dict[str, str] = {}
+    warnings: list[str] = []
     base = params.base.model_copy(update={"rng_seed": params.base.rng_seed + seed})
     seeded = params.model_copy(update={"base": base})
     for target in row_targets(pipeline, params):
@@ -133,9 +134,12 @@ def run_row(
         for out in target.outs(own):
             made[out], keys[out] = place, key
         found |= {f"{stage.name}/{name}": value for name, value in done["metrics"].items()}
-        named |= {
-            name: tag for name, tag in done["tags"].items() if not name.startswith("protocol.")
-        }
+        told = dict(done["tags"])
+        if text := told.pop("warnings", ""):
+            warnings += [f"{stage.name}: {line}" for line in text.split("\n")]
+        named |= {name: tag for name, tag in told.items() if not name.startswith("protocol.")}
+    if warnings:
+        named["warnings"] = "\n".join(warnings)
     panels = sorted((place / "reports").glob("**/panel.png"))  # of the last stage
     folder = row_folder(root, tags["study"], tags["size"], tags["row"], seed)
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsss.artifacts import read_image, read_score_map, write_label_png
+from wsss.artifacts import (
+    IGNORE_INDEX,
+    read_image,
+    read_label_png,
+    read_score_map,
+    write_label_png,
+)
 from wsss.config.sections import AffinitySettings
 from wsss.cores import share
 from wsss.loading.devices import barrier
@@ -26,7 +32,7 @@ from wsss.seeding import Step
 from wsss.training.loop import Fitted, fit
 from wsss.training.task import Task
 
-__all__ = ["affinity_losses", "displacement_loss", "fit_affinity", "write_seeds"]
+__all__ = ["affinity_losses", "displacement_loss", "fit_affinity", "seed_shares", "write_seeds"]
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +84,7 @@ def write_seeds(settings: AffinitySettings, task: Task, cams: Path) -> Path:
     Returns:
         The folder of <name>.png: (H, W) uint8, 0 background, class ids, 255 uncertain.
     """
-    folder = task.work / ".work.seeds"
+    folder = _seeds(task)
     method: Any = settings.method
     samples = task.manifest.splits["train"]
     missing = [sample for sample in share(samples) if not (folder / f"{sample.name}.png").exists()]
@@ -90,6 +96,25 @@ def write_seeds(settings: AffinitySettings, task: Task, cams: Path) -> Path:
             write_label_png(folder / f"{sample.name}.png", seeds)
     barrier()
     return folder
+
+
+def seed_shares(task: Task) -> dict[str, float]:
+    """What `write_seeds` gave to learn from, as shares of all pixels of the training images.
+
+    Returns:
+        foreground, background and ignored, which sum to 1.
+    """
+    found = np.zeros(3, np.int64)
+    for sample in task.manifest.splits["train"]:
+        seeds = read_label_png(_seeds(task) / f"{sample.name}.png")
+        ignored, background = (np.count_nonzero(seeds == value) for value in (IGNORE_INDEX, 0))
+        found += (seeds.size - background - ignored, background, ignored)
+    shares = (found / max(1, found.sum())).tolist()
+    return dict(zip(("foreground", "background", "ignored"), shares, strict=True))
+
+
+def _seeds(task: Task) -> Path:
+    return task.work / ".work.seeds"
 
 
 def displacement_loss(displacement: Tensor, masks: PairMasks, offsets: np.ndarray) -> Tensor:

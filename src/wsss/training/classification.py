@@ -1,14 +1,15 @@
 """Training a classifier on tags, in as many rounds as its method asks for."""
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 
 from wsss.artifacts import Manifest, Sample
@@ -25,7 +26,13 @@ from wsss.seeding import Step
 from wsss.training.loop import Fitted, fit
 from wsss.training.task import Task
 
-__all__ = ["fit_classifier", "score_classifier"]
+__all__ = [
+    "ClassScores",
+    "compare_with_guess",
+    "fit_classifier",
+    "score_classes",
+    "score_classifier",
+]
 
 log = logging.getLogger(__name__)
 
@@ -201,11 +208,92 @@ def _over_images(
 def score_classifier(
     model: Classifier, settings: TrainClassifierSettings, task: Task, split: str
 ) -> dict[str, float]:
-    """Mean average precision and loss on a split, over classes it has.
+    """Mean average precision and loss on a split.
+
+    The mean is over the classes that some of its images have and others have not: of those that all
+    have, any order of the images is a perfect one.
 
     Returns:
-        <split>_map and <split>_loss; nothing for a split without a tag.
+        <split>_map, without it where there is no such class, and <split>_loss; nothing for a split
+        without a tag.
     """
+    scores, targets = _class_logits(model, settings, task, split)
+    if not targets.any():
+        return {}
+    values = {f"{split}_loss": float(Objective(settings.loss).classification(scores, targets))}
+    mixed = targets.any(dim=0) & ~targets.all(dim=0)
+    if mixed.any():
+        found = average_precision_score(targets[:, mixed], scores[:, mixed])
+        values = {f"{split}_map": float(found)} | values
+    return values
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """How well a classifier knows each class, of those that some images have and others have not.
+
+    Attributes:
+        average_precision: by class.
+        prevalence: by class, the share of images that have it: the average precision of a guess.
+        at_chance: classes whose images do not come before the others by more than a guess brings
+            about now and then.
+    """
+
+    average_precision: dict[str, float]
+    prevalence: dict[str, float]
+    at_chance: tuple[str, ...]
+
+
+def score_classes(
+    model: Classifier, settings: TrainClassifierSettings, task: Task, split: str
+) -> ClassScores:
+    """Compare a classifier with a guess, class by class."""
+    scores, targets = _class_logits(model, settings, task, split)
+    return compare_with_guess(scores.numpy(), targets.numpy(), task.manifest.class_names)
+
+
+def compare_with_guess(
+    scores: np.ndarray, targets: np.ndarray, class_names: Sequence[str]
+) -> ClassScores:
+    """See `ClassScores`.
+
+    A guess puts an image of a class before one without it in half of the cases, and is seldom more
+    than two standard deviations of that share (Mann & Whitney, 1947) above. With so few images that
+    this is 0.9 or more, a class is at chance where its average precision is no higher than its
+    prevalence.
+
+    Args:
+        scores: (N, K) float32, any increasing function of the probabilities.
+        targets: (N, K) float32, 1 where the image has the class and 0 where not.
+        class_names: K names.
+
+    Example:
+        >>> scores = np.arange(20.0)[:, None]
+        >>> compare_with_guess(scores, (scores > 14).astype(float), ["cat"])
+        ClassScores(average_precision={'cat': 1.0}, prevalence={'cat': 0.25}, at_chance=())
+        >>> compare_with_guess(scores, np.arange(20)[:, None] % 4 < 1, ["cat"]).at_chance
+        ('cat',)
+    """
+    precision, prevalence, at_chance = {}, {}, []
+    for name, score, target in zip(class_names, scores.T, targets.T, strict=True):
+        those, others = int(target.sum()), int(len(target) - target.sum())
+        if not those or not others:
+            continue
+        precision[name] = float(average_precision_score(target, score))
+        prevalence[name] = those / len(target)
+        limit = 0.5 + 2 * math.sqrt((those + others + 1) / (12 * those * others))
+        if limit < 0.9:
+            guessed = roc_auc_score(target, score) < limit
+        else:
+            guessed = precision[name] <= prevalence[name]
+        at_chance += [name] * guessed
+    return ClassScores(precision, prevalence, tuple(at_chance))
+
+
+def _class_logits(
+    model: Classifier, settings: TrainClassifierSettings, task: Task, split: str
+) -> tuple[Tensor, Tensor]:
+    """Logits and tags of a split, each (N, K) float32 on the CPU."""
     found = []
     manifest = task.manifest
     model = task.fabric.to_device(model).eval()
@@ -220,12 +308,10 @@ def score_classifier(
         logits = output.logits[:, : manifest.num_fg_classes].float()
         found.append((logits.cpu(), torch.from_numpy(manifest.labels(samples))))
     logits_of_all, labels_of_all = zip(*gather_shares(found), strict=True)
-    scores, targets = torch.cat(logits_of_all), torch.cat(labels_of_all)
-    present = targets.any(dim=0)
-    if not present.any():
-        return {}
-    average_precision = average_precision_score(targets[:, present], scores[:, present])
-    return {
-        f"{split}_map": float(average_precision),
-        f"{split}_loss": float(Objective(settings.loss).classification(scores, targets)),
-    }
+    scores = torch.cat(logits_of_all)
+    if not scores.isfinite().all():
+        raise ValueError(
+            f"the classifier gives values that are not finite on {split} images; lower "
+            f"{full_key('optimizer.lr')}, or set {full_key('precision')} to 32-true"
+        )
+    return scores, torch.cat(labels_of_all)

@@ -83,7 +83,8 @@ def fit(
         loss_fn: of (model, batch, step), where step.rng is the step's own, so that a resumed run
             draws the same; "loss" is minimised, the rest recorded.
         score_fn: scores the model in eval mode on the selection split.
-        metric: the score to maximise; the earlier epoch wins a tie. None keeps the last epoch.
+        metric: the score to maximise; the earlier epoch wins a tie. None, or one that `score_fn`
+            does not give, keeps the last epoch.
         settings: epochs, optimiser, memory format.
         checkpoint: names the file in the task's folder that has the state after each epoch.
         epochs_before: that the tracker has seen already.
@@ -151,7 +152,7 @@ def fit(
         }
         row |= {"epoch": epoch, "lr": float(scheduler.get_last_lr()[0]), **scores}
         done.history.append(row)
-        score = float(epoch) if metric is None else scores[metric]
+        score = scores.get(metric or "", float(epoch))
         if score > done.score or not best:
             done.epoch, done.score = epoch, score
             best = copy.deepcopy(model.state_dict())
@@ -176,7 +177,7 @@ def fit(
             "epoch %d/%d  loss %.4f%s%s",
             *(epoch + 1, settings.epochs, row["train_loss"]),
             "".join(f"  {key} {value:.4f}" for key, value in scores.items()),
-            "  (best)" if metric is not None and done.epoch == epoch else "",
+            "  (best)" if metric in scores and done.epoch == epoch else "",
         )
     model.load_state_dict(best)
     done.images_per_second = images / seconds if seconds else 0.0

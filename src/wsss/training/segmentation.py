@@ -87,6 +87,11 @@ def _score_selection(
     """Agreement with the pseudo masks of the selection split, which training never saw.
 
     This picks the epoch without ground truth; it is no estimate of the true mean IoU.
+
+    Returns:
+        selection_pseudo_mean_iou, unless those masks hold no class, which to predict nothing would
+        fit best; and selection_foreground, the share of their labelled pixels that are predicted as
+        a class.
     """
     num_classes = task.manifest.num_fg_classes + 1
     matrix = np.zeros((num_classes, num_classes + 1), np.int64)
@@ -104,4 +109,9 @@ def _score_selection(
             pseudo = read_label_png(pseudo_masks / f"{sample.name}.png")
             matrix += confusion_matrix(pseudo, predicted, num_classes)
     matrix = np.sum(gather(matrix), axis=0)
-    return {"selection_pseudo_mean_iou": float(mean_over(iou(Counts.of(matrix))))}
+    counts = Counts.of(matrix)
+    share = counts.predicted[1:].sum() / max(1, counts.predicted.sum())
+    values = {"selection_foreground": float(share)}
+    if counts.gt[1:].any():
+        values["selection_pseudo_mean_iou"] = float(mean_over(iou(counts)))
+    return values
