@@ -1,3 +1,4 @@
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -98,3 +99,29 @@ def test_json_holds_names_that_are_not_utf8(tmp_path: Path) -> None:
     name = os.fsdecode(b"k\xe4tzchen \xff")
     write_json(tmp_path / "a.json", {name: [name]})
     assert read_json(tmp_path / "a.json") == {name: [name]}
+
+
+@pytest.mark.parametrize("name", ["a", "ä" * 120 + ".png", "x" * 255])
+def test_no_temporary_name_is_too_long_where_the_final_one_is_not(
+    tmp_path: Path, name: str
+) -> None:
+    with atomic_path(tmp_path / name) as temporary:
+        temporary.write_text("whole")
+        assert len(os.fsencode(temporary.name)) < 40
+        assert temporary.name.startswith(".") and temporary.name.endswith(".tmp")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_names_that_are_not_utf8_are_written(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.txt")
+    with atomic_path(tmp_path / name) as temporary:
+        temporary.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path: Path) -> None:
+    said = r"No space left on device: '.*/a\.npz'$"
+    with pytest.raises(OSError, match=said), atomic_path(tmp_path / "a.npz"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(ValueError, match="other"), atomic_path(tmp_path / "a.npz"):
+        raise ValueError("other")

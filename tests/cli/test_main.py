@@ -17,3 +17,25 @@ def test_a_bare_install_says_what_is_missing_and_how_to_get_it(missing: str) -> 
     assert missing in done.stderr
     assert "pip install '.[pipeline]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "words"),
+    [
+        ("KeyboardInterrupt", 130, "wsss study was stopped by Ctrl-C. What is done is kept"),
+        ("StoppedError('SIGTERM')", 143, "wsss study was stopped by SIGTERM. What is done"),
+        ("OSError(28, 'No space left on device', 'a.npz')", 1, "MiB free"),
+        ("MemoryError('Unable to allocate 3 TiB')", 1, "The machine has too little memory"),
+    ],
+)
+def test_a_mishap_within_a_command_is_one_message(stop: str, code: int, words: str) -> None:
+    raising = (
+        "import sys; from wsss.cli import app, study; sys.argv = ['wsss', 'study', 'table']\n"
+        "from wsss.pipeline.mishaps import StoppedError\n"
+        f"def read_plan(*_): raise {stop}\n"
+        "study.read_plan = read_plan; app.app()"
+    )
+    done = subprocess.run([sys.executable, "-c", raising], capture_output=True, text=True)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr and done.stderr.count("\n") < 5

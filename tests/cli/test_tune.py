@@ -16,7 +16,7 @@ from wsss.cli.app import app
 from wsss.config.params import load_params
 from wsss.tuning.base import holds
 from wsss.tuning.search import Outcome, prepare
-from wsss.tuning.storage import complete_trials, find_study
+from wsss.tuning.storage import complete_trials, find_studies, find_study
 from wsss.tuning.worker import run_trials
 
 
@@ -85,6 +85,43 @@ def test_run_show_apply(project: Path) -> None:
     assert "already has these values" in wsss("apply", "crf")
     assert Path("params.yaml").read_text() == after
     assert wsss("show", "crf", "--top", "1").splitlines()[1].startswith("*")
+
+
+def test_a_better_study_than_the_one_that_ran_last_is_named_and_can_be_taken(
+    project: Path,
+) -> None:
+    wsss("run", "crf", "--trials", "8", "--set", "max_images=4")
+    alone = wsss("show", "crf")
+    assert "which ran last" in alone and "also" not in alone
+    wsss("run", "crf", "--trials", "1", "--set", "max_images=4", "--set", "sigma_xy=[11,13]")
+    wsss("run", "crf", "--trials", "1", "--set", "max_images=2")
+    wsss("run", "crf", "--trials", "1", "--set", "max_images=4", "--set", "sigma_rgb=[5,7]")
+    last, *others = find_studies("crf", load_params(), Paths(Path()), None)
+    best = max(others, key=lambda item: len(item.trials))
+    assert best.trials[0].value > last.trials[0].value
+    (other,) = [item for item in others if not item.compares_with(last)]
+    for command in (["show"], ["apply", "--dry-run"]):
+        printed = wsss(*command, "crf")
+        assert f"This is the study {last.name}, which ran last" in printed
+        assert f"{best.name}: best {best.trials[0].value:.4f} of 8 trials, run 20" in printed
+        assert f"take it with --study {best.name}" in printed
+        (line,) = [line for line in printed.splitlines() if other.name in line]
+        assert "max_images" in line and line.endswith("so it was scored on other images")
+    assert f"{last.trials[0].value:.4f}" in wsss("show", "crf").splitlines()[1]
+    shown = wsss("show", "crf", "--study", best.name)
+    assert f"{best.trials[0].value:.4f}" in shown.splitlines()[1]
+    assert "A better one" not in shown and f"This is the study {best.name}.\n" in shown
+    wsss("apply", "crf", "--study", best.name)
+    assert holds(load_params(), best.trials[0].user_attrs["settings"])
+    assert best.name in wsss("show", "crf", "--study", "crf-none", code=1)
+
+
+def test_a_torn_journal_is_gone_on_with_and_said(project: Path) -> None:
+    wsss("run", "crf", "--trials", "2")
+    with Path(".tuning/crf.journal").open("ab") as journal:
+        journal.write(b'{"op_code":6,"worker_id":"gone","tri')
+    assert "2 trials" in wsss("show", "crf")
+    assert "3 trials" in wsss("run", "crf", "--trials", "1")
 
 
 def test_values_that_were_not_tried(project: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from wsss.pipeline import processes
 from wsss.pipeline.processes import LostProcessError, lost_another, run_together
 
 FILL = """
@@ -20,7 +21,7 @@ assert world_size() == 3
 with Staging(Path(sys.argv[1]), "key") as staging:
     assert staging.path.exists()
     (staging.path / str(rank())).write_text("done")
-assert (Path(sys.argv[1]) / "2").exists()
+assert (Path(sys.argv[1]) / str(rank())).exists()
 """
 
 
@@ -43,6 +44,48 @@ def test_work_of_a_killed_run_is_kept_and_its_marks_are_not(tmp_path: Path) -> N
     assert run_together([sys.executable, "-c", FILL, str(tmp_path / "out")], 3) == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["0", "1", "2", "kept"]
+
+
+def test_processes_that_find_a_folder_taken_leave_it_as_it_is(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them, though only the first one asks for it."""
+    held = "import sys, time; from pathlib import Path; from wsss.pipeline.staging import Staging\n\
+with Staging(Path(sys.argv[1]), 'key'): print('held', flush=True); time.sleep(60)"
+    monkeypatch.setattr(processes, "_OWN_WORDS", 1.0)
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", held, str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout and holder.stdout.readline() == "held\n"
+        fill = "from wsss.pipeline import exclusive; exclusive.PATIENCE = 0.2\n" + FILL.replace(
+            "3", "2"
+        )
+        assert run_together([sys.executable, "-c", fill, str(out)], 2) == 1
+        assert f"kill {holder.pid}" in capfd.readouterr().err
+        assert [file.name for file in (tmp_path / ".out.partial").iterdir()] == [
+            ".fingerprint.json"
+        ]
+        holder.kill()
+
+
+def test_a_process_with_another_key_than_the_first_does_not_wait_without_end(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlike = FILL.replace('"key"', '"key" if is_first() else "other"').replace(
+        "with Staging",
+        "from wsss.pipeline import staging as module; module._AGREE = 0.2\nwith Staging",
+    )
+    assert run_together([sys.executable, "-c", unlike, str(tmp_path / "out")], 3) == 1
+    assert "process 2 of 3 finds other inputs, settings or code" in capfd.readouterr().err
+
+
+def test_a_process_that_still_waits_when_the_first_is_done_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes, "_LATE", 0.3)
+    code = "import os, time\nif os.environ['RANK'] == '1': time.sleep(60)"
+    with pytest.raises(LostProcessError, match=r"process 2 of 2 still waited"):
+        run_together([sys.executable, "-c", code], 2)
 
 
 def test_a_killed_process_ends_the_others_with_a_message(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_every_image_of_every_split_has_the_masks_of_every_source(paths: Paths) 
 
 def test_without_sources_there_is_an_empty_folder(paths: Paths) -> None:
     assert make(paths) == {}
-    assert list(paths.proposals.iterdir()) == []
+    assert [path.name for path in paths.proposals.iterdir()] == [".empty"]
 
 
 def test_a_source_that_did_not_change_is_kept(paths: Paths, calls: list[str]) -> None:

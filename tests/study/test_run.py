@@ -1,5 +1,7 @@
 """A stage of a study runs once for all rows that share its settings, and again for new code."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,9 +12,10 @@ import pytest
 
 from wsss.artifacts import Manifest, Sample
 from wsss.config.params import parse_params
-from wsss.pipeline import Job, Pipeline, Stage, Target
+from wsss.pipeline import Job, Pipeline, Stage, Target, exclusive
 from wsss.stages import find_stages
 from wsss.study import run
+from wsss.study.plan import Plan
 from wsss.tracking import NullTracker
 
 VALUES = {
@@ -203,3 +206,39 @@ def test_a_row_has_the_warnings_of_all_its_stages(
     assert told["warnings"].splitlines() == [
         f"{name}: {text}" for name in (first, second) for text in (f"{name} is bad", "and worse")
     ]
+
+
+def test_a_study_that_runs_already_is_refused_before_any_work(
+    project: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, ran = project
+    row = run.row_folder(root, "table", "small", "cam", 0)
+    code = (
+        "import sys; from pathlib import Path; from wsss.pipeline.exclusive import hold\n"
+        "with hold(Path(sys.argv[1])): print('held', flush=True); sys.stdin.readline()"
+    )
+    plan = Plan.model_validate(
+        {
+            "title": "",
+            "sizes": {"small": {}},
+            "columns": {"a": {"metric": "a"}},
+            "compared": "a",
+            "baseline": "other",
+            "rows": {"other": {"recipe": "x"}, "cam": {"recipe": "x"}},
+        }
+    )
+    monkeypatch.setattr(run, "row_params", lambda *_: parse_params(VALUES))
+    monkeypatch.setattr(run, "ground_of", lambda *_: "")
+    monkeypatch.setattr(exclusive, "PATIENCE", 0.2)
+    command = [sys.executable, "-c", code, str(row)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout and holder.stdout.readline() == b"held\n"
+        with pytest.raises(
+            exclusive.BusyError, match=rf"row 'cam' of the study table.*{holder.pid}"
+        ):
+            run.run_study(root, "table", plan, "small")
+        assert not ran, "other rows come before it, and were not begun"
+        holder.kill()
+    run.run_study(root, "table", plan, "small", rows=["cam"])
+    assert ran
+    assert not list((root / run.RESULTS).rglob("*.lock"))

@@ -1,5 +1,6 @@
 """Single files that appear whole or not at all."""
 
+import errno
 import json
 import os
 import secrets
@@ -8,21 +9,49 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "read_json", "write_json"]
+__all__ = ["atomic_path", "is_of_the_system", "read_json", "write_json"]
+
+_OF_THE_SYSTEM = {
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ENODEV),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ENOTCONN, errno.ETIMEDOUT),
+}
+
+
+def is_of_the_system(error: BaseException) -> bool:
+    """Whether an error is of memory, a disk or a right, and tells nothing of what a file holds.
+
+    Whoever takes an error for a damaged file asks this first: a good one would be left out, or
+    deleted on advice.
+
+    Example:
+        >>> is_of_the_system(OSError(errno.EMFILE, "Too many open files"))
+        True
+        >>> is_of_the_system(OSError("image file is truncated"))
+        False
+    """
+    if isinstance(error, OSError):
+        return error.errno in _OF_THE_SYSTEM
+    text = str(error).lower()  # PyTorch raises RuntimeError
+    return isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; move it there if the block succeeds.
 
-    The folder is made. On an exception the temporary file is removed and `path` is as it was.
-    The temporary name is short, as `path` may have the longest name that there is.
+    The folder is made. On an exception the temporary file is removed and `path` is as it was; an
+    OSError that names no file, as on a full disk, names `path`. The temporary name is short,
+    however long that of `path` is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

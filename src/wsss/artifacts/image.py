@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from wsss.artifacts.files import is_of_the_system
+
 __all__ = ["open_image", "read_image"]
 
 BAND = 2**22
@@ -22,11 +24,14 @@ def open_image(path: Path) -> Iterator[Image.Image]:
 
     Raises:
         ValueError: it is missing, or cannot be decoded; the text names the file.
+        OSError: the system, and not the file, is to blame; so in all that reads files here.
     """
     try:
         with Image.open(path) as image:
             yield image
     except OSError as error:
+        if is_of_the_system(error):
+            raise
         raise ValueError(
             f"{path} cannot be read as an image: {error}; rerun the stage that made it"
         ) from None

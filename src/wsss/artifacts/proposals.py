@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from wsss.artifacts.files import atomic_path
+from wsss.artifacts.files import atomic_path, is_of_the_system
 from wsss.checks import check_dtype, check_shape
 
 if TYPE_CHECKING:
@@ -219,4 +219,6 @@ def read_proposals(path: Path) -> Proposals:
                 (height, width),
             )
     except Exception as error:  # damage inside an archive surfaces as almost any type
+        if is_of_the_system(error):
+            raise
         raise ValueError(f"{path} does not hold proposals: {error}; rerun make_proposals") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wsss.artifacts.files import atomic_path
+from wsss.artifacts.files import atomic_path, is_of_the_system
 from wsss.checks import check_dtype, check_shape, check_values
 
 __all__ = ["ScoreMap", "as_stored", "read_further_map", "read_score_map", "write_score_map"]
@@ -153,6 +153,8 @@ def read_score_map(path: Path) -> ScoreMap:
                 arrays["class_probs"],
             )
     except Exception as error:  # damage inside an archive surfaces as almost any type
+        if is_of_the_system(error):
+            raise
         raise ValueError(
             f"{path} is not a score map: {error}; rerun the stage that writes it"
         ) from None

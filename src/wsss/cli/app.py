@@ -61,15 +61,29 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except ModuleNotFoundError:
             raise  # `main` says what to install
-        except (ValueError, OSError, ImportError) as error:
-            broken_pipe = isinstance(error, OSError) and error.errno == errno.EPIPE
-            if broken_pipe or os.environ.get("WSSS_TRACEBACK"):
-                raise
-            from rich.console import Console
+        except (typer.Exit, typer.Abort):
+            raise
+        except KeyboardInterrupt as stop:
+            asked = str(stop)  # the name of a signal; nothing after Ctrl-C
+            long = ctx.invoked_subcommand in ("study", "tune")
+            again = ". What is done is kept: the same command goes on from there." if long else ""
+            _say(f"wsss {ctx.invoked_subcommand} was stopped by {asked or 'Ctrl-C'}{again}")
+            raise typer.Exit(143 if asked else 130) from None
+        except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
+            from wsss.pipeline.mishaps import explain
 
-            console = Console(stderr=True)
-            console.print(str(error), markup=False, highlight=False, soft_wrap=True, style="red")
+            broken_pipe = isinstance(error, OSError) and error.errno == errno.EPIPE
+            text = explain(error)
+            if broken_pipe or text is None or os.environ.get("WSSS_TRACEBACK"):
+                raise
+            _say(text)
             raise typer.Exit(1) from None
+
+
+def _say(text: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True, style="red")
 
 
 app = typer.Typer(

@@ -13,7 +13,8 @@ import typer
 from wsss.checks import did_you_mean
 from wsss.cli.side_by_side import markdown, print_side_by_side
 from wsss.pipeline.lock import committed, workspace
-from wsss.tracking import prepare_mlflow, tracking_uri
+from wsss.tracking import check_tracking, prepare_mlflow, tracking_uri
+from wsss.tracking.database import database_file
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -226,9 +227,10 @@ def _find_runs(rev: str, root: Path) -> "list[Run]":
     from mlflow.tracking import MlflowClient
 
     uri = tracking_uri(root)
-    file = uri.removeprefix("sqlite:///")
-    if file != uri and not Path(file).exists():  # a client would make an empty one
+    file = database_file(uri)
+    if file is not None and not file.exists():  # a client would make an empty one
         raise ValueError(f"'{rev}': no MLflow database is at {file}; set MLFLOW_TRACKING_URI")
+    check_tracking(root)
     client = MlflowClient(uri)
     try:
         kind, found, text = rev.partition(":")

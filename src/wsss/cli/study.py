@@ -26,12 +26,14 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Run everything anew.")] = False,
 ) -> None:
     """Run what is missing, one MLflow run per row and seed, and write docs/results.md."""
+    from wsss.pipeline.mishaps import stop_on_sigterm
     from wsss.progress import show_log
     from wsss.study.panel import write_study_panel
     from wsss.study.run import run_study
     from wsss.study.table import write_table
 
     show_log()
+    stop_on_sigterm()
     root = Path()
     plan = read_plan(root, name)
     run_study(

@@ -21,6 +21,10 @@ Storage = Annotated[
         "postgresql+psycopg://user:password@host/name.",
     ),
 ]
+Study = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Another study of the search than the one that ran last."),
+]
 
 
 @app.command()
@@ -51,9 +55,11 @@ def run(
     from wsss.config.params import load_params
     from wsss.config.recipes import parse_setting
     from wsss.densecrf import get_num_threads
+    from wsss.pipeline.mishaps import stop_on_sigterm
     from wsss.tuning.search import search
-    from wsss.tuning.storage import find_study, search_settings
+    from wsss.tuning.storage import choose_study, find_studies, search_settings
 
+    stop_on_sigterm()
     params, paths = load_params(PARAMS), Paths(Path())
     settings = search_settings(name, dict(parse_setting(argument) for argument in set_ or ()))
     outcome = search(
@@ -66,7 +72,9 @@ def run(
         timeout=timeout,
     )
     if outcome.complete:
-        _print_trials(*find_study(name, params, paths, storage), params, 5)
+        found = find_studies(name, params, paths, storage)
+        _print_trials(choose_study(found, None), params, 5)
+        _print_others(choose_study(found, None), found)
     if outcome.complete < outcome.wanted:
         why = f"{outcome.lost} workers died" if outcome.lost else "the time was up"
         typer.echo(f"{outcome.complete} of {outcome.wanted} trials: {why}; run it again to go on")
@@ -78,37 +86,49 @@ def run(
 def show(
     name: Name,
     storage: Storage = None,
+    study: Study = None,
     top: Annotated[int, typer.Option(min=1, help="How many trials to list.")] = 10,
 ) -> None:
-    """Print the best trials, where params.yaml stands, and which settings matter."""
+    """Print the best trials, where params.yaml stands, and which settings matter.
+
+    Where a search ran with several settings of its own, the study that ran last is shown.
+    """
     from wsss.artifacts import Paths
     from wsss.config.params import load_params
-    from wsss.tuning.storage import find_study
+    from wsss.tuning.storage import choose_study, find_studies
 
     params = load_params(PARAMS)
-    _print_trials(*find_study(name, params, Paths(Path()), storage), params, top)
+    found = find_studies(name, params, Paths(Path()), storage)
+    shown = choose_study(found, study)
+    _print_trials(shown, params, top)
+    _print_others(shown, found)
 
 
 @app.command()
 def apply(
     name: Name,
     storage: Storage = None,
+    study: Study = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would change and write nothing.")
     ] = False,
 ) -> None:
-    """Write the best trial's values into params.yaml, whose comments and layout stay."""
+    """Write the best trial's values into params.yaml, whose comments and layout stay.
+
+    Where a search ran with several settings of its own, it is the study that ran last.
+    """
     from wsss.artifacts import Paths, atomic_path
     from wsss.cli.recipe import print_changes
     from wsss.config.params import load_params
     from wsss.config.recipes import set_values
     from wsss.config.yaml_text import read_text
     from wsss.tuning.base import holds
-    from wsss.tuning.storage import complete_trials, find_study
+    from wsss.tuning.storage import choose_study, find_studies
 
     params = load_params(PARAMS)
-    _, found = find_study(name, params, Paths(Path()), storage)
-    trials = complete_trials(found)
+    known = find_studies(name, params, Paths(Path()), storage)
+    found = choose_study(known, study)
+    trials = found.trials
     best, now = trials[0], _now(trials, params)
     before = read_text(PARAMS)
     settings = {
@@ -120,27 +140,26 @@ def apply(
     print_changes(changes)
     was = f"{now.value:.4f} -> " if now else "not tried as params.yaml had it; now "
     typer.echo(
-        f"{found.user_attrs['metric']} on the selection split: {was}{best.value:.4f} "
-        f"(trial {best.number}, threshold {best.user_attrs['threshold']:g})"
+        f"{params.evaluate.select_by} on the selection split: {was}{best.value:.4f} "
+        f"(study {found.name}, trial {best.number}, threshold {best.user_attrs['threshold']:g})"
     )
+    _print_others(found, known)
     if text != before and not dry_run:
         with atomic_path(PARAMS.resolve()) as temporary:
             temporary.write_text(text, encoding="utf-8")
         typer.echo(f"wrote {PARAMS}; `dvc repro` runs what changed")
 
 
-def _print_trials(search: Any, found: Any, params: Any, top: int) -> None:
+def _print_trials(found: Any, params: Any, top: int) -> None:
     """A table of the best trials and of params.yaml's own, and what the settings weigh."""
     from rich.console import Console
     from rich.table import Table
 
-    from wsss.tuning.storage import complete_trials
-
-    trials = complete_trials(found)
+    trials = found.trials
     now = _now(trials, params)
     shown = trials[:top] + ([now] if now and now not in trials[:top] else [])
     keys = list(dict.fromkeys(key for trial in trials for key in trial.user_attrs["settings"]))
-    metric = found.user_attrs["metric"]
+    metric = params.evaluate.select_by
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("", "trial", metric, "θ", *(key.rpartition(".")[2] for key in keys)):
         table.add_column(title, justify="right", no_wrap=True)
@@ -158,11 +177,38 @@ def _print_trials(search: Any, found: Any, params: Any, top: int) -> None:
         console.width = 200
     console.print(table)
     mark = "* what params.yaml has" if now else "params.yaml has values that were not tried"
-    console.print(f"{len(trials)} trials of the chain {search.chain}; {mark}", highlight=False)
-    weights = _importances(found) if len(trials) >= 10 else {}
+    chain = found.search.chain
+    console.print(f"{len(trials)} trials of the chain {chain}; {mark}", highlight=False)
+    weights = _importances(found.study) if len(trials) >= 10 else {}
     if weights:
         parts = ", ".join(f"{key} {weight:.0%}" for key, weight in weights.items())
         console.print(f"what decides whether a trial is among the best: {parts}", highlight=False)
+
+
+def _print_others(shown: Any, found: Any) -> None:
+    """Name the other studies of the search with their best values, and offer a better one."""
+    last = ", which ran last" if shown is found[0] else ""
+    typer.echo(f"This is the study {shown.name}{last}.")
+    others = [item for item in found if item is not shown]
+    others.sort(key=lambda item: -item.trials[0].value)
+    if others:
+        typer.echo("On the same data and settings there are also (--study NAME takes one):")
+    for item in others[:5]:
+        differs = ", ".join(item.differs_from(shown))
+        typer.echo(
+            f"  {item.name}: best {item.trials[0].value:.4f} of {len(item.trials)} trials, "
+            f"run {item.started[:16].replace('T', ' ')}; differs in {differs}"
+            + ("" if item.compares_with(shown) else ", so it was scored on other images")
+        )
+    if len(others) > 5:
+        typer.echo(f"  and {len(others) - 5} more")
+    better = [
+        item
+        for item in others
+        if item.compares_with(shown) and item.trials[0].value > shown.trials[0].value
+    ]
+    if better:
+        typer.echo(f"A better one is {better[0].name}; take it with --study {better[0].name}")
 
 
 def _now(trials: list[Any], params: Any) -> Any:

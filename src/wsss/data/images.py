@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from wsss.artifacts import atomic_path
+from wsss.artifacts import atomic_path, is_of_the_system
 from wsss.data.levels import BadImageError, Levels, PixelRules, deep_pixels, scaled, tiff_pixels
 
 __all__ = [
@@ -119,6 +119,7 @@ def open_rgb(source: Path, rules: PixelRules | None = None) -> OpenedImage:
 
     Raises:
         BadImageError: the file cannot be decoded, or nothing says what its values or bands mean.
+        OSError, MemoryError: the disk or the memory is to blame, and not the file.
     """
     rules = rules or PixelRules()
     try:
@@ -135,12 +136,16 @@ def open_rgb(source: Path, rules: PixelRules | None = None) -> OpenedImage:
         if not begins.startswith(_TIFF):
             raise BadImageError(_what_begins(begins)) from None
     except Exception as error:  # decoders of broken files raise almost anything
+        if is_of_the_system(error) and not isinstance(error, PermissionError):
+            raise
         raise BadImageError(f"cannot be decoded: {error}") from None
     try:
         return _from_tiff(source, rules)
     except (BadImageError, MemoryError):
         raise
     except Exception as error:  # as above
+        if is_of_the_system(error) and not isinstance(error, PermissionError):
+            raise
         raise BadImageError(f"cannot be decoded: {error}") from None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from wsss.artifacts import read_json
+from wsss.artifacts import is_of_the_system, read_json
 
 __all__ = ["read_pretrained"]
 
@@ -60,6 +60,8 @@ def read_pretrained(folder: Path, classes: Mapping[str, str], setting: str) -> A
             dtype=torch.float32,
         )
     except (OSError, RuntimeError, ValueError) as error:
+        if is_of_the_system(error):
+            raise
         raise ValueError(f"{setting}: {folder} cannot be read: {error}") from None
     missing = sorted(info["missing_keys"])
     if missing:  # transformers fills them with random values

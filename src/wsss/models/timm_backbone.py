@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import wsss.models.resnet38d  # noqa: F401  its import adds it to timm's models
+from wsss.artifacts import is_of_the_system
 from wsss.checks import did_you_mean, full_key
 from wsss.config.sections import BackboneSettings
 from wsss.loading.normalisation import Normalisation
@@ -230,6 +231,8 @@ class TimmBackbone(nn.Module):
         except ValueError:
             raise
         except Exception as error:  # what is not made for images raises many types
+            if is_of_the_system(error):
+                raise
             raise ValueError(
                 f"{type(self.net).__name__} gives no feature map "
                 f"({type(error).__name__}: {error}); {_CHOOSE}"

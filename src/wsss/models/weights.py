@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
+from wsss.artifacts import is_of_the_system
+
 __all__ = ["load_matching", "matching", "read_weights", "with_positions_for"]
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ValueError(f"weights file {path} is not a safetensors file: {error}") from None
     except Exception as error:  # torch raises many types for a file that is not its own
+        if is_of_the_system(error):
+            raise
         raise ValueError(f"weights file {path} cannot be read as plain tensors: {error}") from None
     for key in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):

@@ -13,15 +13,25 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, Any
 
 from wsss.cores import world_size
 
-__all__ = ["LEFT_ALONE", "LostProcessError", "end_with_parent", "lost_another", "run_together"]
+__all__ = [
+    "LEFT_ALONE",
+    "LostProcessError",
+    "end_with_parent",
+    "is_one_of_several",
+    "lost_another",
+    "run_together",
+]
 
 _PARENT = "WSSS_PARENT"
 _GRACE = 10.0  # seconds from SIGTERM to SIGKILL
 _OWN_WORDS = 3.0  # seconds in which the others may end, too, once one has
+_LATE = 60.0  # seconds in which the others end once rank 0, which has most to do, is done
+_SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh"}
 LEFT_ALONE = 75
 """The exit code of a process that could not go on because another one is gone."""
 
@@ -66,6 +76,7 @@ def run_together(command: Sequence[str], count: int) -> int:
         failed = _first_failure(processes)
         if failed is None:
             return 0
+        stuck = processes[failed].poll() is None
         _stop(processes)
         code = processes[failed].returncode
         note = notes[failed]
@@ -75,39 +86,76 @@ def run_together(command: Sequence[str], count: int) -> int:
             os.write(2, note.read())
     if code > 0:
         return code
+    if stuck:
+        raise LostProcessError(
+            f"process {failed + 1} of {count} still waited {_LATE:g} s after the first one was "
+            "done, and was stopped; run the same command again: it goes on with what is done"
+        )
     name = signal.Signals(-code).name
+    memory = " The system kills what needs more memory than there is; `dmesg` tells."
     raise LostProcessError(
         f"process {failed + 1} of {count} was killed ({name}), and the others were stopped; run "
-        "the same command again: it goes on with what is done"
+        f"the same command again: it goes on with what is done.{memory * (name == 'SIGKILL')}"
     )
 
 
+def is_one_of_several() -> bool:
+    """Whether `run_together` has started this process."""
+    return _PARENT in os.environ
+
+
 def end_with_parent() -> None:
-    """Let this process end when the one that started it with `run_together` is gone."""
-    parent = os.environ.get(_PARENT)
-    if parent is None:
+    """Let this process end when the one that started it is gone: `run_together`, or DVC.
+
+    What a stage makes once its DVC is gone nobody takes; the next DVC deletes it and starts the
+    stage anew. Where the stage ends, too, the next one goes on with what is done. A stage that was
+    started by hand goes on without its shell.
+    """
+    if not (is_one_of_several() or "DVC_STAGE" in os.environ):
         return
+    line = _above()
 
     def watch() -> None:
-        while os.getppid() == int(parent):
+        while _above() == line:
             time.sleep(0.5)
+        if not is_one_of_several():
+            text = "The process that started this one is gone, so it ends; what is done is kept.\n"
+            with contextlib.suppress(OSError):  # there may be nobody to read it
+                os.write(2, text.encode())
         os._exit(1)
 
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
+def _above() -> tuple[int, ...]:
+    """The process that started this one, and behind a shell the one that started that."""
+    parent = os.getppid()
+    try:
+        text = Path(f"/proc/{parent}/stat").read_text()
+        name = text[text.index("(") + 1 : text.rindex(")")]
+        above = int(text[text.rindex(")") + 1 :].split()[1])
+    except (OSError, ValueError, IndexError):  # there is no /proc
+        return (parent,)
+    return (parent, above) if name in _SHELLS else (parent,)
 
 
 def _first_failure(processes: Sequence["subprocess.Popen[Any]"]) -> int | None:
     """Wait until one has failed, and give its number; None when all have ended well.
 
     One that was killed comes before one that failed, and both before those that were left alone;
-    where all fail alike, the first one tells.
+    where all fail alike, the first one tells. One that does not end though rank 0 has is lost, too.
     """
-    seen = None
+    seen: float | None = None
+    done: float | None = None
     while True:
         codes = [process.poll() for process in processes]
         failed = [at for at, code in enumerate(codes) if code]
         if failed and seen is None:
             seen = time.monotonic()
+        if codes[0] == 0 and seen is None:
+            done = time.monotonic() if done is None else done
+            if None in codes and time.monotonic() - done > _LATE:
+                return codes.index(None)
         if failed and (None not in codes or time.monotonic() - (seen or 0) > _OWN_WORDS):
             return min(failed, key=lambda at: (codes[at] == LEFT_ALONE, (codes[at] or 0) > 0, at))
         if all(code == 0 for code in codes):

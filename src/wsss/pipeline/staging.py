@@ -8,7 +8,8 @@ Where a stage makes several named folders, only those need to be made anew whose
 another one. There it stays in the finished folder.
 
 Where several processes fill a folder, rank 0 makes it and moves it into place; the
-others wait for both.
+others wait for both. Processes that know nothing of one another do not fill the same folder: see
+`wsss.pipeline.exclusive`.
 """
 
 import json
@@ -16,19 +17,28 @@ import os
 import shutil
 import time
 from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from wsss.artifacts.files import write_json
 from wsss.cores import is_first, rank, world_size
+from wsss.pipeline.exclusive import hold
 
-__all__ = ["Staging", "drop_others", "has_key"]
+__all__ = ["Staging", "drop_others", "has_key", "partial_folder"]
 
 _MARKER = ".fingerprint.json"
 _EMPTY = ".empty"
 """A file in a folder that holds nothing else: DVC warns of empty ones, each time."""
+_RUN = ".work.run.json"  # which processes fill the folder now
 _POLL = 0.02  # seconds between two looks at what another process does
+_AGREE = 10.0  # seconds after which what rank 0 says is no leftover of an earlier run
+
+
+def partial_folder(out: Path) -> Path:
+    """Where an out lies while it is being made."""
+    return out.with_name(f".{out.name}.partial")
 
 
 def drop_others(folder: Path, names: Collection[str]) -> None:
@@ -51,7 +61,7 @@ def has_key(folder: Path, key: str) -> bool:
 
 
 class Staging:
-    """Fill a folder under a temporary name; `with` moves it into place at the end.
+    """Fill a folder under a temporary name, alone; `with` moves it into place at the end.
 
     Args:
         out: the folder to make, such as data/cams. What is there is replaced at the end.
@@ -62,25 +72,60 @@ class Staging:
     Attributes:
         path: where to write. Files whose names start with ".work." are dropped at the end.
         resumed: whether work of an earlier run was found; known within `with`.
+
+    Raises:
+        BusyError: another process fills the folder.
+        ValueError: the folder cannot be replaced, or the processes of one stage do not agree on
+            the key.
     """
 
     def __init__(self, out: Path, key: str, *, keep_key: bool = False) -> None:
         self.out, self.key, self.keep_key = out, key, keep_key
-        self.path = out.with_name(f".{out.name}.partial")
+        self.path = partial_folder(out)
         self.resumed = False
+        self._lock = ExitStack()
 
     def __enter__(self) -> Self:
         if not is_first():
-            while not has_key(self.path, self.key):
-                time.sleep(_POLL)
+            self._wait_for_first()
             self.resumed = True
             return self
-        self.resumed = has_key(self.path, self.key)
-        if not self.resumed:
-            _remove(self.path)
-            self.path.mkdir(parents=True)
-            write_json(self.path / _MARKER, {"key": self.key})
+        if os.path.ismount(self.out):  # found at the end otherwise, when all is done
+            raise ValueError(
+                f"{self.out} is a disk of its own, so it cannot be replaced by a new one; mount "
+                f"{self.out.parent} instead, or make {self.out.parent} a link to the disk"
+            )
+        with ExitStack() as lock:
+            lock.enter_context(hold(self.out))
+            self.resumed = has_key(self.path, self.key)
+            if not self.resumed:
+                _remove(self.path)
+                self.path.mkdir(parents=True)
+                write_json(self.path / _MARKER, {"key": self.key})
+            if world_size() > 1:
+                write_json(self.path / _RUN, {"key": self.key, "run": _run()})
+            self._lock = lock.pop_all()
         return self
+
+    def _wait_for_first(self) -> None:
+        """Wait until rank 0 of this very run has the folder, and made it for the same key."""
+        first = time.monotonic()
+        while True:
+            try:
+                known = json.loads((self.path / _RUN).read_text())
+            except (OSError, ValueError):
+                known = {}
+            if known.get("run") != _run():
+                first = time.monotonic()
+            elif known["key"] == self.key:
+                return
+            elif time.monotonic() - first > _AGREE:
+                raise ValueError(
+                    f"process {rank() + 1} of {world_size()} finds other inputs, settings or code "
+                    f"than the first one, and cannot fill {self.out} with it; let all of them see "
+                    "the same files, and run the stage again"
+                )
+            time.sleep(_POLL)
 
     def __exit__(
         self,
@@ -88,8 +133,11 @@ class Staging:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is not None:
-            return  # what is done stays for the next run
+        with self._lock:
+            if kind is None:  # otherwise what is done stays for the next run
+                self._complete()
+
+    def _complete(self) -> None:
         if not is_first():
             self._done(rank()).touch()
             while self.path.exists():
@@ -115,8 +163,13 @@ class Staging:
 
     def _done(self, number: int) -> Path:
         """What a process leaves that has finished its part, of this run and no earlier one."""
-        run = os.environ.get("MASTER_PORT", "0")
-        return self.path / f".work.done.{run}.{number}"
+        return self.path / f".work.done.{_run()}.{number}"
+
+
+def _run() -> str:
+    """What the processes of one run have in common, and those of another one have not."""
+    names = ("MASTER_PORT", "TORCHELASTIC_RUN_ID", "WSSS_PARENT")
+    return "-".join(os.environ.get(name, "0") for name in names)
 
 
 def _mark_empty(folder: Path, is_empty: bool) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import subprocess
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,16 @@ from wsss.progress import show_log
 from wsss.runs.experiment import record_experiment
 from wsss.runs.seen import remember
 from wsss.stages import find_stages
-from wsss.tracking import NullTracker, experiment_name, has_mlflow, known_runs, tracking_uri
+from wsss.tracking import (
+    NullTracker,
+    experiment_name,
+    has_mlflow,
+    known_runs,
+    tracking_uri,
+    was_lost,
+)
 from wsss.tracking.provenance import run_record
+from wsss.tracking.usable import SYNC
 
 __all__ = ["Synced", "main", "sync_runs"]
 
@@ -50,8 +59,11 @@ def main() -> None:
     root = Path()
     try:
         sync_runs(root, load_params(root / "params.yaml"))
-    except ConnectionError as error:
-        log.warning("%s\n`wsss runs sync` records what is missing.", error)
+    except KeyboardInterrupt:
+        log.warning("Stopped by Ctrl-C%s", SYNC)
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        log.warning("%s%s", str(error).removesuffix(SYNC), SYNC)
 
 
 def sync_runs(root: Path, params: Params) -> Synced:
@@ -89,6 +101,8 @@ def sync_runs(root: Path, params: Params) -> Synced:
                 record_outcome(job)
                 record_epochs(job)
             job.tracker = NullTracker()
+            if was_lost(tracker):
+                raise ConnectionError("MLflow was lost meanwhile; `wsss runs sync` goes on")
             restored.append(job.target.name)
         else:
             _point_to(root, job.target, known[job.key], job.key)
@@ -128,13 +142,21 @@ def _point_to(root: Path, target: Target, run_id: str, key: str) -> None:
     """Let the stage's record name the run of its result."""
     record = run_record(root, target.name)
     values = {"run_id": run_id, "key": key, "status": "finished"}
-    if not record.exists() or read_json(record) != values:
+    if _known(record) != values:
         write_json(record, values)
 
 
 def _run_id(job: Job) -> str:
-    record = run_record(job.paths.root, job.target.name)
-    return str(read_json(record)["run_id"]) if record.exists() else ""
+    return str(_known(run_record(job.paths.root, job.target.name)).get("run_id", ""))
+
+
+def _known(record: Path) -> dict[str, Any]:
+    """What a record of a run says; nothing where it is not there, or damaged."""
+    try:
+        known = read_json(record)
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _has_pictures(job: Job) -> bool:

@@ -39,6 +39,9 @@ class Turning:
     reason: str
 
 
+_FIELDS = {"name", "stamps", "problems", "conversions", "mask"}
+
+
 class Preparation:
     """Checks and copies samples in threads, and remembers in a journal what is done.
 
@@ -231,13 +234,20 @@ class Preparation:
         self.turning = Turning(fits["stored"], fits["upright"], fits["either"], way, reason)
 
     def _read_journal(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        if self.journal.exists():
-            for line in self.journal.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # the line that was being written when the run was killed
+        """Give the rows of the journal by name, without what a kill or a bad disk has broken."""
+        if not self.journal.exists():
+            return
+        held = self.journal.read_bytes()
+        for line in held.splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict) and row.keys() >= _FIELDS:
                 yield row["name"], row
+        if held and not held.endswith(b"\n"):  # nothing is written onto half a line
+            with self.journal.open("ab") as journal:
+                journal.write(b"\n")
 
 
 def _stamp(path: Path | None) -> list[int]:

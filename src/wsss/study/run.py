@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,17 @@ from typing import Any
 from wsss.artifacts import Manifest, Paths, fingerprint, read_json, write_json
 from wsss.config.params import Params
 from wsss.pipeline import Job, Pipeline, Target
+from wsss.pipeline.exclusive import hold
 from wsss.pipeline.outcome import run_job
 from wsss.stages import find_stages
 from wsss.study.plan import Plan, ground_of, row_params
-from wsss.tracking import experiment_name, open_tracker, tracking_uri
+from wsss.tracking import (
+    check_tracking,
+    experiment_name,
+    open_tracker,
+    tracking_uri,
+    was_lost,
+)
 
 __all__ = ["CHAIN", "RESULTS", "row_folder", "run_row", "run_study"]
 
@@ -73,6 +81,9 @@ def run_study(
 
     Raises:
         ValueError: a row's settings do not fit (before anything runs), or a stage stops.
+        BusyError: another process runs one of the rows.
+        ConnectionError: MLflow, which the table is written from, cannot record (before anything
+            runs).
     """
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(root)  # rows have folders of their own
     chosen = rows or tuple(plan.rows)
@@ -84,10 +95,16 @@ def run_study(
     ]
     ground = str(ground_of(root, plan, size))
     anew: set[Path] | None = set() if force else None
-    for at, (row, seed, params) in enumerate(jobs, 1):
-        log.info("row %d of %d: %s, seed %d", at, len(jobs), row, seed)
-        tags = {"study": name, "size": size, "row": row, "ground": ground}
-        run_row(root, params, tags, seed=seed, ignore_code=ignore_code, anew=anew)
+    for experiment in {params.machine.experiment for _, _, params in jobs}:
+        check_tracking(root, experiment_name(experiment, "studies"))
+    with ExitStack() as rows_held:
+        for row, seed, _ in jobs:
+            what = f"the row '{row}' of the study {name}"
+            rows_held.enter_context(hold(row_folder(root, name, size, row, seed), what))
+        for at, (row, seed, params) in enumerate(jobs, 1):
+            log.info("row %d of %d: %s, seed %d", at, len(jobs), row, seed)
+            tags = {"study": name, "size": size, "row": row, "ground": ground}
+            run_row(root, params, tags, seed=seed, ignore_code=ignore_code, anew=anew)
 
 
 def run_row(
@@ -127,10 +144,12 @@ def run_row(
         inputs = [(path, keys[path]) for path in target.inputs(own)]
         key = fingerprint(target.name, stage.images(own), target.settings(own), inputs)
         place = root / RESULTS / f"{stage.name}-{key[:16]}"
-        if anew is not None and place not in anew:
-            shutil.rmtree(place, ignore_errors=True)
-            anew.add(place)
-        done = _run_stage(pipeline, target, own, place, made, ignore_code)
+        # rows of other studies may share it: then one of them makes it, and the others have it
+        with hold(place, target.name, wait=True):
+            if anew is not None and place not in anew:
+                shutil.rmtree(place, ignore_errors=True)
+                anew.add(place)
+            done = _run_stage(pipeline, target, own, place, made, ignore_code)
         for out in target.outs(own):
             made[out], keys[out] = place, key
         found |= {f"{stage.name}/{name}": value for name, value in done["metrics"].items()}
@@ -150,10 +169,17 @@ def run_row(
     record, key = folder / "recorded.json", fingerprint(found, own_tags, settings)
     if not record.exists() or read_json(record)["key"] != key:
         experiment = experiment_name(params.machine.experiment, "studies")
-        with open_tracker("study", folder, experiment, settings, key=key, tags=own_tags) as tracker:
-            tracker.metrics(found)
-            for panel in panels:
-                tracker.artifact(panel)
+        try:
+            with open_tracker(
+                "study", folder, experiment, settings, key=key, tags=own_tags
+            ) as tracker:
+                tracker.metrics(found)
+                for panel in panels:
+                    tracker.artifact(panel)
+            key = "" if was_lost(tracker) else key
+        except ConnectionError as error:  # all is done and kept
+            log.warning("%s\nThe same command records the row later.", error)
+            key = ""
         outs = {out: place.name for out, place in made.items()}
         threshold = found.get("evaluate_refined/threshold")
         values = {"key": key, "outs": outs, "threshold": threshold, "ground": tags.get("ground")}

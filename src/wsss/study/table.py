@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from wsss.artifacts import atomic_path
 from wsss.study.plan import Ground, Plan, PlanColumn, ground_of
-from wsss.tracking import prepare_mlflow, tracking_uri
+from wsss.tracking import check_tracking, prepare_mlflow, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -50,6 +50,7 @@ def read_results(
     prepare_mlflow()
     from mlflow.tracking import MlflowClient
 
+    check_tracking(root)
     client = MlflowClient(tracking_uri(root))
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     latest: dict[tuple[str, str, int], Run] = {}

@@ -12,6 +12,7 @@ from wsss.tracking._base import NullTracker, RunTracker, Table, Tracker
 from wsss.tracking.database import database_file, finished_runs, tracking_uri
 from wsss.tracking.environment import has_mlflow, prepare_mlflow
 from wsss.tracking.provenance import Dataset, RunStart, run_start
+from wsss.tracking.usable import check_database
 
 __all__ = [
     "Dataset",
@@ -19,6 +20,7 @@ __all__ = [
     "RunStart",
     "Table",
     "Tracker",
+    "check_tracking",
     "experiment_name",
     "has_mlflow",
     "known_runs",
@@ -26,6 +28,7 @@ __all__ = [
     "open_tracker",
     "prepare_mlflow",
     "tracking_uri",
+    "was_lost",
 ]
 
 _logger = logging.getLogger(__name__)
@@ -71,6 +74,27 @@ def known_runs(uri: str, experiment: str, keys: Sequence[str]) -> dict[str, str]
     return {key: found[key] for key in keys if key in found}
 
 
+def check_tracking(root: Path, experiment: str = "") -> None:
+    """Make sure, before long work, that its runs can be recorded; see `open_tracker`.
+
+    Args:
+        root: the project; only its own database is looked at, and no server.
+        experiment: MLflow's name for the runs; "" of none.
+
+    Raises:
+        ConnectionError: they cannot; the text says why, and what to do.
+    """
+    uri = tracking_uri(root)
+    database = database_file(uri)
+    if database is not None and is_first() and has_mlflow():
+        check_database(database, uri, experiment)
+
+
+def was_lost(tracker: Tracker) -> bool:
+    """Whether MLflow was lost while a run was recorded, as is known once the run has ended."""
+    return getattr(tracker, "run_id", None) == ""
+
+
 @contextmanager
 def open_tracker(
     stage: str,
@@ -108,9 +132,8 @@ def open_tracker(
         train together, it records nothing.
 
     Raises:
-        ConnectionError: MLflow cannot record. For a server that is before the block starts;
-            for the project's own database at the next word to the tracker. Once the run
-            exists, trouble with MLflow is logged and the block goes on.
+        ConnectionError: MLflow cannot record, which is known before the block starts. Trouble that
+            comes later is logged and the block goes on.
     """
     if not is_first():
         yield NullTracker()

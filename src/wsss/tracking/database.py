@@ -14,6 +14,8 @@ from urllib.parse import unquote
 
 from filelock import FileLock
 
+from wsss.tracking.usable import unusable
+
 __all__ = [
     "artifacts_uri",
     "database_file",
@@ -69,13 +71,27 @@ def settle(database: Path) -> Iterator[None]:
 
     Processes that make MLflow's tables, or correct them, at the same time break one another: the
     block runs alone. Experiments that keep their artifacts elsewhere stay as they are.
+
+    Raises:
+        ConnectionError: the database cannot be used.
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{database}.lock"):
         if database.exists():
-            with closing(sqlite3.connect(database, timeout=30)) as opened:
+            with (
+                _trouble_explained(database),
+                closing(sqlite3.connect(database, timeout=30)) as opened,
+            ):
                 _correct(opened, artifacts_uri(database))
         yield
+
+
+@contextmanager
+def _trouble_explained(database: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise unusable(database, database_uri(database), str(error)) from None
 
 
 def _correct(database: sqlite3.Connection, here: str) -> None:
@@ -105,7 +121,11 @@ def _correct(database: sqlite3.Connection, here: str) -> None:
 
 
 def experiment_ids(database: Path) -> dict[str, str]:
-    """Give the ids of a database's experiments by their names, without those deleted."""
+    """Give the ids of a database's experiments by their names, without those deleted.
+
+    Raises:
+        ConnectionError: the database cannot be read.
+    """
     with _read_only(database) as opened:
         rows = _rows(
             opened,
@@ -115,7 +135,11 @@ def experiment_ids(database: Path) -> dict[str, str]:
 
 
 def finished_runs(database: Path, experiment: str) -> dict[str, str]:
-    """Give the ids of an experiment's finished runs by their keys, the latest of each key."""
+    """Give the ids of an experiment's finished runs by their keys, the latest of each key.
+
+    Raises:
+        ConnectionError: the database cannot be read.
+    """
     with _read_only(database) as opened:
         rows = _rows(
             opened,
@@ -133,7 +157,10 @@ def _read_only(database: Path) -> Iterator[sqlite3.Connection | None]:
         yield None
         return
     uri = f"{database.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True, timeout=30)) as opened:
+    with (
+        _trouble_explained(database),
+        closing(sqlite3.connect(uri, uri=True, timeout=30)) as opened,
+    ):
         yield opened
 
 

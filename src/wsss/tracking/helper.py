@@ -29,6 +29,7 @@ from wsss.tracking._base import Table
 from wsss.tracking.database import database_file
 from wsss.tracking.environment import prepare_mlflow
 from wsss.tracking.provenance import RunStart
+from wsss.tracking.usable import SYNC, check_database
 
 __all__ = ["HelperTracker", "main"]
 
@@ -46,12 +47,15 @@ class HelperTracker:
         start: the run.
 
     Raises:
-        ConnectionError: MLflow cannot record. A local database is waited for only at the
-            end, so its error may come from any method.
+        ConnectionError: MLflow cannot record. A local database is looked at, and not waited for:
+            what goes wrong there later on is logged, and the stage goes on.
     """
 
     def __init__(self, start: RunStart) -> None:
         database = database_file(start.uri)
+        if database is not None:
+            check_database(database, start.uri, start.experiment)
+        self._is_local = database is not None
         self._socket = _own_helper() if database is None else _shared_helper(database)
         self._unread = b""
         self.run_id = ""
@@ -121,17 +125,25 @@ class HelperTracker:
             if kind == "log":
                 _logger.log(*rest)
             elif kind == "error":
-                self._lost = True
-                raise ConnectionError(rest[0])
+                self._lose(rest[0])
+                return
             if kind == "exists":
                 self._exists, self.run_id = True, rest[0]
             self._ended |= kind == "ended"
 
-    def _lose(self) -> None:
+    def _lose(self, reason: str = "") -> None:
+        """Go on without MLflow; before a server has made the run, raise ConnectionError."""
         self._lost = True
-        if not self._exists:
-            raise ConnectionError("the process that talks to MLflow ended before it began")
-        _logger.warning("The process that talks to MLflow is gone; the stage goes on without")
+        if not (self._exists or self._is_local):
+            raise ConnectionError(
+                reason or "the process that talks to MLflow ended before it began"
+            )
+        self.run_id = ""
+        why = reason or "The process that talks to MLflow is gone."
+        _logger.warning(
+            "%s\nThe stage goes on, and its results are kept; `wsss runs sync` records them.",
+            why.removesuffix(SYNC),
+        )
 
 
 def _own_helper() -> socket.socket:
@@ -144,15 +156,8 @@ def _own_helper() -> socket.socket:
 
 def _shared_helper(database: Path) -> socket.socket:
     """Connect to the helper of a database, which is started if there is none."""
-    try:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        database.touch()  # a helper whose database was deleted is not this one's
-        held = database.stat()
-    except OSError as error:
-        raise ConnectionError(
-            f"MLflow cannot record in {database}: {error.strerror}; "
-            "set MLFLOW_TRACKING_URI to another place"
-        ) from error
+    database.touch()  # a helper whose database was deleted is not this one's
+    held = database.stat()
     settings = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
     identity = (str(database), held.st_dev, held.st_ino, sys.executable, settings)
     name = fingerprint(identity, files=[Path(__file__).parent])[:32]

@@ -28,6 +28,7 @@ from wsss.tracking.database import BESIDE, artifacts_uri, database_file, settle
 from wsss.tracking.naming import without_repeats
 from wsss.tracking.overview import write_overview
 from wsss.tracking.provenance import RunStart
+from wsss.tracking.usable import unusable
 
 __all__ = ["MlflowTracker", "find_runs"]
 
@@ -63,7 +64,7 @@ class MlflowTracker:
             self.run_id = resumed or _create(self._client, self._experiment, start)
             self._send()
         except Exception as error:  # an MLflow store may raise anything; no work is lost yet
-            raise ConnectionError(_unusable(start.uri, error)) from error
+            raise _unusable(start.uri, error) from error
         self._remember("running")
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
@@ -100,12 +101,16 @@ class MlflowTracker:
         """Send all that is left and end the run as FINISHED, FAILED or KILLED."""
         if error:
             self._tags["error"] = error
-        if not self._try_send(status):
-            _logger.warning(
-                "MLflow lacks %d values and %d files of run %s, which it shows as unfinished",
-                *(len(self._metrics), len(self._artifacts) + len(self._tables), self.run_id),
-            )
-        self._remember(status.lower())
+        if self._try_send(status):
+            self._remember(status.lower())
+            return
+        _logger.warning(
+            "MLflow lacks %d values and %d files of run %s, which it shows as unfinished; "
+            "`wsss runs sync` sends them once it is back",
+            *(len(self._metrics), len(self._artifacts) + len(self._tables), self.run_id),
+        )
+        self._remember("killed")  # whoever records the result goes on with this run
+        self.run_id = ""
 
     def _remember(self, status: str) -> None:
         if self._start.record:
@@ -172,7 +177,7 @@ def find_runs(uri: str, experiment: str, keys: Iterable[str]) -> dict[str, str]:
             for run in client.search_runs([experiment_id], asked, max_results=1):
                 found[key] = str(run.info.run_id)
     except Exception as error:  # an MLflow store may raise anything
-        raise ConnectionError(_unusable(uri, error)) from error
+        raise _unusable(uri, error) from error
     return found
 
 
@@ -289,8 +294,13 @@ def _hidden(text: str) -> str:
     return re.sub(r"://[^/@\s]*@", "://***@", text)
 
 
-def _unusable(uri: str, error: Exception) -> str:
-    return (
+def _unusable(uri: str, error: Exception) -> ConnectionError:
+    """Describe why MLflow cannot record at an address, and the way out."""
+    if isinstance(error, ConnectionError) and error.errno is None:  # of the database; it says all
+        return error
+    if database := database_file(uri):
+        return unusable(database, uri, _reason(error))
+    return ConnectionError(
         f"MLflow cannot record at {_hidden(uri)}: {_reason(error)}\n"
         "Start that server, or set MLFLOW_TRACKING_URI to another one; "
         "without it, runs go to mlflow.db in the project."

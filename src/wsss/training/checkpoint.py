@@ -5,15 +5,29 @@ from typing import Any
 
 import torch
 
-from wsss.artifacts import atomic_path
+from wsss.artifacts import atomic_path, is_of_the_system
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["epochs_done", "load_checkpoint", "save_checkpoint"]
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values, atomically."""
+    """Write tensors and plain values, atomically. Raises OSError when the disk does not take it."""
     with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError:  # it does not say what the disk said: ask again
+            with temporary.open("ab") as file:
+                file.write(bytes(1_000_000))
+            raise
+
+
+def epochs_done(path: Path) -> int:
+    """Count the epochs behind a checkpoint of `fit`; 0 for a file that is none, or not there."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return int(state["epoch"]) + 1
+    except Exception:  # torch raises many types
+        return 0
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -23,5 +37,8 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for a file that is not its own
-        raise ValueError(f"checkpoint {path} cannot be read: {error}; delete it") from None
+        if is_of_the_system(error):
+            raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"checkpoint {path} cannot be read: {reason}; delete it") from None
     return state

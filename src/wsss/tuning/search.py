@@ -13,6 +13,7 @@ from wsss.artifacts import Paths
 from wsss.config.params import Params
 from wsss.registry import SEARCHES
 from wsss.settings import Named
+from wsss.tracking import check_tracking, experiment_name
 from wsss.tuning.base import Search, holds
 from wsss.tuning.storage import (
     complete_trials,
@@ -117,6 +118,7 @@ def prepare(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search: Search = SEARCHES.build(settings)
     search.check(params, paths)
+    check_tracking(paths.root, experiment_name(params.machine.experiment, "trials"))
     opened = open_storage(settings.name, paths, storage)
     study = create_study(settings, params, paths, opened)
     fail_dead_trials(study)
@@ -124,9 +126,8 @@ def prepare(
     first = search.current(params)
     due = any(
         (item.state == TrialState.WAITING and item.user_attrs.get("current") == first)
-        or (item.state == TrialState.COMPLETE and holds(params, item.user_attrs["settings"]))
         for item in known
-    )
+    ) or any(holds(params, item.user_attrs["settings"]) for item in complete_trials(study))
     if not due:
         study.enqueue_trial(first, user_attrs={"current": first})
     return study, Job(

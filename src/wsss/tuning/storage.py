@@ -4,6 +4,8 @@ import os
 import re
 import socket
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,12 @@ from wsss.settings import ConfigError, Named, explain
 from wsss.tuning.base import Search
 
 __all__ = [
+    "Found",
+    "choose_study",
     "complete_trials",
     "create_study",
     "fail_dead_trials",
+    "find_studies",
     "find_study",
     "open_storage",
     "search_settings",
@@ -51,10 +56,12 @@ def open_storage(name: str, paths: Paths, storage: str | None) -> Any:
 
     Raises:
         ConnectionError: it cannot be used; the text names it, without its password.
+        ValueError: a journal is damaged so that trials cannot be told apart.
     """
     from optuna.exceptions import ExperimentalWarning
     from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend
+
+    from wsss.tuning.journal import DamagedJournalError, Journal
 
     try:
         if storage and "://" in storage:
@@ -67,10 +74,10 @@ def open_storage(name: str, paths: Paths, storage: str | None) -> Any:
                     grace_period=_GRACE,
                 )
         journal = Path(storage) if storage else paths.root / FOLDER / f"{name}.journal"
-        if journal.exists() and journal.read_bytes()[:1] not in (b"", b"{"):
-            raise ValueError("it exists and is no journal")
         journal.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(journal)))
+        return JournalStorage(Journal(journal))
+    except DamagedJournalError:
+        raise
     except Exception as error:  # drivers and dialects raise anything
         shown = re.sub(r"://[^/@\s]*@", "://***@", storage or f"{FOLDER}/{name}.journal")
         reason = re.sub(r"://[^/@\s]*@", "://***@", str(error).strip().partition("\n")[0])
@@ -100,11 +107,47 @@ def create_study(settings: Named, params: Params, paths: Paths, storage: Any) ->
     return study
 
 
-def find_study(name: str, params: Params, paths: Paths, storage: str | None) -> tuple[Search, Any]:
-    """The search last run on the present data and settings, and its Optuna study.
+@dataclass(frozen=True)
+class Found:
+    """A search that ran on the present data and settings, and has trials.
+
+    Attributes:
+        search: as it ran.
+        settings: of the search, as plain values.
+        study: the Optuna study.
+        started: when it ran last, in ISO's format; "" where that was not noted.
+    """
+
+    search: Search
+    settings: dict[str, Any]
+    study: Any
+    started: str
+
+    @property
+    def name(self) -> str:
+        """The name of the Optuna study, such as "crf-0123456789ab"."""
+        return str(self.study.study_name)
+
+    @property
+    def trials(self) -> list[Any]:
+        """Trials with a score, the best first."""
+        return complete_trials(self.study)
+
+    def differs_from(self, other: "Found") -> list[str]:
+        """The settings of the search that differ from another one."""
+        keys = sorted({*self.settings, *other.settings})
+        return [key for key in keys if self.settings.get(key) != other.settings.get(key)]
+
+    def compares_with(self, other: "Found") -> bool:
+        """Whether the scores of both are of the same images."""
+        return "max_images" not in self.differs_from(other)
+
+
+def find_studies(name: str, params: Params, paths: Paths, storage: str | None) -> list[Found]:
+    """The searches `name` on the present data and settings that have trials; the last run first.
 
     Raises:
-        ValueError: there is none, or it has no trial.
+        ValueError: there is none.
     """
     search_settings(name)  # an unknown name is told apart from a study that never ran
     import optuna
@@ -116,17 +159,21 @@ def find_study(name: str, params: Params, paths: Paths, storage: str | None) -> 
         opened = open_storage(name, paths, storage)
         summaries = optuna.get_all_study_summaries(opened, include_best_trial=False)
         known = [item for item in summaries if item.study_name.startswith(f"{name}-")]
+    found = []
     for summary in sorted(known, key=lambda item: item.user_attrs.get("started", ""), reverse=True):
         try:
-            settings = search_settings(name, summary.user_attrs["settings"])
+            plain = summary.user_attrs["settings"]
+            settings = search_settings(name, plain)
             search: Search = SEARCHES.build(settings)
             fits = _full_name(search, settings, params, paths) == summary.study_name
-        except (ConfigError, KeyError):  # of another version
+        except (ConfigError, KeyError, TypeError):  # of another version, or damaged
             continue
         if fits:
-            found = optuna.load_study(study_name=summary.study_name, storage=opened)
-            if complete_trials(found):
-                return search, found
+            study = optuna.load_study(study_name=summary.study_name, storage=opened)
+            if complete_trials(study):
+                found.append(Found(search, plain, study, summary.user_attrs.get("started", "")))
+    if found:
+        return found
     elsewhere = "; there are trials of others" if known else ""
     raise ValueError(
         f"the search '{name}' has no trials on the present data and settings{elsewhere}: "
@@ -134,11 +181,49 @@ def find_study(name: str, params: Params, paths: Paths, storage: str | None) -> 
     )
 
 
+def find_study(
+    name: str, params: Params, paths: Paths, storage: str | None, study: str | None = None
+) -> tuple[Search, Any]:
+    """The search last run on the present data and settings, and its Optuna study.
+
+    Args:
+        name: the search, such as "crf".
+        params: of the project.
+        paths: of the project.
+        storage: see `open_storage`.
+        study: the name of the Optuna study to take instead.
+
+    Raises:
+        ValueError: there is none, or it has no trial.
+    """
+    found = choose_study(find_studies(name, params, paths, storage), study)
+    return found.search, found.study
+
+
+def choose_study(found: Sequence[Found], study: str | None) -> Found:
+    """The study of a name, of those found; without a name the one that ran last.
+
+    Raises:
+        ValueError: none has the name.
+    """
+    for item in found:
+        if study in (None, item.name):
+            return item
+    raise ValueError(
+        f"no study '{study}' has trials on the present data and settings; there "
+        f"{'are' if len(found) > 1 else 'is'} {', '.join(item.name for item in found)}"
+    )
+
+
 def complete_trials(study: Any) -> list[Any]:
-    """Trials with a score, the best first."""
+    """Trials with a score, the best first, without those whose settings a damaged journal lost."""
     from optuna.trial import TrialState
 
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = [
+        trial
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if {"settings", "threshold"} <= trial.user_attrs.keys()
+    ]
     return sorted(trials, key=lambda trial: (-trial.value, trial.number))
 
 

@@ -1,7 +1,9 @@
 """One process that runs trials until there are no more to run."""
 
+import contextlib
 import importlib
 import importlib.util
+import logging
 import multiprocessing
 import os
 import signal
@@ -15,15 +17,25 @@ from typing import Any
 
 from wsss.artifacts import Paths
 from wsss.config.params import Params
+from wsss.pipeline.mishaps import explain
 from wsss.registry import SEARCHES
 from wsss.seeding import derive_seed
 from wsss.settings import Named
 from wsss.stages import find_stages
-from wsss.tracking import experiment_name, open_tracker, prepare_mlflow, tracking_uri
+from wsss.tracking import (
+    NullTracker,
+    Tracker,
+    experiment_name,
+    open_tracker,
+    prepare_mlflow,
+    tracking_uri,
+)
 from wsss.tuning.base import Search, changed
 from wsss.tuning.storage import FOLDER, open_storage, worker_id
 
 __all__ = ["STOPPED", "Job", "run_trials", "work"]
+
+log = logging.getLogger(__name__)
 
 STOPPED = 130
 """Exit code of a worker that was asked to stop."""
@@ -62,8 +74,11 @@ def work(job: Job, index: int, tickets: Any, problems: Any) -> None:
         run_trials(job, index, tickets)
     except KeyboardInterrupt:
         sys.exit(STOPPED)
-    except (ValueError, OSError, ImportError) as error:
-        problems.put(str(error))
+    except Exception as error:
+        text = explain(error)
+        if text is None:
+            raise
+        problems.put(text)
         sys.exit(1)
 
 
@@ -107,15 +122,22 @@ def run_trials(job: Job, index: int, tickets: Any) -> None:
         # workers remember their runs apart; below the root, so that git is found
         with (
             tempfile.TemporaryDirectory(dir=folder, prefix="trial-") as root,
-            open_tracker(
+            contextlib.ExitStack() as runs,
+        ):
+            opening = open_tracker(
                 target.name,
                 Path(root),
                 experiment_name(job.params.machine.experiment, "trials"),
                 pipeline.settings(target, params),
                 key=job.study_name,
                 tags=tags | own,
-            ) as tracker,
-        ):
+            )
+            tracker: Tracker
+            try:
+                tracker = runs.enter_context(opening)
+            except ConnectionError as error:  # the score is kept with the trial
+                log.warning("trial %d has no run in MLflow: %s", trial.number, error)
+                tracker = NullTracker()
             started = time.perf_counter()
             found = score(params)
             seconds = time.perf_counter() - started

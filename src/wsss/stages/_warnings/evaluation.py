@@ -74,7 +74,7 @@ def warnings_of_threshold(report: Report, step: float, select_by: str) -> Iterat
     last = len(thresholds) - 1
     if place in (0, last) or (poor and place in (1, last - 1)):
         yield (
-            f"threshold {_digits(chosen)} is at the end of its range, and none within it has a better "
+            f"threshold {_digits(chosen)} is at the end of its range, and none within has a better "
             f"{select_by} on the selection split: these maps do not tell objects from their "
             "background; see what train_classifier and the maps warn of, let another metric choose "
             "(evaluate.select_by), or set make_pseudo_masks.threshold"

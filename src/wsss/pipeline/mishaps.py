@@ -1,0 +1,193 @@
+"""What stops a stage from outside, in words: a full disk, too little memory, Ctrl-C.
+
+Neither the user nor the code did anything wrong, so what a person needs is what happened, what is
+kept of the work, and what to do.
+"""
+
+import errno
+import os
+import re
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from wsss.pipeline.staging import partial_folder
+
+__all__ = ["StoppedError", "costly_settings", "explain", "kept_work", "stop_on_sigterm"]
+
+_SHARED_MEMORY = ("bus error", "shared memory", "/torch_", "shm_open")
+_GPU_MEMORY = ("cuda out of memory", "cuda error: out of memory", "status_alloc_failed")
+_MEMORY = ("out of memory", "can't allocate memory", "unable to allocate", "cannot allocate memory")
+_MANY_FILES = ("too many open files", "items of ancdata")
+_COSTLY = ("batch_size", "crop_size", "eval_long_side", "window", "scales", "max_pixels")
+
+
+class StoppedError(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM, as Slurm, Docker and `kill` do."""
+
+
+def stop_on_sigterm() -> None:
+    """Let SIGTERM end this process as Ctrl-C does: runs are closed, and something is said."""
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
+        raise StoppedError("SIGTERM")
+
+    if threading.current_thread() is threading.main_thread():  # others may not
+        signal.signal(signal.SIGTERM, stop)
+
+
+def explain(error: BaseException, costly: Sequence[str] = ()) -> str | None:
+    """Say what stopped the work and what to do about it; None for what the code is to blame for.
+
+    Args:
+        error: what was raised.
+        costly: settings with their values that memory depends on, such as "x.batch_size (16)".
+    """
+    text = _own_words(str(error))
+    low = text.lower()
+    number = getattr(error, "errno", None) or _number(text)
+    if any(sign in low for sign in _SHARED_MEMORY):
+        return (
+            f"Processes that load images found no room in shared memory (/dev/shm has "
+            f"{_room(Path('/dev/shm'))}): {_first_line(text)}\n"
+            "Set machine.num_workers: 0 (results stay the same), or give it more: "
+            "`docker run --shm-size=2g`, in compose `shm_size: 2gb`."
+        )
+    if number in (errno.EMFILE, errno.ENFILE) or any(sign in low for sign in _MANY_FILES):
+        return (
+            f"Too many files are open: {_first_line(text)}\n"
+            "Allow more (`ulimit -n 65536`), or lower machine.num_workers."
+        )
+    if isinstance(error, MemoryError) or any(sign in low for sign in (*_GPU_MEMORY, *_MEMORY)):
+        return _too_little_memory(text, costly)
+    if "dataloader worker" in low:  # killed, or gone without a word
+        return (
+            f"{_first_line(text)}\n"
+            "Most often the system had no memory left and killed it: lower machine.num_workers, "
+            "or set it to 0."
+        )
+    if isinstance(error, OSError):
+        return _explain_disk(error, number, text)
+    return text if isinstance(error, ValueError | ImportError) else None
+
+
+def costly_settings(settings: Mapping[str, Any]) -> list[str]:
+    """List the settings that memory depends on, with their values.
+
+    Example:
+        >>> costly_settings({"train": {"batch_size": 16, "epochs": 3}})
+        ['train.batch_size (16)']
+    """
+    return [f"{key} ({value})" for key, value in _leaves(settings)]
+
+
+def kept_work(outs: Sequence[Path]) -> str:
+    """Say what a stage that was stopped has done already; "" where that is nothing.
+
+    Args:
+        outs: what it makes.
+    """
+    kept = []
+    for out in outs:
+        for partial in (partial_folder(out), *sorted(out.glob(".*.partial"))):
+            if not partial.is_dir():
+                continue
+            files = [file for file in partial.rglob("*") if file.is_file()]
+            count = sum(not file.name.startswith(".") for file in files)
+            epochs = [
+                f"epochs 1 to {done} of {file.name[6:-3]}"
+                for file in sorted(partial.glob(".work.*.pt"))
+                if (done := _epochs(file))
+            ]
+            made = [*epochs, *([f"{count} files"] if count else [])]
+            if made:
+                kept.append(f"{' and '.join(made)} in {partial}")
+    return f"What is done is kept: {', '.join(kept)}." if kept else ""
+
+
+def _own_words(text: str) -> str:
+    """The text of an error without the trace that a process which loads images puts before it."""
+    if not text.startswith("Caught ") or "DataLoader worker" not in text.partition("\n")[0]:
+        return text
+    last = [*re.finditer(r"^(?:\w+\.)*\w+: ", text, re.MULTILINE)]
+    return text[last[-1].end() :].strip() if last else text
+
+
+def _explain_disk(error: OSError, number: int | None, text: str) -> str:
+    place = Path(os.fsdecode(error.filename)) if error.filename else Path()
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{text}\nThe disk or your share of it is full: it has {_room(place)}. Free some "
+            "space, by `dvc gc --workspace` for example, which deletes results of settings that "
+            "are no longer used."
+        )
+    if number == errno.EFBIG:
+        return f"{text}\nFiles may not be that large here; see `ulimit -f`."
+    if number == errno.EROFS:
+        return f"{text}\nThat disk is mounted read-only; mount it so that it can be written."
+    if number in (errno.EACCES, errno.EPERM):
+        return f"{text}\n{_whose(place)}"
+    if number in (errno.EIO, errno.ESTALE, errno.ENODEV):
+        return f"{text}\nThe disk does not answer as it should; see `dmesg`, or mount it again."
+    return text
+
+
+def _too_little_memory(text: str, costly: Sequence[str]) -> str:
+    place = "The GPU" if any(sign in text.lower() for sign in ("cuda", "gpu")) else "The machine"
+    lower = f"lower one of {', '.join(costly)}" if costly else "work on smaller images or batches"
+    other = ""
+    if place == "The GPU":
+        other = ", see with `nvidia-smi` whether another process has it"
+    reason = f": {_first_line(text)}" if text else ""
+    return f"{place} has too little memory{reason}\nTo need less, {lower}{other}."
+
+
+def _whose(place: Path) -> str:
+    """Say whom a place belongs to that this process may not use."""
+    there = next((path for path in (place, *place.absolute().parents) if path.exists()), Path("/"))
+    return (
+        f"{there} belongs to user {there.stat().st_uid}, and this process is run by "
+        f"{os.geteuid()}; give it away (`sudo chown -R {os.geteuid()} {there}`), as a container "
+        "that ran as root may have made it."
+    )
+
+
+def _room(place: Path) -> str:
+    there = next((path for path in (place, *place.absolute().parents) if path.exists()), Path("/"))
+    usage = shutil.disk_usage(there)
+    return f"{usage.free / 2**20:.0f} of {usage.total / 2**20:.0f} MiB free"
+
+
+def _number(text: str) -> int | None:
+    found = re.search(r"\[Errno (\d+)\]", text)
+    return int(found[1]) if found else None
+
+
+def _first_line(text: str) -> str:
+    line = text.strip().partition("\n")[0]
+    return line if len(line) <= 300 else f"{line[:297]}..."
+
+
+def _epochs(checkpoint: Path) -> int:
+    from wsss.training.checkpoint import epochs_done
+
+    return epochs_done(checkpoint)
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, BaseModel):
+        value = {name: getattr(value, name) for name in type(value).model_fields}
+    if isinstance(value, Mapping):
+        for key, held in value.items():
+            yield from _leaves(held, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, Sequence) and value and isinstance(value[0], BaseModel):
+        for at, held in enumerate(value):
+            yield from _leaves(held, f"{path}.{at}")
+    elif path.rpartition(".")[2] in _COSTLY and value is not None:
+        yield path, value

@@ -1,0 +1,161 @@
+"""Stages as processes of their own that are stopped, killed and started twice."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TOY = Path(__file__).with_name("toy.py")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "params.yaml").write_text("base: {rng_seed: 1}\n")
+    for name in ("DVC_STAGE", "WSSS_PARENT", "WSSS_TRACEBACK", "RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that are killed at the end."""
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def start(project: Path, mishap: str, *before: str) -> subprocess.Popen[str]:
+    """Run the toy stage, and wait until it is at work."""
+    process = subprocess.Popen(
+        [*before, sys.executable, str(TOY), mishap],
+        cwd=project,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout and process.stdout.readline() == "made 0\n"
+    return process
+
+
+def run(project: Path, mishap: str) -> tuple[int, str]:
+    """Run the toy stage to its end; exit code and what it says besides progress."""
+    command = [sys.executable, str(TOY), mishap]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def files(project: Path) -> int:
+    return len(list((project / "data/.toy.partial").glob("*.txt")))
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "name"),
+    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")],
+)
+def test_a_stage_that_is_stopped_says_what_is_kept_and_how_to_go_on(
+    project: Path, started: list[subprocess.Popen[str]], number: int, code: int, name: str
+) -> None:
+    started.append(process := start(project, "slow"))
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert f"toy was stopped by {name}\n" in said
+    assert f"{files(project)} files in data/.toy.partial" in said
+    assert "`dvc repro toy` goes on from there" in said
+    assert "Traceback" not in said and said.count("\n") < 6
+    assert run(project, "none")[0] == 0
+    assert json.loads((project / "reports/toy.json").read_text()) == {"resumed": True}
+
+
+@pytest.mark.parametrize(
+    ("mishap", "words"),
+    [
+        ("full disk", ["No space left on device: 'data/toy/4.txt'", "MiB free", "dvc gc"]),
+        ("little memory", ["The machine has too little memory: Unable to allocate 3.2 TiB"]),
+    ],
+)
+def test_a_mishap_from_outside_is_one_message_with_what_is_kept(
+    project: Path, mishap: str, words: list[str]
+) -> None:
+    code, said = run(project, mishap)
+    assert code == 1
+    for word in [*words, "31 files in data/.toy.partial", "`dvc repro toy` goes on from there"]:
+        assert word in said
+    assert "Traceback" not in said and said.count("\n") < 8
+
+
+def test_a_bug_keeps_its_trace(project: Path) -> None:
+    code, said = run(project, "bug")
+    assert code == 1 and "Traceback" in said and "shapes do not match" in said
+
+
+def test_a_stage_that_runs_already_is_refused_before_any_work(
+    project: Path, started: list[subprocess.Popen[str]]
+) -> None:
+    started.append(process := start(project, "slow"))
+    code, said = run(project, "none")
+    assert code == 1
+    assert f"toy: process {process.pid} on " in said and f"kill {process.pid}" in said
+    assert "Traceback" not in said
+    process.communicate(timeout=30)
+    assert process.returncode == 0, "the first one goes on"
+    assert json.loads((project / "reports/toy.json").read_text()) == {"resumed": False}
+
+
+@pytest.mark.parametrize("shell", [False, True])
+def test_a_stage_ends_when_its_dvc_is_killed_and_the_next_one_goes_on(
+    project: Path, started: list[subprocess.Popen[str]], shell: bool
+) -> None:
+    """DVC starts stages through a shell, which some shells replace by the stage."""
+    command = f"{sys.executable} {TOY} slow" + "; exit $?" * shell
+    parent = (
+        f"import os, subprocess; os.environ['DVC_STAGE'] = 'toy'\n"
+        f"subprocess.run(['/bin/sh', '-c', {command!r}])"
+    )
+    dvc = subprocess.Popen(
+        [sys.executable, "-c", parent], cwd=project, stdout=subprocess.PIPE, text=True
+    )
+    started.append(dvc)
+    assert dvc.stdout and dvc.stdout.readline() == "made 0\n"
+    stage = json.loads((project / "data/.toy.lock").read_text())["pid"]
+    dvc.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while _alive(stage):
+        assert time.monotonic() < deadline, "the stage outlives its DVC"
+        time.sleep(0.05)
+    assert 0 < files(project) < 100
+    assert run(project, "none")[0] == 0
+    assert json.loads((project / "reports/toy.json").read_text()) == {"resumed": True}
+
+
+def test_a_stage_that_was_started_by_hand_outlives_its_shell(
+    project: Path, started: list[subprocess.Popen[str]]
+) -> None:
+    command = f"{sys.executable} {TOY} none; exit $?"
+    shell = subprocess.Popen(
+        ["/bin/sh", "-c", command], cwd=project, stdout=subprocess.PIPE, text=True
+    )
+    started.append(shell)
+    assert shell.stdout and shell.stdout.readline() == "made 0\n"
+    shell.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while not (project / "reports/toy.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _alive(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
