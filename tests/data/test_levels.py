@@ -224,3 +224,15 @@ def test_what_is_no_image_is_named(content, tmp_path):
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(BadImageError, match=OTHER_FILES[content]):
         open_rgb(tmp_path / "a.jpg")
+
+
+def test_colours_of_which_the_upper_bytes_alone_can_be_had_are_refused_where_dark(tmp_path):
+    for factor, dark in ((1, True), (16, False)):
+        path = tmp_path / "a.ppm"
+        path.write_bytes(b"P6 7 5 65535\n" + (DEEP * factor).astype(">u2").tobytes())
+        if dark:
+            with pytest.raises(BadImageError, match="small values only"):
+                open_rgb(path)
+        else:
+            found = np.asarray(open_rgb(path).rgb).astype(int)
+            assert np.abs(found - DEEP * factor / 257.0).max() <= 1

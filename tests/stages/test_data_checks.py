@@ -222,7 +222,7 @@ SETTINGS_OF_CLASSES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("key", SETTINGS_OF_CLASSES)
 def test_settings_that_name_no_class_stop_before_the_work(key, prepared, monkeypatch):
-    monkeypatch.setattr(_preparation, "prepare_image", lambda *a: 1 / 0)
+    monkeypatch.setattr(_preparation, "prepare_image", lambda *a, **k: 1 / 0)
     with pytest.raises(ValueError, match=rf"{key} names 'dgo', .* did you mean 'dog'\?"):
         prepared("cat", "dog", **SETTINGS_OF_CLASSES[key])
 
@@ -454,7 +454,7 @@ def test_data_that_is_a_link_stops_before_the_work(tmp_path, monkeypatch):
     elsewhere = tmp_path / "another disk"
     elsewhere.mkdir()
     (folder.paths.root / "data").symlink_to(elsewhere)
-    monkeypatch.setattr(_preparation, "prepare_image", lambda *a: 1 / 0)
+    monkeypatch.setattr(_preparation, "prepare_image", lambda *a, **k: 1 / 0)
     with pytest.raises(ValueError, match=r"data is a link to .*another disk.* dvc cache dir"):
         folder.run()
     (folder.paths.root / ".dvc").rmdir()  # a folder of its own, such as a study's

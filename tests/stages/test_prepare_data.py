@@ -328,7 +328,7 @@ def test_a_killed_run_is_continued(project, monkeypatch, kill_at):
         if len(calls) == kill_at:
             raise KeyboardInterrupt
         calls.append(name)
-        return prepare_image(source, folder, name, rules)
+        return prepare_image(source, folder, name, rules=rules)
 
     monkeypatch.setattr(_preparation, "prepare_image", dying)
     monkeypatch.setattr(_preparation, "usable_cores", lambda: 0)  # one thread
@@ -337,7 +337,9 @@ def test_a_killed_run_is_continued(project, monkeypatch, kill_at):
     assert project.untouched()
     first, calls[:] = set(calls), []
     monkeypatch.setattr(
-        _preparation, "prepare_image", lambda *a: (calls.append(a[2]), prepare_image(*a))[1]
+        _preparation,
+        "prepare_image",
+        lambda *a, **k: (calls.append(a[2]), prepare_image(*a, **k))[1],
     )
     project.run()
     assert _files(project.paths.root) == expected

@@ -118,32 +118,17 @@ def open_rgb(source: Path, rules: PixelRules | None = None) -> OpenedImage:
     are scaled as `rules` says, or by the range that the file states, or by all 16 bits.
 
     Raises:
-        BadImageError: the file cannot be decoded, or nothing says what its values or bands mean.
+        BadImageError: the file cannot be decoded, or may not be read, or nothing says what its
+            values or bands mean.
         OSError, MemoryError: the disk or the memory is to blame, and not the file.
     """
-    rules = rules or PixelRules()
     try:
-        with Image.open(source) as image:
-            if image.format == "TIFF" and _beyond_pillow(image, rules):
-                return _from_tiff(source, rules)
-            return _from_pillow(image, rules)
+        return _decoded(source, rules or PixelRules())
     except (BadImageError, MemoryError):
         raise
     except FileNotFoundError:
         raise BadImageError("the file does not exist") from None
-    except UnidentifiedImageError:
-        begins = _beginning(source)
-        if not begins.startswith(_TIFF):
-            raise BadImageError(_what_begins(begins)) from None
     except Exception as error:  # decoders of broken files raise almost anything
-        if is_of_the_system(error) and not isinstance(error, PermissionError):
-            raise
-        raise BadImageError(f"cannot be decoded: {error}") from None
-    try:
-        return _from_tiff(source, rules)
-    except (BadImageError, MemoryError):
-        raise
-    except Exception as error:  # as above
         if is_of_the_system(error) and not isinstance(error, PermissionError):
             raise
         raise BadImageError(f"cannot be decoded: {error}") from None
@@ -171,6 +156,18 @@ def prepare_image(
         else:
             shutil.copyfile(source, temporary)
     return PreparedImage(file, opened.size, conversions, opened.orientation, opened.levels)
+
+
+def _decoded(source: Path, rules: PixelRules) -> OpenedImage:
+    try:
+        with Image.open(source) as image:
+            if not (image.format == "TIFF" and _beyond_pillow(image, rules)):
+                return _from_pillow(image, rules)
+    except UnidentifiedImageError:
+        begins = _beginning(source)
+        if not begins.startswith(_TIFF):
+            raise BadImageError(_what_begins(begins)) from None
+    return _from_tiff(source, rules)
 
 
 def _beyond_pillow(image: Image.Image, rules: PixelRules) -> bool:

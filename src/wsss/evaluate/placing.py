@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from wsss.artifacts import atomic_path, read_image, write_label_png
+from wsss.artifacts import atomic_path, is_of_the_system, read_image, write_label_png
 from wsss.data.images import ORIENTATION, PreparedImage, turned
 from wsss.evaluate.ground_truth import listing, value_counts, wrong_ids, wrong_size
 
@@ -70,11 +70,16 @@ def place_mask(
 
     Returns:
         What was found; nothing is written where there is a problem.
+
+    Raises:
+        OSError: the disk is to blame, and not the mask.
     """
     by_colour = any(isinstance(key, str) for key in meanings)
     try:
         read = _read_values(source, by_colour=by_colour)
     except (OSError, SyntaxError, ValueError) as error:
+        if is_of_the_system(error) and not isinstance(error, PermissionError):
+            raise
         return PlacedMask(f"{source} cannot be read as a mask: {error}; save it again")
     counts = value_counts(read.values)
     frequent = sorted(counts, key=lambda value: -counts[value])[:_NAMED_VALUES]

@@ -19,6 +19,8 @@ from wsss.stages._mask_checks import DrawnMask
 
 __all__ = ["Preparation", "Turning", "file_bytes"]
 
+_FIELDS = {"name", "stamps", "problems", "conversions", "mask", "levels", "values", "fits"}
+
 
 @dataclass(frozen=True)
 class Turning:
@@ -145,7 +147,7 @@ class Preparation:
             "fits": "",
         }
         try:
-            image = prepare_image(sample.image, self.images, sample.name, self.rules)
+            image = prepare_image(sample.image, self.images, sample.name, rules=self.rules)
         except BadImageError as error:
             levels = error.levels and astuple(error.levels)
             return row | {"problems": [f"{sample.image}: {error}"], "levels": levels}
