@@ -100,6 +100,9 @@ class PrepareDataSettings(Settings):
     """What masks show of images that EXIF turns: their stored pixels, so that they are turned
     alike, or what one sees. Their sizes tell, and where these are equal auto goes by the others of
     the set, or by where outlines fit."""
+    long_side_max: NonNegativeInt = 0
+    """Images whose longer side is larger, in pixels, are shrunk to it, and their masks with them;
+    all results have that size. 0 keeps images as they are."""
     background_images: str | None = None
     """A folder, searched with all below it, of images that show none of the classes, $VARS
     expanded: one more class for the classifier to tell apart while it is trained."""

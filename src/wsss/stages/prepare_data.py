@@ -35,6 +35,7 @@ from wsss.stages._data_checks import (
 )
 from wsss.stages._mask_checks import MANY, MaskReview
 from wsss.stages._preparation import Preparation, Turning
+from wsss.stages._shrinking import shrink_all
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,9 @@ def run(job: Job) -> None:
                     "shows any class to choose it on; set a number such as 0.3, or raise "
                     "prepare_data.selection_share"
                 )
+            prepared, shrunk = shrink_all(prepared, images.path, masks.path, settings.long_side_max)
+            if shrunk:
+                work.conversions["shrunk"] = shrunk
             manifest = Manifest(
                 raw.class_names,
                 {split: tuple(prepared[split]) for split in SPLITS},
@@ -335,5 +339,6 @@ STAGE = Stage(
         "evaluate",
         *(f"stages/_{name}.py" for name in ("data_checks", "mask_checks", "mask_meanings")),
         "stages/_preparation.py",
+        "stages/_shrinking.py",
     ),
 )
