@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from wsss.checks import full_key
+
 __all__ = ["BadImageError", "Levels", "PixelRules", "deep_pixels", "scaled", "tiff_pixels"]
 
 _ROWS = 2**21  # values that are scaled at once
@@ -206,14 +208,16 @@ def tiff_pixels(source: Path, bands: tuple[int, ...] | None) -> DeepPixels:
     if bands is not None and count not in (1, 3):
         if max(bands) >= count:
             raise BadImageError(
-                f"it has the bands 0 to {count - 1}, but bands names {max(bands)}; name others"
+                f"it has the bands 0 to {count - 1}, but {full_key('bands')} names {max(bands)}; "
+                "name others"
             )
         values = values[..., list(bands)]
         count = len(bands)
     elif count > 3 and int(tags.get(_PHOTOMETRIC, 1)) not in _COLOURS:
         raise BadImageError(
             f"it is a TIFF with {count} bands of {values.dtype}, and nothing says which of them "
-            "are red, green and blue; set bands, such as bands: [0, 1, 2]"
+            f"are red, green and blue; set {full_key('bands')}, such as "
+            f"{full_key('bands')}: [0, 1, 2]"
         )
     if count in (1, 2):  # grey, with something besides that no picture shows
         values = values.reshape(*values.shape[:2], -1)[..., 0]
@@ -262,8 +266,8 @@ def scaled(
         first, last = levels.span()
         raise BadImageError(
             f"its pixels are {_KINDS[counted.dtype.kind]} numbers ({counted.dtype}) from "
-            f"{low:g} to {high:g}, and nothing says what is black and white; set pixel_range, "
-            f"such as pixel_range: [{first:g}, {last:g}]",
+            f"{low:g} to {high:g}, and nothing says what is black and white; set "
+            f"{full_key('pixel_range')}, such as {full_key('pixel_range')}: [{first:g}, {last:g}]",
             levels,
         )
     black, white = span or (0.0, _TOP if top is None else top)

@@ -5,11 +5,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from contextvars import Context, copy_context
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from wsss.artifacts import Sample, fingerprint
+from wsss.checks import full_key
 from wsss.cores import usable_cores
 from wsss.data import Problem, RawSample
 from wsss.data.images import BadImageError, Levels, PixelRules, PreparedImage, prepare_image
@@ -90,9 +92,14 @@ class Preparation:
         done = dict(self._read_journal())
         jobs = [(split, sample) for split, samples in lists.items() for sample in samples]
         made: list[dict[str, Any]] = []
+        contexts = (copy_context() for _ in jobs)  # messages name settings by their sections
+
+        def row_of(job: tuple[str, RawSample], context: Context) -> dict[str, Any]:
+            return context.run(self._row, job[1], done)
+
         with (
             ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool,
-            closing(pool.map(lambda job: self._row(job[1], done), jobs)) as rows,  # type: ignore[type-var]
+            closing(pool.map(row_of, jobs, contexts)) as rows,  # type: ignore[type-var]
             self.journal.open("a", encoding="utf-8") as journal,
         ):
             for (_, sample), row in zip(jobs, track(rows, "images", len(jobs)), strict=True):
@@ -198,7 +205,7 @@ class Preparation:
         unstated = [levels for levels in self.levels.values() if levels.is_unstated]
         if 2 * len(dark) < len(unstated) or not dark:
             return
-        high = max(levels.high for levels in dark.values())
+        key, high = full_key("pixel_range"), max(levels.high for levels in dark.values())
         span = list(replace(next(iter(dark.values())), high=high).span())
         for row in rows:
             if row["name"] in dark and not row["problems"]:
@@ -206,7 +213,7 @@ class Preparation:
                 own = dark[row["name"]].high
                 row["problems"] = [
                     f"its 16 bits hold values up to {own:g} only and would be nearly black; set "
-                    f"pixel_range to what is black and white, such as pixel_range: {span}"
+                    f"{key} to what is black and white, such as {key}: {span}"
                 ]
 
     def _settle_turned(
