@@ -140,7 +140,8 @@ def chain_scorer(
         if best is None:
             raise ValueError(
                 f"{evaluate.select_by} cannot be computed on the selection split: its masks "
-                "hold none of the classes; set evaluate.select_by to another metric"
+                "hold none of the classes; mend the masks, or set evaluate.select_by to another "
+                "metric"
             )
         return Score(best[1], float(curve.thresholds[best[0]]))
 
