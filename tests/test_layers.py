@@ -202,6 +202,7 @@ READ_MASKS = {
     "wsss.stages._mask_checks",
     "wsss.stages._mask_meanings",
     "wsss.stages._preparation",
+    "wsss.stages._shrinking",
     "wsss.stages.prepare_data",
     "wsss.stages.evaluate",
     "wsss.report.cells",

@@ -13,7 +13,7 @@ from wsss.artifacts import atomic_path, is_of_the_system, read_image, write_labe
 from wsss.data.images import ORIENTATION, PreparedImage, turned
 from wsss.evaluate.ground_truth import listing, value_counts, wrong_ids, wrong_size
 
-__all__ = ["Meanings", "PlacedMask", "colour_name", "place_mask"]
+__all__ = ["Meanings", "PlacedMask", "colour_name", "place_mask", "shrink_mask"]
 
 Meanings = Mapping[int | str, int]
 """What each value of a mask, or each colour such as "#ff0000", means: a class id, 0 or 255."""
@@ -202,3 +202,18 @@ def _on_edges(pixels: np.ndarray, mask: np.ndarray) -> float:
         across, count = across + float(steps[edges].sum()), count + int(edges.sum())
         total, pairs = total + float(steps.sum()), pairs + steps.size
     return across / count / max(total / pairs, 1e-6) if count and pairs else 0.0
+
+
+def shrink_mask(path: Path, size: tuple[int, int]) -> None:
+    """Give a placed mask another size, of the nearest pixels' values; one that has it stays.
+
+    Args:
+        path: the mask, which is replaced.
+        size: (height, width) in pixels.
+    """
+    with Image.open(path) as mask:
+        if (mask.height, mask.width) == size:
+            return
+        small = mask.resize(size[::-1], Image.Resampling.NEAREST)
+    with atomic_path(path) as temporary:
+        small.save(temporary, format="PNG")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from wsss.artifacts import Sample, atomic_path
 from wsss.cores import usable_cores
+from wsss.evaluate.placing import shrink_mask
 from wsss.progress import track
 
 __all__ = ["shrink_all"]
@@ -57,9 +58,5 @@ def _shrink(sample: Sample, images: Path, masks: Path, long_side: int) -> Sample
     if file != sample.image:
         (images / sample.image).unlink()
     if sample.mask is not None:
-        with Image.open(masks / sample.mask) as mask:
-            if mask.size != (width, height):
-                small = mask.resize((width, height), Image.Resampling.NEAREST)
-                with atomic_path(masks / sample.mask) as temporary:
-                    small.save(temporary, format="PNG")
+        shrink_mask(masks / sample.mask, (height, width))
     return replace(sample, image=file, size=(height, width))
