@@ -53,6 +53,10 @@ def run(project: Path, mishap: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+def resumed(project: Path) -> bool:
+    return bool(json.loads((project / "reports/toy.json").read_text())["resumed"])
+
+
 def files(project: Path) -> int:
     return len(list((project / "data/.toy.partial").glob("*.txt")))
 
@@ -73,7 +77,7 @@ def test_a_stage_that_is_stopped_says_what_is_kept_and_how_to_go_on(
     assert "`dvc repro toy` goes on from there" in said
     assert "Traceback" not in said and said.count("\n") < 6
     assert run(project, "none")[0] == 0
-    assert json.loads((project / "reports/toy.json").read_text()) == {"resumed": True}
+    assert resumed(project)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +97,30 @@ def test_a_mishap_from_outside_is_one_message_with_what_is_kept(
     assert "Traceback" not in said and said.count("\n") < 8
 
 
+@pytest.mark.parametrize("how", ["late", "late and slow"])
+def test_work_that_is_complete_is_kept_when_what_goes_with_it_fails(
+    project: Path, started: list[subprocess.Popen[str]], how: str
+) -> None:
+    """A report that finds no room, or Ctrl-C while MLflow is slow: DVC deletes the finished out."""
+    if how == "late":
+        code, said = run(project, "late")
+        assert code == 1 and "No space left on device: 'reports/toy.json'" in said
+    else:
+        started.append(process := start(project, how))
+        assert process.stdout and any(line == "late\n" for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert "100 files in data/.toy.partial" in said and "goes on from there" in said
+    assert not (project / "data/toy").exists()
+    assert run(project, "none")[0] == 0
+    assert json.loads((project / "reports/toy.json").read_text()) == {
+        "resumed": True,
+        "checkpoint": True,
+    }
+    assert [path.name for path in (project / "data").iterdir()] == ["toy"]
+    assert len(list((project / "data/toy").iterdir())) == 100
+
+
 def test_a_bug_keeps_its_trace(project: Path) -> None:
     code, said = run(project, "bug")
     assert code == 1 and "Traceback" in said and "shapes do not match" in said
@@ -108,7 +136,7 @@ def test_a_stage_that_runs_already_is_refused_before_any_work(
     assert "Traceback" not in said
     process.communicate(timeout=30)
     assert process.returncode == 0, "the first one goes on"
-    assert json.loads((project / "reports/toy.json").read_text()) == {"resumed": False}
+    assert not resumed(project)
 
 
 @pytest.mark.parametrize("shell", [False, True])
@@ -134,7 +162,7 @@ def test_a_stage_ends_when_its_dvc_is_killed_and_the_next_one_goes_on(
         time.sleep(0.05)
     assert 0 < files(project) < 100
     assert run(project, "none")[0] == 0
-    assert json.loads((project / "reports/toy.json").read_text()) == {"resumed": True}
+    assert resumed(project)
 
 
 def test_a_stage_that_was_started_by_hand_outlives_its_shell(

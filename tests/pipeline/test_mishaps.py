@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ def os_error(number: int, path: str | None = None) -> OSError:
     [
         (os_error(errno.ENOSPC, "data/cams/a.npz"), ["'data/cams/a.npz'", "MiB free", "dvc gc"]),
         (os_error(errno.ENOSPC), ["No space left on device", "MiB free"]),
-        (os_error(errno.EDQUOT, "data/x"), ["your share of it is full"]),
+        (os_error(errno.EDQUOT, "data/x"), ["A disk, or your share of it, is full"]),
         (os_error(errno.EROFS, "data/cams"), ["'data/cams'", "read-only", "mount"]),
         (os_error(errno.EACCES, "/"), ["'/'", "belongs to user 0", "chown -R"]),
         (os_error(errno.EMFILE, "a.png"), ["ulimit -n", "machine.num_workers"]),
@@ -68,6 +69,19 @@ def test_every_mishap_is_told_shortly_with_a_way_out(
     for word in words:
         assert word in text
     assert text.count("\n") < 4
+
+
+def test_the_fullest_disk_is_named_where_the_error_names_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = tmp_path / "data"
+    small.mkdir()
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: usage._replace(free=0 if path == small else usage.free)
+    )
+    text = explain(os_error(errno.ENOSPC), places=[tmp_path / "models", small / "cams"]) or ""
+    assert f"{small} has 0 of" in text
 
 
 def test_what_the_code_is_to_blame_for_is_not_explained_away() -> None:

@@ -137,3 +137,19 @@ def test_a_folder_that_keeps_its_key_is_known_by_it(tmp_path: Path) -> None:
     with Staging(out, "k") as work:
         assert not work.resumed
     assert not has_key(out, "k")
+
+
+def test_checkpoints_outlive_a_kill_between_a_result_and_its_report(tmp_path: Path) -> None:
+    """DVC deletes the result, which nobody has reported, and the next run has its checkpoints."""
+    with Staging(tmp_path / "model", "k", keep_work=True) as staging:
+        (staging.path / "weights").write_text("w")
+        (staging.path / ".work.last.pt").write_text("checkpoint")
+    (tmp_path / "model/weights").unlink()
+    (tmp_path / "model").rmdir()
+    with Staging(tmp_path / "model", "k", keep_work=True) as staging:
+        assert staging.resumed
+        assert (staging.path / ".work.last.pt").read_text() == "checkpoint"
+    staging.settle()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    with Staging(tmp_path / "model", "other") as staging:
+        assert not staging.resumed

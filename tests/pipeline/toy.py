@@ -16,13 +16,20 @@ COUNT = 100
 
 def run(job: Job) -> None:
     with job.staging() as staging:
+        had = (staging.path / ".work.last").exists()
         for index in range(COUNT):
             file = staging.path / f"{index}.txt"
             if not file.exists():
                 file.write_text("done")
                 print(f"made {index}", flush=True)
                 meet(sys.argv[1], index)
-    job.report({"resumed": staging.resumed})
+            (staging.path / ".work.last").write_text("checkpoint")
+    if sys.argv[1] == "late":
+        raise OSError(28, "No space left on device", "reports/toy.json")
+    if sys.argv[1] == "late and slow":
+        print("late", flush=True)
+        time.sleep(30)
+    job.report({"resumed": staging.resumed, "checkpoint": had})
 
 
 def meet(mishap: str, index: int) -> None:

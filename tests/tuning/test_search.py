@@ -1,5 +1,6 @@
 """Workers, what they leave in the storage and in MLflow, and what a dead one leaves."""
 
+import logging
 import os
 import signal
 import sqlite3
@@ -168,6 +169,31 @@ def test_a_killed_worker_loses_its_trial_only(project: Paths, params: Params) ->
     threading.Thread(target=kill, daemon=True).start()
     outcome = search(SETTINGS, slow, project, trials=1)
     assert (outcome.complete, outcome.lost) == (0, 1)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL]
+
+
+@pytest.mark.usefixtures("untracked")
+def test_a_trial_that_is_interrupted_leaves_no_trace_on_the_screen(
+    project: Paths,
+    params: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Optuna would log one, of up to a hundred lines, for each worker."""
+
+    def interrupted(*_: object) -> Any:
+        def score(_: Params) -> Any:
+            raise KeyboardInterrupt
+
+        return score
+
+    monkeypatch.setattr(CrfSearch, "scorer", interrupted)
+    study, job = prepare(SETTINGS, params, project)
+    logging.getLogger("optuna").addHandler(caplog.handler)
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(job, 0, threading.Semaphore(1))
+    logging.getLogger("optuna").removeHandler(caplog.handler)
+    assert "KeyboardInterrupt" not in caplog.text
     assert [trial.state for trial in study.trials] == [TrialState.FAIL]
 
 

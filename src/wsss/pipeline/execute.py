@@ -101,7 +101,7 @@ def main(pipeline: Pipeline, arguments: list[str]) -> None:
     except Exception as error:
         if lost_another(error):
             sys.exit(LEFT_ALONE)
-        text = None if os.environ.get("WSSS_TRACEBACK") else explain(error, costly)
+        text = None if os.environ.get("WSSS_TRACEBACK") else explain(error, costly, outs)
         if text is None:
             raise
         from_outside = isinstance(error, MemoryError | RuntimeError) or (
@@ -142,6 +142,6 @@ def _run_alone(pipeline: Pipeline, target: Target, params: Params, paths: Paths)
         log.info("%s: nothing to do, as %s is empty", target.name, target.stage.entries)
         job.run()
         return
-    with open_stage_run(job) as tracker:
+    with job.whole(), open_stage_run(job) as tracker:
         job.tracker = tracker
         run_job(job)

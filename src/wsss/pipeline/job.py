@@ -2,7 +2,8 @@
 
 import csv
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +64,7 @@ class Job:
     paths: Paths
     tracker: Tracker
     warnings: list[str] = field(default_factory=list)
+    _stagings: list[Staging] | None = None
 
     @property
     def entry(self) -> str:
@@ -75,6 +77,23 @@ class Job:
             self.target.stage.run(self)
         for text in self.warnings:
             log.warning("%s: %s", self.target.name, text)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Within the block, outs and what goes with them are made together, or none is finished.
+
+        An out that is complete is put back into the making when a report or a run cannot be
+        written, or Ctrl-C comes: DVC would delete it, and the next run goes on with it.
+        """
+        self._stagings = []
+        try:
+            yield
+        except BaseException:
+            for staging in self._stagings:
+                staging.reopen()
+            raise
+        for staging in self._stagings:
+            staging.settle()
 
     @cached_property
     def inputs(self) -> dict[str, str]:
@@ -90,7 +109,10 @@ class Job:
     def staging(self, made: int = 0) -> Staging:
         """The out in the making, in the order of the stage's `makes`."""
         out = self.target.outs(self.params)[made]
-        return Staging(self.paths.root / out, self.key)
+        staging = Staging(self.paths.root / out, self.key, keep_work=self._stagings is not None)
+        if self._stagings is not None:
+            self._stagings.append(staging)
+        return staging
 
     def make_entries(
         self,

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,12 +43,15 @@ def stop_on_sigterm() -> None:
         signal.signal(signal.SIGTERM, stop)
 
 
-def explain(error: BaseException, costly: Sequence[str] = ()) -> str | None:
+def explain(
+    error: BaseException, costly: Sequence[str] = (), places: Sequence[Path] = ()
+) -> str | None:
     """Say what stopped the work and what to do about it; None for what the code is to blame for.
 
     Args:
         error: what was raised.
         costly: settings with their values that memory depends on, such as "x.batch_size (16)".
+        places: where the work writes; a full disk does not always say which one it is.
     """
     text = _own_words(str(error))
     low = text.lower()
@@ -73,7 +77,7 @@ def explain(error: BaseException, costly: Sequence[str] = ()) -> str | None:
             "or set it to 0."
         )
     if isinstance(error, OSError):
-        return _explain_disk(error, number, text)
+        return _explain_disk(error, number, text, places)
     return text if isinstance(error, ValueError | ImportError) else None
 
 
@@ -119,13 +123,15 @@ def _own_words(text: str) -> str:
     return text[last[-1].end() :].strip() if last else text
 
 
-def _explain_disk(error: OSError, number: int | None, text: str) -> str:
+def _explain_disk(error: OSError, number: int | None, text: str, places: Sequence[Path]) -> str:
     place = Path(os.fsdecode(error.filename)) if error.filename else Path()
     if number in (errno.ENOSPC, errno.EDQUOT):
+        if not error.filename:
+            place = min((Path(), Path(tempfile.gettempdir()), *places), key=_free)
         return (
-            f"{text}\nThe disk or your share of it is full: it has {_room(place)}. Free some "
-            "space, by `dvc gc --workspace` for example, which deletes results of settings that "
-            "are no longer used."
+            f"{text}\nA disk, or your share of it, is full; {_there(place)} has {_room(place)} "
+            "now. Free some space, by `dvc gc --workspace` for example, which deletes results of "
+            "settings that are no longer used."
         )
     if number == errno.EFBIG:
         return f"{text}\nFiles may not be that large here; see `ulimit -f`."
@@ -150,7 +156,7 @@ def _too_little_memory(text: str, costly: Sequence[str]) -> str:
 
 def _whose(place: Path) -> str:
     """Say whom a place belongs to that this process may not use."""
-    there = next((path for path in (place, *place.absolute().parents) if path.exists()), Path("/"))
+    there = _there(place)
     return (
         f"{there} belongs to user {there.stat().st_uid}, and this process is run by "
         f"{os.geteuid()}; give it away (`sudo chown -R {os.geteuid()} {there}`), as a container "
@@ -159,9 +165,18 @@ def _whose(place: Path) -> str:
 
 
 def _room(place: Path) -> str:
-    there = next((path for path in (place, *place.absolute().parents) if path.exists()), Path("/"))
-    usage = shutil.disk_usage(there)
+    usage = shutil.disk_usage(_there(place))
     return f"{usage.free / 2**20:.0f} of {usage.total / 2**20:.0f} MiB free"
+
+
+def _free(place: Path) -> int:
+    return shutil.disk_usage(_there(place)).free
+
+
+def _there(place: Path) -> Path:
+    """Give what there is of a path: itself, or the folder it would be in."""
+    place = place.absolute()
+    return next(path for path in (place, *place.parents) if path.exists())
 
 
 def _number(text: str) -> int | None:

@@ -68,6 +68,8 @@ class Staging:
         key: the fingerprint of all that decides the contents. Work left by a killed run
             with the same key is kept, any other is deleted.
         keep_key: the finished folder says its key, for `has_key`.
+        keep_work: what is dropped at the end is kept until `settle`, so that the folder can be
+            opened again.
 
     Attributes:
         path: where to write. Files whose names start with ".work." are dropped at the end.
@@ -79,10 +81,13 @@ class Staging:
             the key.
     """
 
-    def __init__(self, out: Path, key: str, *, keep_key: bool = False) -> None:
-        self.out, self.key, self.keep_key = out, key, keep_key
+    def __init__(
+        self, out: Path, key: str, *, keep_key: bool = False, keep_work: bool = False
+    ) -> None:
+        self.out, self.key, self.keep_key, self.keep_work = out, key, keep_key, keep_work
         self.path = partial_folder(out)
-        self.resumed = False
+        self.resumed = self._completed = False
+        self._aside = out.with_name(f".{out.name}.work.partial")
         self._lock = ExitStack()
 
     def __enter__(self) -> Self:
@@ -100,8 +105,13 @@ class Staging:
             self.resumed = has_key(self.path, self.key)
             if not self.resumed:
                 _remove(self.path)
-                self.path.mkdir(parents=True)
-                write_json(self.path / _MARKER, {"key": self.key})
+                self.resumed = has_key(self._aside, self.key)
+                if self.resumed:  # DVC has deleted the rest, and not the checkpoints
+                    os.replace(self._aside, self.path)
+                else:
+                    self.path.mkdir(parents=True)
+                    write_json(self.path / _MARKER, {"key": self.key})
+            _remove(self._aside)
             if world_size() > 1:
                 write_json(self.path / _RUN, {"key": self.key, "run": _run()})
             self._lock = lock.pop_all()
@@ -148,8 +158,18 @@ class Staging:
                 time.sleep(_POLL)
         for leftover in self.path.rglob(".*.tmp"):
             leftover.unlink()
-        for work in self.path.glob(".work.*"):
-            _remove(work)
+        (self.path / _RUN).unlink(missing_ok=True)
+        for mark in self.path.glob(".work.done.*"):
+            mark.unlink()
+        works = list(self.path.glob(".work.*"))
+        if self.keep_work and works:
+            self._aside.mkdir()
+            write_json(self._aside / _MARKER, {"key": self.key})
+        for work in works:
+            if self.keep_work:
+                os.replace(work, self._aside / work.name)
+            else:
+                _remove(work)
         if not self.keep_key:
             (self.path / _MARKER).unlink()
         _mark_empty(self.path, not any(self.path.iterdir()))
@@ -160,6 +180,28 @@ class Staging:
             os.replace(self.out, old)
         os.replace(self.path, self.out)
         _remove(old)
+        self._completed = True
+
+    def settle(self) -> None:
+        """Drop what was needed to open the finished folder again."""
+        if self._completed:
+            _remove(self._aside)
+
+    def reopen(self) -> None:
+        """Make the finished folder unfinished, as what goes with it was not; nothing else does.
+
+        The next run goes on with it; DVC would delete it.
+        """
+        if not self._completed:
+            return
+        self._completed = False
+        _remove(self.path)
+        os.replace(self.out, self.path)
+        write_json(self.path / _MARKER, {"key": self.key})
+        if self._aside.is_dir():
+            for work in self._aside.glob(".work.*"):
+                os.replace(work, self.path / work.name)
+            _remove(self._aside)
 
     def _done(self, number: int) -> Path:
         """What a process leaves that has finished its part, of this run and no earlier one."""

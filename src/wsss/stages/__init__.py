@@ -43,4 +43,6 @@ def run_stage(name: str, params: Params, paths: Paths, tracker: Tracker | None =
     """
     pipeline = find_stages()
     target = pipeline.target(name, params)
-    run_job(Job(pipeline, target, params, paths, tracker or NullTracker()))
+    job = Job(pipeline, target, params, paths, tracker or NullTracker())
+    with job.whole():
+        run_job(job)

@@ -233,7 +233,9 @@ def _run_stage(
             link.symlink_to((source / out).resolve())
     (place / "reports").mkdir(parents=True, exist_ok=True)
     collector = _Collector()
-    run_job(Job(pipeline, target, params, paths, collector))
+    job = Job(pipeline, target, params, paths, collector)
+    with job.whole():
+        run_job(job)
     done = {"code": code, "metrics": collector.values, "tags": collector.named}
     write_json(record, done)
     return done

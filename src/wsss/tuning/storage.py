@@ -159,7 +159,7 @@ def find_studies(name: str, params: Params, paths: Paths, storage: str | None) -
         opened = open_storage(name, paths, storage)
         summaries = optuna.get_all_study_summaries(opened, include_best_trial=False)
         known = [item for item in summaries if item.study_name.startswith(f"{name}-")]
-    found = []
+    found, others = [], False
     for summary in sorted(known, key=lambda item: item.user_attrs.get("started", ""), reverse=True):
         try:
             plain = summary.user_attrs["settings"]
@@ -168,13 +168,14 @@ def find_studies(name: str, params: Params, paths: Paths, storage: str | None) -
             fits = _full_name(search, settings, params, paths) == summary.study_name
         except (ConfigError, KeyError, TypeError):  # of another version, or damaged
             continue
+        others |= not fits
         if fits:
             study = optuna.load_study(study_name=summary.study_name, storage=opened)
             if complete_trials(study):
                 found.append(Found(search, plain, study, summary.user_attrs.get("started", "")))
     if found:
         return found
-    elsewhere = "; there are trials of others" if known else ""
+    elsewhere = "; there are trials of others" if others else ""
     raise ValueError(
         f"the search '{name}' has no trials on the present data and settings{elsewhere}: "
         f"run `wsss tune run {name}`"

@@ -94,7 +94,8 @@ def run_trials(job: Job, index: int, tickets: Any) -> None:
 
     from wsss.densecrf import set_num_threads
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # whatever ends a trial ends the worker, too, which tells it; Optuna would trace a Ctrl-C
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     set_num_threads(job.num_threads)
     seed = derive_seed(job.params.base.rng_seed, "tune", job.study_name, index, job.num_before)
     search: Search = SEARCHES.build(job.settings)
