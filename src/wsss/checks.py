@@ -1,6 +1,7 @@
 """One wording for bad input: every message names the value, the rule and the way out."""
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +18,7 @@ __all__ = [
     "did_you_mean",
     "full_key",
     "naming",
+    "printable",
 ]
 
 
@@ -152,3 +154,13 @@ def check_share(name: str, value: float, *, zero: bool = True) -> None:
     fits, rule = (0 <= value < 1, "[0, 1)") if zero else (0 < value <= 1, "(0, 1]")
     if not fits:
         raise ValueError(f"{name} must lie in {rule}, but is {value}")
+
+
+def printable(text: str) -> str:
+    """A text that any file and terminal takes: bytes that are no UTF-8 are written as such.
+
+    Example:
+        >>> printable(os.fsdecode(b"k\\xe4tzchen"))
+        'k\\\\xe4tzchen'
+    """
+    return os.fsencode(text).decode("utf-8", "backslashreplace")

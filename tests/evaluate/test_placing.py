@@ -127,7 +127,9 @@ def test_masks_are_turned_as_their_images_are(tmp_path, orientation):
         assert found.fits == (fits if orientation > 4 else "either")
         np.testing.assert_array_equal(read_label_png(tmp_path / "out.png"), shown)
         if orientation <= 4:  # the sizes do not tell, but the image's edges do
-            stored, upright = found.outlines
+            stored, upright = place_mask(
+                tmp_path / "mask.png", tmp_path / "b.png", tmp_path / image.file, image, 2, {}
+            ).outlines
             assert (stored > upright) == (fits == "stored")
 
 

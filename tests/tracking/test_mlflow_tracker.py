@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import multiprocessing
+import os
 import re
 import threading
 from pathlib import Path
@@ -137,7 +138,7 @@ def test_values_and_names_that_mlflow_refuses_are_made_to_fit(
     with open_run(start("train_segmenter", settings=settings)) as tracker:
         tracker.metrics({"a": math.inf, "b": -math.inf, "c": math.nan, "d": 1.0})
         tracker.metrics({"iou/c++": 0.5, "iou//große Katze": 0.25, "../x": 0.125, "": 2.0})
-        tracker.tags({"big": "y" * 9000})
+        tracker.tags({"big": "y" * 9000, "name": os.fsdecode(b"k\xe4tzchen")})
     run = only_run(client, experiment)
     metrics = run.data.metrics
     assert all(math.isnan(metrics[key]) for key in "abc")
@@ -151,6 +152,7 @@ def test_values_and_names_that_mlflow_refuses_are_made_to_fit(
     assert note.startswith("xxx")
     assert note.endswith("...")
     assert run.data.tags["big"].endswith("...")
+    assert run.data.tags["name"] == "k\\xe4tzchen"
 
 
 def test_no_two_names_become_one_metric(

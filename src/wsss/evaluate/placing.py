@@ -32,8 +32,8 @@ class PlacedMask:
         fits: of an image that EXIF turns: "stored" where the mask had the size of the stored
             pixels, "upright" where it had that of the turned ones, "either" where these are equal;
             "" of other images.
-        outlines: where either fits, how well the mask's outlines follow the image's edges, as
-            stored and upright.
+        outlines: where either fits and no setting says which, how well the mask's outlines follow
+            the image's edges, as stored and upright.
     """
 
     problem: str | None
@@ -104,7 +104,7 @@ def place_mask(
         either = stored == prepared.size == mask.shape
         fits = "either" if either else "stored" if mask.shape == stored else "upright"
         alike = turned(mask, prepared.orientation)
-        if either:
+        if either and turned_masks == "auto":
             pixels = read_image(image)
             outlines = _on_edges(pixels, alike), _on_edges(pixels, mask)
         if fits == "stored" or (either and turned_masks != "upright"):

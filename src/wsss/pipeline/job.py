@@ -19,7 +19,7 @@ from wsss.artifacts import (
     read_json,
     write_json,
 )
-from wsss.checks import naming
+from wsss.checks import naming, printable
 from wsss.config.params import Params
 from wsss.cores import is_first, share
 from wsss.pipeline.graph import Pipeline, Target
@@ -166,7 +166,7 @@ class Job:
         Args:
             text: what is bad, with its numbers, and the setting to change.
         """
-        self.warnings.append(text)
+        self.warnings.append(printable(text))
 
     def report(self, values: Mapping[str, Any]) -> None:
         """Write reports/<stage>.json."""

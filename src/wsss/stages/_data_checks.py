@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsss.artifacts import IGNORE_INDEX, Paths
+from wsss.checks import printable
 from wsss.config.params import Params
 from wsss.data import Problem, RawSample
 from wsss.settings import ConfigError
@@ -21,7 +22,6 @@ __all__ = [
     "class_lines",
     "class_warnings",
     "listed_problems",
-    "printable",
     "without_unwritable",
 ]
 
@@ -31,16 +31,6 @@ _TAKEN = {
     "background": "which is the name of the background in reports",
     "ignored": f"which is what reports call pixels without ground truth ({IGNORE_INDEX} in masks)",
 }
-
-
-def printable(text: str) -> str:
-    """A text that any file and terminal takes: bytes that are no UTF-8 are written as such.
-
-    Example:
-        >>> printable(os.fsdecode(b"k\\xe4tzchen"))
-        'k\\\\xe4tzchen'
-    """
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def check_class_names(class_names: Sequence[str], params: Params) -> None:
@@ -176,7 +166,7 @@ def class_warnings(splits: Mapping[str, Mapping[str, Any]], *, background: bool)
         counts, total = splits[split]["images_per_class"], splits[split]["images"]
         absent = [name for name, count in counts.items() if not count and train[name]]
         everywhere = [
-            name for name, count in counts.items() if count == total and train[name] < images
+            name for name, count in counts.items() if count == total > 1 and train[name] < images
         ]
         if absent:
             found.append(f"{_classes(absent)} no {split} image: nothing is scored there")

@@ -14,7 +14,7 @@ from wsss.artifacts import (
     Manifest,
     Sample,
 )
-from wsss.checks import full_key
+from wsss.checks import full_key, printable
 from wsss.config.params import Params
 from wsss.data import Problem, RawDataset, RawSample
 from wsss.data.images import PixelRules
@@ -30,7 +30,6 @@ from wsss.stages._data_checks import (
     class_lines,
     class_warnings,
     listed_problems,
-    printable,
     without_unwritable,
 )
 from wsss.stages._mask_checks import MANY, MaskReview
@@ -118,7 +117,7 @@ def run(job: Job) -> None:
     if problems:
         warnings.append(f"skipped images: {len(problems)}{listed_problems(problems)}")
     for text in warnings:
-        job.warn(printable(text))
+        job.warn(text)
     job.report(report)
 
 
@@ -130,7 +129,7 @@ def _background(job: Job) -> dict[str, list[RawSample]]:
     key = "background_images"
     listing = list_images(expand_path(settings.background_images, key), full_key(key))
     for text in listing.warnings:
-        job.warn(printable(text))
+        job.warn(text)
     samples = [RawSample(f"{_BACKGROUND}/{name}", path, ()) for name, path in listing.files.items()]
     maximum = settings.background_max or len(samples)
     return {_BACKGROUND: subset(samples, maximum, job.params.base.rng_seed)}

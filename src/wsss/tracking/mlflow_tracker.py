@@ -23,6 +23,7 @@ from mlflow.utils.validation import (
 )
 
 from wsss.artifacts import read_json, write_json
+from wsss.checks import printable
 from wsss.tracking._base import Table
 from wsss.tracking.database import BESIDE, artifacts_uri, database_file, settle
 from wsss.tracking.naming import without_repeats
@@ -282,6 +283,7 @@ def _key(name: str) -> str:
 
 
 def _cut(text: str, length: int) -> str:
+    text = printable(text)
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
