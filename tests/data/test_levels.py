@@ -132,6 +132,7 @@ def test_white_may_be_zero(tmp_path):
 NUMBERS = {
     "float32 in 0..1": (np.linspace(0, 1, 35, dtype=np.float32), "[0, 1]"),
     "float64": (np.linspace(-3, 8, 35), "[-3, 8]"),
+    "float32 in 0..255": (np.linspace(3, 251, 35, dtype=np.float32), "[0, 255]"),
     "float16": (np.linspace(0, 0.5, 35).astype(np.float16), "[0, 1]"),
     "negative int16": (np.arange(-20, 15, dtype=np.int16), "[-20, 14]"),
     "int32": (np.arange(-200, 150, 10, dtype=np.int32), "[-200, 140]"),

@@ -334,7 +334,8 @@ def test_a_dark_image_among_bright_ones_of_sixteen_bits_is_kept_and_said(tmp_pat
     report = folder.run()
     assert report["num_skipped"] == 0
     assert any(
-        "1 of 24 images of more than 8 bits are nearly black" in w for w in report["warnings"]
+        "1 of 24 images of more than 8 bits are nearly black or white" in w
+        for w in report["warnings"]
     )
 
 
@@ -342,7 +343,30 @@ def test_a_range_too_wide_is_said(tmp_path):
     folder = Folder(tmp_path)
     deep(folder, *NAMES)
     report = folder.run({"pixel_range": [0, 65535]})
-    assert any("24 of 24 images" in text and "up to 4095" in text for text in report["warnings"])
+    assert any("24 of 24 images" in text and "to 4095;" in text for text in report["warnings"])
+
+
+def test_a_range_below_all_values_is_said(tmp_path):
+    folder = Folder(tmp_path)
+    for name in NAMES:
+        (folder.data / f"{name}.png").unlink()
+        tifffile.imwrite(folder.data / f"{name}.tif", np.full((6, 8), 9000, np.uint16))
+    report = folder.run({"pixel_range": [0, 255]})
+    assert any(
+        "24 of 24 images" in text and "black or white" in text for text in report["warnings"]
+    )
+
+
+def test_a_range_for_all_is_named_where_each_image_has_its_own(tmp_path):
+    folder = Folder(tmp_path)
+    for at, name in enumerate(NAMES):
+        (folder.data / f"{name}.png").unlink()
+        values = np.linspace(-at, 500 + at, 48, dtype=np.float32).reshape(6, 8)
+        tifffile.imwrite(folder.data / f"{name}.tif", values)
+    with pytest.raises(ValueError, match="no usable image") as refused:
+        folder.run()
+    assert "prepare_data.pixel_range: [-23, 523]" in str(refused.value).splitlines()[-1]
+    assert folder.run({"pixel_range": [-23, 523]})["num_skipped"] == 0
 
 
 @pytest.mark.parametrize(

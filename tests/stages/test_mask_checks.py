@@ -123,6 +123,8 @@ OTHER_MEANINGS: dict[str, tuple[tuple[str, ...], Draw, dict[Any, Any]]] = {
     ),
     "inverted": (ONE, valued({0: 1, 1: 0}), {0: 1, 1: 0}),
     "black on white": (ONE, binary(0, 255), {0: 1, 255: 0}),
+    "black and white, of a class that all images have": (("cat",), binary(), {255: 1}),
+    "black on white, of a class that all images have": (("cat",), binary(0, 255), {0: 1, 255: 0}),
     "16 bits": (ONE, valued({1: 65535}, np.uint16), {65535: 1}),
     "a palette of its own": (ONE, indexed, {3: 1, 7: 0}),
     "a colour": (ONE, coloured({0: BLACK, 1: RED}), {"#000000": 0, "#ff0000": 1}),

@@ -84,13 +84,15 @@ class Levels:
     def span(self) -> tuple[int | float, int | float]:
         """The range to set: all values of as many bits as are used, or of 0..1, or what is there.
 
+        Floating-point numbers that are not below 0 and not above 255 are taken for 8 bits.
+
         Example:
             >>> Levels("16-bit", 3, 4000, None).span(), Levels("float32", 0, 0.7, None).span()
             ((0, 4095), (0, 1))
         """
         if self.kind.startswith("float"):
-            if self.low >= 0 and self.high <= 1:
-                return 0, 1
+            if self.low >= 0 and self.high <= 255:
+                return 0, 1 if self.high <= 1 else 255
             low, high = float(f"{self.low:.4g}"), float(f"{self.high:.4g}")
             return low, high if high > low else low + 1
         if self.low < 0:

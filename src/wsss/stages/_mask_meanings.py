@@ -15,6 +15,7 @@ Values = Mapping[int | str, int]
 
 _LOW, _HIGH = "0-127", "128-255"
 _MANY = 8  # values of a data set besides those of its classes
+_MOST = 0.75  # share of all pixels, above which a value is rather the background
 _SURE = 0.8  # F1 of "holds the value" against "has the tag"
 _TAG = "tag"
 
@@ -105,7 +106,8 @@ def _by_tags(
         for column, key in enumerate(keys):
             both = (holds[:, column] & tags[:, at]).sum()
             f1 = 2 * both / (holds[:, column].sum() + tags[:, at].sum())
-            plain = (key == at + 1, not _is_dark(key), pixels[column])
+            rare = pixels[column] < _MOST * sum(pixels)
+            plain = (key == at + 1, rare, not _is_dark(key), pixels[column])
             scores.append((float(f1), *plain, at, column))
     found: dict[int | str, int | str] = {}
     classes: set[int] = set()

@@ -85,7 +85,7 @@ def run(job: Job) -> None:
             problems = [*raw.problems, *work.problems]
             review = MaskReview(work.drawn, raw.class_names)
             contradictions = [] if raw.tags_from_masks else _check_masks(review, params)
-            _check_after(problems, prepared, params)
+            _check_after(problems, prepared, params, _range_of_all(work))
             if _selects_threshold(params) and not review.shows_any("selection"):
                 raise ConfigError(
                     "make_pseudo_masks.threshold is 'selected', but no mask of the selection split "
@@ -264,42 +264,63 @@ def _dark(work: Preparation) -> list[str]:
     black = [
         name
         for name, levels in work.levels.items()
-        if (levels.is_dark if span is None else 8 * (levels.high - span[0]) < span[1] - span[0])
+        if (
+            levels.is_dark
+            if span is None
+            else 8 * (levels.high - span[0]) < span[1] - span[0] or levels.low >= span[1]
+        )
     ]
     left_out = {problem.name for problem in work.problems}
     black = [name for name in black if name not in left_out]
     if not black:
         return []
+    first = work.levels[black[0]]
     return [
-        f"{len(black)} of {len(work.levels)} images of more than 8 bits are nearly black, such as "
-        f"'{black[0]}' with values up to {work.levels[black[0]].high:g}; if they should not be, "
-        "set prepare_data.pixel_range to what is black and white"
+        f"{len(black)} of {len(work.levels)} images of more than 8 bits are nearly black or white, "
+        f"such as '{black[0]}' with values from {first.low:g} to {first.high:g}; if they should "
+        "not be, set prepare_data.pixel_range to what is black and white"
     ]
 
 
+def _range_of_all(work: Preparation) -> str:
+    """What to set where several images lack a range of values, of which each names its own."""
+    left_out = {problem.name for problem in work.problems}
+    lacking = [levels for name, levels in work.levels.items() if name in left_out]
+    if len(lacking) < 2:
+        return ""
+    low, high = min(item.low for item in lacking), max(item.high for item in lacking)
+    first, last = replace(lacking[0], low=low, high=high).span()
+    return (
+        f"\nthe values of {len(lacking)} images go from {low:g} to {high:g}: set "
+        f"{full_key('pixel_range')}: [{first:g}, {last:g}]"
+    )
+
+
 def _check_after(
-    problems: list[Problem], prepared: dict[str, list[Sample]], params: Params
+    problems: list[Problem], prepared: dict[str, list[Sample]], params: Params, hint: str
 ) -> None:
     settings = params.prepare_data
     kept = sum(map(len, prepared.values()))
     for split, samples in prepared.items():
         if not samples:
             raise ValueError(
-                f"no usable image is left for the {split} split{listed_problems(problems)}"
+                f"no usable image is left for the {split} split{listed_problems(problems)}{hint}"
             )
     if not any(sample.class_ids for sample in prepared["train"]):
-        raise ValueError(f"no usable training image with a tag is left{listed_problems(problems)}")
+        raise ValueError(
+            f"no usable training image with a tag is left{listed_problems(problems)}{hint}"
+        )
     share = len(problems) / (kept + len(problems))
     if problems and settings.on_bad_image == "error":
         raise ValueError(
-            f"unusable images: {len(problems)}{listed_problems(problems)}\n"
+            f"unusable images: {len(problems)}{listed_problems(problems)}{hint}\n"
             "mend them, or set prepare_data.on_bad_image to skip"
         )
     if share > settings.max_skipped_share:
         raise ValueError(
             f"{len(problems)} of {kept + len(problems)} images cannot be used, which is more than "
             f"prepare_data.max_skipped_share = {settings.max_skipped_share}"
-            f"{listed_problems(problems)}\nmend them, or raise that share"
+            f"{listed_problems(problems)}{hint}\nmend them, or raise that share"
         )
 
 
