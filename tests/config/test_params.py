@@ -81,3 +81,9 @@ def test_a_dotted_key_changes_one_value_of_a_recipe_and_leaves_the_rest() -> Non
     params = recipe_params({}, recipe, base, {"train_classifier.optimizer.lr": 0.75})
     assert params.train_classifier.optimizer.lr == 0.75
     assert params.train_classifier.optimizer.algorithm == "adamw"
+
+
+@pytest.mark.parametrize("section", ["train_teachers", "further_cams", "train_affinities"])
+def test_no_entry_takes_the_name_of_a_key_of_reports(section: str) -> None:
+    with pytest.raises(ConfigError, match=f"{section}.warnings: reports have that key"):
+        parse_params({section: {"warnings": {}}})

@@ -140,6 +140,8 @@ class Params(Settings):
             for name in getattr(self, section):
                 if not name.isidentifier():
                     raise ValueError(f"{what} '{name}' names a folder; use letters, digits and _")
+                if name == "warnings":
+                    raise ValueError(f"{section}.{name}: reports have that key; use another name")
         for name, source in self.further_cams.items():
             key = f"further_cams.{name}.classifier"
             _check_named(key, source.classifier, "train_teachers", self.train_teachers)
