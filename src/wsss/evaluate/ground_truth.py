@@ -8,6 +8,8 @@ from wsss.artifacts import IGNORE_INDEX, read_label_png
 
 __all__ = ["listing", "read_ground_truth", "value_counts", "wrong_ids", "wrong_size"]
 
+_BLOCK = 2**20  # pixels that are counted at once, of 8 bytes each
+
 
 def read_ground_truth(path: Path, size: tuple[int, int], num_fg_classes: int) -> np.ndarray:
     """Read a mask drawn by annotators.
@@ -36,8 +38,9 @@ def value_counts(values: np.ndarray) -> dict[int, int]:
         present, pixels = np.unique(values, return_counts=True)
         return dict(zip(present.tolist(), pixels.tolist(), strict=True))
     counts = np.zeros(256, np.int64)
-    for block in np.array_split(values.ravel(), 1 + values.size // 2**20):  # 8 bytes a pixel
-        counts += np.bincount(block, minlength=256)
+    flat = values.ravel()
+    for start in range(0, flat.size, _BLOCK):
+        counts += np.bincount(flat[start : start + _BLOCK], minlength=256)
     return {value: int(counts[value]) for value in np.flatnonzero(counts).tolist()}
 
 

@@ -162,7 +162,7 @@ def _read_values(path: Path, *, by_colour: bool) -> _Read:
         values = (bands[0] << 16) + (bands[1] << 8) + bands[2] if coloured else bands[0]
     elif values.dtype.kind == "f" and not (values == np.rint(values)).all():
         raise ValueError("its values are fractions")
-    if not coloured:
+    if not coloured and values.dtype != np.uint8:
         if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
             raise ValueError("its values leave 0..65535")
         values = values.astype(np.uint16 if values.max(initial=0) > 255 else np.uint8)
