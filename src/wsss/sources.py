@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -44,6 +44,7 @@ SOURCE_KEYS = frozenset({"background_images", "checkpoint", "encoder_weights", "
 _MADE = frozenset({"data", "mlartifacts", "models", "reports"})
 _SLOW = 2**30  # bytes that take seconds to read
 _RECENT = 2_000_000_000  # nanoseconds
+_LARGE = 2**22  # bytes that are read at once
 
 
 @dataclass(frozen=True)
@@ -201,12 +202,12 @@ _read: dict[str, Any] = {}
 
 
 def _held(path: Path, root: Path) -> Held:
-    members = list(_members(path, root.resolve()))
-    size = sum(status.st_size for _, _, status in members)
+    members = sorted(_members(os.fspath(path), os.path.realpath(root)))
     digest = hashlib.sha256()
     for name, _, status in members:
         line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n"
-        digest.update(line.encode(errors="surrogateescape"))
+        digest.update(os.fsencode(line))
+    size = sum(status.st_size for _, _, status in members)
     stamps, key = digest.hexdigest(), str(path.absolute())
     known = _read.get(key, {})
     if known.get("stamps") == stamps:
@@ -220,53 +221,58 @@ def _held(path: Path, root: Path) -> Held:
     return Held(len(members), size, contents)
 
 
-def _members(path: Path, project: Path) -> Iterator[tuple[str, Path, os.stat_result]]:
-    """All files by name: below the folder, or "" of a file itself."""
-    if not path.is_dir():
-        yield "", path, path.stat()
+Member = tuple[str, str, os.stat_result]
+"""A file: its name below the folder, or "" of a file itself; its path; what is known of it."""
+
+
+def _members(path: str, project: str) -> Iterator[Member]:
+    """All files of a folder at any depth, or the file itself, in no order."""
+    if not Path(path).is_dir():
+        yield "", path, Path(path).stat()
         return
-    seen = {path.resolve()}
-    top = os.fspath(path)
-    for folder, folders, names in os.walk(top, followlinks=True):
-        here = Path(folder)
-        skipped = _MADE if here.resolve() == project else frozenset()
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and name not in skipped and _is_new(here / name, seen)
-        )
-        for name in sorted(names):
-            file = here / name
-            if name.startswith(".") or (skipped and name.startswith(("dvc.lock", "mlflow.db"))):
-                continue
-            with suppress(FileNotFoundError):  # a link to nothing
-                yield os.path.relpath(os.fspath(file), top), file, file.stat()
+    seen = {os.path.realpath(path)}
+    waiting = [(path, "")]
+    while waiting:
+        folder, below = waiting.pop()
+        made = _MADE if os.path.realpath(folder) == project else frozenset()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith(".") or (made and name.startswith(("dvc.lock", "mlflow.db"))):
+                    continue
+                if entry.is_dir():
+                    if name not in made and (not entry.is_symlink() or _is_new(entry.path, seen)):
+                        waiting.append((entry.path, f"{below}{name}/"))
+                    continue
+                with suppress(FileNotFoundError):  # a link to nothing
+                    yield f"{below}{name}", entry.path, entry.stat()
 
 
-def _is_new(folder: Path, seen: set[Path]) -> bool:
+def _is_new(folder: str, seen: set[str]) -> bool:
     """Whether a linked folder is walked: not one that holds the link, nor a second time."""
-    if not folder.is_symlink():
-        return True
-    real = folder.resolve()
-    if real in seen or folder.parent.resolve().is_relative_to(real):
+    real = os.path.realpath(folder)
+    above = os.path.realpath(Path(folder).parent)
+    if real in seen or above == real or above.startswith(real.rstrip("/") + "/"):
         return False
     seen.add(real)
     return True
 
 
-def _contents(members: list[tuple[str, Path, os.stat_result]]) -> str:
+def _contents(members: Sequence[Member]) -> str:
     digest = hashlib.sha256()
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        hashes = pool.map(_hash, (file for _, file, _ in members))
+        hashes = pool.map(_hash, (path for _, path, _ in members), chunksize=64)
         for (name, _, _), found in zip(members, hashes, strict=True):
-            digest.update(f"{name}\0{found}\n".encode(errors="surrogateescape"))
+            digest.update(os.fsencode(f"{name}\0{found}\n"))
     return digest.hexdigest()
 
 
-def _hash(file: Path) -> str:
+def _hash(path: str) -> str:
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        with Path(path).open("rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size > _LARGE:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.sha256(file.read()).hexdigest()
     except OSError:  # it may not be read, or went away; whoever needs it says so
         return "unreadable"
 

@@ -101,8 +101,8 @@ class TestFilesThatSettingsName:
         read: list[Path] = []
         digest = sources._hash
 
-        def counted(file: Path) -> str:
-            read.append(file)
+        def counted(file: str) -> str:
+            read.append(Path(file))
             return digest(file)
 
         monkeypatch.setattr(sources, "_hash", counted)
