@@ -92,7 +92,7 @@ def params(root: Path) -> dict[str, dict]:
 
 
 def test_what_dvc_made_is_all_its_own(project: Path) -> None:
-    for snapshot in (workspace(project), committed(project, "HEAD", "HEAD")):
+    for snapshot in (workspace(project), committed(project, "HEAD")):
         assert snapshot.strangers() == {}
         assert sorted(snapshot.reports()) == ["prepare", "score_crf", "score_none"]
 
@@ -106,9 +106,9 @@ def test_a_report_of_other_settings_is_a_stranger_and_so_is_all_that_follows(
     found = workspace(project).strangers()
     assert sorted(found) == ["prepare", "score_crf", "score_none"]
     assert set(found.values()) == {"prepare.dataset.size of params.yaml is another"}
-    assert committed(project, "HEAD", "HEAD").strangers() == {}
+    assert committed(project, "HEAD").strangers() == {}
     git(project, "commit", "-qam", "settings that were never run")
-    assert sorted(committed(project, "HEAD", "HEAD").strangers()) == sorted(found)
+    assert sorted(committed(project, "HEAD").strangers()) == sorted(found)
     git(project, "reset", "-q", "--hard", "HEAD~1")
 
 

@@ -12,7 +12,7 @@ import typer
 
 from wsss.checks import did_you_mean
 from wsss.cli.side_by_side import markdown, print_side_by_side
-from wsss.pipeline.lock import committed, workspace
+from wsss.pipeline.lock import committed, is_report, workspace
 from wsss.tracking import check_tracking, prepare_mlflow, tracking_uri
 from wsss.tracking.database import database_file
 
@@ -102,7 +102,8 @@ def _default(root: Path) -> list[str]:
         commit = _commit("HEAD", root)
     except ValueError:  # no git
         commit = None
-    has_reports = commit and committed(root, commit, "HEAD").reports()
+    listed = _git(root, "ls-tree", "-z", "--name-only", commit, f"{_REPORTS}/") if commit else ""
+    has_reports = any(is_report(name) for name in listed.split("\0"))
     return ["HEAD", "workspace"] if has_reports else ["workspace"]
 
 
@@ -125,7 +126,7 @@ def _load(revs: Sequence[str], root: Path) -> tuple[dict[str, Values], list[str]
         if rev == "workspace":
             snapshot = workspace(root)
         elif (commit := _commit(rev, root)) is not None:
-            snapshot = committed(root, commit, rev)
+            snapshot = committed(root, commit)
         else:
             raise ValueError(_unknown(rev, root))
         strangers = snapshot.strangers()

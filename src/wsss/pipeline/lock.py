@@ -21,7 +21,7 @@ from wsss.config.yaml_text import load_yaml
 from wsss.settings import ConfigError
 from wsss.sources import LISTING, current_listing
 
-__all__ = ["Snapshot", "committed", "workspace"]
+__all__ = ["Snapshot", "committed", "is_report", "workspace"]
 
 
 @dataclass
@@ -29,24 +29,24 @@ class Snapshot:
     """The files of a project that decide what its reports belong to, at one time.
 
     Attributes:
-        name: of the revision.
         files: their contents by path below the project: params.yaml, dvc.yaml, dvc.lock, reports
             and code.
         sources: data/sources/<section>.json as it would be written now; None where that is not
             known.
     """
 
-    name: str
     files: Mapping[str, bytes]
     sources: Mapping[str, Any] | None = None
     _known: dict[str, str] = field(default_factory=dict)
+    _parsed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _hashes: dict[str, str | None] = field(default_factory=dict)
 
     def reports(self) -> dict[str, Any]:
         """The contents of all reports, reports/<name>.json, by name."""
         return {
             PurePosixPath(path).stem: json.loads(text)
             for path, text in sorted(self.files.items())
-            if re.fullmatch(r"reports/[^/]+(?<!\.run)\.json", path)
+            if is_report(path)
         }
 
     def strangers(self) -> dict[str, str]:
@@ -121,15 +121,23 @@ class Snapshot:
         return isinstance(entries, dict) and entry in entries
 
     def _yaml(self, path: str) -> dict[str, Any]:
-        text = self.files.get(path, b"").decode(errors="replace")
-        try:
-            found = load_yaml(text, path)
-        except ConfigError:
-            return {}
-        return found if isinstance(found, dict) else {}
+        """A file's mapping, parsed once, as each stage asks for its settings."""
+        if path not in self._parsed:
+            text = self.files.get(path, b"").decode(errors="replace")
+            try:
+                found = load_yaml(text, path)
+            except ConfigError:
+                found = None
+            self._parsed[path] = found if isinstance(found, dict) else {}
+        return self._parsed[path]
 
     def _hash(self, path: str) -> str | None:
-        """As DVC hashes a file, or a folder; None of what is not there."""
+        """As DVC hashes a file, or a folder, once for all stages; None of what is not there."""
+        if path not in self._hashes:
+            self._hashes[path] = self._hash_anew(path)
+        return self._hashes[path]
+
+    def _hash_anew(self, path: str) -> str | None:
         if path in self.files:
             return hashlib.md5(self.files[path]).hexdigest()
         below = sorted(name for name in self.files if name.startswith(f"{path}/"))
@@ -145,6 +153,11 @@ class Snapshot:
         return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
+def is_report(path: str) -> bool:
+    """Whether a path below the project is that of a stage's report."""
+    return re.fullmatch(r"reports/[^/]+(?<!\.run)\.json", path) is not None
+
+
 def workspace(root: Path) -> Snapshot:
     """Take the project as it is."""
     files: dict[str, bytes] = {}
@@ -154,10 +167,10 @@ def workspace(root: Path) -> Snapshot:
     for name in wanted:
         for file in _below(root / name):
             files[file.relative_to(root).as_posix()] = file.read_bytes()
-    return Snapshot("workspace", files, current_listing(root))
+    return Snapshot(files, current_listing(root))
 
 
-def committed(root: Path, commit: str, name: str) -> Snapshot:
+def committed(root: Path, commit: str) -> Snapshot:
     """Take the project as a commit has it; what its data were then is as its dvc.lock says."""
 
     def git(*arguments: str) -> bytes:
@@ -172,7 +185,7 @@ def committed(root: Path, commit: str, name: str) -> Snapshot:
             content = packed.extractfile(member) if member.isfile() else None
             if content is not None:
                 files[member.name] = content.read()
-    return Snapshot(name, files)
+    return Snapshot(files)
 
 
 def _code(lock: str) -> list[str]:
