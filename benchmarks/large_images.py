@@ -24,7 +24,7 @@ from PIL import Image
 
 from wsss.artifacts import Manifest, Paths, Sample, write_label_png
 from wsss.config.params import Params, parse_params
-from wsss.config.sections import SegmenterSettings
+from wsss.config.segmentation import SegmenterSettings
 from wsss.models.classifier import Classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.segment.network import make_segmenter, save_segmenter

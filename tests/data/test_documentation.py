@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wsss.config.sections import PrepareDataSettings
+from wsss.config.preparation import PrepareDataSettings
 from wsss.data.folder import FolderSettings
 
 PAGE = (Path(__file__).parents[2] / "docs/own_data.md").read_text(encoding="utf-8")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from wsss.config.sections import BackboneSettings, SegmenterSettings
+from wsss.config.sections import BackboneSettings
+from wsss.config.segmentation import SegmenterSettings
 from wsss.models.classifier import Classifier, load_classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.segment.network import load_segmenter, make_segmenter, save_segmenter

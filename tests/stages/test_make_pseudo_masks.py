@@ -18,7 +18,7 @@ from wsss.artifacts import (
     write_score_map,
 )
 from wsss.config.params import parse_params
-from wsss.config.sections import PseudoMaskSettings
+from wsss.config.segmentation import PseudoMaskSettings
 from wsss.evaluate import ThresholdCurve, confusion_matrix, score_histogram
 from wsss.report.overlays import mask_above
 from wsss.stages import run_stage

@@ -3,7 +3,8 @@
 import pytest
 
 from wsss.artifacts import Manifest, Sample
-from wsss.config.sections import AugmentSettings, TrainClassifierSettings, TrainSegmenterSettings
+from wsss.config.sections import AugmentSettings, TrainClassifierSettings
+from wsss.config.segmentation import TrainSegmenterSettings
 from wsss.stages._training import sized
 
 

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from wsss.artifacts import Manifest, Sample, write_label_png
-from wsss.config.sections import BackboneSettings, TrainSegmenterSettings
+from wsss.config.sections import BackboneSettings
+from wsss.config.segmentation import TrainSegmenterSettings
 from wsss.models.classifier import Classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.training.segmentation import fit_segmenter

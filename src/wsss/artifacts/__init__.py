@@ -1,5 +1,6 @@
 """Files between stages: manifests, score maps, index PNGs; checked on read, atomic on write."""
 
+from wsss.artifacts.annotations import Annotations, Box
 from wsss.artifacts.files import atomic_path, is_of_the_system, read_json, write_json
 from wsss.artifacts.fingerprint import contents, fingerprint
 from wsss.artifacts.image import open_image, read_image
@@ -24,6 +25,8 @@ from wsss.artifacts.score_map import (
 __all__ = [
     "IGNORE_INDEX",
     "SPLITS",
+    "Annotations",
+    "Box",
     "Manifest",
     "Paths",
     "Proposals",

@@ -22,6 +22,11 @@ class Paths:
         return self.root / "data/masks"
 
     @property
+    def annotations(self) -> Path:
+        """What annotators gave besides tags, to learn from."""
+        return self.root / "data/annotations"
+
+    @property
     def splits(self) -> Path:
         return self.root / "data/splits"
 

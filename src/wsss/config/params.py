@@ -8,6 +8,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from wsss.checks import did_you_mean
+from wsss.config.preparation import PrepareDataSettings
 from wsss.config.sections import (
     AffinitySettings,
     BaseSettings,
@@ -15,12 +16,13 @@ from wsss.config.sections import (
     FurtherCamsSettings,
     GenerateCamsSettings,
     MachineSettings,
-    PredictMasksSettings,
-    PrepareDataSettings,
     ProposalChoice,
-    PseudoMaskSettings,
     RefineSettings,
     TrainClassifierSettings,
+)
+from wsss.config.segmentation import (
+    PredictMasksSettings,
+    PseudoMaskSettings,
     TrainSegmenterSettings,
 )
 from wsss.config.yaml_text import load_yaml, read_text

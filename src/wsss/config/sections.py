@@ -1,4 +1,4 @@
-"""The sections of params.yaml as frozen models: `base`, `machine` and one per stage."""
+"""Sections of params.yaml as frozen models: `base`, `machine`, maps and their evaluation."""
 
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
@@ -12,9 +12,8 @@ from pydantic import (
     model_validator,
 )
 
-from wsss.artifacts.background import BackgroundSettings
 from wsss.checks import did_you_mean
-from wsss.registry import AFFINITIES, CAM_METHODS, DATASETS, METHODS, PROPOSALS, REFINERS
+from wsss.registry import AFFINITIES, CAM_METHODS, METHODS, PROPOSALS, REFINERS
 from wsss.settings import Named, Settings
 
 __all__ = [
@@ -28,26 +27,19 @@ __all__ = [
     "HeadSettings",
     "MachineSettings",
     "OptimizerSettings",
-    "PredictMasksSettings",
-    "PrepareDataSettings",
     "ProposalChoice",
-    "PseudoMaskSettings",
     "RefineSettings",
-    "SegmenterSettings",
     "TrainClassifierSettings",
-    "TrainSegmenterSettings",
     "TrainSettings",
 ]
 
 if TYPE_CHECKING:
-    DatasetChoice: TypeAlias = Named
     MethodChoice: TypeAlias = Named
     CamMethodChoice: TypeAlias = Named
     ProposalChoice: TypeAlias = Named
     AffinityChoice: TypeAlias = Named
     RefinerChoice: TypeAlias = Named
 else:
-    DatasetChoice = DATASETS.choice()
     MethodChoice = METHODS.choice()
     CamMethodChoice = CAM_METHODS.choice()
     ProposalChoice = PROPOSALS.choice()
@@ -74,50 +66,6 @@ class MachineSettings(Settings):
     """Processes that load images; auto is one per core, at most 8."""
     experiment: str = "wsss"
     """The MLflow experiment."""
-
-
-class PrepareDataSettings(Settings):
-    dataset: DatasetChoice = Field(default_factory=lambda: DATASETS.default("synthetic"))
-    selection_share: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the training images held out for choosing thresholds and checkpoints, where
-    the data set names no selection split of its own."""
-    selection_max: PositiveInt = 1000
-    """At most this many images are held out."""
-    on_bad_image: Literal["skip", "error"] = "skip"
-    """An unreadable image, or one whose tags or mask do not fit: leave out and list it, or stop."""
-    max_skipped_share: float = Field(default=0.05, ge=0, le=1)
-    """More skipped images than this share is an error all the same."""
-    contradicting_masks: Literal["error", "warn"] = "error"
-    """Masks that contradict the tags of all their images: stop, or warn where the tags are what is
-    wrong."""
-    pixel_range: Literal["auto"] | tuple[float, float] = "auto"
-    """The values that become black and white, of images of more than 8 bits or of floating-point
-    numbers, such as [0, 4095] for 12 bits; auto takes what the file states, or all 16 bits."""
-    bands: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1, max_length=3)
-    """The bands, counted from 0, that are red, green and blue, or the one that is grey, of images
-    whose bands are not colours; none skips those."""
-    turned_masks: Literal["auto", "stored", "upright"] = "auto"
-    """What masks show of images that EXIF turns: their stored pixels, so that they are turned
-    alike, or what one sees. Their sizes tell, and where these are equal auto goes by the others of
-    the set, or by where outlines fit."""
-    long_side_max: NonNegativeInt = 0
-    """Images whose longer side is larger, in pixels, are shrunk to it, and their masks with them;
-    all results have that size. 0 keeps images as they are."""
-    background_images: str | None = None
-    """A folder, searched with all below it, of images that show none of the classes, $VARS
-    expanded: one more class for the classifier to tell apart while it is trained."""
-    background_max: PositiveInt | None = None
-    """Only so many of them, chosen by rng_seed; none takes all."""
-
-    @model_validator(mode="after")
-    def _usable_pixels(self) -> Self:
-        if self.pixel_range != "auto" and self.pixel_range[0] >= self.pixel_range[1]:
-            raise ValueError("pixel_range is [black, white], of which white is the larger")
-        if self.bands is not None and len(self.bands) == 2:
-            raise ValueError(
-                "bands names three bands, red, green and blue, or the one that is grey"
-            )
-        return self
 
 
 class BackboneSettings(Settings):
@@ -284,64 +232,6 @@ class RefineSettings(Settings):
             if not name.isidentifier():
                 raise ValueError(f"chain '{name}' names files; use letters, digits and underscores")
         return chains
-
-
-class PseudoMaskSettings(BackgroundSettings):
-    chain: str = "crf"
-    """The refine chain that masks are made from."""
-    threshold: float | Literal["selected"] = "selected"
-    """The score of the constant background, in [0, 1]; 'selected' takes the best of the selection
-    split."""
-    ignore_margin: float = Field(default=0.05, ge=0, lt=1)
-    """A pixel whose winner leads the runner-up by less, background included, is ignored (255).
-    Scores are compared after their odds are divided by the threshold's, which becomes 0.5."""
-    ignore_below: float = Field(default=0, ge=0, lt=1)
-    """A pixel whose winner has a smaller share of the sum of scores, the background's 1 - max
-    among them, is ignored; 0.95 in CLIP-ES. Of a dense CRF these shares are its probabilities."""
-    min_area_share: float = Field(default=0, ge=0, lt=1)
-    """A class that covers less of its image than this share is ignored there."""
-
-    @field_validator("threshold")
-    @classmethod
-    def _range(cls, value: float | str) -> float | str:
-        if not isinstance(value, str) and not 0 <= value <= 1:
-            raise ValueError("a threshold lies in [0, 1], or is 'selected'")
-        return value
-
-
-class SegmenterSettings(Settings):
-    arch: str = "deeplabv3plus"
-    """Any architecture of segmentation-models-pytorch."""
-    encoder: str = "classifier"
-    """'classifier' for the classifier's backbone, or a name of segmentation-models-pytorch."""
-    encoder_weights: str = "classifier"
-    """'classifier' (what train_classifier learned), 'backbone' (the file or hub weights the
-    classifier started from), 'none', a pretrained name such as 'imagenet', or a file."""
-    arch_kwargs: dict[str, Any] = Field(default={})
-    """Further arguments of segmentation_models_pytorch.create_model."""
-    freeze_batchnorm: bool = False
-    """Batch norm of the encoder keeps its running statistics and affine values."""
-
-
-class TrainSegmenterSettings(TrainSettings):
-    model: SegmenterSettings = SegmenterSettings()
-    eval_long_side: NonNegativeInt = 320
-    """Longer side of selection images when scored, in pixels. 0 follows the images: the median
-    longer side of the training images."""
-
-
-class PredictMasksSettings(Settings):
-    splits: tuple[Literal["train", "selection", "val"], ...] = Field(default=("val",), min_length=1)
-    scales: tuple[PositiveFloat, ...] = Field(default=(0.75, 1.0, 1.25), min_length=1)
-    flip: bool = True
-    batch_size: PositiveInt = 16
-    """Images of one size, or windows of one image, that run together."""
-    window: NonNegativeInt = 0
-    """Side of the windows that larger images are cut into, in pixels of the image, best a multiple
-    of 32; each is predicted at all scales. 0 runs images whole. For images too large for memory."""
-    window_overlap: float = Field(default=0.5, ge=0, lt=1)
-    """Share of a window that the next one covers again."""
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
 
 class EvaluateSettings(Settings):

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from wsss.artifacts import read_json, write_json
 from wsss.checks import did_you_mean, full_key
-from wsss.config.sections import BackboneSettings, SegmenterSettings
+from wsss.config.sections import BackboneSettings
+from wsss.config.segmentation import SegmenterSettings
 from wsss.loading.normalisation import Normalisation
 from wsss.models.weights import load_matching, read_weights
 from wsss.settings import expand_path

@@ -5,7 +5,7 @@ import numpy as np
 from wsss.artifacts import IGNORE_INDEX, ScoreMap
 from wsss.artifacts.background import background_scores, labels_above
 from wsss.checks import check_range
-from wsss.config.sections import PseudoMaskSettings
+from wsss.config.segmentation import PseudoMaskSettings
 
 __all__ = ["centred", "pseudo_mask"]
 

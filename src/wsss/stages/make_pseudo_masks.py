@@ -8,7 +8,7 @@ from wsss.artifacts import (
     read_score_map,
     write_label_png,
 )
-from wsss.config.sections import PseudoMaskSettings
+from wsss.config.segmentation import PseudoMaskSettings
 from wsss.pipeline import Job, Picture, Stage
 from wsss.progress import track
 from wsss.segment.pseudo_masks import pseudo_mask

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from wsss.artifacts import read_label_png
 from wsss.checks import full_key
-from wsss.config.sections import TrainSegmenterSettings
+from wsss.config.segmentation import TrainSegmenterSettings
 from wsss.evaluate import confusion_matrix
 from wsss.evaluate.metrics import Counts, iou, mean_over
 from wsss.loading.devices import gather

@@ -1,0 +1,109 @@
+"""What annotators gave of images besides tags: masks, boxes, points and scribbles."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from wsss.artifacts.files import atomic_path
+from wsss.artifacts.label_png import read_label_png
+
+__all__ = ["Annotations", "Box"]
+
+
+class Box(NamedTuple):
+    """A rectangle that holds an object of a class, in pixels; bottom and right lie outside.
+
+    Where an image has a box of a class, its boxes of that class hold all of it.
+    """
+
+    class_id: int
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What data/annotations holds of the images of train and selection; val has none.
+
+    It is what people gave to learn from. Ground truth, by which results are scored, lies in
+    data/masks and is read by evaluation alone.
+
+    Attributes:
+        folder: data/annotations.
+        masks: names of images with a whole mask, folder/masks/<name>.png: 0, class ids, 255.
+        seeds: names of images with points or scribbles, folder/seeds/<name>.png: 0 and class ids
+            where somebody pointed or drew, 255 elsewhere.
+        boxes: by name of the image.
+    """
+
+    folder: Path
+    masks: frozenset[str] = frozenset()
+    seeds: frozenset[str] = frozenset()
+    boxes: Mapping[str, tuple[Box, ...]] = field(default_factory=dict)
+
+    def mask(self, name: str) -> np.ndarray | None:
+        """(H, W) uint8: the whole mask of an image, or None."""
+        return read_label_png(self.folder / "masks" / f"{name}.png") if name in self.masks else None
+
+    def seed_map(self, name: str) -> np.ndarray | None:
+        """(H, W) uint8: the points and scribbles of an image, 255 between them, or None."""
+        return read_label_png(self.folder / "seeds" / f"{name}.png") if name in self.seeds else None
+
+    def inside(self, name: str, class_id: int, size: tuple[int, int]) -> np.ndarray | None:
+        """(H, W) bool: where boxes let a class be; None where it has no box in the image.
+
+        Args:
+            name: of the image.
+            class_id: in 1..K.
+            size: (height, width) of the image in pixels.
+        """
+        boxes = [box for box in self.boxes.get(name, ()) if box.class_id == class_id]
+        if not boxes:
+            return None
+        within = np.zeros(size, bool)
+        for _, top, left, bottom, right in boxes:
+            within[top:bottom, left:right] = True
+        return within
+
+    def write(self) -> None:
+        """Write folder/annotations.jsonl: a line per annotated image. Masks and seeds lie there."""
+        names = sorted(self.masks | self.seeds | self.boxes.keys())
+        rows = [
+            {
+                "name": name,
+                "mask": name in self.masks,
+                "seeds": name in self.seeds,
+                "boxes": [list(box) for box in self.boxes.get(name, ())],
+            }
+            for name in names
+        ]
+        with atomic_path(self.folder / "annotations.jsonl") as temporary:
+            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+            temporary.write_text("".join(lines), encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read what `write` wrote. Raises ValueError naming the file and line at fault."""
+        path = folder / "annotations.jsonl"
+        text = path.read_text(encoding="utf-8").removesuffix("\n")
+        masks, seeds, boxes = set(), set(), {}
+        # not splitlines(): names may hold other line separators, such as U+2028
+        for number, line in enumerate(text.split("\n") if text else [], 1):
+            try:
+                row = json.loads(line)
+                name = row["name"]
+                if row["mask"]:
+                    masks.add(name)
+                if row["seeds"]:
+                    seeds.add(name)
+                if row["boxes"]:
+                    boxes[name] = tuple(Box(*map(int, box)) for box in row["boxes"])
+            except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path}, line {number}: not annotations ({error!r})") from None
+        return cls(folder, frozenset(masks), frozenset(seeds), boxes)

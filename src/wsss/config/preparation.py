@@ -1,0 +1,59 @@
+"""The section of params.yaml that says what the data are."""
+
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from wsss.registry import DATASETS
+from wsss.settings import Named, Settings
+
+__all__ = ["PrepareDataSettings"]
+
+if TYPE_CHECKING:
+    DatasetChoice: TypeAlias = Named
+else:
+    DatasetChoice = DATASETS.choice()
+
+
+class PrepareDataSettings(Settings):
+    dataset: DatasetChoice = Field(default_factory=lambda: DATASETS.default("synthetic"))
+    selection_share: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training images held out for choosing thresholds and checkpoints, where
+    the data set names no selection split of its own."""
+    selection_max: PositiveInt = 1000
+    """At most this many images are held out."""
+    on_bad_image: Literal["skip", "error"] = "skip"
+    """An unreadable image, or one whose tags or mask do not fit: leave out and list it, or stop."""
+    max_skipped_share: float = Field(default=0.05, ge=0, le=1)
+    """More skipped images than this share is an error all the same."""
+    contradicting_masks: Literal["error", "warn"] = "error"
+    """Masks that contradict the tags of all their images: stop, or warn where the tags are what is
+    wrong."""
+    pixel_range: Literal["auto"] | tuple[float, float] = "auto"
+    """The values that become black and white, of images of more than 8 bits or of floating-point
+    numbers, such as [0, 4095] for 12 bits; auto takes what the file states, or all 16 bits."""
+    bands: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1, max_length=3)
+    """The bands, counted from 0, that are red, green and blue, or the one that is grey, of images
+    whose bands are not colours; none skips those."""
+    turned_masks: Literal["auto", "stored", "upright"] = "auto"
+    """What masks show of images that EXIF turns: their stored pixels, so that they are turned
+    alike, or what one sees. Their sizes tell, and where these are equal auto goes by the others of
+    the set, or by where outlines fit."""
+    long_side_max: NonNegativeInt = 0
+    """Images whose longer side is larger, in pixels, are shrunk to it, and their masks with them;
+    all results have that size. 0 keeps images as they are."""
+    background_images: str | None = None
+    """A folder, searched with all below it, of images that show none of the classes, $VARS
+    expanded: one more class for the classifier to tell apart while it is trained."""
+    background_max: PositiveInt | None = None
+    """Only so many of them, chosen by rng_seed; none takes all."""
+
+    @model_validator(mode="after")
+    def _usable_pixels(self) -> Self:
+        if self.pixel_range != "auto" and self.pixel_range[0] >= self.pixel_range[1]:
+            raise ValueError("pixel_range is [black, white], of which white is the larger")
+        if self.bands is not None and len(self.bands) == 2:
+            raise ValueError(
+                "bands names three bands, red, green and blue, or the one that is grey"
+            )
+        return self

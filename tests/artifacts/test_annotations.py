@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from wsss.artifacts import Annotations, Box, write_label_png
+
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+whole = st.integers(0, 9999)
+boxes = st.lists(st.builds(Box, whole, whole, whole, whole, whole), min_size=1).map(tuple)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(st.frozensets(names), st.frozensets(names), st.dictionaries(names, boxes))
+def test_round_trip_of_any_names(
+    tmp_path: Path,
+    masks: frozenset[str],
+    seeds: frozenset[str],
+    found: dict[str, tuple[Box, ...]],
+) -> None:
+    annotations = Annotations(tmp_path, masks, seeds, found)
+    annotations.write()
+    assert Annotations.read(tmp_path) == annotations
+
+
+def test_a_broken_line_is_named(tmp_path: Path) -> None:
+    Annotations(tmp_path, boxes={"a": (Box(1, 0, 0, 2, 2),)}).write()
+    with (tmp_path / "annotations.jsonl").open("a") as lines:
+        lines.write('{"name": "b"}')
+    with pytest.raises(ValueError, match=r"annotations\.jsonl, line 2: .*mask"):
+        Annotations.read(tmp_path)
+
+
+def test_a_class_is_inside_any_of_its_boxes_and_anywhere_without_one(tmp_path: Path) -> None:
+    found = {"a": (Box(1, 0, 0, 1, 2), Box(1, 2, 1, 3, 3), Box(2, 0, 0, 3, 3))}
+    annotations = Annotations(tmp_path, boxes=found)
+    inside = annotations.inside("a", 1, (3, 3))
+    assert inside is not None
+    assert inside.tolist() == [[True, True, False], [False] * 3, [False, True, True]]
+    assert annotations.inside("a", 3, (3, 3)) is None
+    assert annotations.inside("b", 1, (3, 3)) is None
+
+
+def test_masks_and_seeds_are_those_of_their_images_alone(tmp_path: Path) -> None:
+    mask = np.array([[0, 1], [255, 2]], np.uint8)
+    write_label_png(tmp_path / "masks" / "x/a.png", mask)
+    write_label_png(tmp_path / "seeds" / "b.png", mask)
+    annotations = Annotations(tmp_path, frozenset({"x/a"}), frozenset({"b"}))
+    assert np.array_equal(annotations.mask("x/a"), mask)
+    assert np.array_equal(annotations.seed_map("b"), mask)
+    assert annotations.mask("b") is annotations.seed_map("x/a") is None
