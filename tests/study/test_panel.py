@@ -10,14 +10,15 @@ from wsss.artifacts import (
     Manifest,
     Sample,
     ScoreMap,
+    read_json,
     write_json,
     write_label_png,
     write_score_map,
 )
 from wsss.report.panels import CELL, GAP, HEAD
 from wsss.study.panel import write_study_panel
-from wsss.study.plan import Plan, ground_of, read_plan
-from wsss.study.run import CHAIN, RESULTS, row_folder
+from wsss.study.plan import CHAIN, Plan, ground_of, read_plan
+from wsss.study.run import RESULTS, row_folder
 
 PROJECT = Path(__file__).parents[2]
 SAMPLE = Sample("a", "a.png", (40, 60), (1,), "a.png")
@@ -29,7 +30,9 @@ def record(root: Path, row: str, place: str, threshold: float | None, data: str 
     folder = row_folder(root, "refiners", "small", row, 0)
     folder.mkdir(parents=True)
     ground = str(ground_of(root, read_plan(root, "refiners"), "small"))
-    values = {"key": "", "outs": outs, "threshold": threshold, "ground": ground}
+    values = {
+        "key": "", "outs": outs, "images": data, "threshold": threshold, "ground": ground
+    }  # fmt: skip
     write_json(folder / "recorded.json", values)
 
 
@@ -67,3 +70,21 @@ def test_rows_show_what_is_above_their_threshold(study: tuple[Path, Plan]) -> No
     cells = [image[middle, GAP + at * (CELL[1] + GAP) + CELL[1] // 4].tolist() for at in range(4)]
     assert cells == [GREY, TAKEN, GREY, TRUTH]
     assert image.shape[1] == GAP + 4 * (CELL[1] + GAP)
+
+
+def test_rows_that_predict_show_their_predictions(study: tuple[Path, Plan]) -> None:
+    root, plan = study
+    row = next(iter(plan.rows))
+    record(root, row, "refined", None)
+    path = row_folder(root, "refiners", "small", row, 0) / "recorded.json"
+    held = read_json(path)
+    write_json(path, held | {"outs": held["outs"] | {"data/predictions": "predicted"}})
+    mask = np.zeros((40, 60), np.uint8)
+    mask[:, 30:] = 1
+    write_label_png(root / RESULTS / "predicted/data/predictions/val/a.png", mask)
+    panel = write_study_panel(root, "refiners", plan, "small")
+    assert panel is not None
+    image = np.asarray(Image.open(panel))
+    left = GAP + CELL[1] + GAP
+    shown = [image[HEAD + 60, left + CELL[1] * at // 4].tolist() for at in (1, 3)]
+    assert shown == [GREY, TAKEN]

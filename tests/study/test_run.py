@@ -10,22 +10,31 @@ from typing import Any
 
 import pytest
 
-from wsss.artifacts import Manifest, Sample
+from wsss.artifacts import Manifest, Sample, contents, fingerprint
 from wsss.config.params import parse_params
 from wsss.pipeline import Job, Pipeline, Stage, Target, exclusive
 from wsss.stages import find_stages
 from wsss.study import run
-from wsss.study.plan import Plan
+from wsss.study.plan import CHAIN, Plan
 from wsss.tracking import NullTracker
 
 VALUES = {
     "prepare_data": {"dataset": {"name": "synthetic", "num_train": 30}},
-    "refine": {"chains": {run.CHAIN: []}},
-    "make_pseudo_masks": {"chain": run.CHAIN},
+    "refine": {"chains": {CHAIN: []}},
+    "make_pseudo_masks": {"chain": CHAIN},
 }
 
 
 CODE = {stage.name: "1" for stage in find_stages()}
+WORK = dict(CODE)
+"""By stage, what its code makes."""
+
+
+def make(job: Job, text: str) -> None:
+    """Write what a stage makes."""
+    for out in job.target.outs(job.params):
+        (job.paths.root / out).mkdir(parents=True, exist_ok=True)
+        (job.paths.root / out / "made").write_text(text)
 
 
 @pytest.fixture
@@ -34,18 +43,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list
     ran: list[str] = []
 
     def work(job: Job) -> None:
-        stage = job.target.stage
+        stage, root = job.target.stage, job.paths.root
         ran.append(stage.name)
-        for path in job.target.inputs(job.params):
-            assert (job.paths.root / path).exists(), f"{stage.name} misses {path}"
-        for out in job.target.outs(job.params):
-            (job.paths.root / out).mkdir(parents=True)
+        inputs = job.target.inputs(job.params)
+        read = [contents(root / path) for path in inputs if not path.startswith("reports/")]
+        assert "missing" not in read, stage.name
+        told = fingerprint(
+            job.params.base.rng_seed, WORK[stage.name], job.target.settings(job.params), read
+        )
+        make(job, told)
         if stage.name == "prepare_data":
             sample = Sample("a", "a.png", (2, 2), (1,))
             splits = {"train": (sample,), "selection": (), "val": (sample,)}
             Manifest(("cat",), splits).write(job.paths.splits)
-        elif stage.images(job.params) == "scored":
-            assert not Manifest.read(job.paths.splits).splits["train"]
         job.tracker.metrics({"seed": job.params.base.rng_seed})
 
     def use(**runs: Any) -> None:
@@ -56,7 +66,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list
     use()
     monkeypatch.setattr(run, "use", use, raising=False)
     for name in CODE:
-        CODE[name] = "1"
+        CODE[name] = WORK[name] = "1"
     monkeypatch.setattr(Stage, "code_fingerprint", lambda stage: CODE[stage.name])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     return tmp_path, ran
@@ -106,13 +116,19 @@ def test_seeds_train_anew_on_the_same_data(project: tuple[Path, list[str]]) -> N
     assert found["train_classifier/seed"] == 9
 
 
-def test_changed_code_runs_again_with_all_that_follows(project: tuple[Path, list[str]]) -> None:
+def test_changed_code_runs_again_with_all_that_follows_where_it_makes_something_else(
+    project: tuple[Path, list[str]],
+) -> None:
     root, ran = project
     go(root)
     ran.clear()
     CODE["train_classifier"] = "2"
     go(root, ignore_code=True)
     assert ran == []
+    go(root)
+    assert ran == ["train_classifier"]
+    ran.clear()
+    CODE["train_classifier"] = WORK["train_classifier"] = "3"
     go(root)
     assert ran == AFTER_TRAINING
 
@@ -189,8 +205,8 @@ def test_a_row_has_the_warnings_of_all_its_stages(
     told: dict[str, str] = {}
     run_stage = run._run_stage
 
-    def warned(pipeline: Pipeline, target: Target, *args: Any) -> dict[str, Any]:
-        done = run_stage(pipeline, target, *args)
+    def warned(pipeline: Pipeline, target: Target, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        done = run_stage(pipeline, target, *args, **kwargs)
         text = f"{target.stage.name} is bad\nand worse"
         return done | {"tags": {"warnings": text} if target.stage.name in NAMES[1:3] else {}}
 
@@ -242,3 +258,41 @@ def test_a_study_that_runs_already_is_refused_before_any_work(
     run.run_study(root, "table", plan, "small", rows=["cam"])
     assert ran
     assert not list((root / run.RESULTS).rglob("*.lock"))
+
+
+def test_a_row_that_trains_on_maps_has_them_of_all_images(project: tuple[Path, list[str]]) -> None:
+    root, ran = project
+    seen: dict[str, int] = {}
+
+    def look(job: Job) -> None:
+        seen[job.target.stage.name] = len(Manifest.read(job.paths.splits).splits["train"])
+        make(job, "")
+
+    run.use(generate_cams=look, refine_cams=look)  # type: ignore[attr-defined]
+    params = parse_params(VALUES | {"base": {"rng_seed": 7}})
+    tags = {"study": "s", "size": "tiny", "row": "cam"}
+    found = run.run_row(root, params, tags, targets=("evaluate_segmenter",))
+    assert seen == {"generate_cams": 1, "refine_cams": 1}
+    assert ran[-1] == "evaluate_segmenter"
+    assert found["row/minutes"] > 0
+    run.run_row(root, params, tags)
+    assert seen == {"generate_cams": 0, "refine_cams": 0}
+
+
+def test_rows_whose_annotators_gave_more_share_what_tags_alone_decide(
+    project: tuple[Path, list[str]],
+) -> None:
+    root, ran = project
+
+    def prepared(job: Job) -> None:
+        ran.append("prepare_data")
+        make(job, "the same images")
+        sample = Sample("a", "a.png", (2, 2), (1,))
+        splits = {"train": (sample,), "selection": (), "val": (sample,)}
+        Manifest(("cat",), splits).write(job.paths.splits)
+
+    run.use(prepare_data=prepared)  # type: ignore[attr-defined]
+    go(root)
+    ran.clear()
+    go(root, prepare_data=VALUES["prepare_data"] | {"selection_max": 999})
+    assert ran == ["prepare_data"]

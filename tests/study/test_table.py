@@ -138,3 +138,13 @@ def test_runs_of_other_data_or_settings_are_not_read(
         with open_tracker("study", tmp_path / row, "wsss", {}, key=row, tags=tags) as tracker:
             tracker.metrics({CAM: 0.5})
     assert list(read_results(tmp_path, "s", {"small": GROUND})["small"]) == ["mine"]
+
+
+def test_a_share_is_of_the_mean_of_another_row(plan: Plan) -> None:
+    share = PlanColumn(metric=CAM, relative_to="better")
+    plan = plan.model_copy(update={"columns": plan.columns | {"share": share}})
+    rows = {"cam": result(0.40, 0.50), "better": result(0.60)}
+    page = render("s", plan, {"small": rows})
+    assert cells(page, "cam")[4] == "75.0 %"
+    assert cells(page, "better")[4] == "100.0 %"
+    assert cells(render("s", plan, {"small": {"cam": result(0.4)}}), "cam")[4] == ""

@@ -6,17 +6,18 @@ from typing import Any
 from wsss.artifacts import Manifest, Paths, fingerprint, read_json, write_json
 from wsss.report import PanelColumn, choose_samples, draw_panel
 from wsss.stages import find_stages
-from wsss.study.plan import Ground, Plan, ground_of, row_params
-from wsss.study.run import CHAIN, RESULTS, row_folder
+from wsss.study.plan import CHAIN, Ground, Plan, ground_of, row_params
+from wsss.study.run import RESULTS, row_folder
 from wsss.tracking import experiment_name, open_tracker
 
 __all__ = ["write_study_panel"]
 
 NUM_IMAGES = 8
+_PREDICTIONS = "data/predictions"
 
 
 def write_study_panel(root: Path, study: str, plan: Plan, size: str) -> Path | None:
-    """Draw what every row that has run takes at its own threshold, beside the ground truth.
+    """Draw what every row that has run predicts, or takes at its own threshold, and the truth.
 
     The picture is recorded in MLflow as a run of its own, anew whenever it changes.
 
@@ -27,14 +28,15 @@ def write_study_panel(root: Path, study: str, plan: Plan, size: str) -> Path | N
         size: a name in plan.sizes.
 
     Returns:
-        The file, .study/rows/<study>-<size>-panel/panel.png; None where no row has a threshold.
+        The file, .study/rows/<study>-<size>-panel/panel.png; None where no row has either.
     """
     records, ground = {}, ground_of(root, plan, size)
     for row in plan.rows:
         path = row_folder(root, study, size, row, 0) / "recorded.json"
         record = read_json(path) if path.exists() else {}
         is_known = ground.is_that_of(Ground.parse(record.get("ground") or ""))
-        if record.get("threshold") is not None and is_known:
+        shows = record.get("threshold") is not None or _PREDICTIONS in record.get("outs", ())
+        if shows and is_known:
             records[row] = record
     if not records:
         return None
@@ -45,15 +47,17 @@ def write_study_panel(root: Path, study: str, plan: Plan, size: str) -> Path | N
     first = next(iter(records.values()))
     data = paths(first, "data/images")
     manifest = Manifest.read(paths(first, "data/splits").splits)
+
+    def column(row: str, record: dict[str, Any]) -> PanelColumn:
+        if _PREDICTIONS in record["outs"]:
+            return PanelColumn(row, "mask", paths(record, _PREDICTIONS).predictions / "val")
+        refined = paths(record, f"data/refined/{CHAIN}").refined(CHAIN)
+        return PanelColumn(row, "scores", refined, record["threshold"])
+
     columns = [
-        PanelColumn(
-            row,
-            "scores",
-            paths(record, f"data/refined/{CHAIN}").refined(CHAIN),
-            record["threshold"],
-        )
+        column(row, record)
         for row, record in records.items()
-        if paths(record, "data/images") == data
+        if record["images"] == first["images"]
     ]
     columns.append(PanelColumn("ground truth", "ground_truth", data.masks))
     folder = root / RESULTS / "rows" / f"{study}-{size}-panel"
@@ -65,7 +69,7 @@ def write_study_panel(root: Path, study: str, plan: Plan, size: str) -> Path | N
         params = row_params(root, plan, next(iter(records)), size)
         tags = {"mlflow.runName": f"{study} {size} panel"}
         pipeline = find_stages()
-        target = pipeline.target(f"evaluate_refined@{CHAIN}", params)
+        target = pipeline.target(plan.targets[-1], params)
         settings = pipeline.settings(target, params)
         experiment = experiment_name(params.machine.experiment, "studies")
         with open_tracker("study", folder, experiment, settings, key=key, tags=tags) as tracker:

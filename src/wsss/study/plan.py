@@ -17,7 +17,9 @@ from wsss.settings import ConfigError, Settings, explain
 from wsss.sources import find_source, held, named_sources
 
 __all__ = [
+    "CHAIN",
     "FOLDER",
+    "TARGETS",
     "Ground",
     "Plan",
     "PlanColumn",
@@ -29,6 +31,12 @@ __all__ = [
 
 FOLDER = "recipes/studies"
 """Where studies are described, one YAML file each, below the project's root."""
+
+CHAIN = "studied"
+"""The chain of params.yaml that studies of maps run and score."""
+
+TARGETS = ("evaluate_cams", f"evaluate_refined@{CHAIN}")
+"""What a row runs where its study does not say."""
 
 
 class Row(Settings):
@@ -49,6 +57,8 @@ class PlanColumn(Settings):
     """A stage and its metric, as "evaluate_cams/val/mean_iou"."""
     score: bool = False
     """Higher is better: three digits, the spread over seeds, and the best one in bold."""
+    relative_to: str = ""
+    """A row whose mean is 100 %."""
 
 
 class Plan(Settings):
@@ -71,6 +81,8 @@ class Plan(Settings):
     """The row that the others are compared with."""
     repeated: tuple[str, ...] = ()
     """Rows that run with further seeds where more than one is asked for; empty repeats all."""
+    targets: tuple[str, ...] = TARGETS
+    """The stages whose results are wanted, by full name; they run with all that they need."""
     rows: dict[str, Row] = Field(min_length=1)
 
 
@@ -135,7 +147,8 @@ def read_plan(root: Path, name: str) -> Plan:
         plan = Plan.model_validate(values)
     except ValidationError as error:
         raise explain(error, str(path), Plan, values) from None
-    for row in (plan.baseline, *plan.repeated):
+    whole = (column.relative_to for column in plan.columns.values() if column.relative_to)
+    for row in (plan.baseline, *plan.repeated, *whole):
         if row not in plan.rows:
             raise ConfigError(f"{path} names the row '{row}'; {did_you_mean(row, plan.rows)}")
     if plan.compared not in plan.columns:

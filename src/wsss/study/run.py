@@ -3,19 +3,20 @@
 import logging
 import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wsss.artifacts import Manifest, Paths, fingerprint, read_json, write_json
+from wsss.artifacts import Manifest, Paths, contents, fingerprint, read_json, write_json
 from wsss.config.params import Params
 from wsss.pipeline import Job, Pipeline, Target
 from wsss.pipeline.exclusive import hold
 from wsss.pipeline.outcome import run_job
 from wsss.stages import find_stages
-from wsss.study.plan import Plan, ground_of, row_params
+from wsss.study.plan import TARGETS, Plan, ground_of, row_params
 from wsss.tracking import (
     check_tracking,
     experiment_name,
@@ -24,15 +25,12 @@ from wsss.tracking import (
     was_lost,
 )
 
-__all__ = ["CHAIN", "RESULTS", "row_folder", "run_row", "run_study"]
+__all__ = ["RESULTS", "row_folder", "run_row", "run_study"]
 
 log = logging.getLogger(__name__)
 
 RESULTS = ".study"
 """The folder, below the project's root, that holds what stages made."""
-
-CHAIN = "studied"
-"""The chain of params.yaml that a study runs and scores."""
 
 
 class _Collector:
@@ -104,7 +102,15 @@ def run_study(
         for at, (row, seed, params) in enumerate(jobs, 1):
             log.info("row %d of %d: %s, seed %d", at, len(jobs), row, seed)
             tags = {"study": name, "size": size, "row": row, "ground": ground}
-            run_row(root, params, tags, seed=seed, ignore_code=ignore_code, anew=anew)
+            run_row(
+                root,
+                params,
+                tags,
+                targets=plan.targets,
+                seed=seed,
+                ignore_code=ignore_code,
+                anew=anew,
+            )
 
 
 def run_row(
@@ -112,6 +118,7 @@ def run_row(
     params: Params,
     tags: Mapping[str, str],
     *,
+    targets: Sequence[str] = TARGETS,
     seed: int = 0,
     ignore_code: bool = False,
     anew: set[Path] | None = None,
@@ -122,13 +129,15 @@ def run_row(
         root: the project.
         params: of the row.
         tags: of its MLflow run; "row" and "size" name it.
+        targets: the stages whose results are wanted, by full name.
         seed: added to base.rng_seed for all stages but prepare_data: all seeds share the data, so
             that a spread is that of training.
         ignore_code: see `run_study`.
         anew: results that were made anew already, where all are to be; None makes what is missing.
 
     Returns:
-        The last value of every metric of every stage, as "<stage>/<metric>".
+        The last value of every metric of every stage, as "<stage>/<metric>"; and "row/minutes" that
+        its stages took, whichever row ran them.
     """
     pipeline = find_stages()
     found: dict[str, float] = {}
@@ -138,28 +147,36 @@ def run_row(
     warnings: list[str] = []
     base = params.base.model_copy(update={"rng_seed": params.base.rng_seed + seed})
     seeded = params.model_copy(update={"base": base})
-    for target in row_targets(pipeline, params):
+    needed = row_targets(pipeline, params, targets)
+    trains = any(target.stage.name == "make_pseudo_masks" for target in needed)
+    minutes = 0.0
+    for target in needed:
         stage = target.stage
         own = params if stage.name == "prepare_data" else seeded
+        scored = stage.images(own) == "scored" and not trains
         inputs = [(path, keys[path]) for path in target.inputs(own)]
-        key = fingerprint(target.name, stage.images(own), target.settings(own), inputs)
+        key = fingerprint(target.name, scored, target.settings(own), inputs)
         place = root / RESULTS / f"{stage.name}-{key[:16]}"
         # rows of other studies may share it: then one of them makes it, and the others have it
         with hold(place, target.name, wait=True):
             if anew is not None and place not in anew:
                 shutil.rmtree(place, ignore_errors=True)
                 anew.add(place)
-            done = _run_stage(pipeline, target, own, place, made, ignore_code)
-        for out in target.outs(own):
-            made[out], keys[out] = place, key
+            done = _run_stage(pipeline, target, own, place, made, scored=scored, ignore=ignore_code)
+        for out, held in done["outs"].items():
+            made[out], keys[out] = place, held
+        minutes += done["seconds"] / 60
         found |= {f"{stage.name}/{name}": value for name, value in done["metrics"].items()}
         told = dict(done["tags"])
         if text := told.pop("warnings", ""):
             warnings += [f"{stage.name}: {line}" for line in text.split("\n")]
         named |= {name: tag for name, tag in told.items() if not name.startswith("protocol.")}
+    found["row/minutes"] = minutes
     if warnings:
         named["warnings"] = "\n".join(warnings)
-    panels = sorted((place / "reports").glob("**/panel.png"))  # of the last stage
+    panels = sorted(
+        path for path in (place / "reports").glob("**/panel.png") if not path.is_symlink()
+    )  # of the last stage
     folder = row_folder(root, tags["study"], tags["size"], tags["row"], seed)
     folder.mkdir(parents=True, exist_ok=True)
     own_tags = dict(tags) | named | {"seed": str(seed)}
@@ -182,7 +199,13 @@ def run_row(
             key = ""
         outs = {out: place.name for out, place in made.items()}
         threshold = found.get("evaluate_refined/threshold")
-        values = {"key": key, "outs": outs, "threshold": threshold, "ground": tags.get("ground")}
+        values = {
+            "key": key,
+            "outs": outs,
+            "images": keys["data/images"],
+            "threshold": threshold,
+            "ground": tags.get("ground"),
+        }
         write_json(record, values)
     return found
 
@@ -192,11 +215,9 @@ def row_folder(root: Path, study: str, size: str, row: str, seed: int) -> Path:
     return root / RESULTS / "rows" / f"{study}-{size}-{row}-{seed}"
 
 
-def row_targets(pipeline: Pipeline, params: Params) -> list[Target]:
-    """What a row runs: the CAMs and the refined maps with their scores, and all that they need."""
-    wanted = [
-        pipeline.target(name, params) for name in ("evaluate_cams", f"evaluate_refined@{CHAIN}")
-    ]
+def row_targets(pipeline: Pipeline, params: Params, names: Sequence[str] = TARGETS) -> list[Target]:
+    """What a row runs: the stages of these full names, and all that they need."""
+    wanted = [pipeline.target(name, params) for name in names]
     needed = {part.name for target in wanted for part in pipeline.upstream(target, params)}
     return [target for target in pipeline.targets(params) if target.name in needed]
 
@@ -207,26 +228,30 @@ def _run_stage(
     params: Params,
     place: Path,
     made: Mapping[str, Path],
+    *,
+    scored: bool,
     ignore: bool,
 ) -> dict[str, Any]:
-    """Run one stage in its own folder, unless it is done; what it recorded."""
+    """Run one stage in its own folder, unless it is done; what it recorded.
+
+    What it made is known by its contents, so that what follows runs again where these have changed.
+    """
     record = place / "done.json"
-    sources = {made[path] for path in target.inputs(params)}
-    upstream = [read_json(source / "done.json")["code"] for source in sources]
-    code = fingerprint(target.stage.code_fingerprint(), sorted(upstream))
+    code = target.stage.code_fingerprint()
     if record.exists():
         done: dict[str, Any] = read_json(record)
-        if ignore or done["code"] == code:
+        if "outs" in done and (ignore or done["code"] == code):
             return done
         shutil.rmtree(place)
     paths = Paths(place)
     outs = target.outs(params)
+    report = target.stage.report_path(target.entry)
     for out, source in made.items():  # pictures show more than the stage reads
         link = place / out
-        if out in outs:
+        if out in (*outs, report):
             continue
         link.parent.mkdir(parents=True, exist_ok=True)
-        if target.stage.images(params) == "scored" and out == "data/splits":
+        if scored and out == "data/splits":
             whole = Manifest.read(source / out)
             replace(whole, splits=whole.splits | {"train": ()}).write(link)
         elif not link.is_symlink():
@@ -234,8 +259,15 @@ def _run_stage(
     (place / "reports").mkdir(parents=True, exist_ok=True)
     collector = _Collector()
     job = Job(pipeline, target, params, paths, collector)
+    started = time.perf_counter()
     with job.whole():
         run_job(job)
-    done = {"code": code, "metrics": collector.values, "tags": collector.named}
+    done = {
+        "code": code,
+        "outs": {out: contents(place / out) for out in (*outs, report)},
+        "metrics": collector.values,
+        "tags": collector.named,
+        "seconds": time.perf_counter() - started,
+    }
     write_json(record, done)
     return done

@@ -180,7 +180,7 @@ def _table(plan: Plan, rows: Mapping[str, Result], kept: Mapping[str, str]) -> l
     for row in plan.rows:
         if row in rows:
             weights = rows[row].tags.get("weights", "")
-            shown = [_cell(rows[row], column) for column in plan.columns.values()]
+            shown = [_cell(rows[row], column, rows) for column in plan.columns.values()]
             cells[row] = [*shown, weights, plan.rows[row].note]
         elif row in kept:
             cells[row] = [cell.strip().strip("*") for cell in kept[row].split("|")[2:-1]]
@@ -193,11 +193,14 @@ def _table(plan: Plan, rows: Mapping[str, Result], kept: Mapping[str, str]) -> l
     return [*lines, *(f"| `{row}` | {' | '.join(line)} |" for row, line in cells.items())]
 
 
-def _cell(result: Result, column: PlanColumn) -> str:
+def _cell(result: Result, column: PlanColumn, rows: Mapping[str, Result]) -> str:
     """The mean over seeds, and behind ± the standard deviation of a score over several."""
     value, values = result.mean(column.metric), result.metrics.get(column.metric, [])
     if value is None:
         return ""
+    if column.relative_to:
+        whole = rows[column.relative_to].mean(column.metric) if column.relative_to in rows else None
+        return f"{100 * value / whole:.1f} %" if whole else ""
     if not column.score:
         return f"{value:.3g}"
     return f"{value:.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
