@@ -20,9 +20,11 @@ __all__ = [
     "DATASETS",
     "METHODS",
     "PARTS",
+    "PIXEL_LOSSES",
     "PROPOSALS",
     "REFINERS",
     "SEARCHES",
+    "TAG_FORMS",
     "Registry",
 ]
 
@@ -101,4 +103,6 @@ CAM_METHODS: Registry[Any] = Registry("CAM method", "wsss.cam")
 PROPOSALS: Registry[Any] = Registry("proposal source", "wsss.proposals")
 REFINERS: Registry[Any] = Registry("refiner", "wsss.refine")
 AFFINITIES: Registry[Any] = Registry("affinity network", "wsss.refine")
+PIXEL_LOSSES: Registry[Any] = Registry("pixel loss", "wsss.segment.losses")
+TAG_FORMS: Registry[Any] = Registry("form for tags alone", "wsss.segment.forms")
 SEARCHES: Registry[Any] = Registry("search", "wsss.tuning")

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from wsss.segment.losses import cross_entropy
 from wsss.segment.predict import predict_mask_in_windows, predict_probs
 from wsss.windows import window_starts
 
@@ -111,30 +110,3 @@ def test_nothing_grows_with_the_length_of_the_image(largest_tensor: Callable[[],
             predict_mask_in_windows(net, image, normalise=normalised, window=64, overlap=0.5)
         largest.append(seen.values)
     assert largest == [7 * 64 * 160] * 3  # the strip of sums
-
-
-def test_loss_is_the_mean_over_labelled_pixels() -> None:
-    logits = torch.randn(2, 3, 4, 5, requires_grad=True)
-    masks = torch.randint(0, 3, (2, 4, 5))
-    masks[0, 0] = 255
-    by_hand = [
-        -logits.log_softmax(dim=1)[b, masks[b, y, x], y, x]
-        for b in range(2)
-        for y in range(4)
-        for x in range(5)
-        if masks[b, y, x] != 255
-    ]
-    loss = cross_entropy(logits, masks)
-    torch.testing.assert_close(loss, torch.stack(by_hand).mean())
-    loss.backward()
-    assert logits.grad is not None
-    assert (logits.grad[0, :, 0] == 0).all()
-    assert (logits.grad[1] != 0).all()
-
-
-def test_all_ignored_is_zero_and_not_nan() -> None:
-    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
-    loss = cross_entropy(logits, torch.full((1, 4, 4), 255))
-    loss.backward()
-    assert loss.item() == 0
-    assert logits.grad is not None and (logits.grad == 0).all()

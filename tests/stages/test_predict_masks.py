@@ -10,13 +10,16 @@ from PIL import Image
 
 from wsss.artifacts import Manifest, Paths, Sample, read_label_png
 from wsss.config.params import parse_params
+from wsss.config.sections import BackboneSettings
 from wsss.config.segmentation import SegmenterSettings
 from wsss.models.classifier import Classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.pipeline import Job
+from wsss.segment.filtering import ClassFilter
 from wsss.segment.network import make_segmenter, save_segmenter
 from wsss.stages import run_stage
 
+BACKBONE = BackboneSettings(model_name="resnet10t")
 SIZES = {"a": (96, 160), "b": (40, 64)}
 
 
@@ -34,11 +37,8 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
         samples.append(Sample(name, f"{name}.png", size, (1,)))
     Manifest(("x", "y"), {"train": (), "selection": (), "val": tuple(samples)}).write(paths.splits)
     torch.manual_seed(0)
-    backbone = parse_params({}).train_classifier.backbone.model_copy(
-        update={"model_name": "resnet10t"}
-    )
-    classifier = Classifier(TimmBackbone(backbone), ("x", "y"))
-    save_classifier(classifier, backbone, "multi_label", paths.classifier)
+    classifier = Classifier(TimmBackbone(BACKBONE), ("x", "y"))
+    save_classifier(classifier, BACKBONE, "multi_label", paths.classifier)
     settings = SegmenterSettings(arch="unet", arch_kwargs={"decoder_channels": [8] * 5})
     segmenter = make_segmenter(settings, paths.classifier)
     torch.nn.init.normal_(segmenter.net.segmentation_head[0].weight)  # more than one class
@@ -63,3 +63,43 @@ def test_windows_for_larger_images_alone(paths: Paths) -> None:
     assert all(len(np.unique(item)) > 1 for item in whole.values())
     changed = (whole["a"] != windows["a"]).mean()
     assert 0 < changed < 0.5  # the network sees less, but the same image
+
+
+def test_a_filter_of_recall_leaves_out_classes_that_the_classifier_denies(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whole images and in windows; without selection images there is no threshold."""
+    plain = masks_of(paths)
+    (left_out,) = {*np.unique(plain["a"])} - {0}
+    kept = masks_of(paths, filter_recall=0.99)
+    assert all(np.array_equal(plain[name], kept[name]) for name in SIZES)
+    manifest = Manifest.read(paths.splits)
+    known = Sample("c", "c.png", (40, 64), (1, 2))
+    Image.fromarray(np.full((40, 64, 3), 255, np.uint8)).save(paths.images / "c.png")
+    Manifest(("x", "y"), manifest.splits | {"selection": (known,)}).write(paths.splits)
+    seen: list[np.ndarray] = []
+    find = ClassFilter.present
+
+    def noted(self: ClassFilter, samples: Any) -> dict[str, np.ndarray]:
+        assert (self.thresholds > 0).all()
+        self.thresholds = np.zeros(2)
+        self.thresholds[left_out - 1] = 1.1  # out of reach
+        seen.extend(find(self, samples).values())
+        return find(self, samples)
+
+    monkeypatch.setattr(ClassFilter, "present", noted)
+    for window in (0, 64):
+        filtered = masks_of(paths, filter_recall=0.99, window=window)
+        assert all(left_out not in mask for mask in filtered.values())
+    assert all(row[0] and row.sum() == 2 for row in seen) and len(seen) == 4
+
+
+def test_a_crf_smooths_predictions_whole_and_in_windows(paths: Paths) -> None:
+    """Random images have no edges to follow, so that small regions go."""
+
+    def borders(masks: dict[str, np.ndarray]) -> int:
+        return sum(int((np.diff(mask.astype(int)) != 0).sum()) for mask in masks.values())
+
+    crf = {"n_iters": 5, "sigma_gaussian": 3, "compat_gaussian": 10, "compat_bilateral": 0}
+    assert borders(masks_of(paths, crf=crf)) < borders(masks_of(paths))
+    assert borders(masks_of(paths, crf=crf, window=64)) < borders(masks_of(paths, window=64))

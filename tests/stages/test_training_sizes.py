@@ -15,7 +15,7 @@ def manifest(*sides: int) -> Manifest:
     return Manifest(("cat",), {"train": train, "selection": (), "val": ()})
 
 
-FOLLOWS = AugmentSettings(crop_size=0, long_side=(0, 0))
+FOLLOWS = {"crop_size": 0, "long_side": (0, 0)}
 
 
 @pytest.mark.parametrize("model", [TrainClassifierSettings, TrainSegmenterSettings])
@@ -31,7 +31,7 @@ FOLLOWS = AugmentSettings(crop_size=0, long_side=(0, 0))
 def test_sizes_of_zero_follow_the_images(
     model: type, sides: tuple[int, ...], crop: int, long_side: tuple[int, int], whole: int
 ) -> None:
-    found = sized(model(augment=FOLLOWS, eval_long_side=0), manifest(*sides))
+    found = sized(model.model_validate({"augment": FOLLOWS, "eval_long_side": 0}), manifest(*sides))
     assert (found.augment.crop_size, found.augment.long_side) == (crop, long_side)
     assert found.eval_long_side == whole
 

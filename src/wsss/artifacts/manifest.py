@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -23,8 +23,12 @@ class Sample:
         name: unique over all splits; may hold '/', and names the files made from the image.
         image: file name within data/images: 8-bit RGB, upright.
         size: (height, width) in pixels.
-        class_ids: the tags, ascending, values in 1..K; empty when nothing is there.
+        class_ids: the tags, ascending, values in 1..K: the classes that are more likely there than
+            not. Empty when nothing is.
         mask: file name within data/masks, or None.
+        uncertain: the classes that nobody is certain of, ascending, each with the probability in
+            (0, 1) that it is there, or None where nobody knows. A class is in `class_ids` from 0.5
+            on; one that nobody knows of is not.
     """
 
     name: str
@@ -32,6 +36,23 @@ class Sample:
     size: tuple[int, int]
     class_ids: tuple[int, ...]
     mask: str | None = None
+    uncertain: tuple[tuple[int, float | None], ...] = ()
+
+    @property
+    def unknown_ids(self) -> tuple[int, ...]:
+        """The classes of which nobody knows whether they are there, ascending."""
+        return tuple(class_id for class_id, prob in self.uncertain if prob is None)
+
+    def targets(self, num_classes: int) -> np.ndarray:
+        """(num_classes,) float32: the probability that a class is there; NaN where nobody knows.
+
+        It is 0 or 1 but for `uncertain`.
+        """
+        targets = np.zeros(num_classes, np.float32)
+        targets[np.asarray(self.class_ids, int) - 1] = 1
+        for class_id, prob in self.uncertain:
+            targets[class_id - 1] = np.nan if prob is None else prob
+        return targets
 
 
 @dataclass(frozen=True)
@@ -55,11 +76,16 @@ class Manifest:
         return len(self.class_names)
 
     def labels(self, samples: Sequence[Sample]) -> np.ndarray:
-        """(N, K) float32 multi-hot tags."""
+        """(N, K) float32 multi-hot tags: 1 of `Sample.class_ids`, 0 of all others."""
         labels = np.zeros((len(samples), self.num_fg_classes), np.float32)
         for row, sample in enumerate(samples):
             labels[row, np.asarray(sample.class_ids, int) - 1] = 1
         return labels
+
+    def targets(self, samples: Sequence[Sample]) -> np.ndarray:
+        """(N, K) float32: `Sample.targets` of each, with NaN where nobody knows."""
+        rows = [sample.targets(self.num_fg_classes) for sample in samples]
+        return np.stack(rows) if rows else np.zeros((0, self.num_fg_classes), np.float32)
 
     def check_classes(self, class_names: Sequence[str], what: str) -> None:
         """Raise ValueError unless a network, `what`, was trained on these classes."""
@@ -81,7 +107,7 @@ class Manifest:
             if name not in SPLITS and not samples:
                 path.unlink(missing_ok=True)
                 continue
-            lines = [json.dumps(asdict(sample), ensure_ascii=False) for sample in samples]
+            lines = [json.dumps(_row(sample), ensure_ascii=False) for sample in samples]
             with atomic_path(path) as temporary:
                 temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
@@ -92,6 +118,14 @@ class Manifest:
         splits = {split: _read_samples(folder / f"{split}.jsonl", len(names)) for split in SPLITS}
         extra = folder / "background.jsonl"
         return cls(names, splits, _read_samples(extra, 0) if extra.exists() else ())
+
+
+def _row(sample: Sample) -> dict[str, Any]:
+    """What a line says of a sample; of uncertain classes only where there are any."""
+    row = asdict(sample)
+    if not sample.uncertain:
+        del row["uncertain"]
+    return row
 
 
 def _read_samples(path: Path, num_fg_classes: int) -> tuple[Sample, ...]:
@@ -107,13 +141,33 @@ def _read_samples(path: Path, num_fg_classes: int) -> tuple[Sample, ...]:
                 tuple(row["size"]),
                 tuple(row["class_ids"]),
                 row["mask"],
+                tuple(
+                    (int(class_id), None if prob is None else float(prob))
+                    for class_id, prob in row.get("uncertain", ())
+                ),
             )
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}, line {number}: not a sample ({error!r})") from None
         if any(not 1 <= class_id <= num_fg_classes for class_id in sample.class_ids):
             rule = f"lie in 1..{num_fg_classes}" if num_fg_classes else "be empty"
             raise ValueError(
                 f"{path}, line {number}: class_ids {list(sample.class_ids)} must {rule}"
             )
+        wrong = _fault(sample, num_fg_classes)
+        if wrong:
+            raise ValueError(f"{path}, line {number}: uncertain classes {wrong}")
         samples.append(sample)
     return tuple(samples)
+
+
+def _fault(sample: Sample, num_fg_classes: int) -> str:
+    """What is wrong with the uncertain classes of a sample; nothing where they are right."""
+    ids = [class_id for class_id, _ in sample.uncertain]
+    if ids != sorted(set(ids)) or not all(1 <= class_id <= num_fg_classes for class_id in ids):
+        return f"{ids} must be different, ascending and lie in 1..{num_fg_classes}"
+    for class_id, prob in sample.uncertain:
+        if prob is not None and not 0 < prob < 1:
+            return f"have the probability {prob} of class {class_id}; it must lie between 0 and 1"
+        if (class_id in sample.class_ids) != (prob is not None and prob >= 0.5):
+            return f"say {prob} of class {class_id}, but class_ids are {list(sample.class_ids)}"
+    return ""

@@ -190,7 +190,7 @@ def _named_classes(tree: Any, path: str = "") -> Iterator[tuple[str, Sequence[st
             groups = isinstance(held, dict) and all(isinstance(v, tuple) for v in held.values())
             if groups:
                 yield from ((f"{path}{name}.{group}", names) for group, names in held.items())
-            elif held:
+            elif held and not isinstance(held, str):  # a text is a choice, such as "none"
                 yield f"{path}{name}", tuple(held)
         tree = fields
     if isinstance(tree, dict):

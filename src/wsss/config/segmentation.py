@@ -1,19 +1,30 @@
 """Sections of params.yaml from pseudo masks to predictions."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from wsss.artifacts.background import BackgroundSettings
-from wsss.config.sections import TrainSettings
-from wsss.settings import Settings
+from wsss.config.kernels import CrfKernelSettings
+from wsss.config.sections import AugmentSettings, TrainSettings
+from wsss.registry import PIXEL_LOSSES, TAG_FORMS
+from wsss.settings import Named, Settings
 
 __all__ = [
+    "ClassCropSettings",
     "PredictMasksSettings",
     "PseudoMaskSettings",
+    "SegmenterAugmentSettings",
     "SegmenterSettings",
     "TrainSegmenterSettings",
 ]
+
+if TYPE_CHECKING:
+    PixelLossChoice: TypeAlias = Named
+    TagFormChoice: TypeAlias = Named
+else:
+    PixelLossChoice = PIXEL_LOSSES.choice()
+    TagFormChoice = TAG_FORMS.choice()
 
 
 class PseudoMaskSettings(BackgroundSettings):
@@ -51,13 +62,58 @@ class SegmenterSettings(Settings):
     """Further arguments of segmentation_models_pytorch.create_model."""
     freeze_batchnorm: bool = False
     """Batch norm of the encoder keeps its running statistics and affine values."""
+    frozen_stages: NonNegativeInt = 0
+    """The encoder's first stages that keep their weights and cost no backward pass: 0 none, 1 the
+    stem, down to half of the image's size, 2 also the next, to a quarter, and so on."""
+
+
+class ClassCropSettings(Settings):
+    """Crops that are placed so as to show a class that they might otherwise miss."""
+
+    class_keys = ("classes",)
+
+    share: float = Field(default=0, ge=0, le=1)
+    """Share of the crops that are drawn for a class: the class first, then an image whose label
+    map has it, then a pixel of it that the crop must show. 0.33 is a car in every third crop."""
+    classes: tuple[str, ...] = Field(default=())
+    """The classes to draw from, all alike; empty is all that label maps have."""
+
+
+class SegmenterAugmentSettings(AugmentSettings):
+    class_crops: ClassCropSettings = ClassCropSettings()
 
 
 class TrainSegmenterSettings(TrainSettings):
     model: SegmenterSettings = SegmenterSettings()
+    augment: SegmenterAugmentSettings = SegmenterAugmentSettings()
+    losses: tuple[PixelLossChoice, ...] = Field(
+        default_factory=lambda: (PIXEL_LOSSES.default("cross_entropy"),), min_length=1
+    )
+    """What labelled pixels teach; the losses are summed by their weights."""
+    tags_only: TagFormChoice = Field(default_factory=lambda: TAG_FORMS.default("pseudo_masks"))
+    """What images without a whole mask of an annotator teach."""
+    given_share: float = Field(default=0, ge=0, lt=1)
+    """Share of images with a mask of an annotator in every batch; 0 leaves it to chance."""
+    given_weight: PositiveFloat = 1
+    """How much a pixel of such a mask counts, where others count 1."""
+    images_per_epoch: NonNegativeInt = 0
+    """Crops in an epoch, so that trainings on more and on fewer images take as many steps; 0 is one
+    of each training image."""
+    ema_decay: float = Field(default=0, ge=0, lt=1)
+    """Scored, kept and asked for labels is the running mean of the weights, which keeps this share
+    of itself in each step; 0.999 is usual. 0 keeps the weights as trained."""
     eval_long_side: NonNegativeInt = 320
     """Longer side of selection images when scored, in pixels. 0 follows the images: the median
     longer side of the training images."""
+
+    @field_validator("losses")
+    @classmethod
+    def _different(cls, losses: tuple[Named, ...]) -> tuple[Named, ...]:
+        names = [loss.name for loss in losses]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"'{name}' is there twice; give it once, with the sum of weights")
+        return losses
 
 
 class PredictMasksSettings(Settings):
@@ -72,3 +128,11 @@ class PredictMasksSettings(Settings):
     window_overlap: float = Field(default=0.5, ge=0, lt=1)
     """Share of a window that the next one covers again."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    crf: CrfKernelSettings | None = None
+    """A dense CRF over the probabilities of each image, or window; null is without."""
+    filter_recall: float = Field(default=0, ge=0, le=1)
+    """Classes whose probability for the image, by the classifier, is too low are left out. Too low
+    is what loses a class on no more of the selection split's images than this recall allows, such
+    as 0.99; 0 leaves out none."""
+    filter_long_side: PositiveInt = 320
+    """Longer side of an image when the classifier looks at it, in pixels."""

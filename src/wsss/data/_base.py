@@ -24,6 +24,7 @@ class RawSample:
             plays the annotator.
         mask_values: what the mask's values, or its colours, mean where they are not yet class
             ids, such as {0: 0, 255: 1} or {"#000000": 0, "#ff0000": 1}; then it may hold no other.
+        uncertain: see `wsss.artifacts.Sample`.
     """
 
     name: str
@@ -31,6 +32,7 @@ class RawSample:
     class_ids: tuple[int, ...]
     mask: Path | None = None
     mask_values: Mapping[int | str, int] = field(default_factory=dict, hash=False)
+    uncertain: tuple[tuple[int, float | None], ...] = ()
 
 
 @dataclass(frozen=True)

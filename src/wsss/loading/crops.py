@@ -1,7 +1,7 @@
 """Images to training batches: augmented crops, with tags and perhaps masks.
 
-What a sample becomes is decided by (rng_seed, epoch, index) alone. The sampler hands the
-epoch to the workers with every index, so neither their number nor their age matters.
+What a sample becomes is decided by rng_seed and its `Draw` alone. The sampler hands that to the
+workers, so neither their number nor their age matters.
 """
 
 import math
@@ -20,6 +20,7 @@ from torchvision.transforms import v2
 from wsss.artifacts import IGNORE_INDEX, Sample, open_image, read_label_png
 from wsss.config.sections import AugmentSettings
 from wsss.loading.normalisation import Normalisation
+from wsss.loading.order import Draw, Mixture, epoch_draws
 from wsss.loading.same_size import with_long_side
 from wsss.seeding import derive_seed, generator
 
@@ -50,12 +51,32 @@ class Crop:
     flip: bool
 
 
-def draw_crop(size: tuple[int, int], settings: AugmentSettings, rng: np.random.Generator) -> Crop:
-    """Draw a crop of an image of `size` (height, width)."""
+def draw_crop(
+    size: tuple[int, int],
+    settings: AugmentSettings,
+    rng: np.random.Generator,
+    within: tuple[int, int] | None = None,
+) -> Crop:
+    """Draw a crop of an image.
+
+    Args:
+        size: (height, width) of the image.
+        settings: sizes and flip.
+        rng: to draw from.
+        within: (row, column) of a pixel of the image that the crop must show.
+    """
     low, high = settings.long_side
     target = with_long_side(size, int(rng.integers(low, high + 1)))
-    slack = [length - settings.crop_size for length in target]
-    top, left = (int(rng.integers(min(0, room), max(0, room) + 1)) for room in slack)
+    corner = []
+    for axis, length in enumerate(target):
+        room = length - settings.crop_size
+        first, last = min(0, room), max(0, room)
+        if within is not None:
+            position = (2 * within[axis] + 1) * length // (2 * size[axis])
+            first = max(first, position - settings.crop_size + 1)
+            last = min(last, position)
+        corner.append(int(rng.integers(first, last + 1)))
+    top, left = corner
     flip = settings.flip and bool(rng.random() < 0.5)
     return Crop(target, top, left, settings.crop_size, flip)
 
@@ -92,7 +113,7 @@ def _open_rgb(path: Path, size: tuple[int, int]) -> Image.Image:
 
 
 class TrainDataset(Dataset[dict[str, Any]]):
-    """Augmented crops. Items are asked for as (epoch, index).
+    """Augmented crops. Items are asked for as `Draw`.
 
     Args:
         samples: N samples.
@@ -101,11 +122,13 @@ class TrainDataset(Dataset[dict[str, Any]]):
         normalisation: of the network.
         num_fg_classes: K.
         rng_seed: of the augmentation.
-        masks: a folder of training masks <name>.png, (H, W) uint8 of the image's size; None
-            for training on tags.
+        label_maps: a file per sample, (H, W) uint8 of the image's size, or None where no pixel has
+            a label; None for training on tags.
+        given: of each sample, whether its label map is the mask of an annotator; with label maps.
 
-    An item holds name (str), image ((3, S, S) float32, 0 where padded), labels ((K,) float32,
-    multi-hot) and, with `masks`, mask ((S, S) int64, 255 where padded).
+    An item holds name (str), image ((3, S, S) float32, 0 where padded) and labels ((K,) float32,
+    `Sample.targets`); with `label_maps` also mask ((S, S) int64, 255 where padded), inside ((S, S)
+    bool, False where padded) and given (bool).
     """
 
     def __init__(
@@ -117,11 +140,12 @@ class TrainDataset(Dataset[dict[str, Any]]):
         normalisation: Normalisation,
         num_fg_classes: int,
         rng_seed: int,
-        masks: Path | None = None,
+        label_maps: Sequence[Path | None] | None = None,
+        given: Sequence[bool] | None = None,
     ) -> None:
         self.samples, self.images, self.augment = samples, images, augment
         self.normalisation, self.num_fg_classes = normalisation, num_fg_classes
-        self.rng_seed, self.masks = rng_seed, masks
+        self.rng_seed, self.label_maps, self.given = rng_seed, label_maps, given
         brightness, contrast, saturation, hue = augment.jitter
         self.jitter = (
             v2.ColorJitter(brightness, contrast, saturation, hue) if any(augment.jitter) else None
@@ -130,36 +154,46 @@ class TrainDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        epoch, index = key
-        sample = self.samples[index]
-        rng = generator(self.rng_seed, "augment", epoch, index)
-        crop = draw_crop(sample.size, self.augment, rng)
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        sample = self.samples[draw.sample]
+        # a sample that comes once in an epoch needs no number, and has the crop it always had
+        key = (draw.epoch, draw.sample, *[draw.repeat] * bool(draw.repeat))
+        rng = generator(self.rng_seed, "augment", *key)
+        mask = None if self.label_maps is None else self._label_map(draw.sample)
+        within = None if mask is None else _pixel_of(mask, draw.class_id, rng)
+        crop = draw_crop(sample.size, self.augment, rng, within)
         image = _open_rgb(self.images / sample.image, crop.size)
         part, (rows, columns) = cut_crop(image, crop, Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.ascontiguousarray(part.transpose(2, 0, 1)))  # (3, h, w)
         if self.jitter is not None:
-            pixels = self._jittered(pixels, derive_seed(self.rng_seed, "jitter", epoch, index))
+            pixels = self._jittered(pixels, derive_seed(self.rng_seed, "jitter", *key))
         padded = torch.zeros(3, crop.side, crop.side)
         padded[:, rows, columns] = self.normalisation(pixels[None])[0]
-        labels = torch.zeros(self.num_fg_classes)
-        labels[torch.tensor(sample.class_ids, dtype=torch.long) - 1] = 1
-        item = {"name": sample.name, "image": padded, "labels": labels}
-        if self.masks is not None:
-            item["mask"] = self._cut_mask(self.masks / f"{sample.name}.png", sample.size, crop)
+        labels = torch.from_numpy(sample.targets(self.num_fg_classes))
+        item: dict[str, Any] = {"name": sample.name, "image": padded, "labels": labels}
+        if mask is not None:
+            labelled = np.full((crop.side, crop.side), IGNORE_INDEX, np.int64)
+            labelled[rows, columns], _ = cut_crop(
+                Image.fromarray(mask), crop, Image.Resampling.NEAREST
+            )
+            inside = torch.zeros(crop.side, crop.side, dtype=torch.bool)
+            inside[rows, columns] = True
+            given = self.given is not None and self.given[draw.sample]
+            item |= {"mask": torch.from_numpy(labelled), "inside": inside, "given": given}
         return item
 
-    def _cut_mask(self, path: Path, size: tuple[int, int], crop: Crop) -> Tensor:
+    def _label_map(self, index: int) -> np.ndarray:
+        assert self.label_maps is not None
+        path, size = self.label_maps[index], tuple(self.samples[index].size)
+        if path is None:
+            return np.full(size, IGNORE_INDEX, np.uint8)
         mask = read_label_png(path)
-        if mask.shape != tuple(size):
+        if mask.shape != size:
             raise ValueError(
-                f"{path} has shape {mask.shape}, but its image has {tuple(size)}; rerun the stage "
-                "that writes it"
+                f"{path} has shape {mask.shape}, but its image has {size}; rerun the stage that "
+                "writes it"
             )
-        part, (rows, columns) = cut_crop(Image.fromarray(mask), crop, Image.Resampling.NEAREST)
-        padded = np.full((crop.side, crop.side), IGNORE_INDEX, np.int64)
-        padded[rows, columns] = part
-        return torch.from_numpy(padded)
+        return mask
 
     def _jittered(self, pixels: Tensor, seed: int) -> Tensor:
         assert self.jitter is not None
@@ -168,26 +202,42 @@ class TrainDataset(Dataset[dict[str, Any]]):
             return self.jitter(pixels)  # type: ignore[no-any-return]
 
 
-class _EpochSampler(Sampler[tuple[int, int]]):
-    """(epoch, index) pairs of one process, shuffled by (rng_seed, epoch).
+def _pixel_of(mask: np.ndarray, class_id: int, rng: np.random.Generator) -> tuple[int, int] | None:
+    """A pixel of a class, drawn among all of it; None for no class, or where there is none."""
+    pixels = np.flatnonzero(mask == class_id) if class_id else ()
+    if not len(pixels):
+        return None
+    row, column = divmod(int(pixels[rng.integers(len(pixels))]), mask.shape[1])
+    return row, column
+
+
+class _EpochSampler(Sampler[Draw]):
+    """The draws of one process; see `epoch_draws`.
 
     The attribute is set, and there is no set_epoch: Fabric would call that with a count of
     its own, which starts at 0 again in a resumed run.
     """
 
-    def __init__(self, count: int, rng_seed: int, rank: int, world_size: int) -> None:
-        self.count, self.rng_seed = count, rng_seed
+    def __init__(
+        self, count: int, mixture: Mixture, rng_seed: int, rank: int, world_size: int
+    ) -> None:
+        self.count, self.mixture, self.rng_seed = count, mixture, rng_seed
         self.rank, self.world_size = rank, world_size
         self.epoch = 0
 
     def __len__(self) -> int:
-        return math.ceil(self.count / self.world_size)
+        return math.ceil((self.mixture.images_per_epoch or self.count) / self.world_size)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = generator(self.rng_seed, "order", self.epoch).permutation(self.count)
+    def __iter__(self) -> Iterator[Draw]:
+        draws = epoch_draws(
+            self.count,
+            self.mixture,
+            rng_seed=self.rng_seed,
+            epoch=self.epoch,
+            world_size=self.world_size,
+        )
         for position in range(len(self)):  # the first ones fill up uneven processes
-            index = order[(position * self.world_size + self.rank) % self.count]
-            yield self.epoch, int(index)
+            yield draws[(position * self.world_size + self.rank) % len(draws)]
 
 
 class TrainLoader:
@@ -197,6 +247,7 @@ class TrainLoader:
         dataset: what to load.
         batch_size: per process. A last, smaller batch is left out, unless it is the only one.
         workers: processes that load; 0 loads in this one.
+        mixture: what an epoch is made of; None is one pass over all samples.
         rank, world_size: which part of each epoch this training process sees.
 
     Raises:
@@ -209,12 +260,15 @@ class TrainLoader:
         batch_size: int,
         workers: int = 0,
         *,
+        mixture: Mixture | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         if not len(dataset):
             raise ValueError("there is no image to train on; look at reports/prepare_data.json")
-        self._sampler = _EpochSampler(len(dataset), dataset.rng_seed, rank, world_size)
+        self._sampler = _EpochSampler(
+            len(dataset), mixture or Mixture(), dataset.rng_seed, rank, world_size
+        )
         self._loader: DataLoader[dict[str, Any]] = DataLoader(
             dataset,
             batch_size,

@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
 from wsss.artifacts import ScoreMap, read_further_map
 from wsss.artifacts.background import BackgroundSettings, background_scores
+from wsss.config.kernels import CrfKernelSettings
 from wsss.refine._base import Context, check_images
 from wsss.registry import REFINERS
 from wsss.settings import Named
@@ -71,25 +72,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Published settings, for images of about 500 pixels: scale sigma_xy with the size of yours."""
 
 
-class DenseCrfSettings(Named, BackgroundSettings):
+class DenseCrfSettings(Named, BackgroundSettings, CrfKernelSettings):
     """Kernels, weights and what the field starts from."""
 
     name: Literal["dense_crf"] = "dense_crf"
     # left out of dumps: what is recorded and hashed are the numbers
     preset: Literal["psa", "irn", "clip_es", "smoke"] | None = Field(default=None, exclude=True)
     """Published settings (`PRESETS`) for the keys that are not written beside it."""
-    n_iters: NonNegativeInt = 10
-    """Mean-field updates."""
-    sigma_xy: PositiveFloat = 50
-    """Standard deviation of the bilateral kernel over position, in pixels."""
-    sigma_rgb: PositiveFloat = 5
-    """Standard deviation of the bilateral kernel over colour, in levels of an image in 0..255."""
-    compat_bilateral: NonNegativeFloat = 10
-    """Weight of the bilateral kernel."""
-    sigma_gaussian: PositiveFloat = 3
-    """Standard deviation of the position-only kernel, in pixels."""
-    compat_gaussian: NonNegativeFloat = 3
-    """Weight of the position-only kernel."""
     unary: Literal["soft", "labels"] = "soft"
     """'soft': scores and background as probabilities; 'labels': their winner with `gt_prob`."""
     gt_prob: float = Field(default=0.7, gt=0, lt=1)
@@ -168,12 +157,7 @@ def marginals(
             unary_probs(score_map.full_scores(), settings, other.full_scores() if other else None)
             for score_map, other in zip(score_maps, others, strict=True)
         ],
-        sigma_xy=settings.sigma_xy,
-        sigma_rgb=settings.sigma_rgb,
-        compat_bilateral=settings.compat_bilateral,
-        sigma_gaussian=settings.sigma_gaussian,
-        compat_gaussian=settings.compat_gaussian,
-        n_iters=settings.n_iters,
+        **settings.kernels(),
     )
     return found
 

@@ -111,6 +111,7 @@ def make_segmenter(settings: SegmenterSettings, classifier: Path) -> Segmenter:
         pretrained = "imagenet" if source == "hub" else source
         segmenter = Segmenter(spec, None if source == "none" else pretrained)
     segmenter.weights_source = source
+    _freeze_stages(segmenter.net.encoder, settings.frozen_stages)
     if settings.freeze_batchnorm:
         for module in segmenter.net.encoder.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -156,6 +157,27 @@ def _create(spec: _Spec, pretrained: str | None) -> Any:
             f"segmentation-models-pytorch cannot make {spec.arch} with encoder "
             f"{spec.encoder} and {spec.kwargs}: {error}"
         ) from None
+
+
+def _freeze_stages(encoder: Any, stages: int) -> None:
+    """Stop gradients of all that the first maps of an encoder are made with."""
+    if not stages:
+        return
+    training = encoder.training
+    maps = encoder.eval()(torch.zeros(1, 3, 64, 64))[1:]  # the first is the image
+    encoder.train(training)
+    if stages > len(maps):
+        raise ValueError(
+            f"{full_key('model.frozen_stages')} is {stages}, but the encoder has {len(maps)} "
+            f"stages; set it to {len(maps)} or less"
+        )
+    parameters = list(encoder.parameters())
+    reached = sum(stage.sum() for stage in maps[:stages])
+    for parameter, gradient in zip(
+        parameters, torch.autograd.grad(reached, parameters, allow_unused=True), strict=True
+    ):
+        if gradient is not None:
+            parameter.requires_grad_(False)
 
 
 def _load_encoder(encoder: nn.Module, weights: dict[str, Tensor], source: str) -> None:

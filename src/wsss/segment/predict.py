@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsss.checks import check_image
+from wsss.config.kernels import CrfKernelSettings
+from wsss.segment.smoothing import smooth
 from wsss.windows import window_starts, window_weights
 
 __all__ = ["predict_mask_in_windows", "predict_probs"]
@@ -16,7 +18,12 @@ SIDE_MULTIPLE = 32  # what every encoder's strides divide
 
 
 def predict_probs(
-    model: nn.Module, images: Tensor, *, scales: Sequence[float] = (1.0,), flip: bool = False
+    model: nn.Module,
+    images: Tensor,
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    present: Tensor | None = None,
 ) -> Tensor:
     """Run a segmenter at several scales and average its probabilities at image size.
 
@@ -25,6 +32,8 @@ def predict_probs(
         images: (B, 3, H, W) float32, normalised, of any size.
         scales: of the image sides; each side is rounded to a multiple of 32 pixels.
         flip: average with the mirrored image, mirrored back.
+        present: (B, C) bool: classes that an image may have; the logits of others are -inf. None
+            leaves out none.
 
     Returns:
         (B, C, H, W) float32, summing to 1 over classes.
@@ -40,7 +49,10 @@ def predict_probs(
         )
         views = [scaled, scaled.flip(-1)] if flip else [scaled]
         for mirrored, view in enumerate(views):
-            probs = model(view.contiguous(memory_format=torch.channels_last)).float().softmax(dim=1)
+            logits = model(view.contiguous(memory_format=torch.channels_last)).float()
+            if present is not None:
+                logits = logits.masked_fill(~present[:, :, None, None], -torch.inf)
+            probs = logits.softmax(dim=1)
             probs = functional.interpolate(
                 probs.flip(-1) if mirrored else probs,
                 (height, width),
@@ -62,6 +74,8 @@ def predict_mask_in_windows(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     batch_size: int = 1,
+    present: Tensor | None = None,
+    crf: CrfKernelSettings | None = None,
 ) -> np.ndarray:
     """Segment an image that is too large to be run whole.
 
@@ -80,6 +94,8 @@ def predict_mask_in_windows(
         scales: as of `predict_probs`, of the sides of a window.
         flip: as of `predict_probs`.
         batch_size: windows in one batch.
+        present: (C,) bool: classes that the image may have; None leaves out none.
+        crf: of a dense CRF over the probabilities of each window; None is without.
 
     Returns:
         (H, W) uint8, the most probable class of each pixel.
@@ -98,7 +114,10 @@ def predict_mask_in_windows(
             batch = lefts[begin : begin + batch_size]
             crops = np.stack([image[top : top + high, x : x + wide] for x in batch])
             images = normalise(torch.from_numpy(crops).permute(0, 3, 1, 2))
-            probs = predict_probs(model, images, scales=scales, flip=flip)
+            allowed = None if present is None else present.expand(len(batch), -1)
+            probs = predict_probs(model, images, scales=scales, flip=flip, present=allowed)
+            if crf is not None:
+                probs = smooth(list(crops), probs, crf)
             if not strip.ndim:
                 strip = probs.new_zeros(probs.shape[1], high, width)
                 weights = torch.from_numpy(window_weights(high, wide)).to(probs.device)

@@ -133,8 +133,8 @@ class Preparation:
             )
         if usable:
             size = (row["size"][0], row["size"][1])
-            made = Sample(sample.name, row["image"], size, sample.class_ids, row["mask"])
-            prepared.append(made)
+            ids, uncertain = sample.class_ids, sample.uncertain
+            prepared.append(Sample(sample.name, row["image"], size, ids, row["mask"], uncertain))
 
     def _row(self, sample: RawSample, done: dict[str, dict[str, Any]]) -> dict[str, Any]:
         meanings = {str(value): means for value, means in sample.mask_values.items()}

@@ -89,5 +89,10 @@ def report_training(
     job.curve(history, ["epoch", *sorted(set(history[0]) - {"epoch"})])
     job.report(best_values(fitted, further))
     if fitted.images_per_second:
-        job.tracker.metrics({"images_per_second": fitted.images_per_second}, step=epochs)
-        log.info("trained at %.1f images/s", fitted.images_per_second)
+        rates = {name: getattr(fitted, name) for name in ("images_per_second", "loader_wait_share")}
+        job.tracker.metrics(rates, step=epochs)
+        log.info(
+            "trained at %.1f images/s; %.0f %% of the time went to waiting for images",
+            fitted.images_per_second,
+            100 * fitted.loader_wait_share,
+        )

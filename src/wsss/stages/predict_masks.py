@@ -1,17 +1,16 @@
-"""Segment images with the trained network, without their tags."""
+"""Segment images with the trained network, without their tags.
+
+By choice the classifier says which classes an image may have, and a CRF follows colours.
+"""
 
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from wsss.artifacts import Manifest, Sample, read_image, write_label_png
 from wsss.pipeline import Job, Picture, Stage
 from wsss.progress import track
 from wsss.stages._warnings.tally import mask_tally, prediction_warnings
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def run(job: Job) -> None:
@@ -20,25 +19,31 @@ def run(job: Job) -> None:
     Images larger than `predict_masks.window` are decoded one at a time and cut into windows; see
     `predict_mask_in_windows` for the memory that they take.
     """
-    import torch
-
     from wsss.loading.devices import gather, make_fabric, num_workers
     from wsss.loading.same_size import same_size_batches
+    from wsss.segment.filtering import ClassFilter
     from wsss.segment.network import load_segmenter
-    from wsss.segment.predict import predict_mask_in_windows, predict_probs
+    from wsss.segment.predictor import Predictor
 
     settings, machine, paths = job.params.predict_masks, job.params.machine, job.paths
     manifest = Manifest.read(paths.splits)
     fabric = make_fabric(machine, settings.precision)
-    model = fabric.to_device(load_segmenter(paths.segmenter))
+    model = load_segmenter(paths.segmenter)
     manifest.check_classes(model.spec.class_names, f"the network in {paths.segmenter}")
-    views = settings.model_dump(include={"scales", "flip"})
     limit = settings.window or float("inf")
-
-    def prepare(pixels: "Tensor") -> "Tensor":
-        normal: Tensor = model.normalisation(fabric.to_device(pixels))
-        return normal
-
+    workers = num_workers(machine)
+    class_filter = None
+    if settings.filter_recall:
+        class_filter = ClassFilter(
+            paths.classifier,
+            manifest,
+            paths.images,
+            fabric,
+            recall=settings.filter_recall,
+            long_side=settings.filter_long_side,
+            batch_size=settings.batch_size,
+            num_workers=workers,
+        )
     tally = mask_tally()
     count, seconds = 0, 0.0
     with job.staging() as staging:
@@ -46,22 +51,15 @@ def run(job: Job) -> None:
             folder = staging.path / split
             started = time.perf_counter()
             samples = manifest.splits[split]
+            present = class_filter.present(samples) if class_filter else None
+            predictor = Predictor(model, settings, fabric, present)
             large = [
                 sample
                 for sample in job.share([sample for sample in samples if max(sample.size) > limit])
                 if not _exists(folder, sample)
             ]
             for sample in track(large, f"predict large images of {split}") if large else ():
-                with torch.inference_mode(), fabric.autocast():
-                    mask = predict_mask_in_windows(
-                        model,
-                        read_image(paths.images / sample.image),
-                        normalise=prepare,
-                        window=settings.window,
-                        overlap=settings.window_overlap,
-                        batch_size=settings.batch_size,
-                        **views,
-                    )
+                mask = predictor.in_windows(sample, read_image(paths.images / sample.image))
                 write_label_png(folder / f"{sample.name}.png", mask)
                 tally.note(sample, mask)
                 count += 1
@@ -69,15 +67,12 @@ def run(job: Job) -> None:
                 [sample for sample in samples if max(sample.size) <= limit],
                 paths.images,
                 batch_size=settings.batch_size,
-                num_workers=num_workers(machine),
+                num_workers=workers,
                 done=partial(_exists, folder),
                 shared=True,
                 description=f"predict {split}",
             ):
-                images = prepare(pixels)
-                with torch.inference_mode(), fabric.autocast():
-                    probs = predict_probs(model, images, **views)
-                masks = probs.argmax(dim=1).to(torch.uint8).cpu().numpy()
+                masks = predictor.whole(batch, pixels)
                 for sample, mask in zip(batch, masks, strict=True):
                     write_label_png(folder / f"{sample.name}.png", mask)
                     tally.note(sample, mask)
@@ -100,9 +95,9 @@ STAGE = Stage(
     "predict_masks",
     run,
     settings=("predict_masks",),
-    reads=("data/images", "data/splits", "models/segmenter"),
+    reads=("data/images", "data/splits", "models/classifier", "models/segmenter"),
     makes=("data/predictions",),
-    code=("loading", "models", "segment", "stages/_warnings", "windows.py"),
+    code=("densecrf", "loading", "models", "segment", "stages/_warnings", "windows.py"),
     picture=Picture("prediction", "mask", split=True),
     devices=True,
 )

@@ -1,7 +1,8 @@
-"""Train a segmentation network on the pseudo masks; no ground truth is read."""
+"""Train a segmentation network on pseudo masks and what annotators gave, never on ground truth."""
 
 from collections.abc import Mapping
 
+from wsss.artifacts import Annotations
 from wsss.checks import full_key
 from wsss.pipeline import Curve, Job, Stage
 
@@ -19,7 +20,12 @@ def run(job: Job) -> None:
     with job.staging() as staging:
         task = make_task(job, settings, staging.path)
         settings = sized(settings, task.manifest)
-        model, fitted = fit_segmenter(settings, task, paths.pseudo_masks, paths.classifier)
+        annotations = Annotations(paths.annotations)
+        if paths.annotations.exists():
+            annotations = Annotations.read(paths.annotations)
+        model, fitted = fit_segmenter(
+            settings, task, paths.pseudo_masks, annotations, paths.classifier
+        )
         job.tracker.tags({"weights": model.weights_source})
         if job.is_first:
             save_segmenter(model, staging.path)
@@ -50,6 +56,7 @@ STAGE = Stage(
     reads=("data/images", "data/pseudo_masks", "data/splits", "models/classifier"),
     makes=("models/segmenter",),
     code=(
+        "densecrf",
         "evaluate",
         "loading",
         "models",

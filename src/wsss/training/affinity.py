@@ -68,7 +68,12 @@ def fit_affinity(
         task,
         model,
         model.new_modules,
-        task.crops(samples, settings, model.backbone.normalisation, masks=seeds),
+        task.crops(
+            samples,
+            settings,
+            model.backbone.normalisation,
+            label_maps=[seeds / f"{sample.name}.png" for sample in samples],
+        ),
         partial(affinity_losses, pair_offsets(method.radius)),
         lambda _: {},
         metric=None,

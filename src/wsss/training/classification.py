@@ -61,10 +61,9 @@ def fit_classifier(
     manifest = task.manifest
     method: Method[Any] = METHODS.build(settings.method)
     samples, num_extra = _training_samples(manifest)
-    labels = np.zeros((len(samples), manifest.num_fg_classes + num_extra), np.float32)
-    for row, sample in enumerate(samples):
-        labels[row, np.asarray(sample.class_ids, int) - 1] = 1
-    if not labels[:, : manifest.num_fg_classes].any():
+    width = manifest.num_fg_classes + num_extra
+    labels = np.stack([sample.targets(width) for sample in samples])
+    if not any(sample.class_ids for sample in manifest.splits["train"]):
         raise ValueError("no training image has a tag, so there is nothing to learn; add tags")
     if settings.loss == "single_label":
         _check_one_tag([*samples, *manifest.splits["selection"], *manifest.splits["val"]])

@@ -19,6 +19,7 @@ from wsss.cores import is_first, rank, world_size
 from wsss.loading.devices import broadcast, broadcast_state, gather
 from wsss.progress import track
 from wsss.seeding import Step, derive_seed, generator
+from wsss.training.average import WeightAverage
 from wsss.training.checkpoint import load_checkpoint, save_checkpoint
 from wsss.training.schedules import lr_factor, make_optimizer
 from wsss.training.task import Task
@@ -52,12 +53,14 @@ class Fitted:
         history: per epoch the losses and scores.
         images_per_second: of the training steps done by this call, scoring left out; 0 if
             everything was already done.
+        loader_wait_share: of that time, in which the steps waited for images.
     """
 
     epoch: int = -1
     score: float = float("-inf")
     history: list[dict[str, float]] = field(default_factory=list)
     images_per_second: float = 0.0
+    loader_wait_share: float = 0.0
 
 
 def fit(
@@ -72,6 +75,7 @@ def fit(
     settings: TrainSettings,
     checkpoint: str,
     epochs_before: int = 0,
+    average: WeightAverage | None = None,
 ) -> Fitted:
     """Train for settings.epochs, keep the best epoch by `metric`, resume where a run ended.
 
@@ -88,6 +92,7 @@ def fit(
         settings: epochs, optimiser, memory format.
         checkpoint: names the file in the task's folder that has the state after each epoch.
         epochs_before: that the tracker has seen already.
+        average: of the weights of `model`, which is scored and kept in their place.
 
     Raises:
         ValueError: a loss is not finite; the text names the step and the images, and the
@@ -97,6 +102,7 @@ def fit(
     path = task.work / f".work.{checkpoint}.pt"
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)
+    scored = model if average is None else average.model.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, new_modules, settings.optimizer)
     total = settings.epochs * len(batches)
     done = Fitted()
@@ -109,6 +115,8 @@ def fit(
         done = Fitted(state["best_epoch"], state["best_score"], state["history"])
         fabric.strategy.precision.load_state_dict(state["precision"])
         best = state["best"]
+        if average is not None:
+            average.model.load_state_dict(state["average"])
         first_epoch = state["epoch"] + 1
         log.info("resuming after epoch %d of %d", first_epoch, settings.epochs)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -117,7 +125,9 @@ def fit(
         last_epoch=first_epoch * len(batches) - 1,
     )
     wrapped, wrapped_optimizer = fabric.setup(_Learner(model, loss_fn), optimizer)
-    seconds, images = 0.0, 0
+    if average is not None:
+        fabric.to_device(average.model)
+    seconds, images, waited = 0.0, 0, 0.0
     for epoch in range(first_epoch, settings.epochs):
         batches.set_epoch(epoch)
         own = () if is_first() else (rank(),)  # dropout differs between processes
@@ -125,9 +135,10 @@ def fit(
         wrapped.train()
         sums: dict[str, Tensor] = {}
         finite = _FiniteLosses(epoch)
-        started = time.perf_counter()
+        started = asked = time.perf_counter()
         description = f"epoch {epoch + 1}/{settings.epochs}"
         for step, batch in enumerate(track(batches, description, len(batches))):
+            waited += time.perf_counter() - asked
             now = Step(
                 generator(rng_seed, "step", epoch, step, rank()),
                 (epoch + step / len(batches)) / settings.epochs,
@@ -135,17 +146,22 @@ def fit(
             )
             losses = _step(fabric, wrapped, wrapped_optimizer, batch, now, settings)
             scheduler.step()
+            if average is not None:
+                average.update(model, epoch * len(batches) + step)
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value
             finite.note(losses["loss"], batch["name"], step)
             images += len(batch["name"]) * world_size()
+            asked = time.perf_counter()
         finite.check()
         broadcast_state(model)  # statistics of batch norm are each process's own
+        if average is not None:
+            broadcast_state(average.model)
         _check_weights(model, epoch)
         seconds += time.perf_counter() - started
         wrapped.eval()
         with torch.inference_mode():
-            scores = broadcast(score_fn(model))
+            scores = broadcast(score_fn(scored))
         means = gather({name: value.item() / len(batches) for name, value in sums.items()})
         row: dict[str, float] = {
             f"train_{name}": sum(mean[name] for mean in means) / len(means) for name in means[0]
@@ -155,12 +171,13 @@ def fit(
         score = scores.get(metric or "", float(epoch))
         if score > done.score or not best:
             done.epoch, done.score = epoch, score
-            best = copy.deepcopy(model.state_dict())
+            best = copy.deepcopy(scored.state_dict())
         if is_first():
             save_checkpoint(
                 path,
                 {
                     "model": model.state_dict(),
+                    "average": {} if average is None else average.model.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "precision": fabric.strategy.precision.state_dict(),  # the scale of losses
                     "epoch": epoch,
@@ -180,7 +197,8 @@ def fit(
             "  (best)" if metric in scores and done.epoch == epoch else "",
         )
     model.load_state_dict(best)
-    done.images_per_second = images / seconds if seconds else 0.0
+    if seconds:
+        done.images_per_second, done.loader_wait_share = images / seconds, waited / seconds
     return done
 
 

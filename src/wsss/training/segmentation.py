@@ -1,6 +1,7 @@
 """Training a segmentation network on pseudo masks; no ground truth is read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsss.artifacts import read_label_png
+from wsss.artifacts import Annotations, read_label_png
 from wsss.checks import full_key
 from wsss.config.segmentation import TrainSegmenterSettings
 from wsss.evaluate import confusion_matrix
 from wsss.evaluate.metrics import Counts, iou, mean_over
 from wsss.loading.devices import gather
+from wsss.loading.normalisation import Normalisation
+from wsss.registry import PIXEL_LOSSES, TAG_FORMS
 from wsss.seeding import Step
-from wsss.segment.losses import cross_entropy
+from wsss.segment.forms import Predict, TagForm, TrainBatch
+from wsss.segment.losses import LossContext, PixelBatch, PixelLoss
 from wsss.segment.network import Segmenter, make_segmenter
 from wsss.segment.predict import predict_probs
+from wsss.training.average import WeightAverage
+from wsss.training.label_maps import find_label_maps
 from wsss.training.loop import Fitted, fit
 from wsss.training.task import Task
 
@@ -27,26 +33,46 @@ __all__ = ["fit_segmenter"]
 
 
 def fit_segmenter(
-    settings: TrainSegmenterSettings, task: Task, pseudo_masks: Path, classifier: Path
+    settings: TrainSegmenterSettings,
+    task: Task,
+    pseudo_masks: Path,
+    annotations: Annotations,
+    classifier: Path,
 ) -> tuple[Segmenter, Fitted]:
     """Train a segmentation network; the epoch that agrees best with the pseudo masks is kept.
 
     Args:
         settings: of the network.
         task: the data, the machine and the folder for checkpoints.
-        pseudo_masks: the folder of <name>.png, (H, W) uint8: 0, class ids, 255 ignored.
+        pseudo_masks: the folder of <name>.png, (H, W) uint8: 0, class ids, 255 ignored; a given
+            mask stands there unchanged.
+        annotations: what people gave besides tags.
         classifier: the folder of the trained classifier; see `make_segmenter`.
 
     Returns:
         The network, on the CPU, and its fit.
 
     Raises:
-        ValueError: the network cannot be made, or a loss is not finite.
+        ValueError: the network cannot be made, the settings ask for masks that nobody gave, or a
+            loss is not finite.
     """
+    train, names = task.manifest.splits["train"], task.manifest.class_names
     torch.manual_seed(task.rng_seed)
     model = make_segmenter(settings.model, classifier)
     task.manifest.check_classes(model.spec.class_names, f"the classifier in {classifier}")
     _check_crop(settings.augment.crop_size, model.net)
+    form: TagForm[Any] = TAG_FORMS.build(settings.tags_only, names, model.normalisation)
+    maps = find_label_maps(settings, form, train, pseudo_masks, annotations, len(names))
+    context = LossContext(names, maps.class_pixels)
+    average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
+    mixed = any(maps.given) and not all(maps.given)
+    lessons = _Lessons(
+        form,
+        [PIXEL_LOSSES.build(loss, context) for loss in settings.losses],
+        settings.given_weight if mixed else 1,
+        model.normalisation,
+        None if average is None else average.model,
+    )
     new = [part for name, part in model.net.named_children() if name != "encoder"]
     if model.weights_source == "none":
         new.append(model.net.encoder)
@@ -55,13 +81,19 @@ def fit_segmenter(
         model,
         new,
         task.crops(
-            task.manifest.splits["train"], settings, model.normalisation, masks=pseudo_masks
+            maps.samples,
+            settings,
+            model.normalisation,
+            label_maps=maps.paths,
+            given=maps.given,
+            mixture=maps.mixture(settings, names),
         ),
-        _losses,
+        lessons,
         partial(_score_selection, settings, task, pseudo_masks),
         metric="selection_pseudo_mean_iou",
         settings=settings,
         checkpoint="last",
+        average=average,
     )
     return model.cpu(), fitted
 
@@ -76,9 +108,55 @@ def _check_crop(side: int, net: Any) -> None:
         )
 
 
-def _losses(model: nn.Module, batch: Mapping[str, Any], step: Step) -> dict[str, Tensor]:
-    del step
-    return {"loss": cross_entropy(model(batch["image"]), batch["mask"])}
+@dataclass(frozen=True)
+class _Lessons:
+    """The losses of a batch: those of labelled pixels, and what the form adds.
+
+    Attributes:
+        form: what images without a whole mask teach.
+        losses: of labelled pixels, summed by their weights.
+        given_weight: of pixels of given masks, where others count 1.
+        normalisation: of the images.
+        teacher: who is asked for labels; None is the network itself.
+    """
+
+    form: TagForm[Any]
+    losses: Sequence[PixelLoss[Any]]
+    given_weight: float
+    normalisation: Normalisation
+    teacher: nn.Module | None
+
+    def __call__(self, model: nn.Module, batch: Mapping[str, Any], step: Step) -> dict[str, Tensor]:
+        """The losses by name; of one alone, "loss" is all there is to say."""
+        crops = TrainBatch.of(batch)
+        lesson = self.form(model, _predictor(self.teacher or model), crops, step)
+        image_weights = None
+        if self.given_weight != 1:
+            image_weights = crops.given.float() * (self.given_weight - 1) + 1
+        pixels = PixelBatch(
+            lesson.masks, lesson.images, lesson.inside, self.normalisation, image_weights
+        )
+        terms = {
+            loss.settings.name: loss.settings.weight * loss(lesson.logits, pixels)
+            for loss in self.losses
+        }
+        terms |= lesson.terms
+        loss = torch.stack([*terms.values()]).sum()
+        return {"loss": loss} | (terms if len(terms) > 1 else {})
+
+
+def _predictor(model: nn.Module) -> Predict:
+    """See `Predict`: the network is left in the mode that it is in."""
+
+    def predict(images: Tensor) -> Tensor:
+        training = model.training
+        model.eval()
+        with torch.no_grad():
+            logits: Tensor = model(images).float()
+        model.train(training)
+        return logits
+
+    return predict
 
 
 def _score_selection(

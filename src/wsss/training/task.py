@@ -15,6 +15,7 @@ from wsss.cores import rank, world_size
 from wsss.loading.crops import TrainDataset, TrainLoader
 from wsss.loading.devices import num_workers
 from wsss.loading.normalisation import Normalisation
+from wsss.loading.order import Mixture
 from wsss.loading.same_size import same_size_batches, with_long_side
 
 __all__ = ["EpochLog", "Task"]
@@ -58,7 +59,9 @@ class Task:
         normalisation: Normalisation,
         *,
         num_fg_classes: int | None = None,
-        masks: Path | None = None,
+        label_maps: Sequence[Path | None] | None = None,
+        given: Sequence[bool] | None = None,
+        mixture: Mixture | None = None,
     ) -> TrainLoader:
         """Shuffled, augmented crops of this process; see `TrainDataset` and `TrainLoader`.
 
@@ -67,7 +70,9 @@ class Task:
             settings: batch size and augmentation.
             normalisation: of the network.
             num_fg_classes: of the labels; the manifest's by default.
-            masks: a folder of training masks.
+            label_maps: a file per sample, or None.
+            given: of each sample, whether that is the mask of an annotator.
+            mixture: what an epoch is made of.
         """
         dataset = TrainDataset(
             samples,
@@ -76,12 +81,14 @@ class Task:
             normalisation=normalisation,
             num_fg_classes=num_fg_classes or self.manifest.num_fg_classes,
             rng_seed=self.rng_seed,
-            masks=masks,
+            label_maps=label_maps,
+            given=given,
         )
         return TrainLoader(
             dataset,
             settings.batch_size,
             num_workers(self.machine),
+            mixture=mixture,
             rank=rank(),
             world_size=world_size(),
         )

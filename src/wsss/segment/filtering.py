@@ -1,0 +1,119 @@
+"""Which classes an image may have, by the classifier that was trained on tags."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from wsss.artifacts import Manifest, Sample
+from wsss.checks import check_range
+from wsss.loading.devices import gather
+from wsss.loading.same_size import same_size_batches, with_long_side
+from wsss.models.classifier import load_classifier
+
+__all__ = ["ClassFilter", "recall_thresholds"]
+
+
+def recall_thresholds(probs: np.ndarray, targets: np.ndarray, recall: float) -> np.ndarray:
+    """The largest probability of each class at which enough of its images reach it.
+
+    Args:
+        probs: (N, K) of the classes.
+        targets: (N, K): 1 where the image has the class, 0 where not, NaN where unknown.
+        recall: share of a class's images that must reach its threshold, in [0, 1].
+
+    Returns:
+        (K,) thresholds, which a class that is present reaches or exceeds; 0 for a class of which
+        there is no image.
+
+    Example:
+        >>> probs = np.array([[0.9], [0.2], [0.6], [0.8]])
+        >>> recall_thresholds(probs, np.array([[1], [0], [1], [1]]), 0.66)
+        array([0.8])
+        >>> recall_thresholds(probs, np.array([[1], [0], [1], [1]]), 0.99)
+        array([0.6])
+    """
+    check_range("recall", recall, 0, 1)
+    thresholds = np.zeros(probs.shape[1])
+    for column, (of_class, target) in enumerate(zip(probs.T, targets.T, strict=True)):
+        those = np.sort(of_class[target >= 0.5])  # NaN is not
+        if len(those):
+            lost = int(np.floor(len(those) * (1 - recall) + 1e-9))
+            thresholds[column] = those[min(lost, len(those) - 1)]
+    return thresholds
+
+
+class ClassFilter:
+    """The trained classifier, with a threshold of each class from the selection split.
+
+    Args:
+        classifier: its folder.
+        manifest: the data.
+        images: the folder of the images.
+        fabric: the device.
+        recall: as of `recall_thresholds`.
+        long_side: that images are resized to, in pixels.
+        batch_size: at most so many images of one size.
+        num_workers: processes that decode.
+
+    Raises:
+        ValueError: the classifier knows other classes.
+    """
+
+    def __init__(
+        self,
+        classifier: Path,
+        manifest: Manifest,
+        images: Path,
+        fabric: Fabric,
+        *,
+        recall: float,
+        long_side: int,
+        batch_size: int,
+        num_workers: int,
+    ) -> None:
+        model, self._loss = load_classifier(classifier)
+        manifest.check_classes(model.class_names, f"the classifier in {classifier}")
+        self._model = fabric.to_device(model)
+        self._images, self._fabric = images, fabric
+        self._long_side, self._batch_size = long_side, batch_size
+        self._num_workers = num_workers
+        known = manifest.splits["selection"]
+        probs = self._probs(known)
+        self.thresholds = recall_thresholds(
+            np.array([probs[sample.name] for sample in known]).reshape(-1, manifest.num_fg_classes),
+            manifest.targets(known),
+            recall,
+        )
+
+    def present(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
+        """(K + 1,) bool by name of the image: the classes that it may have; always the background.
+
+        Processes that run a stage together look at a part each, and all get all.
+        """
+        return {
+            name: np.concatenate([[True], probs >= self.thresholds])
+            for name, probs in self._probs(samples).items()
+        }
+
+    def _probs(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        for batch, pixels in same_size_batches(
+            samples,
+            self._images,
+            batch_size=self._batch_size,
+            num_workers=self._num_workers,
+            size_for=lambda size: with_long_side(size, self._long_side),
+            shared=True,
+            description="classes of images",
+        ):
+            images = self._model.backbone.normalisation(self._fabric.to_device(pixels))
+            with torch.inference_mode(), self._fabric.autocast():
+                logits = self._model(images).logits[:, : len(self._model.class_names)].float()
+            multi = self._loss == "multi_label"
+            probs = logits.sigmoid() if multi else logits.softmax(dim=1)
+            for sample, row in zip(batch, probs.cpu().numpy(), strict=True):
+                found[sample.name] = row
+        return {name: row for part in gather(found) for name, row in part.items()}

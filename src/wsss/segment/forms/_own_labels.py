@@ -1,0 +1,98 @@
+"""Labels that the network itself is certain of, among the classes that the tags allow."""
+
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+from pydantic import Field, NonNegativeFloat
+
+from wsss.artifacts import IGNORE_INDEX
+from wsss.segment.forms._base import Predict, TagForm, TrainBatch
+from wsss.settings import Named
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["OwnLabelForm", "OwnLabelSettings", "own_label_loss", "own_labels", "tag_masked"]
+
+Confidence = Annotated[float, Field(ge=0, lt=1)]
+
+
+class OwnLabelSettings(Named):
+    """What forms that take the network's own labels have in common."""
+
+    class_keys = ("class_confidence",)
+
+    weight: NonNegativeFloat = 1
+    """Of the loss of own labels, beside that of given ones."""
+    confidence: Confidence = 0.9
+    """The probability that a class must exceed, after the absent ones are left out."""
+    class_confidence: dict[str, Confidence] = Field(default={})
+    """Another one by class name, such as 0.7 for one that is small and rare."""
+
+
+S = TypeVar("S", bound=OwnLabelSettings)
+
+
+class OwnLabelForm(TagForm[S]):
+    """Labels come from the running mean of the weights where there is one (Tarvainen & Valpola,
+    Mean Teachers, NeurIPS 2017), else from the network itself."""
+
+    def own(self, predict: Predict, batch: TrainBatch, rows: "Tensor") -> "Tensor":
+        """(R, S, S) int64: own labels of these rows, 255 at padding and where people said more."""
+        least, of_class = self.settings.confidence, self.settings.class_confidence
+        thresholds = [least, *(of_class.get(name, least) for name in self.class_names)]
+        own = own_labels(
+            predict(batch.images[rows]), batch.labels[rows], batch.images.new_tensor(thresholds)
+        )
+        free = batch.inside[rows] & (batch.masks[rows] == IGNORE_INDEX)
+        return own.where(free, IGNORE_INDEX)
+
+
+def tag_masked(logits: "Tensor", labels: "Tensor") -> "Tensor":
+    """Logits in which classes that an image is known not to have are -inf.
+
+    Args:
+        logits: (B, K + 1, ...), of which the background always stays.
+        labels: (B, K): 0 for an absent class; NaN, which is unknown, stays.
+
+    Example:
+        >>> import torch
+        >>> tag_masked(torch.ones(1, 4), torch.tensor([[0, 0.2, torch.nan]])).tolist()
+        [[1.0, -inf, 1.0, 1.0]]
+    """
+    import torch
+
+    absent = torch.cat([torch.zeros_like(labels[:, :1]), labels == 0], dim=1).bool()
+    return logits.masked_fill(absent.view(*absent.shape, *[1] * (logits.ndim - 2)), -torch.inf)
+
+
+def own_labels(logits: "Tensor", labels: "Tensor", thresholds: "Tensor") -> "Tensor":
+    """The most probable class of each pixel among those the tags allow, where it is certain.
+
+    Args:
+        logits: (B, K + 1, H, W).
+        labels: (B, K), as of `tag_masked`.
+        thresholds: (K + 1,) probabilities that a class must exceed, background first.
+
+    Returns:
+        (B, H, W) int64: 0, class ids, or 255.
+    """
+    probs, classes = tag_masked(logits.float(), labels).softmax(dim=1).max(dim=1)
+    return classes.where(probs > thresholds[classes], IGNORE_INDEX)
+
+
+def own_label_loss(logits: "Tensor", own: "Tensor", inside: "Tensor") -> "Tensor":
+    """Cross-entropy towards own labels, averaged over all pixels of the images.
+
+    Pixels without an own label count as 0, so that few certain pixels weigh little.
+
+    Args:
+        logits: (B, K + 1, H, W).
+        own: (B, H, W) int64, 255 where there is none.
+        inside: (B, H, W) bool.
+    """
+    from torch.nn import functional
+
+    total = functional.cross_entropy(
+        logits.float(), own, ignore_index=IGNORE_INDEX, reduction="sum"
+    )
+    return total / inside.sum().clamp(min=1)

@@ -1,0 +1,39 @@
+"""A dense CRF over the probabilities of a segmenter."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsss.config.kernels import CrfKernelSettings
+from wsss.densecrf import dense_crf
+
+__all__ = ["smooth"]
+
+NEGLIGIBLE = 0.01
+"""A class that is nowhere more probable is not given to the field, whose time goes with classes."""
+
+
+def smooth(images: Sequence[np.ndarray], probs: Tensor, settings: CrfKernelSettings) -> Tensor:
+    """The field's probabilities of what a network found.
+
+    Args:
+        images: B of (H, W, 3) uint8, not normalised.
+        probs: (B, C, H, W) float32, summing to 1 over classes.
+        settings: kernels and updates.
+
+    Returns:
+        (B, C, H, W) float32 on the device of `probs`; 0 for classes that are nowhere more probable
+        than 0.01, which the field does not see.
+    """
+    smoothed = torch.zeros_like(probs)
+    found = [(item.amax(dim=(1, 2)) > NEGLIGIBLE).nonzero()[:, 0] for item in probs]
+    fields = dense_crf(
+        list(images),
+        [item[classes].cpu().numpy() for item, classes in zip(probs, found, strict=True)],
+        **settings.kernels(),
+    )
+    for item, classes, field in zip(smoothed, found, fields, strict=True):
+        item[classes] = torch.from_numpy(field).to(item)
+    return smoothed
