@@ -23,6 +23,7 @@ from wsss.refine import Chain, Context
 from wsss.refine.dense_crf import DenseCrfSettings, marginals, unary_probs
 from wsss.refine.fusion import fuse
 from wsss.refine.pamr import Pamr, PamrSettings
+from wsss.refine.rebalance import prices, transport_plan
 from wsss.refine.regions import RegionsSettings, average_in_regions, sepl_labels, smoke_labels
 from wsss.registry import CAM_METHODS
 from wsss.report.overlays import mask_above, outline, overlay_mask, overlay_scores
@@ -174,6 +175,8 @@ CASES: dict[str, list[Callable[[], Any]]] = {
     "refine.dense_crf.unary_probs.scores": [lambda: unary_probs(ABOVE, DenseCrfSettings())],
     "refine.dense_crf.marginals.images": [lambda: marginals([FLOATS], [MAP], DenseCrfSettings())],
     "refine.fusion.fuse.maps": [lambda: fuse(ABOVE[None], np.ones(1), "mean")],
+    "refine.rebalance.prices.scores": [lambda: prices(ABOVE, 0.1, 1)],
+    "refine.rebalance.transport_plan.scores": [lambda: transport_plan(ABOVE, 0.1, 1)],
     "refine.pamr.Pamr.images": [lambda: Pamr(PamrSettings(), Context())([FLOATS], [MAP], ["a"])],
     "refine.regions.average_in_regions.scores": [lambda: average_in_regions(ABOVE, REGIONS)],
     "refine.regions.sepl_labels.scores": [

@@ -47,6 +47,18 @@ def test_an_image_counts_only_if_nothing_is_there(tmp_path: Path) -> None:
     assert count(tmp_path) is None
 
 
+def test_an_image_whose_tags_nobody_knows_counts_only_where_its_mask_is_empty(
+    tmp_path: Path,
+) -> None:
+    doubts: tuple[tuple[tuple[int, float | None], ...], ...] = (((1, None),), ((2, 0.25),))
+    for at, doubt in enumerate(doubts):
+        sample = replace(write(tmp_path, f"a{at}", [1, 1]), uncertain=doubt)
+        assert count(tmp_path, sample) is None
+        masked = drawn(tmp_path, sample, [0, 0])
+        assert count(tmp_path, masked) == FalseAlarms(1, 1, 2, 2)
+        assert count(tmp_path, replace(sample, uncertain=())) == FalseAlarms(1, 1, 2, 2)
+
+
 def test_a_split_without_predictions_has_no_false_alarms_and_a_part_of_them_is_an_error(
     tmp_path: Path,
 ) -> None:

@@ -51,21 +51,29 @@ def labels() -> Tensor:
 def make_start(
     make_model: Callable[..., Classifier], images: Tensor, labels: Tensor
 ) -> Callable[..., Start]:
-    """Makes starts over the batch; its teacher "teacher" is another classifier."""
+    """Makes starts over the batch; its teacher "teacher" is another classifier.
+
+    `tags` are labels in place of those of the batch.
+    """
 
     def over_images(model: Any, function: Callable[[Any, Tensor], Tensor]) -> np.ndarray:
         with torch.inference_mode():
             values: np.ndarray = function(model.eval(), images).float().numpy()
         return values
 
-    def make(index: int = 0, previous: Classifier | None = None, **teachers: Classifier) -> Start:
+    def make(
+        index: int = 0,
+        previous: Classifier | None = None,
+        tags: Tensor = labels,
+        **teachers: Classifier,
+    ) -> Start:
         asked = teachers or {"teacher": make_model(seed=7)}
         normalisation = make_model().backbone.normalisation
         return Start(
             index,
             NAMES,
             tuple(IMAGES),
-            labels.numpy(),
+            tags.numpy(),
             {name: Teacher(teacher, normalisation) for name, teacher in asked.items()},
             previous,
             over_images,

@@ -1,8 +1,10 @@
 """What every training method promises, checked on each name the registry finds."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +45,17 @@ def name(request: pytest.FixtureRequest) -> str:
 def begin(
     name: str, make_model: Callable[..., Classifier], make_start: Callable[..., Start]
 ) -> Begin:
-    """Makes the method with these weights of the regularisers, and a classifier with its parts."""
+    """Makes the method with these weights of the regularisers, and a classifier with its parts.
 
-    def make(entropy: float = 0.02, concentration: float = 2e-4) -> tuple[Method, Classifier]:
+    `start` is for `make_start`.
+    """
+
+    def make(
+        entropy: float = 0.02, concentration: float = 2e-4, **start: Any
+    ) -> tuple[Method, Classifier]:
         values = {"entropy_weight": entropy, "concentration_weight": concentration}
         method: Method = METHODS.build(METHODS.settings(name).model_validate(values))
-        return method, make_model(method.begin(make_start()))
+        return method, make_model(method.begin(make_start(**start)))
 
     return make
 
@@ -118,6 +125,63 @@ def test_the_regularisers_add_to_the_loss(begin: Begin, images: Tensor, labels: 
     torch.testing.assert_close(
         full["loss"], plain["loss"] + 0.5 * full["entropy"] + 0.25 * full["concentration"]
     )
+
+
+@dataclass(frozen=True)
+class Asking(Objective):
+    """Remembers all logits that tags are compared with, and the tags."""
+
+    asked: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def classification(self, logits: Tensor, labels: Tensor) -> Tensor:
+        logits.retain_grad()
+        self.asked.append((logits, labels))
+        return super().classification(logits, labels)
+
+
+@pytest.mark.parametrize("unknown", ["some", "image", "batch"])
+def test_unknown_tags_teach_nothing(
+    begin: Begin, images: Tensor, labels: Tensor, unknown: str
+) -> None:
+    tags = labels.clone()
+    if unknown == "some":
+        tags[0, 0] = tags[1, 1] = tags[2, 1] = math.nan  # there, not there, and there
+    else:
+        tags[: 1 if unknown == "image" else 3] = math.nan
+    method, model = begin(tags=tags)
+    objective, step = Asking("multi_label"), make_step()
+    if unknown == "batch":
+        images, tags, step = images[:3], tags[:3], step._replace(names=step.names[:3])
+    losses = method(model.train(), images, tags, objective, step)
+    assert all(value.isfinite() for value in losses.values())
+    losses["loss"].backward()
+    gradients = [parameter.grad for parameter in model.parameters()]
+    assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
+    assert objective.asked
+    for logits, given in objective.asked:
+        assert given.isnan().any()
+        if given.shape == tags.shape:
+            assert given[tags.isnan()].isnan().all()
+        if logits.grad is not None:  # of a loss without a weight
+            assert (logits.grad[given.isnan()] == 0).all()
+            assert given.isnan().all() or (logits.grad[~given.isnan()] != 0).all()
+
+
+def test_a_doubtful_tag_teaches_a_doubtful_probability(
+    begin: Begin, images: Tensor, labels: Tensor
+) -> None:
+    found = []
+    for share in (1, 0.75, 0.25, 0):
+        tags = torch.where(labels == 1, share, 0).float()
+        tags[1:] = labels[1:]
+        method, model = begin(tags=tags)
+        losses = method(model.eval(), images, tags, MULTI, make_step())
+        assert losses["loss"].isfinite()
+        found.append(float(losses["classification"].detach()))
+    there, likely, unlikely, absent = found
+    assert likely == pytest.approx(0.75 * there + 0.25 * absent, abs=1e-6)
+    assert unlikely == pytest.approx(0.25 * there + 0.75 * absent, abs=1e-6)
+    assert abs(there - absent) > 1e-4
 
 
 class Batches:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional
 
 from wsss.methods.cam import CamSettings
 from wsss.methods.objective import Objective, entropy, map_variance
@@ -109,3 +110,36 @@ def test_targets_are_weighted() -> None:
     loss = MULTI_LABEL(found, [(0.3, a), (0.7, b)], CamSettings())["loss"]
     expected = 0.3 * MULTI_LABEL.classification(logits, a)
     torch.testing.assert_close(loss, expected + 0.7 * MULTI_LABEL.classification(logits, b))
+
+
+def test_tags_that_are_certain_have_the_plain_loss_to_the_last_bit() -> None:
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        logits = torch.randn(7, 13, generator=rng) * 5
+        labels = (torch.rand(7, 13, generator=rng) < 0.3).float()
+        ours, plain = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+        loss = MULTI_LABEL.classification(ours, labels)
+        wanted = functional.binary_cross_entropy_with_logits(plain, labels)
+        assert torch.equal(loss, wanted)
+        for value in (loss, wanted):
+            value.backward()
+        assert torch.equal(ours.grad, plain.grad)  # type: ignore[arg-type]
+
+
+def test_the_mean_is_over_known_tags() -> None:
+    logits = torch.tensor([[2.0, -1.0, 7.0], [-9.0, 0.0, 3.0]])
+    labels = torch.tensor([[1.0, 0.0, math.nan], [math.nan, math.nan, math.nan]])
+    assert MULTI_LABEL.classification(logits, labels).item() == pytest.approx(0.220095, abs=1e-6)
+    assert MULTI_LABEL.classification(logits, labels * math.nan).item() == 0
+
+
+def test_what_is_unknown_of_one_image_is_unknown_of_a_mixture() -> None:
+    logits = torch.tensor([[2.0, -1.0]], requires_grad=True)
+    a, b = torch.tensor([[1.0, math.nan]]), torch.tensor([[0.0, 1.0]])
+    found = output(logits, torch.zeros(1, 2, 2, 2))
+    settings = CamSettings(entropy_weight=1, concentration_weight=1)
+    losses = MULTI_LABEL(found, [(0.25, a), (0.75, b)], settings)
+    losses["loss"].backward()
+    assert logits.grad is not None and logits.grad[0, 1] == 0 and logits.grad[0, 0] != 0
+    alone = MULTI_LABEL.probs(logits[:, :1])
+    torch.testing.assert_close(losses["entropy"], entropy(alone))

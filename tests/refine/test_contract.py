@@ -58,7 +58,9 @@ CHAINS: dict[str, dict[str, Any]] = {
 
 WINDOW = 24
 """Pixels of a window: smaller than most images here, so that they are refined in several."""
-WINDOWED = [f"{name}-windows" for name in REFINERS.names() if name not in ("fusion", "regions")]
+WHOLE = ("class_evidence", "fusion", "rebalance", "regions")
+"""Refiners that see no pixels, or the whole image."""
+WINDOWED = [f"{name}-windows" for name in REFINERS.names() if name not in WHOLE]
 
 UNTRAINED = dict.fromkeys(
     ("affinity_net", "irn", "vit_affinity"),

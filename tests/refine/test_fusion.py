@@ -66,11 +66,6 @@ def test_maps_on_different_grids_meet_on_the_finer_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(alone.class_probs, own.class_probs)
 
 
-def test_class_probs_weigh_classes(tmp_path: Path) -> None:
-    found = fused(tmp_path, score_map(np.ones((2, 2, 3))), class_probs=True)
-    np.testing.assert_allclose(found.scores[:, 0, 0], [0.5, 0.25])
-
-
 def test_a_source_of_weight_zero_is_not_read(tmp_path: Path) -> None:
     own = score_map(np.full((2, 2, 3), 0.5))
     assert np.array_equal(fused(tmp_path, own, sources={"nowhere": 0}).scores, own.scores)

@@ -1,5 +1,6 @@
 """The stage on two images: what it writes, and that windows reach it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from wsss.artifacts import Manifest, Paths, Sample, ScoreMap, read_json, read_score_map
+from wsss.artifacts import (
+    Manifest,
+    Paths,
+    Sample,
+    ScoreMap,
+    read_further_map,
+    read_json,
+    read_score_map,
+)
 from wsss.config.params import parse_params
 from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier, load_classifier, save_classifier
@@ -49,6 +58,37 @@ def test_maps_of_the_tags_alone(paths: Paths) -> None:
     assert large.class_ids.tolist() == [1, 2] and large.scores.shape == (2, 24, 40)
     assert large.scores.max() > 0.99
     assert tiny.class_ids.tolist() == [] and tiny.size == (9, 5)
+
+
+@pytest.mark.parametrize("window", [0, 64])
+def test_classes_that_nobody_knows_of_have_a_map_where_the_classifier_finds_them(
+    paths: Paths, window: int
+) -> None:
+    whole = cams_of(paths, window=window)
+    manifest = Manifest.read(paths.splits)
+    (sample, other) = manifest.splits["train"]
+    doubtful = replace(sample, class_ids=(2,), uncertain=((1, None),))
+    Manifest(("x", "y"), manifest.splits | {"train": (doubtful, other)}).write(paths.splits)
+    model, _ = load_classifier(paths.classifier)
+    settings = BackboneSettings(model_name="resnet10t")
+    for sign in (1, -1):
+        with torch.no_grad():
+            model.head.weight[0] = sign * model.head.weight[0].abs()
+        save_classifier(model, settings, "multi_label", paths.classifier)
+        found = cams_of(paths, window=window)
+        assert found.class_ids.tolist() == ([1, 2] if sign > 0 else [2])
+        if sign > 0:
+            np.testing.assert_array_equal(found.scores, whole.scores)
+            assert found.class_probs[0] >= 0.5
+    # of a further map every class that may be there is kept, to go with those of any classifier
+    further = {"further_cams": {"same": {"scales": [1.0], "window": window}}}
+    params = parse_params({"machine": {"num_workers": 0, "accelerator": "cpu"}} | further)
+    run_stage("generate_further_cams", params, paths)
+    path = paths.further_cams / "same"
+    assert read_score_map(path / "a.npz").class_ids.tolist() == [1, 2]
+    beside = read_further_map(path, "a", found)
+    assert beside.class_ids.tolist() == [2]
+    np.testing.assert_array_equal(beside.scores, found.scores)
 
 
 def test_windows_of_the_image_and_smaller_ones(paths: Paths) -> None:

@@ -185,6 +185,17 @@ def test_unsure_probabilities_are_ignored() -> None:
     np.testing.assert_array_equal(found, wanted)
 
 
+def test_what_the_classifier_is_unsure_of_is_ignored_where_it_wins() -> None:
+    scores = np.array([[[0.9, 0.2, 0.1, 0.8]], [[0.1, 0.8, 0.1, 0.1]]], np.float32)
+    probs = np.array([0.4, 0.5], np.float32)
+    found = ScoreMap(np.array([2, 5], np.uint8), scores, (1, 4), probs)
+    masks = {
+        share: pseudo_mask(found, PseudoMaskSettings(ignore_below_prob=share), 0.3).tolist()
+        for share in (0, 0.5, 1)
+    }
+    assert masks == {0: [[2, 5, 0, 2]], 0.5: [[255, 5, 0, 255]], 1: [[255, 255, 0, 255]]}
+
+
 def test_untagged_image_is_background() -> None:
     empty = ScoreMap(
         np.zeros(0, np.uint8), np.zeros((0, 2, 2), np.float32), (4, 6), np.zeros(0, np.float32)

@@ -321,6 +321,65 @@ def test_a_guess_is_taken_for_one_and_what_was_learned_is_not(those: int, others
     assert len(level.at_chance) == 200
 
 
+def test_what_nobody_knows_is_left_out_of_every_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.choice([0, 0.25, 0.5, 0.75, 1], (40, 3)).astype(np.float32)
+    scores = rng.normal(0, 1, (40, 3)).astype(np.float32) + 2 * targets
+    unknown = rng.random((40, 3)) < 0.3
+    given = np.where(unknown, np.float32(np.nan), targets)
+    names = ["a", "b", "c"]
+    found = compare_with_guess(scores, given, names)
+    for at, name in enumerate(names):
+        known = ~unknown[:, at]
+        there = (targets[known, at] >= 0.5).astype(float)
+        alone = compare_with_guess(scores[known][:, [at]], there[:, None], [name])
+        assert found.average_precision[name] == alone.average_precision[name]
+        assert found.prevalence[name] == alone.prevalence[name] == there.mean()
+    monkeypatch.setattr(
+        classification,
+        "_class_logits",
+        lambda *_: (torch.from_numpy(scores), torch.from_numpy(given)),
+    )
+    values = classification.score_classifier(None, settings_of(), None, "x")  # type: ignore[arg-type]
+    assert values["x_map"] == np.mean(list(found.average_precision.values()))
+    probs = 1 / (1 + np.exp(-scores.astype(float)))
+    losses = -(targets * np.log(probs) + (1 - targets) * np.log(1 - probs))
+    assert values["x_loss"] == pytest.approx(losses[~unknown].mean(), rel=1e-5)
+
+
+def test_training_and_scores_see_what_is_uncertain(
+    task: Task, starts: list[Start], begun: list[Begun], teacher: Classifier
+) -> None:
+    sample, *others = task.manifest.splits["train"]
+    doubtful = replace(sample, class_ids=(1,), uncertain=((1, 0.75), (2, None)))
+    splits = task.manifest.splits | {"train": (doubtful, *others), "selection": (doubtful,)}
+    unsure = replace(task, manifest=replace(task.manifest, splits=splits))
+    settings = settings_of(**TWO_ROUNDS)
+    fit_classifier(settings, unsure, {"teacher": teacher})
+    labels = starts[0].labels[0]
+    assert labels[0] == 0.75 and np.isnan(labels[1]) and not labels[2:].any()
+    scores = classification.score_classifier(teacher, settings, unsure, "selection")
+    assert scores.keys() == {"selection_loss"} and np.isfinite(scores["selection_loss"])
+
+
+@pytest.mark.parametrize("split", ["train", "selection", "val"])
+@pytest.mark.parametrize("prob", [None, 0.9])
+def test_exclusive_classes_need_tags_that_are_certain(
+    task: Task, begun: list[Begun], split: str, prob: float | None
+) -> None:
+    ids = (1,) if prob else ()
+    splits = {
+        name: tuple(replace(sample, class_ids=(1,)) for sample in samples)
+        for name, samples in task.manifest.splits.items()
+    }
+    first, *others = splits[split]
+    splits[split] = (replace(first, class_ids=ids, uncertain=((1, prob),)), *others)
+    manifest = replace(task.manifest, splits=splits)
+    with pytest.raises(ValueError, match=rf"tags that are certain, but .* 1 of .*'{first.name}'"):
+        fit_classifier(settings_of(loss="single_label"), replace(task, manifest=manifest), {})
+    assert not begun
+
+
 def test_too_few_images_to_tell_are_no_guess_unless_they_come_last() -> None:
     targets = np.array([[1.0], [0.0], [0.0]])
     assert not compare_with_guess(np.array([[0.9], [0.5], [0.1]]), targets, ["x"]).at_chance

@@ -163,22 +163,34 @@ def read_score_map(path: Path) -> ScoreMap:
 def read_further_map(folder: Path, name: str, own: ScoreMap) -> ScoreMap:
     """Read a map that generate_further_cams made of the image that a score map is of.
 
+    Only the classes of that score map are given: the file has all others besides of which nobody
+    knows whether they are there.
+
     Args:
         folder: of the source.
         name: of the image.
         own: the score map that it is to go with.
 
     Raises:
-        ValueError: it is missing, or is of other classes or another size.
+        ValueError: it is missing, lacks a class, or is of another size.
     """
     path = folder / f"{name}.npz"
     if not path.exists():
         raise ValueError(f"{path} is missing; run `dvc repro generate_further_cams`")
     other = read_score_map(path)
-    if not np.array_equal(other.class_ids, own.class_ids) or other.size != own.size:
+    if not np.isin(own.class_ids, other.class_ids).all() or other.size != own.size:
         raise ValueError(
             f"{path} has the classes {other.class_ids.tolist()} of an image of {other.size}, but "
             f"the map to go with it {own.class_ids.tolist()} of {own.size}; run "
             "`dvc repro generate_further_cams`"
         )
-    return other
+    if np.array_equal(own.class_ids, other.class_ids):
+        return other
+    places = {class_id: at for at, class_id in enumerate(other.class_ids.tolist())}
+    kept = [places[class_id] for class_id in own.class_ids.tolist()]
+    return replace(
+        other,
+        class_ids=other.class_ids[kept],
+        scores=other.scores[kept],
+        class_probs=other.class_probs[kept],
+    )

@@ -39,6 +39,9 @@ class PseudoMaskSettings(BackgroundSettings):
     ignore_below: float = Field(default=0, ge=0, lt=1)
     """A pixel whose winner has a smaller share of the sum of scores, the background's 1 - max
     among them, is ignored; 0.95 in CLIP-ES. Of a dense CRF these shares are its probabilities."""
+    ignore_below_prob: float = Field(default=0, ge=0, le=1)
+    """A pixel won by a class whose probability in its image, as the classifier has it, is smaller
+    is ignored: what it has not recognised, it cannot have found."""
     min_area_share: float = Field(default=0, ge=0, lt=1)
     """A class that covers less of its image than this share is ignored there."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from wsss.checks import did_you_mean, full_key
+from wsss.data._marks import REST, Said
 from wsss.data._tables import read_text
 from wsss.data._tag_files import read_json_text
 from wsss.data.listing import some
@@ -80,11 +81,11 @@ def names_of(classes: ClassNames) -> tuple[str, ...]:
     return tuple(name for name in names if name)
 
 
-def check_known(tags: Mapping[str, Sequence[str]], classes: Sequence[str], empty_tag: str) -> None:
+def check_known(tags: Mapping[str, Said], classes: Sequence[str], empty_tag: str) -> None:
     """Raise ValueError if images have tags that are no classes; it lists them.
 
     Args:
-        tags: by image.
+        tags: what is said of each image.
         classes: all there are.
         empty_tag: the name for no class.
     """
@@ -95,7 +96,7 @@ def check_known(tags: Mapping[str, Sequence[str]], classes: Sequence[str], empty
     lines = [
         f"'{tag}' ({len(images[tag])} images, such as '{images[tag][0]}'): "
         + did_you_mean(tag, [*classes, empty_tag])
-        for tag in sorted(images.keys() - {*classes, empty_tag})
+        for tag in sorted(images.keys() - {*classes, empty_tag, REST})
     ]
     if lines:
         more = [f"and {len(lines) - 10} more"] if len(lines) > 10 else []
@@ -107,12 +108,12 @@ def check_known(tags: Mapping[str, Sequence[str]], classes: Sequence[str], empty
 
 
 def name_ids(
-    tags: dict[str, list[str] | None], classes: ClassNames, path: Path, root: Path, empty_tag: str
+    tags: dict[str, Said | None], classes: ClassNames, path: Path, root: Path, empty_tag: str
 ) -> tuple[ClassNames, list[str]]:
     """Put names for tags that are numbers of classes, in place.
 
     Args:
-        tags: by image.
+        tags: what is said of each image.
         classes: what the settings name; where that is nothing, a file of names beside is read.
         path: of the tags, for errors.
         root: of the data set.
@@ -124,7 +125,7 @@ def name_ids(
     Raises:
         ValueError: which classes the numbers mean cannot be told.
     """
-    used = {tag for own in tags.values() for tag in own or ()} - {empty_tag}
+    used = {tag for own in tags.values() for tag in own or ()} - {empty_tag, REST}
     if not classes and used and all(tag.casefold() in _WORDS for tag in used):
         raise ValueError(
             f"{path}: tags are {some(sorted(used))}, which say no class: name the column of them "
@@ -140,8 +141,11 @@ def name_ids(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     for name, own in tags.items():
-        new = [tag if tag == empty_tag else named[_number(tag)] for tag in own or ()]
-        tags[name] = own and [tag for tag in new if tag]
+        new = {
+            tag if tag in (empty_tag, REST) else named[_number(tag)]: share
+            for tag, share in (own or {}).items()
+        }
+        tags[name] = own and {tag: share for tag, share in new.items() if tag}
     said = some([f"{number:g} is '{name}'" for number, name in sorted(named.items()) if name])
     return classes, [f"tags are numbers, which {source} names: {said}"]
 

@@ -3,17 +3,18 @@
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from wsss.data._marks import NoMark, is_set, read_mark
 from wsss.data._matching import Names
 from wsss.data.listing import some
 
-__all__ = ["Columns", "Table", "choose_columns", "is_set", "read_table", "read_text"]
+__all__ = ["Columns", "Table", "choose_columns", "read_table", "read_text"]
 
 _DELIMITERS = (",", ";", "\t", "|")
 _IMAGE = (
@@ -33,8 +34,22 @@ _SPLIT_FLAGS = {
     "istest": {True: "test", False: "train"},
     "istrain": {True: "train", False: "val"},
 }
-_YES = frozenset({"1", "1.0", "true", "yes", "x", "t", "y"})
-_NO = frozenset({"", "-1", "0", "0.0", "false", "no", "f", "n"})
+_VOTER = frozenset(
+    f"{who}{what}"
+    for who in ("annotator", "labeler", "labeller", "rater", "user", "voter", "worker")
+    for what in ("", "id", "name")
+)
+_SURE = frozenset({"certainty", "confidence", "prob", "probability", "score"})
+"""Headers of columns of numbers that are a class only where they hold 0 and 1."""
+_ROLES = {
+    "confidence": frozenset({"certainty", "confidence", "prob", "probability"}),
+    "vote": frozenset({"answer", "response", "verdict", "vote"}),
+    "voter": _VOTER,
+    "yes": frozenset({"yes", "yesvotes", "votesyes"}),
+    "no": frozenset({"no", "novotes", "votesno"}),
+    "total": frozenset({"total", "totalvotes", "voters", "votes", "numvotes", "nvotes"}),
+}
+"""Headers of columns that say how sure a tag is."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +75,13 @@ class Columns:
 
     Attributes:
         image: the one of images.
-        tags: the one of tags; None where each class has a column of 0 and 1.
+        tags: the one of tags; None where each class has a column of marks, see `read_mark`.
         split: the one of splits, if any.
         flags: the splits that true and false in it mean, where it is such as is_valid.
         classes: the columns of classes.
+        roles: columns by what they say of tags: "confidence"; "vote" and perhaps "voter"; or "yes"
+            beside "no" or "total", which count votes. Beside columns of classes "voter" alone, or
+            votes on the only class there is.
     """
 
     image: int
@@ -71,6 +89,7 @@ class Columns:
     split: int | None
     flags: dict[bool, str]
     classes: list[int]
+    roles: dict[str, int]
 
 
 def read_text(path: Path) -> str:
@@ -125,7 +144,9 @@ def read_table(path: Path, names: Names) -> Table:
     return Table([word.strip() for word in first] if headed else [], rows)
 
 
-def choose_columns(table: Table, names: Names, path: Path, classes: Sequence[str]) -> Columns:
+def choose_columns(
+    table: Table, names: Names, path: Path, classes: Sequence[str], unknown: Collection[str]
+) -> Columns:
     """Tell the columns of a table by their headers, and by which hold images.
 
     Args:
@@ -133,6 +154,7 @@ def choose_columns(table: Table, names: Names, path: Path, classes: Sequence[str
         names: the images.
         path: of the file, for errors.
         classes: names that are classes, whatever else they might mean.
+        unknown: see `read_mark`.
 
     Raises:
         ValueError: no column, or several, may hold images or tags; the text names them.
@@ -154,16 +176,39 @@ def choose_columns(table: Table, names: Names, path: Path, classes: Sequence[str
     tag = _only(tags, header, path, "tags", "name the right one tags")
     if tag is None and not table.header and len(others) == 1:
         tag = others[0]
-    elif tag is None:
-        _check_marks(table, others, header, path)
+    roles = _roles(table, [at for at in others if at != tag], plain, len(classes), tag is not None)
+    if tag is None and "yes" not in roles:
+        others = [at for at in others if at not in roles.values()]
+        _check_marks(table, others, header, path, unknown)
     flags = _SPLIT_FLAGS.get(plain[split], {}) if split is not None else {}
-    return Columns(image, tag, split, flags, [] if tag is not None else others)
+    return Columns(image, tag, split, flags, [] if tag is not None else others, roles)
 
 
-def is_set(value: Any) -> bool | None:
-    """What a cell of a class's column says; None where it is neither yes nor no."""
-    word = "" if value is None else str(value).strip().casefold()
-    return True if word in _YES else False if word in _NO else None
+def _roles(
+    table: Table, columns: Sequence[int], plain: Sequence[str], num_classes: int, tagged: bool
+) -> dict[str, int]:
+    """See `Columns.roles`; none of columns that are called so, but hold something else."""
+    roles = ((role, at) for at in columns for role in _ROLES if plain[at] in _ROLES[role])
+    found = dict(roles)
+    counted = {role: at for role, at in found.items() if role in ("yes", "no", "total")}
+    if "yes" in counted and len(counted) > 1 and _are_counts(table, counted.values()):
+        alone = num_classes == 1 and sorted(counted.values()) == sorted(columns)
+        return counted if tagged or alone else {}
+    if not tagged:
+        return {"voter": found["voter"]} if "voter" in found else {}
+    if "vote" in found and all(map(_is_vote, table.column(found["vote"]))):
+        return {role: found[role] for role in ("vote", "voter") if role in found}
+    return {"confidence": found["confidence"]} if "confidence" in found else {}
+
+
+def _are_counts(table: Table, columns: Iterable[int]) -> bool:
+    return all(str(value).strip().isdecimal() for at in columns for value in table.column(at))
+
+
+def _is_vote(value: Any) -> bool:
+    with suppress(ValueError):
+        return read_mark(value) in (0, 1, None)
+    return False
 
 
 def _lines(text: str, delimiter: str, path: Path) -> list[tuple[int, list[str]]]:
@@ -217,15 +262,30 @@ def _only(columns: list[int], header: list[str], path: Path, what: str, way: str
     return columns[0] if columns else None
 
 
-def _check_marks(table: Table, columns: list[int], header: list[str], path: Path) -> None:
-    """Raise ValueError unless columns hold 0 and 1 only, as the columns of classes must."""
+def _check_marks(
+    table: Table, columns: list[int], header: list[str], path: Path, unknown: Collection[str]
+) -> None:
+    """Raise ValueError unless columns hold marks only, as the columns of classes must."""
     if not columns:
         raise ValueError(f"{path} has no column of tags, only {header[0]}; name one tags")
+    sure = {at for at in columns if _plain(header[at]) in _SURE}
     for where, values in table.rows:
         for at in columns:
-            if is_set(values[at]) is None:
+            value = values[at]
+            fits = is_set(value) is not None
+            try:
+                share = read_mark(value, unknown)
+                fits = fits or at not in sure or share is None
+            except NoMark:
+                pass
+            except ValueError as error:
+                if "/" in str(value):  # votes
+                    said = f"column '{header[at]}' holds '{value}', {error}"
+                    raise ValueError(f"{path}{where}: {said}") from None
+            if not fits:
                 raise ValueError(
-                    f"{path}{where}: column '{header[at]}' holds '{values[at]}', but must hold 0 "
-                    "or 1, as there is no column called tags; name the column of tags so, or "
-                    f"remove what is no class of {some([header[at] for at in columns], 12)}"
+                    f"{path}{where}: column '{header[at]}' holds '{value}', but must hold 0 or 1 "
+                    "(or ?, a probability in [0, 1] or votes such as 3/5), as there is no column "
+                    "called tags; name the column of tags so, or remove what is no class of "
+                    f"{some([header[at] for at in columns], 12)}"
                 )

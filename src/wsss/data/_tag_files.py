@@ -1,14 +1,16 @@
 """Files that give images their tags, and perhaps their splits: tables and JSON."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wsss.data._marks import MINUS_ONE, NoMark, Said, conflict, merged, minus_one, read_mark
 from wsss.data._matching import Names
-from wsss.data._tables import Columns, Table, choose_columns, is_set, read_table, read_text
-from wsss.data._tag_cells import parse_cells, tags_of_mapping
+from wsss.data._tables import Table, read_table, read_text
+from wsss.data._tag_cells import marks_of_mapping, parse_cells
+from wsss.data._tag_rows import Row, table_rows
 from wsss.data.listing import some
 
 __all__ = ["TagFile", "read_json_text", "read_tags"]
@@ -19,65 +21,59 @@ class TagFile:
     """What a file says of images.
 
     Attributes:
-        tags: by image; None where they are blank, which may be forgotten, unlike [] in JSON or
-            zeros in columns.
+        tags: what is said of each image; None where that is blank, which may be forgotten, unlike
+            [] in JSON or zeros in columns.
         splits: by image, as the file calls them; blank where it is.
         unknown: entries that are no image.
         warnings: what a person must know of how the file was read.
     """
 
-    tags: dict[str, list[str] | None] = field(default_factory=dict)
+    tags: dict[str, Said | None] = field(default_factory=dict)
     splits: dict[str, str] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """What a line or an object says: where it stands, its image, tags and split.
-
-    Attributes:
-        tags: a text or a list of texts, each of one tag or several; a tuple of tags.
-        single: whether others may add to the image's tags.
-    """
-
-    where: str
-    entry: str
-    tags: Any
-    split: str | None = None
-    single: bool = False
-
-
 def read_tags(
-    path: Path, names: Names, beside: str, classes: Sequence[str], empty_tag: str
+    path: Path,
+    names: Names,
+    beside: str,
+    classes: Sequence[str],
+    empty_tag: str,
+    unknown: Collection[str] = (),
 ) -> TagFile:
     """Read a file of tags.
 
     Args:
-        path: a table (.csv, .tsv, .txt) with a column of images and one of tags, or one of 0 and 1
-            per class, and perhaps one of splits; images may have several lines. Or .json or
-            .jsonl: {image: tags}, {tag: [images]}, a list of objects with an image and its tags,
-            or COCO's images, annotations and categories.
+        path: a table (.csv, .tsv, .txt) with a column of images and one of tags, or one of marks
+            per class (`read_mark`), and perhaps one of splits; images may have several lines. Or
+            .json or .jsonl: {image: tags}, {tag: [images]}, a list of objects with an image and
+            its tags, or COCO's images, annotations and categories.
         names: the images.
         beside: the file's folder within that of the images; "" of any other.
         classes: names that are known; empty when unknown.
         empty_tag: the name for no class.
+        unknown: other texts that say that nobody knows; see `read_mark`.
 
     Raises:
-        ValueError: another layout, tags that may be one or several, contradicting lines, or no
-            entry is an image; the text names the line or the entry.
+        ValueError: another layout, tags that may be one or several, contradicting lines or votes,
+            a probability out of range, or no entry is an image; the text names the line or the
+            entry.
     """
-    kind = path.suffix.lower()
+    kind, result = path.suffix.lower(), TagFile()
+    unknown = {word.strip().casefold() for word in unknown}
     if kind in (".json", ".jsonl", ".ndjson"):
-        rows = list(_json_rows(path, names, classes))
+        rows = list(_json_rows(path, names, classes, unknown, result.warnings))
     elif kind in (".csv", ".tsv", ".tab", ".txt"):
         table = read_table(path, names)
-        rows = list(_table_rows(table, names, path, classes)) if table.rows else []
+        rows = []
+        if table.rows:
+            rows = list(table_rows(table, names, path, classes, unknown, result.warnings))
     else:
         raise ValueError(
             f"{path} must be a .csv, .tsv, .json or .jsonl file; save a spreadsheet as CSV (UTF-8)"
         )
-    tags = _tags(rows, path, classes, empty_tag)
+    tags = _tags(rows, path, classes, empty_tag, unknown)
     found = names.match(dict.fromkeys(row.entry for row in rows), beside=beside)
     if rows and not found:
         raise ValueError(
@@ -86,10 +82,9 @@ def read_tags(
             f"{some([f'{name!r}' for name in names.files], 2)}; write their paths so"
         )
     other = names.otherwise(found)
-    result = TagFile(unknown=[row.entry for row in rows if row.entry not in found])
-    result.unknown = list(dict.fromkeys(result.unknown))
+    result.unknown = list(dict.fromkeys(row.entry for row in rows if row.entry not in found))
     joined: dict[str, None] = {}
-    first: dict[str, list[str]] = {}
+    first: dict[str, Said] = {}
     for row, own in zip(rows, tags, strict=True):
         name = found.get(row.entry)
         if name is None:
@@ -101,21 +96,33 @@ def read_tags(
             )
         if name not in result.tags:
             result.tags[name] = own
-            first[name] = own or []
-        elif result.tags[name] != own:
-            before = result.tags[name] or []
+            first[name] = own or {}
+        elif result.tags[name] != own or list(result.tags[name] or ()) != list(own or ()):
+            before, own = result.tags[name] or {}, dict(own or {})
+            for tag in before.keys() & own.keys():
+                shares = [share for share in (before[tag], own[tag]) if share is not None]
+                if row.confidence != 1 and len(shares) == 2:
+                    own[tag] = before[tag] = max(shares)  # as of several boxes
+                if before[tag] != own[tag]:
+                    said = conflict(tag, before[tag], own[tag])
+                    raise ValueError(f"{path}{row.where}: '{row.entry}' has {said}")
             if not (row.single and len(own or ()) <= 1 and len(first[name]) <= 1):
                 raise ValueError(
                     f"{path}{row.where}: '{row.entry}' has other tags than in another entry for "
-                    f"the image '{name}', {some(before)}; keep one, or write one tag a line"
+                    f"the image '{name}', {some(list(before))}; keep one, or write one tag a line"
                 )
-            result.tags[name] = before + [tag for tag in own or () if tag not in before]
+            result.tags[name] = before | own
             joined[name] = None
     if other:
         result.warnings.append(
             f"{path.name} has {len(other)} entries for images that are called otherwise, such as "
             f"'{other[0]}' for '{found[other[0]]}'"
         )
+    for what, images in _doubtful(result.tags).items():
+        if images:
+            result.warnings.append(
+                f"{path.name} has {len(images)} images with classes {what}, such as '{images[0]}'"
+            )
     if joined:
         name = next(iter(joined))
         result.warnings.append(
@@ -123,6 +130,20 @@ def read_tags(
             f"are taken together: {', '.join(result.tags[name] or ())}"
         )
     return result
+
+
+def _doubtful(tags: Mapping[str, Said | None]) -> dict[str, list[str]]:
+    """The images with tags that are not certain, by what is not."""
+    found: dict[str, list[str]] = {"that nobody knows of": [], "of which it has a probability": []}
+    for name, said in tags.items():
+        shares = (said or {}).values()
+        for images, doubted in zip(
+            found.values(),
+            (None in shares, any(share not in (None, 0, 1) for share in shares)),
+            strict=True,
+        ):
+            images += [name] * doubted
+    return found
 
 
 def read_json_text(path: Path) -> Any:
@@ -150,9 +171,13 @@ def read_json_text(path: Path) -> Any:
 
 
 def _tags(
-    rows: Sequence[_Row], path: Path, classes: Sequence[str], empty_tag: str
-) -> list[list[str] | None]:
-    """The tags of each row, whatever form they have."""
+    rows: Sequence[Row],
+    path: Path,
+    classes: Sequence[str],
+    empty_tag: str,
+    unknown: Collection[str],
+) -> list[Said | None]:
+    """What each row says, whatever form it has."""
     given = []
     for row in rows:
         try:
@@ -161,26 +186,56 @@ def _tags(
             raise ValueError(f"{path}{row.where}: '{row.entry}' has {error}") from None
     texts = (tag for tags in given if isinstance(tags, list) for tag in tags)
     try:
-        cells = parse_cells(texts, classes, empty_tag)
+        cells = parse_cells(texts, classes, empty_tag, unknown)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    found: list[list[str] | None] = []
+    found: list[Said | None] = []
     for row, tags in zip(rows, given, strict=True):
-        if isinstance(tags, list) and not (isinstance(row.tags, str) and cells[row.tags] is None):
-            found.append([*dict.fromkeys(part for tag in tags for part in cells[tag] or ())])
-        else:
-            found.append(list(tags) if isinstance(tags, tuple) else None)
+        if tags is None or (isinstance(row.tags, str) and cells[row.tags] is None):
+            found.append(None)
+            continue
+        pairs = list(tags.items()) if isinstance(tags, dict) else []
+        if isinstance(tags, list):
+            pairs = [pair for tag in tags for pair in cells[tag] or ()]
+            pairs = [(tag, row.confidence if mark == 1 else mark) for tag, mark in pairs]
+        found.append(_said(row, pairs, path, empty_tag, unknown))
     return found
 
 
-def _given(value: Any) -> list[str] | tuple[str, ...] | None:
-    """Tags as texts, of which those in a list may hold several; None of nothing."""
+def _said(
+    row: Row,
+    pairs: Sequence[tuple[str, Any]],
+    path: Path,
+    empty_tag: str,
+    unknown: Collection[str],
+) -> Said:
+    """What marks of tags say; of an empty tag they must say that it is true."""
+    read = []
+    for tag, mark in pairs:
+        try:
+            share = read_mark(mark, unknown)
+        except ValueError as error:
+            said = f"'{tag}' with '{mark}', {error}"
+            raise ValueError(f"{path}{row.where}: '{row.entry}' has {said}") from None
+        if tag == empty_tag and share not in (0, 1):
+            raise ValueError(
+                f"{path}{row.where}: '{row.entry}' has '{tag}', which says that no class is there, "
+                f"with '{mark}'; give the classes probabilities, not '{tag}'"
+            )
+        if tag != empty_tag or share:
+            read.append((tag, share))
+    try:
+        return merged(read)
+    except ValueError as error:
+        raise ValueError(f"{path}{row.where}: '{row.entry}' has {error}") from None
+
+
+def _given(value: Any) -> list[str] | dict[str, Any] | None:
+    """Tags as texts, those in a list perhaps of several, or marks by tag; None of nothing."""
     if value is None or (isinstance(value, float) and value != value):
         return None
-    if isinstance(value, tuple):
-        return value
     if isinstance(value, dict):
-        return tuple(tags_of_mapping(value))
+        return marks_of_mapping(value)
     items = value if isinstance(value, list) else [value]
     if any(isinstance(item, bool) or not isinstance(item, str | int | float) for item in items):
         raise ValueError(
@@ -190,35 +245,13 @@ def _given(value: Any) -> list[str] | tuple[str, ...] | None:
     return [str(item) for item in items]
 
 
-def _table_rows(table: Table, names: Names, path: Path, classes: Sequence[str]) -> Iterator[_Row]:
-    columns = choose_columns(table, names, path, classes)
-    seen: dict[str, tuple[str, ...]] = {}
-    for where, values in table.rows:
-        entry = str(values[columns.image])
-        if columns.tags is not None:
-            tags = values[columns.tags]
-        else:
-            tags = tuple(table.header[at] for at in columns.classes if is_set(values[at]))
-            if seen.setdefault(entry, tags) != tags:
-                raise ValueError(f"{path}{where}: '{entry}' has a line already; keep one")
-        yield _Row(
-            where, entry, tags, _split(values, columns, path, where), columns.tags is not None
-        )
-
-
-def _split(values: Sequence[Any], columns: Columns, path: Path, where: str) -> str | None:
-    if columns.split is None:
-        return None
-    value = values[columns.split]
-    if not columns.flags:
-        return "" if value is None else str(value).strip()
-    flag = is_set(value)
-    if flag is None:
-        raise ValueError(f"{path}{where}: '{value}' is neither true nor false; write one of them")
-    return columns.flags[flag]
-
-
-def _json_rows(path: Path, names: Names, classes: Sequence[str]) -> Iterator[_Row]:
+def _json_rows(
+    path: Path,
+    names: Names,
+    classes: Sequence[str],
+    unknown: Collection[str],
+    warnings: list[str],
+) -> Iterator[Row]:
     values = read_json_text(path)
     if isinstance(values, dict) and {"images", "annotations", "categories"} <= values.keys():
         yield from _coco_rows(values, path)
@@ -233,12 +266,12 @@ def _json_rows(path: Path, names: Names, classes: Sequence[str]) -> Iterator[_Ro
             )
         header = list(dict.fromkeys(key for item in values for key in item))
         rows = [
-            (f", object {number}", [item.get(key) for key in header])
+            (f", object {number}", [item.get(key, "") for key in header])
             for number, item in enumerate(values, 1)
         ]
-        yield from _table_rows(Table(header, rows), names, path, classes)
+        yield from table_rows(Table(header, rows), names, path, classes, unknown, warnings)
     elif isinstance(values, dict):
-        yield from _mapping_rows(values, names, path, classes)
+        yield from _mapping_rows(values, names, path, classes, unknown, warnings)
     else:
         raise ValueError(
             f'{path} must map each image to its tags, {{"a.jpg": ["cat"]}}, or list objects such '
@@ -251,23 +284,28 @@ def _holds_objects(value: Any) -> bool:
 
 
 def _mapping_rows(
-    values: Mapping[str, Any], names: Names, path: Path, classes: Sequence[str]
-) -> Iterator[_Row]:
+    values: Mapping[str, Any],
+    names: Names,
+    path: Path,
+    classes: Sequence[str],
+    unknown: Collection[str],
+    warnings: list[str],
+) -> Iterator[Row]:
     objects = [item for item in values.values() if isinstance(item, dict)]
     if (
         objects
         and len(objects) == len(values)
-        and not all(is_set(value) is not None for item in objects for value in item.values())
+        and not all(_is_mark(value) for item in objects for value in item.values())
     ):  # {"a.jpg": {"tags": ["cat"], "split": "val"}}
         header = [
             "image",
             *dict.fromkeys(key for item in objects for key in item if key != "image"),
         ]
         rows = [
-            (f', "{image}"', [image, *(item.get(key) for key in header[1:])])
+            (f', "{image}"', [image, *(item.get(key, "") for key in header[1:])])
             for image, item in values.items()
         ]
-        yield from _table_rows(Table(header, rows), names, path, classes)
+        yield from table_rows(Table(header, rows), names, path, classes, unknown, warnings)
         return
     lists = [item for item in values.values() if isinstance(item, list)]
     if len(lists) == len(values) and not names.match(values):  # {"cat": ["a.jpg"]}
@@ -277,13 +315,27 @@ def _mapping_rows(
                 tags_of.setdefault(str(image), []).append(tag)
         texts = all(isinstance(image, str) for item in lists for image in item)
         if texts and names.match(tags_of):
-            yield from (_Row("", image, tags) for image, tags in tags_of.items())
+            yield from (Row("", image, tags) for image, tags in tags_of.items())
             return
+    marks = [mark for item in objects for mark in item.values()]
     for image, tags in values.items():
-        yield _Row("", image, tags)
+        if isinstance(tags, dict) and minus_one(marks):
+            tags = {tag: "?" if str(mark) in MINUS_ONE else mark for tag, mark in tags.items()}
+        yield Row("", image, tags)
 
 
-def _coco_rows(values: Mapping[str, Any], path: Path) -> Iterator[_Row]:
+def _is_mark(value: Any) -> bool:
+    """Whether a value says something of a class, be it out of range."""
+    try:
+        read_mark(value)
+    except NoMark:
+        return False
+    except ValueError:
+        pass
+    return True
+
+
+def _coco_rows(values: Mapping[str, Any], path: Path) -> Iterator[Row]:
     """The categories of each image's annotations; an image without any has no class."""
     try:
         categories = {item["id"]: str(item["name"]) for item in values["categories"]}
@@ -291,7 +343,8 @@ def _coco_rows(values: Mapping[str, Any], path: Path) -> Iterator[_Row]:
         for item in values["annotations"]:
             tags[item["image_id"]][categories[item["category_id"]]] = None
         rows = [
-            _Row("", str(item["file_name"]), tuple(tags[item["id"]])) for item in values["images"]
+            Row("", str(item["file_name"]), dict.fromkeys(tags[item["id"]], 1) or [])
+            for item in values["images"]
         ]
     except (KeyError, TypeError) as error:
         raise ValueError(

@@ -12,6 +12,7 @@ from wsss.checks import did_you_mean, full_key
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
 from wsss.data._class_names import ClassNames, check_known, name_ids, names_of, read_class_names
 from wsss.data._layouts import Layout, check_splits, read_layout, settle_splits, split_of_word
+from wsss.data._marks import REST, Said, ids_of, likely
 from wsss.data._mask_pairs import pair_masks, refuse_masks_among_images
 from wsss.data._mask_values import MaskKey, MaskValues
 from wsss.data._matching import Names
@@ -56,6 +57,8 @@ class FolderSettings(Named):
     sorted. Settles what is a class where folders and tags may mean something else."""
     empty_tag: str = "none"
     """A tag or sub-folder that says: none of the classes is there."""
+    unknown_tags: tuple[Annotated[str, BeforeValidator(str)], ...] = ()
+    """What says, as '?' does, that nobody knows: [unsure, ""], where "" is an empty cell."""
     splits: dict[Annotated[str, BeforeValidator(str)], SplitName] = Field(default_factory=dict)
     """What folders or the values of a column of splits mean where their names do not say it, such
     as {test: val, valid: selection, extra: unused}. Without it, test is val where there is no
@@ -98,7 +101,7 @@ class _Found:
     """What is known of the images while they are read.
 
     Attributes:
-        tags: by image.
+        tags: what is said of each image.
         splits: by image, of those that have one.
         called: how the data call each split.
         words: the values of a column of splits.
@@ -106,7 +109,7 @@ class _Found:
         warnings: what a person must know.
     """
 
-    tags: dict[str, list[str]] = field(default_factory=dict)
+    tags: dict[str, Said] = field(default_factory=dict)
     splits: dict[str, str] = field(default_factory=dict)
     called: dict[str, str] = field(default_factory=dict)
     words: set[str] = field(default_factory=set)
@@ -182,7 +185,7 @@ class Folder:
             if layout.called and name not in layout.splits:
                 found.problems.append(_outside(name, layout))
             elif name in layout.tags:
-                found.tags[name] = [layout.tags[name]]
+                found.tags[name] = {layout.tags[name]: 1}
             else:
                 reason = "no tag: it lies in no sub-folder named after a class"
                 found.problems.append(Problem(name, reason))
@@ -235,7 +238,8 @@ class Folder:
         for path in paths:
             inside = path.parent != names.folder and path.is_relative_to(names.folder)
             beside = path.parent.relative_to(names.folder).as_posix() if inside else ""
-            file = read_tags(path, names, beside, names_of(known), self.settings.empty_tag)
+            words = (self.settings.empty_tag, self.settings.unknown_tags)
+            file = read_tags(path, names, beside, names_of(known), *words)
             for name in file.tags.keys() & joined.tags.keys():
                 if file.tags[name] != joined.tags[name]:
                     raise ValueError(f"{path} has other tags for '{name}' than a file before it")
@@ -294,7 +298,8 @@ class Folder:
     def _class_names(self, known: ClassNames, found: _Found) -> tuple[str, ...]:
         """The classes, after names that are nearly the same have become one."""
         empty, listing = self.settings.empty_tag, names_of(known)
-        counts = Counter(tag for tags in found.tags.values() for tag in tags)
+        counts = Counter(tag for said in found.tags.values() for tag in likely(said))
+        counts.update({tag: 0 for said in found.tags.values() for tag in said if tag != REST})
         renamed = merge_names(counts, (*listing, empty))
         if "empty_tag" in self.settings.model_fields_set and empty not in (
             *counts,
@@ -308,13 +313,13 @@ class Folder:
             said = some([f"'{old}' is '{new}'" for old, new in sorted(renamed.items())])
             found.warnings.append(f"tags that differ in case or blanks only are one: {said}")
         for name, tags in list(found.tags.items()):
-            own = list(dict.fromkeys(renamed.get(tag, tag) for tag in tags))
+            own = {renamed.get(tag, tag): share for tag, share in tags.items()}
             found.tags[name] = own
-            if empty in own and len(own) > 1:
+            if empty in own and any(share != 0 for tag, share in own.items() if tag != empty):
                 del found.tags[name]
-                reason = f"it has '{empty}' and other tags, {some(own)}; keep what is right"
+                reason = f"it has '{empty}' and other tags, {some(list(own))}; keep what is right"
                 found.problems.append(Problem(name, reason))
-        used = {tag for tags in found.tags.values() for tag in tags} - {empty}
+        used = {tag for said in found.tags.values() for tag in likely(said)} - {empty}
         if not used and not listing:
             reasons = [*found.warnings, *(f"{item.name}: {item.reason}" for item in found.problems)]
             raise ValueError(
@@ -356,11 +361,8 @@ class Folder:
         rng_seed: int,
     ) -> RawDataset:
         settings = self.settings
-        ids = {name: number for number, name in enumerate(class_names, 1)}
-        class_ids = {
-            name: tuple(sorted({ids[tag] for tag in tags if tag != settings.empty_tag}))
-            for name, tags in sorted(found.tags.items())
-        }
+        ids = {name: ids_of(said, class_names) for name, said in sorted(found.tags.items())}
+        class_ids = {name: own for name, (own, _) in ids.items()}
         mask_of: dict[str, Path] = {}
         if masks:
             mask_of, said = pair_masks(
@@ -381,7 +383,8 @@ class Folder:
                 continue
             if mask and mask.suffix.lower() != ".png":  # to be written as one
                 values = values or {value: value for value in range(256)}
-            sample = RawSample(name, names.files[name], own, mask, values)
+            doubts = ids[name][1]
+            sample = RawSample(name, names.files[name], own, mask, values, uncertain=doubts)
             splits.setdefault(found.splits.get(name, "train"), []).append(sample)
         if not splits["val"] and "val" not in found.splits.values() and splits["train"]:
             splits["train"], splits["val"] = hold_out(

@@ -44,7 +44,8 @@ def count_false_alarms(
     """Count what is predicted where nothing is to be found.
 
     Images count that have no tag, and no class in their mask where they have one; of that mask,
-    ignored pixels do not count. Without a mask the tags say that all of it is background.
+    ignored pixels do not count. Without a mask the tags say that all of it is background, unless
+    nobody is certain of them.
 
     Args:
         samples: of one split; those that have a tag are passed over.
@@ -58,7 +59,11 @@ def count_false_alarms(
     Raises:
         ValueError: a file is missing, broken, or does not fit its image.
     """
-    empty = [sample for sample in samples if not sample.class_ids]
+    empty = [
+        sample
+        for sample in samples
+        if not sample.class_ids and (sample.mask is not None or not sample.uncertain)
+    ]
     if not any((labels / f"{sample.name}.png").exists() for sample in empty):
         return None
 

@@ -69,7 +69,7 @@ def mixed_losses(
     Args:
         objective: makes the losses.
         output: of the mixed images.
-        labels: (B, K) of the images before they were mixed.
+        labels: (B, K) of the images before they were mixed; see `Method.__call__`.
         mix: how they were.
         settings: of the method.
     """

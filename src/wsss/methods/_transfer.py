@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
+from wsss.methods.objective import present
 from wsss.methods.subcategory import soft_distillation
 
 if TYPE_CHECKING:
@@ -139,12 +140,12 @@ def boundary_loss(student: "Tensor", teacher: "Tensor", labels: "Tensor") -> "Te
     Args:
         student: (B, L, h, w).
         teacher: (B, L, h, w).
-        labels: (B, L); classes above 0 are tagged. Without any the loss is 0.
+        labels: (B, L); see `wsss.methods.objective.present`. Without any the loss is 0.
     """
     import torch
     from torch.nn import functional
 
-    tagged = (labels > 0).float()[:, :, None, None]
+    tagged = present(labels)[:, :, None, None]
     m_s, m_t = _scaled(student), _scaled(teacher)
     above = (m_s > 0.5).float()
     highest = functional.max_pool2d(above, 3, 1, 1)

@@ -57,7 +57,7 @@ class Start:
         round: 0-based.
         class_names: of the L classes, the data's own and then extra ones.
         names: of the N training images.
-        labels: (N, L) float32 multi-hot.
+        labels: (N, L) float32; see `Method.__call__`.
         teachers: the classifiers of train_teachers by name.
         previous: the classifier of the round before; None in the first.
         over_images: applies a function of (classifier, images) to all training images, whole and
@@ -115,7 +115,8 @@ class Method(ABC, Generic[S]):
         Args:
             model: whose parameters learn, those of its parts included.
             images: (B, 3, H, W) float32, normalised.
-            labels: (B, L) float32 multi-hot.
+            labels: (B, L) float32: 1 of a class that is there and 0 of one that is not, or a
+                probability in between; NaN where nobody knows.
             objective: makes the losses of outputs and labels, regularisers included.
             step: where training stands, and the generator to draw from.
         """

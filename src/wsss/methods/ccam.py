@@ -7,7 +7,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from wsss.methods._contrast import contrast_loss
 from wsss.methods._erasing import erased_targets
 from wsss.methods.base import Method, Start
-from wsss.methods.objective import MethodSettings
+from wsss.methods.objective import MethodSettings, present
 from wsss.registry import METHODS
 from wsss.seeding import Step
 from wsss.settings import Named
@@ -95,7 +95,7 @@ class Ccam(Method[CcamSettings]):
         part = model.parts["disentangler"]
         features = part.join(output.stages)
         logits = part(features)
-        tags = labels[:, : len(model.class_names)] > 0  # (B, K)
+        tags = present(labels[:, : len(model.class_names)]).bool()  # (B, K)
         if settings.class_specific:
             logits, counted = logits[:, : tags.shape[1]], tags
         else:
@@ -137,7 +137,7 @@ class Ccam(Method[CcamSettings]):
             return edge_means(maps, (images.shape[2], images.shape[3]), check)
 
         means = start.over_images(model, edges)  # (N, C)
-        counted = start.labels > 0
+        counted = start.labels >= 0.5
         if not self.settings.class_specific:
             counted = counted[:, : len(model.class_names)].max(axis=1, keepdims=True)
         mean = (means * counted).sum(axis=0) / counted.sum(axis=0).clip(1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import NonNegativeFloat
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from wsss.models.classifier import ClassifierOutput
 
-__all__ = ["MethodSettings", "Objective", "entropy", "map_variance"]
+__all__ = ["MethodSettings", "Objective", "entropy", "map_variance", "present"]
 
 EPSILON = 1e-5  # in the logarithms
 FLOOR = 1e-3  # added to every cell of a map, so that an empty one has a centre
@@ -53,8 +54,9 @@ class Objective:
 
         Args:
             output: of the classifier.
-            targets: weights that sum to one, each with its (B, K) multi-hot labels; one pair
-                unless images were mixed.
+            targets: weights that sum to one, each with its (B, K) labels, see `classification`;
+                one pair unless images were mixed. What is unknown of one image is unknown of
+                the mixture.
             settings: of the method.
             entropy_of: logits and their weights, where they are not the output's.
             classification_weight: of the classification loss.
@@ -63,19 +65,23 @@ class Objective:
             "classification", "entropy" and "concentration", the latter two if they have a weight.
         """
         losses = Losses()
+        known = _known(targets)
         classification = _weighted(
-            [(share, self.classification(output.logits, labels)) for share, labels in targets]
+            [
+                (share, self.classification(output.logits, labels.where(known, nan)))
+                for share, labels in targets
+            ]
         )
         losses.add("classification", classification, classification_weight)
         if settings.entropy_weight:
             sources = [(1.0, output.logits)] if entropy_of is None else entropy_of
-            entropies = [(share, entropy(self.probs(logits))) for share, logits in sources]
+            entropies = [(share, entropy(self.probs(logits), known)) for share, logits in sources]
             losses.add("entropy", _weighted(entropies), settings.entropy_weight)
         if settings.concentration_weight:
             # of softmax over classes: a map is spread out where it wins over the others
             variances = map_variance(output.maps.float().relu().softmax(dim=1))  # (B, K)
-            labels = _weighted(targets)
-            concentration = (variances * labels).sum() / len(labels)
+            tagged = _weighted([(share, present(labels)) for share, labels in targets])
+            concentration = (variances * tagged).sum() / len(tagged)
             losses.add("concentration", concentration, settings.concentration_weight)
         return losses
 
@@ -84,12 +90,17 @@ class Objective:
 
         Args:
             logits: (B, K).
-            labels: (B, K) multi-hot; exactly one 1 per row for single_label.
+            labels: (B, K), 1 and 0 or, of multi_label, a probability in [0, 1], or NaN where
+                nobody knows: such a cell has no loss, and the mean is over the others. Exactly
+                one 1 per row for single_label.
         """
         from torch.nn import functional
 
         if self.loss == "multi_label":
-            return functional.binary_cross_entropy_with_logits(logits, labels)
+            known = ~labels.isnan()
+            return functional.binary_cross_entropy_with_logits(
+                logits, labels.where(known, 0), weight=_mean_weights(known)
+            )
         return functional.cross_entropy(logits, labels.argmax(dim=1))
 
     def probs(self, logits: "Tensor") -> "Tensor":
@@ -98,14 +109,32 @@ class Objective:
         return logits.sigmoid() if self.loss == "multi_label" else logits.softmax(dim=1)
 
 
-def entropy(probs: "Tensor") -> "Tensor":
+def present(labels: "Tensor") -> "Tensor":
+    """1 where a class is taken to be there, at a probability of 0.5 and more; 0 where nobody knows.
+
+    Example:
+        >>> import torch
+        >>> present(torch.tensor([1, 0.5, 0.25, 0, nan]))
+        tensor([1., 1., 0., 0., 0.])
+    """
+    return (labels >= 0.5).to(labels.dtype)
+
+
+def entropy(probs: "Tensor", known: "Tensor | None" = None) -> "Tensor":
     """Mean binary entropy of (B, K) probabilities, in nats; 0 when all are certain.
+
+    Args:
+        probs: (B, K).
+        known: (B, K) bool, which of them count; None of all.
 
     References:
         Mixup-CAM (Chang et al., BMVC 2020).
     """
+    if known is not None:
+        probs = probs.where(known, 0)
     other = 1 - probs
-    return -(probs * (probs + EPSILON).log() + other * (other + EPSILON).log()).mean()
+    terms = probs * (probs + EPSILON).log() + other * (other + EPSILON).log()
+    return -(terms if known is None else terms * _mean_weights(known)).mean()
 
 
 def map_variance(maps: "Tensor") -> "Tensor":
@@ -132,6 +161,23 @@ def map_variance(maps: "Tensor") -> "Tensor":
         centre = (marginal * at).sum(dim=2, keepdim=True)
         variances.append((marginal * (at - centre).square()).sum(dim=2))
     return variances[0] + variances[1]
+
+
+def _known(targets: "Sequence[tuple[float, Tensor]]") -> "Tensor":
+    """(B, K) bool: where none of the labels is NaN."""
+    (_, labels), *others = targets
+    known = ~labels.isnan()
+    for _, labels in others:
+        known = known & ~labels.isnan()
+    return known
+
+
+def _mean_weights(known: "Tensor") -> "Tensor":
+    """Weights with which a mean over all cells is that over the known ones; 1 if all are.
+
+    Nothing here waits for a GPU.
+    """
+    return known * (known.numel() / known.sum().clamp(min=1))
 
 
 def _weighted(terms: "Sequence[tuple[float, Tensor]]") -> "Tensor":

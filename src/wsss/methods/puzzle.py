@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, NonNegativeFloat
 
 from wsss.methods.base import Method
-from wsss.methods.objective import MethodSettings
+from wsss.methods.objective import MethodSettings, present
 from wsss.registry import METHODS
 from wsss.seeding import Step
 
@@ -61,7 +61,8 @@ class Puzzle(Method[PuzzleSettings]):
         merged = merge_quarters(model(parts).maps, grid)
         losses = objective(output, [(1.0, labels)], self.settings)
         tiles = objective.classification(pool(merged, model.head_settings), labels)
-        differences = (output.maps.float() - merged.float()).abs() * labels[:, :, None, None]
+        tags = present(labels)[:, :, None, None]
+        differences = (output.maps.float() - merged.float()).abs() * tags
         losses.add("tiles", tiles)
         losses.add("reconstruction", differences.mean(), self.weight(step.progress))
         return losses

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from wsss.methods.base import Method, Start
+from wsss.methods.objective import present
 from wsss.methods.pcm import CorrelationSettings
 from wsss.registry import METHODS
 from wsss.seeding import Step
@@ -72,9 +73,8 @@ class Seam(Method[SeamSettings]):
         height, width = (
             max(1, round(length * settings.scale / stride)) * stride for length in images.shape[2:]
         )
-        tags = labels[:, :, None, None]
         first, second = (
-            self._view(model, view, tags, objective)
+            self._view(model, view, labels, objective)
             for view in (images, self._resized(images, (height, width)))
         )
         losses = first.losses.mean_with(second.losses)
@@ -92,18 +92,18 @@ class Seam(Method[SeamSettings]):
         return losses
 
     def _view(
-        self, model: "Classifier", images: "Tensor", tags: "Tensor", objective: "Objective"
+        self, model: "Classifier", images: "Tensor", labels: "Tensor", objective: "Objective"
     ) -> "_View":
         from torch.nn import functional
 
         from wsss.models.pcm import normalised, with_background
 
         output = model(images, with_stages=True)
-        scaled = normalised(output.maps)
+        scaled, tags = normalised(output.maps), present(labels)[:, :, None, None]
         # untagged classes compete too, as the CAM method, which has no tags, lets them
         refined = model.parts["pcm"](images, output.stages, with_background(scaled))
         return _View(
-            objective(output, [(1.0, tags[:, :, 0, 0])], self.settings),
+            objective(output, [(1.0, labels)], self.settings),
             scaled * tags,
             normalised(refined) * functional.pad(tags, (0, 0, 0, 0, 1, 0), value=1),
             min_pool(refined[:, 1:] * tags, self.settings.low_share),

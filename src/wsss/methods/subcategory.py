@@ -15,6 +15,7 @@ entry of train_teachers:
 """
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -69,7 +70,7 @@ class Subcategory(Method[SubcategorySettings]):
         super().__init__(settings)
         self.rounds = settings.rounds
         self.sub_labels: dict[str, np.ndarray] = {}
-        """(sum of K_c,) float32 multi-hot of each training image by name."""
+        """(sum of K_c,) float32 labels of the clusters of each training image by name."""
         self._teacher: Teacher | None = None
 
     def begin(self, start: Start) -> tuple[Named, ...]:
@@ -84,15 +85,17 @@ class Subcategory(Method[SubcategorySettings]):
         features = start.over_images(source, _mean_features)
         # by name, so that the order of the files does not matter
         order = sorted(range(len(start.names)), key=start.names.__getitem__)
+        tags = start.labels[order]
         found = cluster_per_class(
             features[order],
-            start.labels[order],
+            (tags >= 0.5).astype(np.float32),
             CLUSTERINGS.build(settings.clustering),
             rng_seed=start.rng_seed,
         )
         names = (start.names[row] for row in order)
-        self.sub_labels = dict(zip(names, found.labels, strict=True))
-        counted = zip(start.class_names, found.counts, start.labels.sum(axis=0), strict=True)
+        labels = found.labels * _of_clusters(tags, found.counts)
+        self.sub_labels = dict(zip(names, labels, strict=True))
+        counted = zip(start.class_names, found.counts, (tags >= 0.5).sum(axis=0), strict=True)
         log.info(
             "round %d: %d sub-categories: %s",
             *(start.round + 1, sum(found.counts)),
@@ -173,6 +176,22 @@ def soft_distillation(
         tails = functional.logsigmoid(-teacher) - functional.logsigmoid(-student)
         distance = (teacher.sigmoid() * heads + (-teacher).sigmoid() * tails).mean(dim=1)
     return temperature**2 * distance.mean()
+
+
+def _of_clusters(tags: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """What the multi-hot labels of clusters are multiplied by.
+
+    Args:
+        tags: (N, K) probabilities, NaN where nobody knows.
+        counts: clusters of each class.
+
+    Returns:
+        (N, sum of counts): the probability of the class where it is taken to be there, 1 where it
+        is known not to be. NaN in between, since nothing tells in which cluster it would be.
+    """
+    unsure = np.isnan(tags) | ((tags > 0) & (tags < 0.5))
+    factors = np.where(unsure, np.nan, np.where(tags > 0, tags, 1))
+    return np.repeat(factors, counts, axis=1).astype(np.float32)
 
 
 def _mean_features(model: "Classifier", images: "Tensor") -> "Tensor":

@@ -28,9 +28,6 @@ class FusionSettings(Named):
     """Weight of the chain's own map."""
     how: How = "mean"
     """See `fuse`."""
-    class_probs: bool = False
-    """Multiplies the result with what the classifier thinks of each class, so that a tag it does
-    not believe in loses against one it sees. The classes' maps all reach 1 otherwise."""
 
 
 def fuse(maps: np.ndarray, weights: np.ndarray, how: How) -> np.ndarray:
@@ -116,6 +113,4 @@ class Fusion:
         grid = max((member.scores.shape[1:] for member, _ in members), key=lambda shape: shape[0])
         maps = np.stack([member.on_grid(grid) for member, _ in members])
         scores = fuse(maps, np.array([weight for _, weight in members]), settings.how)
-        if settings.class_probs:
-            scores *= own.class_probs[:, None, None]
         return replace(own, scores=scores)

@@ -53,6 +53,8 @@ def pseudo_mask(
         of_objects = None if objects is None else objects.rows(start, stop)
         scores = score_map.rows(start, stop)
         mask[start:stop] = _labels(scores, ids, settings, threshold, of_objects)
+    unsure = score_map.class_probs < settings.ignore_below_prob
+    mask[np.isin(mask, score_map.class_ids[unsure])] = IGNORE_INDEX
     if settings.min_area_share:
         for class_id in score_map.class_ids:
             pixels = mask == class_id

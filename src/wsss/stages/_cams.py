@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -30,10 +31,18 @@ __all__ = ["write_cams"]
 CPU_PIXELS = 640_000  # two images of 480 x 640: their features fit a CPU's cache
 
 
+FOUND = 0.5
+"""The probability from which the classifier is believed that a class is there of which nobody
+knows."""
+
+
 def write_cams(
-    job: Job, settings: GenerateCamsSettings, classifier: Path, folder: Path, what: str = ""
+    job: Job, settings: GenerateCamsSettings, classifier: Path, folder: Path, source: str = ""
 ) -> dict[str, Any]:
     """Write folder/<name>.npz for every image that has none yet, for the classes of its tags.
+
+    Of the classes that nobody knows of, those have a map that the classifier finds in the image.
+    Maps of a named source have all of them, as they go with maps of another classifier.
 
     Many maps that say nothing are warned of.
 
@@ -46,7 +55,7 @@ def write_cams(
         settings: of the maps.
         classifier: the folder of the classifier that makes them.
         folder: where they go; what a killed run left there is kept.
-        what: whose rate it is, where the stage makes several kinds of maps.
+        source: the name of the maps, where the stage makes several kinds.
 
     Returns:
         What the first process reports of the maps.
@@ -76,12 +85,11 @@ def write_cams(
     ):
         probs = logits.sigmoid() if loss == "multi_label" else logits.softmax(dim=1)
         for sample, cam, prob in zip(batch, cams, probs.cpu().numpy(), strict=True):
-            ids = torch.tensor(sample.class_ids, dtype=torch.uint8).numpy()
-            score_map = ScoreMap(ids, cam.cpu().numpy(), sample.size, prob[ids.astype(int) - 1])
+            score_map = _score_map(sample, cam.cpu().numpy(), prob, found_alone=not source)
             write_score_map(folder / f"{sample.name}.npz", score_map)
             tally.note(sample, score_map)
         count += len(batch)
-    job.rate(count, time.perf_counter() - started, what)
+    job.rate(count, time.perf_counter() - started, source)
     tally.add(gather(tally.found))
     if not job.is_first:
         return {}
@@ -92,6 +100,28 @@ def write_cams(
         f"({full_key('scales')}, train_classifier.augment.long_side)"
     )
     return {"num_images": len(samples)} | map_values(job, tally, manifest, advice)
+
+
+def _possible(sample: Sample) -> tuple[int, ...]:
+    """The classes of an image's tags and those that nobody knows of, ascending."""
+    return tuple(sorted({*sample.class_ids, *sample.unknown_ids}))
+
+
+def _score_map(
+    sample: Sample, cam: np.ndarray, probs: np.ndarray, *, found_alone: bool
+) -> ScoreMap:
+    """The map of the classes that an image is taken to have.
+
+    Args:
+        sample: the image.
+        cam: (P, h, w) float32, of its `_possible` classes.
+        probs: (K,) float32, of all classes.
+        found_alone: of classes that nobody knows of, keep those alone that the classifier finds.
+    """
+    ids = np.array(_possible(sample), np.uint8)
+    of_ids = probs[ids.astype(int) - 1]
+    kept = np.isin(ids, sample.class_ids) | (of_ids >= (FOUND if found_alone else 0))
+    return ScoreMap(ids[kept], cam[kept], sample.size, of_ids[kept])
 
 
 @dataclass(frozen=True)
@@ -122,7 +152,7 @@ class _Maker:
             description="CAMs",
         ):
             images = self._prepare(pixels)
-            ids = [sample.class_ids for sample in batch]
+            ids = [_possible(sample) for sample in batch]
             with torch.inference_mode(not method.needs_gradients), self.fabric.autocast():
                 cams, logits = multiscale_cams(
                     self.model,
@@ -147,7 +177,7 @@ class _Maker:
                     self.model,
                     method,
                     read_image(self.images / sample.image),
-                    sample.class_ids,
+                    _possible(sample),
                     normalise=self._prepare,
                     **self._views(*sample.size),
                 )

@@ -193,6 +193,12 @@ def class_lines(report: Mapping[str, Any]) -> list[str]:
             classes = [*classes[: 2 * _LISTED], f"and {len(classes) - 2 * _LISTED} more classes"]
         if counts["without_tag"]:
             classes.append(f"without any class {counts['without_tag']}")
+        for kind, said in (("unknown", "unknown is"), ("uncertain", "uncertain is")):
+            found = counts.get(f"{kind}_per_class", {})
+            names = [f"{name} {count}" for name, count in found.items()]
+            more = [f"and {len(names) - _LISTED} more classes"] if len(names) > _LISTED else []
+            if names:
+                classes.append(f"{said} {', '.join(names[:_LISTED] + more)}")
         lines.append(
             f"{split}: {counts['images']} images, {counts['with_mask']} with a mask; "
             + ", ".join(classes)

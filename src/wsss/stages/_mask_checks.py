@@ -35,6 +35,7 @@ class DrawnMask:
         values: pixels of each value or colour.
         meanings: see RawSample.mask_values; empty where values are class ids.
         usable: whether the mask was taken.
+        unsure: classes that nobody is certain of, so that no mask contradicts them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class DrawnMask:
     values: Mapping[int | str, int]
     meanings: Meanings
     usable: bool
+    unsure: tuple[int, ...] = ()
 
 
 class MaskReview:
@@ -59,8 +61,10 @@ class MaskReview:
             masks = [replace(mask, values=_by_colour(mask.values)) for mask in masks]
         self.masks, self.class_names = masks, class_names
         self.tags = np.zeros((len(masks), len(class_names)), bool)
+        self.sure = np.ones_like(self.tags)
         for row, mask in enumerate(masks):
             self.tags[row, np.asarray(mask.class_ids, int) - 1] = True
+            self.sure[row, np.asarray(mask.unsure, int) - 1] = False
         self.shares = self._shares([mask.meanings for mask in masks])
 
     def contradictions(self, most_unknown: float) -> list[str]:
@@ -123,9 +127,10 @@ class MaskReview:
         shares = self.shares[:, 1 : len(self.class_names) + 1]
         parts = []
         for at, name in enumerate(self.class_names):
-            tagged, shown = self.tags[:, at] & usable, shares[:, at] > 0
+            sure, shown = self.sure[:, at] & usable, shares[:, at] > 0
+            tagged = self.tags[:, at] & sure
             missing = tagged & ~shown
-            extra = usable & ~self.tags[:, at] & (shares[:, at] >= _TRACE)
+            extra = sure & ~self.tags[:, at] & (shares[:, at] >= _TRACE)
             if missing.any():
                 parts.append(
                     f"'{name}' is missing in {missing.sum()} of the {tagged.sum()} masks of images "
@@ -185,7 +190,8 @@ class MaskReview:
             if never[at] and (some[at] or not hits.any())
         ]
         for at, name in enumerate(self.class_names):
-            own, others = drawn[self.tags[:, at], at], drawn[~self.tags[:, at], at]
+            absent = ~self.tags[:, at] & self.sure[:, at]
+            own, others = drawn[self.tags[:, at], at], drawn[absent, at]
             if never[at] or len(others) < _FEW or (others > 0).mean() < 0.9:
                 continue
             if others.mean() >= max(0.5, 0.8 * own.mean() if len(own) else 0):

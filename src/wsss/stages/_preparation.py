@@ -127,9 +127,9 @@ class Preparation:
         self.conversions.update(row["conversions"])
         if row["values"]:
             values = {int(v) if v.isdecimal() else v: n for v, n in row["values"].items()}
-            means = sample.mask_values
+            means, unsure = sample.mask_values, tuple(class_id for class_id, _ in sample.uncertain)
             self.drawn.append(
-                DrawnMask(sample.name, split, sample.class_ids, values, means, usable)
+                DrawnMask(sample.name, split, sample.class_ids, values, means, usable, unsure)
             )
         if usable:
             size = (row["size"][0], row["size"][1])

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
@@ -206,6 +207,13 @@ def _check_before(splits: dict[str, list[RawSample]], params: Params) -> None:
         )
     if params.train_classifier.loss == "single_label":
         samples = [item for split in splits.values() for item in split]
+        unsure = [sample for sample in samples if sample.uncertain]
+        if unsure:
+            raise ConfigError(
+                "train_classifier.loss is 'single_label', which needs tags that are certain, but "
+                f"those of {len(unsure)} of {len(samples)} images are not, such as "
+                f"'{unsure[0].name}'; set it to multi_label"
+            )
         wrong = [sample for sample in samples if len(sample.class_ids) != 1]
         if wrong:
             raise ConfigError(
@@ -333,8 +341,9 @@ def _report(
         splits[split] = {
             "images": len(samples),
             "with_mask": sum(sample.mask is not None for sample in samples),
-            "without_tag": sum(not sample.class_ids for sample in samples),
+            "without_tag": sum(not (sample.class_ids or sample.uncertain) for sample in samples),
             "images_per_class": dict(zip(manifest.class_names, counts, strict=True)),
+            **_doubts(manifest, samples),
         }
     extra = {"background_images": len(manifest.background)} if manifest.background else {}
     return {
@@ -346,6 +355,20 @@ def _report(
             {"name": printable(problem.name), "reason": printable(problem.reason)}
             for problem in problems
         ],
+    }
+
+
+def _doubts(manifest: Manifest, samples: Sequence[Sample]) -> dict[str, dict[str, int]]:
+    """Of how many images each class is unknown, or has a probability; nothing where all is sure."""
+    found: dict[str, Counter[str]] = {"unknown": Counter(), "uncertain": Counter()}
+    for sample in samples:
+        for class_id, prob in sample.uncertain:
+            name = manifest.class_names[class_id - 1]
+            found["unknown" if prob is None else "uncertain"][name] += 1
+    return {
+        f"{kind}_per_class": {name: counts[name] for name in manifest.class_names if counts[name]}
+        for kind, counts in found.items()
+        if counts
     }
 
 

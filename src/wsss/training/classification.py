@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from wsss.config.sections import TrainClassifierSettings
 from wsss.loading.devices import gather, gather_shares
 from wsss.methods.base import Method, Start, Teacher
 from wsss.methods.losses import Losses
-from wsss.methods.objective import Objective
+from wsss.methods.objective import Objective, present
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import METHODS
@@ -125,8 +125,15 @@ def _training_samples(manifest: Manifest) -> tuple[list[Sample], int]:
     return [*manifest.splits["train"], *background], int(bool(background))
 
 
-def _check_one_tag(samples: list[Sample]) -> None:
+def _check_one_tag(samples: Sequence[Sample]) -> None:
     """Raise ValueError unless classes are exclusive, as a softmax over them takes for granted."""
+    unsure = [sample for sample in samples if sample.uncertain]
+    if unsure:
+        raise ValueError(
+            f"{full_key('loss')} is 'single_label', which needs tags that are certain, but those "
+            f"of {len(unsure)} of {len(samples)} images are not, such as '{unsure[0].name}'; set "
+            "it to multi_label"
+        )
     wrong = [sample for sample in samples if len(sample.class_ids) != 1]
     if wrong:
         raise ValueError(
@@ -212,18 +219,23 @@ def score_classifier(
     The mean is over the classes that some of its images have and others have not: of those that all
     have, any order of the images is a perfect one.
 
+    What nobody knows of an image is left out, and a probability of 0.5 counts as a tag.
+
     Returns:
         <split>_map, without it where there is no such class, and <split>_loss; nothing for a split
         without a tag.
     """
     scores, targets = _class_logits(model, settings, task, split)
-    if not targets.any():
+    if not present(targets).any():
         return {}
     values = {f"{split}_loss": float(Objective(settings.loss).classification(scores, targets))}
-    mixed = targets.any(dim=0) & ~targets.all(dim=0)
-    if mixed.any():
-        found = average_precision_score(targets[:, mixed], scores[:, mixed])
-        values = {f"{split}_map": float(found)} | values
+    found = [
+        average_precision_score(there, known)
+        for known, there in _known_columns(scores.numpy(), targets.numpy())
+        if there.any() and not there.all()
+    ]
+    if found:
+        values = {f"{split}_map": float(np.mean(found))} | values
     return values
 
 
@@ -233,7 +245,8 @@ class ClassScores:
 
     Attributes:
         average_precision: by class.
-        prevalence: by class, the share of images that have it: the average precision of a guess.
+        prevalence: by class, the share of images that have it, of those of which that is known: the
+            average precision of a guess.
         at_chance: classes whose images do not come before the others by more than a guess brings
             about now and then.
     """
@@ -263,7 +276,8 @@ def compare_with_guess(
 
     Args:
         scores: (N, K) float32, any increasing function of the probabilities.
-        targets: (N, K) float32, 1 where the image has the class and 0 where not.
+        targets: (N, K) float32, `Manifest.targets`: images of which nobody knows are left out of a
+            class, and those that have it with a probability of 0.5 and more have it.
         class_names: K names.
 
     Example:
@@ -274,7 +288,8 @@ def compare_with_guess(
         ('cat',)
     """
     precision, prevalence, at_chance = {}, {}, []
-    for name, score, target in zip(class_names, scores.T, targets.T, strict=True):
+    columns = _known_columns(scores, targets)
+    for name, (score, target) in zip(class_names, columns, strict=True):
         those, others = int(target.sum()), int(len(target) - target.sum())
         if not those or not others:
             continue
@@ -289,10 +304,19 @@ def compare_with_guess(
     return ClassScores(precision, prevalence, tuple(at_chance))
 
 
+def _known_columns(
+    scores: np.ndarray, targets: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each class the scores, and whether it is there, of images of which that is known."""
+    for score, target in zip(scores.T, targets.T, strict=True):
+        known = ~np.isnan(target)
+        yield score[known], target[known] >= 0.5
+
+
 def _class_logits(
     model: Classifier, settings: TrainClassifierSettings, task: Task, split: str
 ) -> tuple[Tensor, Tensor]:
-    """Logits and tags of a split, each (N, K) float32 on the CPU."""
+    """Logits of a split and `Manifest.targets`, each (N, K) float32 on the CPU."""
     found = []
     manifest = task.manifest
     model = task.fabric.to_device(model).eval()
@@ -305,7 +329,7 @@ def _class_logits(
         with torch.inference_mode(), task.fabric.autocast():
             output = model(images)
         logits = output.logits[:, : manifest.num_fg_classes].float()
-        found.append((logits.cpu(), torch.from_numpy(manifest.labels(samples))))
+        found.append((logits.cpu(), torch.from_numpy(manifest.targets(samples))))
     logits_of_all, labels_of_all = zip(*gather_shares(found), strict=True)
     scores = torch.cat(logits_of_all)
     if not scores.isfinite().all():

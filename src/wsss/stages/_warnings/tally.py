@@ -108,7 +108,7 @@ def map_tally() -> Tally[ScoreMap]:
 
 
 def map_faults(sample: Sample, score_map: ScoreMap) -> list[Fault]:
-    """Which maps of an image are empty, or full: high everywhere, or the same everywhere.
+    """Which maps of an image's tags are empty, or full: high everywhere, or the same everywhere.
 
     Example:
         >>> scores = np.array([[[0.0, 0.004]], [[0.6, 1.0]], [[0.1, 0.8]]], np.float32)
@@ -117,14 +117,13 @@ def map_faults(sample: Sample, score_map: ScoreMap) -> list[Fault]:
         >>> map_faults(Sample("a", "a.png", (1, 2), (2, 5, 7)), score_map)
         [('empty', 2), ('full', 5)]
     """
-    del sample
     if not len(score_map.class_ids):
         return []
     highest, lowest = score_map.scores.max(axis=(1, 2)), score_map.scores.min(axis=(1, 2))
     levels = np.rint(lowest / (np.maximum(highest, EMPTY) / np.float32(255)))  # as files have them
     kinds = np.where(highest < EMPTY, "empty", np.where(levels > FULL * 255, "full", ""))
     found = zip(kinds.tolist(), score_map.class_ids.tolist(), strict=True)
-    return [(kind, class_id) for kind, class_id in found if kind]
+    return [(kind, class_id) for kind, class_id in found if kind and class_id in sample.class_ids]
 
 
 def map_values(
@@ -208,7 +207,7 @@ def pseudo_mask_warnings(job: Job, tally: Tally[np.ndarray], manifest: Manifest)
         job.warn(
             f"{share_of(ignored, len(samples))} pseudo masks are ignored nearly everywhere, so "
             "that nothing is learned from them; lower make_pseudo_masks.ignore_margin, "
-            "ignore_below or min_area_share"
+            "ignore_below, ignore_below_prob or min_area_share"
         )
 
 

@@ -1,0 +1,130 @@
+"""What each line of a table says of an image: its tags, its split, and how sure they are."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wsss.checks import full_key
+from wsss.data._marks import MINUS_ONE, REST, Ballots, Said, is_set, minus_one, read_mark
+from wsss.data._matching import Names
+from wsss.data._tables import Columns, Table, choose_columns
+
+__all__ = ["Row", "table_rows"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a line or an object says: where it stands, its image, tags and split.
+
+    Attributes:
+        tags: a text or a list of texts, each of one tag or several; {tag: what `read_mark` reads}.
+        single: whether others may add to the image's tags.
+        confidence: what `read_mark` reads of the text's tags.
+    """
+
+    where: str
+    entry: str
+    tags: Any
+    split: str | None = None
+    single: bool = False
+    confidence: Any = 1
+
+
+def table_rows(
+    table: Table,
+    names: Names,
+    path: Path,
+    classes: Sequence[str],
+    unknown: Collection[str],
+    warnings: list[str],
+) -> Iterator[Row]:
+    columns = choose_columns(table, names, path, classes, unknown)
+    if "yes" in columns.roles or "vote" in columns.roles or "voter" in columns.roles:
+        yield from _voted_rows(table, columns, path, classes, unknown)
+        return
+    cells = [values[at] for _, values in table.rows for at in columns.classes]
+    if minus_one(cells):
+        unknown = {*unknown, *MINUS_ONE}
+    empty = sum(str(value).strip() == "" for value in cells)
+    if empty and "" not in unknown and any(read_mark(value, unknown) is None for value in cells):
+        warnings.append(
+            f"{path.name} has {empty} empty cells beside others that say that nobody knows; they "
+            "are taken for 0. Where nobody knows there either, write "
+            f'{full_key("dataset.unknown_tags")}: [""]'
+        )
+    seen: dict[str, Said] = {}
+    for where, values in table.rows:
+        entry = str(values[columns.image])
+        confidence: Any = 1
+        if columns.tags is not None:
+            tags = values[columns.tags]
+            if "confidence" in columns.roles:
+                confidence = values[columns.roles["confidence"]]
+        else:
+            marks = ((table.header[at], read_mark(values[at], unknown)) for at in columns.classes)
+            tags = _without_zeros(marks)
+            if seen.setdefault(entry, tags) != tags:
+                raise ValueError(f"{path}{where}: '{entry}' has a line already; keep one")
+            tags = tags or []
+        split = _split(values, columns, path, where)
+        yield Row(where, entry, tags, split, columns.tags is not None, confidence)
+
+
+def _voted_rows(
+    table: Table,
+    columns: Columns,
+    path: Path,
+    classes: Sequence[str],
+    unknown: Collection[str],
+) -> Iterator[Row]:
+    """A row per image of a table with votes, one a line or counted.
+
+    Beside a column of classes, nobody knows of a class that nobody has voted on.
+    """
+    ballots, roles = Ballots(), columns.roles
+    splits: dict[str, str | None] = {}
+    for where, values in table.rows:
+        entry = str(values[columns.image])
+        split = _split(values, columns, path, where)
+        if splits.setdefault(entry, split) != split:
+            raise ValueError(f"{path}{where}: '{entry}' is in another split before; keep one")
+        tag = "" if columns.tags is None else str(values[columns.tags]).strip()
+        if columns.tags is not None and not tag:
+            raise ValueError(f"{path}{where}: '{entry}' has a vote on no class; name the class")
+        voter = str(values[roles["voter"]]).strip() if "voter" in roles else ""
+        try:
+            if "yes" in roles:
+                yes = int(values[roles["yes"]])
+                others = int(values[roles["total" if "total" in roles else "no"]])
+                total = others if "total" in roles else yes + others
+                ballots.add_counts(where, entry, tag or classes[0], yes, total)
+            elif "vote" in roles:
+                mark = read_mark(values[roles["vote"]], unknown)
+                ballots.add(where, entry, tag, mark, voter)
+            else:
+                for at in columns.classes:
+                    mark = read_mark(values[at], unknown)
+                    ballots.add(where, entry, table.header[at], mark, voter)
+        except ValueError as error:
+            raise ValueError(f"{path}{where}: {error}") from None
+    for entry, where in ballots.where.items():
+        said = ballots.said(entry) | ({} if columns.tags is None else {REST: None})
+        yield Row(where, entry, said, splits[entry])
+
+
+def _without_zeros(marks: Iterable[tuple[str, float | None]]) -> dict[str, float | None]:
+    """What is said of classes that may be there: columns say of all others that they are not."""
+    return {tag: share for tag, share in marks if share != 0}
+
+
+def _split(values: Sequence[Any], columns: Columns, path: Path, where: str) -> str | None:
+    if columns.split is None:
+        return None
+    value = values[columns.split]
+    if not columns.flags:
+        return "" if value is None else str(value).strip()
+    flag = is_set(value)
+    if flag is None:
+        raise ValueError(f"{path}{where}: '{value}' is neither true nor false; write one of them")
+    return columns.flags[flag]
