@@ -198,6 +198,9 @@ def test_the_rules_find_what_they_should(module: str, source: str, wrong: int) -
 
 
 READ_MASKS = {
+    "wsss.stages._annotation_checks",
+    "wsss.stages._annotation_parts",
+    "wsss.stages._annotations",
     "wsss.stages._data_checks",
     "wsss.stages._mask_checks",
     "wsss.stages._mask_meanings",
@@ -208,8 +211,8 @@ READ_MASKS = {
     "wsss.report.cells",
     "wsss.pipeline.job",
 }
-"""Outside `evaluate`, who takes masks of annotators: one stage checks and stores them, one scores
-with them, one draws them beside the results."""
+"""Outside `evaluate`, who takes masks of annotators: one stage checks and stores them, and copies
+those to learn from; one scores with them, one draws them beside the results."""
 
 
 READERS = ("wsss.evaluate.ground_truth", "wsss.evaluate.placing")

@@ -36,11 +36,11 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
 def test_a_class_is_inside_any_of_its_boxes_and_anywhere_without_one(tmp_path: Path) -> None:
     found = {"a": (Box(1, 0, 0, 1, 2), Box(1, 2, 1, 3, 3), Box(2, 0, 0, 3, 3))}
     annotations = Annotations(tmp_path, boxes=found)
-    inside = annotations.inside("a", 1, (3, 3))
-    assert inside is not None
-    assert inside.tolist() == [[True, True, False], [False] * 3, [False, True, True]]
-    assert annotations.inside("a", 3, (3, 3)) is None
-    assert annotations.inside("b", 1, (3, 3)) is None
+    inside = annotations.inside("a", (3, 3))
+    assert inside.keys() == {1, 2}
+    assert inside[1].tolist() == [[True, True, False], [False] * 3, [False, True, True]]
+    assert inside[2].all()
+    assert annotations.inside("b", (3, 3)) == {}
 
 
 def test_masks_and_seeds_are_those_of_their_images_alone(tmp_path: Path) -> None:
@@ -51,3 +51,8 @@ def test_masks_and_seeds_are_those_of_their_images_alone(tmp_path: Path) -> None
     assert np.array_equal(annotations.mask("x/a"), mask)
     assert np.array_equal(annotations.seed_map("b"), mask)
     assert annotations.mask("b") is annotations.seed_map("x/a") is None
+
+
+def test_a_project_of_tags_alone_has_no_annotations(tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing"
+    assert Annotations.read(nothing) == Annotations(nothing)

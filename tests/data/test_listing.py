@@ -88,7 +88,7 @@ def test_the_root_may_be_a_link_and_a_folder_is_left_out_by_what_it_is(tmp_path)
     _touch(tmp_path / "set", "cat/1.jpg", "masks/cat/1.png")
     (tmp_path / "link").symlink_to(tmp_path / "set")
     (tmp_path / "set/again").symlink_to(tmp_path / "set/masks")
-    listing = list_images(tmp_path / "link", "images", without=tmp_path / "set/masks")
+    listing = list_images(tmp_path / "link", "images", without=[tmp_path / "set/masks"])
     assert list(listing.files) == ["cat/1"]
     assert not listing.warnings
 

@@ -1,6 +1,7 @@
 """Holding out: disjoint, complete, stratified, and steady when the data grows."""
 
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsss.data import RawSample
-from wsss.data.splits import hold_out, subset
+from wsss.data.splits import draw, hold_out, stratified, subset
 
 tags = st.lists(st.sets(st.integers(1, 4), max_size=3), min_size=2, max_size=60)
 
@@ -69,3 +70,48 @@ def test_subsets_are_nested():
     assert len(small) == 10
     assert set(small) < set(large)
     assert small != samples[:10]
+
+
+@given(tags, st.integers(0, 5))
+def test_every_beginning_of_a_stratified_order_has_each_class_in_its_share(tag_sets, rng_seed):
+    """The bound of Webster's quotients, by which each class is at most a place behind."""
+    samples = _samples(tag_sets)
+    order = list(stratified(samples, rng_seed))
+    assert sorted(order, key=lambda item: item.name) == samples
+    assert order == list(stratified(samples[::-1], rng_seed))
+    size = Counter(tag for sample in samples for tag in sample.class_ids or (0,))
+    for count in range(1, len(order) + 1):
+        got = Counter(tag for sample in order[:count] for tag in sample.class_ids or (0,))
+        for tag, members in size.items():
+            wanted = members * (count - len(size) / 2) / size.total() - 0.5
+            assert got[tag] == members or got[tag] >= wanted
+
+
+def test_every_class_of_few_images_is_in_a_small_part():
+    samples = _samples([{1}] * 800 + [{2}] * 60 + [{3}] * 20 + [{1, 4}] * 20 + [set()] * 100)
+    first = Counter(sample.class_ids for sample in islice(stratified(samples, 3), 50))
+    assert first == {(1,): 40, (2,): 3, (3,): 1, (1, 4): 1, (): 5}
+
+
+@given(tags, tags, st.data(), st.integers(0, 5))
+def test_a_larger_draw_has_all_of_a_smaller_one_in_each_list(train, selection, data, rng_seed):
+    lists = {"train": _samples(train), "selection": _samples(selection)}
+    total = len(train) + len(selection)
+    small = data.draw(st.integers(1, total))
+    large = data.draw(st.integers(small, total))
+    drawn = [draw(lists, count, rng_seed) for count in (small, large)]
+    for part, count in zip(drawn, (small, large), strict=True):
+        assert sum(map(len, part.values())) == count
+        share = len(part["selection"]) - count * len(selection) / total
+        assert part["train"] and (abs(share) <= 0.5 or count == 1)
+    for name in lists:
+        assert {item.name for item in drawn[0][name]} <= {item.name for item in drawn[1][name]}
+    assert draw(lists, total, rng_seed) == lists
+
+
+def test_masks_to_be_learned_from_are_not_all_held_out():
+    samples = _samples([{1}] * 50, masks=range(5, 12))
+    for spare, masks in ((False, 5), (True, 3)):
+        left, held = hold_out(samples, 0.1, 1000, 0, spare_masks=spare)
+        assert len(held) == masks and all(item.mask for item in held)
+        assert sum(item.mask is not None for item in left) == 7 - masks

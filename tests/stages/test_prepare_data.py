@@ -67,7 +67,8 @@ class Project:
 
     def untouched(self) -> bool:
         """No out and no scratch."""
-        outs = (self.paths.images, self.paths.masks, self.paths.splits)
+        paths = self.paths
+        outs = (paths.images, paths.masks, paths.splits, paths.annotations)
         return (
             not any(out.exists() for out in outs)
             and not (self.paths.root / "data/.prepare_data.scratch").exists()
@@ -123,6 +124,7 @@ def test_images_masks_and_manifest_agree(project):
     assert {item: after[item] for item in before} == before
     assert after.keys() - before.keys() == {"tags.csv"}  # by this test
     assert {path.name for path in (project.paths.root / "data").iterdir()} == {
+        "annotations",
         "images",
         "masks",
         "splits",
@@ -389,7 +391,8 @@ def test_synthetic_set(tmp_path):
         "selection": 2,
         "val": 5,
     }
-    assert {path.name for path in (tmp_path / "data").iterdir()} == {"images", "masks", "splits"}
+    outs = {"annotations", "images", "masks", "splits"}
+    assert {path.name for path in (tmp_path / "data").iterdir()} == outs
 
 
 def _background(project: Project, *names: str) -> str:

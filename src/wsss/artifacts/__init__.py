@@ -1,6 +1,6 @@
 """Files between stages: manifests, score maps, index PNGs; checked on read, atomic on write."""
 
-from wsss.artifacts.annotations import Annotations, Box
+from wsss.artifacts.annotations import Annotations, Box, inside_boxes
 from wsss.artifacts.files import atomic_path, is_of_the_system, read_json, write_json
 from wsss.artifacts.fingerprint import contents, fingerprint
 from wsss.artifacts.image import open_image, read_image
@@ -37,6 +37,7 @@ __all__ = [
     "check_label_map",
     "contents",
     "fingerprint",
+    "inside_boxes",
     "is_of_the_system",
     "open_image",
     "palette",

@@ -1,7 +1,7 @@
 """What annotators gave of images besides tags: masks, boxes, points and scribbles."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -11,7 +11,7 @@ import numpy as np
 from wsss.artifacts.files import atomic_path
 from wsss.artifacts.label_png import read_label_png
 
-__all__ = ["Annotations", "Box"]
+__all__ = ["Annotations", "Box", "inside_boxes"]
 
 
 class Box(NamedTuple):
@@ -25,6 +25,24 @@ class Box(NamedTuple):
     left: int
     bottom: int
     right: int
+
+
+def inside_boxes(boxes: Sequence[Box], size: tuple[int, int]) -> dict[int, np.ndarray]:
+    """By class that has boxes, (H, W) bool: the pixels in any of them.
+
+    Args:
+        boxes: of an image.
+        size: (height, width) of it in pixels.
+
+    Example:
+        >>> inside_boxes([Box(2, 0, 1, 1, 3)], (1, 4))
+        {2: array([[False,  True,  True, False]])}
+    """
+    inside: dict[int, np.ndarray] = {}
+    for class_id, top, left, bottom, right in boxes:
+        within = inside.setdefault(class_id, np.zeros(size, bool))
+        within[top:bottom, left:right] = True
+    return inside
 
 
 @dataclass(frozen=True)
@@ -55,21 +73,9 @@ class Annotations:
         """(H, W) uint8: the points and scribbles of an image, 255 between them, or None."""
         return read_label_png(self.folder / "seeds" / f"{name}.png") if name in self.seeds else None
 
-    def inside(self, name: str, class_id: int, size: tuple[int, int]) -> np.ndarray | None:
-        """(H, W) bool: where boxes let a class be; None where it has no box in the image.
-
-        Args:
-            name: of the image.
-            class_id: in 1..K.
-            size: (height, width) of the image in pixels.
-        """
-        boxes = [box for box in self.boxes.get(name, ()) if box.class_id == class_id]
-        if not boxes:
-            return None
-        within = np.zeros(size, bool)
-        for _, top, left, bottom, right in boxes:
-            within[top:bottom, left:right] = True
-        return within
+    def inside(self, name: str, size: tuple[int, int]) -> dict[int, np.ndarray]:
+        """By class that has boxes in an image, where these let it be; see `inside_boxes`."""
+        return inside_boxes(self.boxes.get(name, ()), size)
 
     def write(self) -> None:
         """Write folder/annotations.jsonl: a line per annotated image. Masks and seeds lie there."""
@@ -89,8 +95,14 @@ class Annotations:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read what `write` wrote. Raises ValueError naming the file and line at fault."""
+        """Read what `write` wrote; a folder that does not exist has none.
+
+        Raises:
+            ValueError: a line is none of annotations; the text names the file and the line.
+        """
         path = folder / "annotations.jsonl"
+        if not folder.exists():
+            return cls(folder)
         text = path.read_text(encoding="utf-8").removesuffix("\n")
         masks, seeds, boxes = set(), set(), {}
         # not splitlines(): names may hold other line separators, such as U+2028

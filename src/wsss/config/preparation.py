@@ -1,18 +1,27 @@
 """The section of params.yaml that says what the data are."""
 
-from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from wsss.registry import DATASETS
 from wsss.settings import Named, Settings
 
-__all__ = ["PrepareDataSettings"]
+__all__ = ["LabelledPart", "PrepareDataSettings"]
 
 if TYPE_CHECKING:
     DatasetChoice: TypeAlias = Named
 else:
     DatasetChoice = DATASETS.choice()
+
+LabelledPart: TypeAlias = (
+    Literal["none", "all"]
+    | Annotated[int, Field(strict=True, ge=1)]
+    | Annotated[float, Field(strict=True, gt=0, le=1)]
+    | Annotated[tuple[str, ...], Field(min_length=1)]
+)
+"""Which images of train and selection have a label of a kind: none, all that can, a number of them
+(1 is one image), a share of them (1.0 is all), or those of a list."""
 
 
 class PrepareDataSettings(Settings):
@@ -42,6 +51,20 @@ class PrepareDataSettings(Settings):
     long_side_max: NonNegativeInt = 0
     """Images whose longer side is larger, in pixels, are shrunk to it, and their masks with them;
     all results have that size. 0 keeps images as they are."""
+    pixel_labels: LabelledPart = "none"
+    """Images whose masks are given to learn from, besides tags: none, all, a number such as 100, a
+    share such as 0.05, or a list of names; of train and selection together, those of val never. A
+    number or a share is drawn by rng_seed, each class in its share, and a larger one has all of a
+    smaller one."""
+    box_labels: LabelledPart = "none"
+    """The same for boxes, each of which bounds its class: where the data set has none, boxes of
+    the masks' parts."""
+    point_labels: LabelledPart = "none"
+    """The same for points: where the data set has none, a pixel deep within each of the masks'
+    parts and one of the background."""
+    scribble_labels: LabelledPart = "none"
+    """The same for scribbles: where the data set has none, strokes along the middle of the masks'
+    parts and of the background."""
     background_images: str | None = None
     """A folder, searched with all below it, of images that show none of the classes, $VARS
     expanded: one more class for the classifier to tell apart while it is trained."""

@@ -8,7 +8,44 @@ from typing import Protocol
 from wsss.checks import full_key
 from wsss.settings import ConfigError, expand_path
 
-__all__ = ["Dataset", "Problem", "RawDataset", "RawSample", "source_folder"]
+__all__ = ["Dataset", "Problem", "RawBox", "RawDataset", "RawPoint", "RawSample", "source_folder"]
+
+
+@dataclass(frozen=True)
+class RawBox:
+    """A box as its file has it.
+
+    Attributes:
+        class_id: in 1..K.
+        corners: left, top, right and bottom, of which the last two lie outside: in pixels, or as
+            shares of the image's width and height where `relative`.
+        where: the file and the place in it, for errors.
+        relative: see `corners`.
+        drawn_on: (height, width) of the image by that file; None where it does not say.
+    """
+
+    class_id: int
+    corners: tuple[float, float, float, float]
+    where: str
+    relative: bool = False
+    drawn_on: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class RawPoint:
+    """A point as its file has it.
+
+    Attributes:
+        class_id: in 1..K, or 0 for the background.
+        x: pixels from the left edge of the image.
+        y: pixels from its top.
+        where: the file and the place in it, for errors.
+    """
+
+    class_id: int
+    x: float
+    y: float
+    where: str
 
 
 @dataclass(frozen=True)
@@ -25,6 +62,10 @@ class RawSample:
         mask_values: what the mask's values, or its colours, mean where they are not yet class
             ids, such as {0: 0, 255: 1} or {"#000000": 0, "#ff0000": 1}; then it may hold no other.
         uncertain: see `wsss.artifacts.Sample`.
+        boxes: what annotators gave besides; see `RawDataset.offers`.
+        points: likewise.
+        scribbles: a file like a mask, 255 where nobody drew.
+        scribble_values: as mask_values.
     """
 
     name: str
@@ -33,6 +74,10 @@ class RawSample:
     mask: Path | None = None
     mask_values: Mapping[int | str, int] = field(default_factory=dict, hash=False)
     uncertain: tuple[tuple[int, float | None], ...] = ()
+    boxes: tuple[RawBox, ...] = ()
+    points: tuple[RawPoint, ...] = ()
+    scribbles: Path | None = None
+    scribble_values: Mapping[int | str, int] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -53,6 +98,8 @@ class RawDataset:
         problems: what had to be left out.
         warnings: what a person must know of what was found, such as files passed over.
         tags_from_masks: whether masks gave the tags, so that they have nothing to say about them.
+        offers: of "boxes", "points" and "scribbles" those that the set has of its own; others may
+            be taken from masks, as an annotator would give them.
     """
 
     class_names: tuple[str, ...]
@@ -60,6 +107,7 @@ class RawDataset:
     problems: list[Problem]
     warnings: list[str] = field(default_factory=list)
     tags_from_masks: bool = False
+    offers: frozenset[str] = frozenset()
 
 
 class Dataset(Protocol):

@@ -51,13 +51,19 @@ class MaskValues:
     Args:
         meanings: by value, or by colour, a class id, 0, 255, the name of a class, or "tag".
         class_names: K names.
+        key: what names the meanings among the data set's settings, for errors.
 
     Raises:
         ConfigError: a meaning is neither a class nor one of the others.
     """
 
-    def __init__(self, meanings: Mapping[int | str, int | str], class_names: Sequence[str]) -> None:
-        self.class_names = class_names
+    def __init__(
+        self,
+        meanings: Mapping[int | str, int | str],
+        class_names: Sequence[str],
+        key: str = "mask_values",
+    ) -> None:
+        self.class_names, self.key = class_names, key
         self.by_colour = any(_COLOUR.fullmatch(str(key)) for key in meanings)
         self.ids: dict[int | str, int] = {}
         self.tagged: list[int | str] = []
@@ -71,7 +77,7 @@ class MaskValues:
             else:
                 known = ", ".join(f"{c} ({name})" for c, name in enumerate(class_names[:20], 1))
                 raise ConfigError(
-                    f"{full_key('dataset.mask_values')} maps {value} to {meaning!r}, which is no "
+                    f"{full_key(f'dataset.{key}')} maps {value} to {meaning!r}, which is no "
                     f"class; it may be {known}{', ...' * (len(class_names) > 20)}, 0 "
                     f"(background), {IGNORE_INDEX} (ignored) or {_TAG}, the image's own"
                 )
@@ -102,6 +108,6 @@ class MaskValues:
         """Why the mask of an image with these tags cannot be read."""
         names = ", ".join(self.class_names[c - 1] for c in class_ids)
         return (
-            f"mask_values maps {self.tagged[0]} to the image's tag, but it has {len(class_ids)} "
+            f"{self.key} maps {self.tagged[0]} to the image's tag, but it has {len(class_ids)} "
             f"({names}); draw its mask with class ids, or leave its mask out"
         )

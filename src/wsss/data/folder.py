@@ -4,96 +4,26 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, Self
-
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from wsss.checks import did_you_mean, full_key
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
 from wsss.data._class_names import ClassNames, check_known, name_ids, names_of, read_class_names
+from wsss.data._folder_settings import FolderSettings
+from wsss.data._given import drawn_folders, read_given, values_of
 from wsss.data._layouts import Layout, check_splits, read_layout, settle_splits, split_of_word
 from wsss.data._marks import REST, Said, ids_of, likely
-from wsss.data._mask_pairs import pair_masks, refuse_masks_among_images
-from wsss.data._mask_values import MaskKey, MaskValues
+from wsss.data._mask_pairs import refuse_masks_among_images
+from wsss.data._mask_values import MaskValues
 from wsss.data._matching import Names
 from wsss.data._tables import read_text
 from wsss.data._tag_cells import merge_names, refuse_several
 from wsss.data._tag_files import TagFile, read_tags
-from wsss.data.listing import list_images, missing_folder, some
+from wsss.data.listing import list_images, some
 from wsss.data.splits import hold_out, subset
 from wsss.registry import DATASETS
-from wsss.settings import ConfigError, Named
+from wsss.settings import ConfigError
 
 __all__ = ["Folder", "FolderSettings"]
-
-
-SplitName = Literal["train", "val", "selection", "unused"]
-
-
-class FolderSettings(Named):
-    name: Literal["folder"] = "folder"
-    root: str
-    """The folder that everything lies in; $VARS are expanded."""
-    images: str = "."
-    """The images' folder within root. Sub-folders named after splits, such as train, valid and
-    test, are the splits; others are the tags unless `tags` names a file. Links are followed."""
-    tags: str | None = None
-    """A .csv, .tsv, .json or .jsonl file within root, or a pattern such as */labels.csv; none takes
-    an image's sub-folder as its tag. Tables have a column of images and one of tags (several tags
-    separated by ';', or an image on several lines), or a column of 0 and 1 per class, and perhaps
-    one of splits. JSON: {image: [tags]}, or objects with an image and its tags."""
-    masks: str | None = None
-    """A folder within root with masks of class ids (255: ignored), laid out and named as the
-    images; text around their names, such as _mask, is found. JPEGs need `mask_values`."""
-    mask_values: dict[MaskKey, int | str] = Field(default_factory=dict)
-    """What other values in the masks mean: a class id or a class's name, 0 (background), 255
-    (ignored), or `tag`, the one tag of the mask's image. {255: 1} is for masks of black and white
-    of a single class, {255: tag} for such masks where each image has a class of its own. Keys may
-    be several values, {"128-255": 1}, or, where masks have colours, all of these,
-    {"#000000": 0, "#ff0000": 1}."""
-    classes: tuple[str, ...] | str | None = Field(default=None, min_length=1)
-    """The classes in the order of their ids in masks, from 1 on, or a file within root that lists
-    them: a name a line, or JSON or YAML with a list or {id: name}; none takes all tags that occur,
-    sorted. Settles what is a class where folders and tags may mean something else."""
-    empty_tag: str = "none"
-    """A tag or sub-folder that says: none of the classes is there."""
-    unknown_tags: tuple[Annotated[str, BeforeValidator(str)], ...] = ()
-    """What says, as '?' does, that nobody knows: [unsure, ""], where "" is an empty cell."""
-    splits: dict[Annotated[str, BeforeValidator(str)], SplitName] = Field(default_factory=dict)
-    """What folders or the values of a column of splits mean where their names do not say it, such
-    as {test: val, valid: selection, extra: unused}. Without it, test is val where there is no
-    val, and unused where there is."""
-    val: str | None = None
-    """A text file within root with the validation images, one a line; none takes the splits of
-    folders or of the tags' file or else holds out `val_share`."""
-    selection: str | None = None
-    """The same for choosing thresholds; none takes the images that folders or the tags' file call
-    selection, if any."""
-    val_share: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the images held out for validation where nothing else says so."""
-    max_train: PositiveInt | None = None
-    """Only so many training images, chosen by rng_seed; none takes all."""
-
-    @model_validator(mode="after")
-    def _usable_values(self) -> Self:
-        names = self.classes if isinstance(self.classes, tuple) else ()
-        if (
-            len(set(names)) < len(names)
-            or self.empty_tag in names
-            or not all(map(str.strip, names))
-        ):
-            raise ValueError(
-                f"classes must be different names, none of them blank or '{self.empty_tag}'"
-            )
-        meanings = self.mask_values.values()
-        if any(isinstance(item, int) and not 0 <= item <= 255 for item in meanings):
-            raise ValueError(
-                "mask_values maps values to class ids, names of classes, tag, 0 or 255"
-            )
-        coloured = [str(key).startswith("#") for key in self.mask_values]
-        if any(coloured) and not all(coloured):
-            raise ValueError("mask_values maps colours or values, and not some of both")
-        return self
 
 
 @dataclass
@@ -130,15 +60,8 @@ class Folder:
         settings = self.settings
         root = source_folder(settings.root)
         folder = root / settings.images
-        masks = root / settings.masks if settings.masks else None
-        if masks and not masks.is_dir():
-            raise missing_folder(masks, full_key("dataset.masks"))
-        if masks and folder.is_dir() and masks.samefile(folder):
-            raise ConfigError(
-                f"{full_key('dataset.masks')} and {full_key('dataset.images')} are both {folder}; "
-                "put the masks into a folder of their own"
-            )
-        listing = list_images(folder, full_key("dataset.images"), without=masks)
+        drawn = drawn_folders(root, folder, settings)
+        listing = list_images(folder, full_key("dataset.images"), without=drawn)
         refuse_masks_among_images(listing.files, full_key("dataset.masks"))
         names = Names(listing.files, folder)
         found = _Found(warnings=listing.warnings)
@@ -151,7 +74,7 @@ class Folder:
         self._read_lists(root, names, found)
         class_names = self._class_names(known, found)
         self._settle_splits(found, names)
-        return self._dataset(names, masks, class_names, found, rng_seed)
+        return self._dataset(root, names, class_names, found, rng_seed)
 
     def _known_classes(self, root: Path) -> ClassNames:
         """The classes that the settings name; empty where they follow from the tags."""
@@ -354,8 +277,8 @@ class Folder:
 
     def _dataset(
         self,
+        root: Path,
         names: Names,
-        masks: Path | None,
         class_names: tuple[str, ...],
         found: _Found,
         rng_seed: int,
@@ -363,28 +286,31 @@ class Folder:
         settings = self.settings
         ids = {name: ids_of(said, class_names) for name, said in sorted(found.tags.items())}
         class_ids = {name: own for name, (own, _) in ids.items()}
-        mask_of: dict[str, Path] = {}
-        if masks:
-            mask_of, said = pair_masks(
-                names,
-                masks,
-                full_key("dataset.masks"),
-                class_ids,
-                lossy=bool(settings.mask_values),
-            )
-            found.warnings += said
+        given = read_given(root, settings, names, class_names, class_ids)
+        found.warnings += given.warnings
         mask_values = MaskValues(settings.mask_values, class_names)
+        scribble_values = MaskValues(settings.scribble_values, class_names, "scribble_values")
         splits: dict[str, list[RawSample]] = {"train": [], "val": []}
         for name, own in class_ids.items():
-            mask = mask_of.get(name)
-            values = mask_values.of(own) if mask else {}
-            if values is None:
-                found.problems.append(Problem(name, mask_values.several(own)))
+            mask, scribbles = given.masks.get(name), given.scribbles.get(name)
+            values = values_of(mask, mask_values, own)
+            strokes = values_of(scribbles, scribble_values, own)
+            if values is None or strokes is None:
+                unclear = mask_values if values is None else scribble_values
+                found.problems.append(Problem(name, unclear.several(own)))
                 continue
-            if mask and mask.suffix.lower() != ".png":  # to be written as one
-                values = values or {value: value for value in range(256)}
-            doubts = ids[name][1]
-            sample = RawSample(name, names.files[name], own, mask, values, uncertain=doubts)
+            sample = RawSample(
+                name,
+                names.files[name],
+                own,
+                mask,
+                values,
+                ids[name][1],
+                given.boxes.get(name, ()),
+                given.points.get(name, ()),
+                scribbles,
+                strokes,
+            )
             splits.setdefault(found.splits.get(name, "train"), []).append(sample)
         if not splits["val"] and "val" not in found.splits.values() and splits["train"]:
             splits["train"], splits["val"] = hold_out(
@@ -392,7 +318,7 @@ class Folder:
             )
         if settings.max_train is not None:
             splits["train"] = subset(splits["train"], settings.max_train, rng_seed)
-        return RawDataset(class_names, splits, found.problems, found.warnings)
+        return RawDataset(class_names, splits, found.problems, found.warnings, offers=given.offers)
 
 
 def _outside(name: str, layout: Layout) -> Problem:

@@ -15,13 +15,16 @@ from wsss.data.levels import BadImageError, Levels, PixelRules, deep_pixels, sca
 __all__ = [
     "ORIENTATION",
     "BadImageError",
+    "ImageFrame",
     "Levels",
     "OpenedImage",
     "PixelRules",
     "PreparedImage",
+    "image_frame",
     "open_rgb",
     "prepare_image",
     "turned",
+    "turned_box",
 ]
 
 ORIENTATION = 0x0112
@@ -108,6 +111,37 @@ class PreparedImage:
     conversions: tuple[str, ...]
     orientation: int = 1
     levels: Levels | None = None
+
+
+@dataclass(frozen=True)
+class ImageFrame:
+    """The size of an image file, and how it is to be turned.
+
+    Attributes:
+        stored: (height, width) in pixels, before it is turned.
+        orientation: by EXIF, 1..8; 1 needs no turning.
+    """
+
+    stored: tuple[int, int]
+    orientation: int
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """(height, width) in pixels, after it is turned."""
+        return self.stored[::-1] if self.orientation > 4 else self.stored
+
+
+def image_frame(source: Path, rules: PixelRules | None = None) -> ImageFrame:
+    """What `open_rgb` will find, mostly without decoding the pixels. Raises as that does."""
+    try:
+        with Image.open(source) as image:
+            if not (image.format == "TIFF" and _beyond_pillow(image, rules or PixelRules())):
+                orientation = image.getexif().get(ORIENTATION, 1)
+                return ImageFrame((image.height, image.width), orientation)
+    except (OSError, ValueError):
+        pass  # whatever else it is, or is wrong, is found by decoding it
+    opened = open_rgb(source, rules)
+    return ImageFrame(opened.stored, opened.orientation)
 
 
 def open_rgb(source: Path, rules: PixelRules | None = None) -> OpenedImage:
@@ -231,6 +265,29 @@ def turned(values: np.ndarray, orientation: int) -> np.ndarray:
         [[1], [2], [3]]
     """
     return _ARRAY_TURNS[orientation](values) if orientation in _ARRAY_TURNS else values
+
+
+def turned_box(
+    box: tuple[float, float, float, float], stored: tuple[int, int], orientation: int
+) -> tuple[float, float, float, float]:
+    """A box as EXIF turns its image.
+
+    Args:
+        box: left, top, right and bottom in pixels.
+        stored: (height, width) of the image before it is turned.
+        orientation: by EXIF.
+
+    Example:
+        >>> turned_box((1, 0, 3, 1), (2, 5), 6)  # clockwise
+        (1, 1, 2, 3)
+    """
+    left, top, right, bottom = box
+    height, width = stored
+    if orientation in (2, 3, 7, 8):
+        left, right = width - right, width - left
+    if orientation in (3, 4, 6, 7):
+        top, bottom = height - bottom, height - top
+    return (top, left, bottom, right) if orientation > 4 else (left, top, right, bottom)
 
 
 def _beginning(source: Path) -> bytes:

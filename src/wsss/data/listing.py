@@ -51,7 +51,7 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(readable | {".mpo"})  # which Pillow opens as JPEG
 
 
-def list_images(folder: Path, key: str, without: Path | None = None) -> Listing:
+def list_images(folder: Path, key: str, without: Sequence[Path] = ()) -> Listing:
     """Find all image files below a folder.
 
     Links are followed, and a file or folder to which several lead counts once. Passed over are
@@ -60,7 +60,7 @@ def list_images(folder: Path, key: str, without: Path | None = None) -> Listing:
     Args:
         folder: where to search.
         key: what names it in params.yaml, for errors.
-        without: a folder below it to pass over.
+        without: folders below it to pass over.
 
     Raises:
         ConfigError: it is not a folder.
@@ -118,7 +118,7 @@ class _Walk:
         passed: how many files of each (folder, suffix) are no images.
     """
 
-    def __init__(self, root: Path, without: Path | None) -> None:
+    def __init__(self, root: Path, without: Sequence[Path]) -> None:
         self.root = root
         self.files: dict[str, str] = {}
         self.passed: Counter[tuple[str, str]] = Counter()
@@ -129,7 +129,7 @@ class _Walk:
         self._unreadable: list[str] = []
         self._links: list[tuple[str, str]] = []
         self._outer = {_identity(parent) for parent in root.resolve().parents}
-        self._without = _identity(without) if without and without.exists() else None
+        self._without = {_identity(item) for item in without if item.exists()}
         self._suffixes = image_suffixes()
         self._folder(str(root), "")
         file_links: list[tuple[str, str]] = []
@@ -184,7 +184,7 @@ class _Walk:
             self._unreadable.append(f"{name} ({error.strerror})")
             return
         identity = (status.st_dev, status.st_ino)
-        if identity == self._without:
+        if identity in self._without:
             return
         if identity in self._outer or identity in self._owner:
             kind = "a circle" if identity in self._outer else f"also {self._owner[identity] or '.'}"

@@ -2,20 +2,21 @@
 
 import difflib
 import re
-import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
 from wsss.checks import did_you_mean, full_key
-from wsss.data._base import Problem, RawDataset, RawSample, source_folder
+from wsss.data._base import Problem, RawBox, RawDataset, RawSample, source_folder
 from wsss.data._mask_pairs import missing_masks, pair_masks
 from wsss.data._matching import Names
 from wsss.data._tables import read_text
 from wsss.data._tag_files import read_json_text
+from wsss.data._voc_xml import XmlObject, read_voc_xml, with_origin
 from wsss.data.listing import list_images, missing_folder, similar_folder, some
 from wsss.data.splits import subset
 from wsss.registry import DATASETS
@@ -55,7 +56,8 @@ class PascalVoc:
     """Tags come from Annotations/<name>.xml, or, where that is missing, from
     image_labels.json ({name: [class ids]}) beside or above ImageSets; never from masks.
 
-    Masks come from SegmentationClassAug where it has one, else from SegmentationClass.
+    Masks come from SegmentationClassAug where it has one, else from SegmentationClass, and boxes
+    from the XMLs.
     """
 
     def __init__(self, settings: PascalVocSettings) -> None:
@@ -79,10 +81,11 @@ class PascalVoc:
         splits: dict[str, list[RawSample]] = {}
         problems: list[Problem] = []
         named: dict[str, list[Path]] = {}
+        objects: dict[str, list[XmlObject]] = {}
         for split, list_name in lists.items():
             splits[split] = []
             for name in _read_list(voc / "ImageSets", list_name, listing.files):
-                tags = self._tags(voc, name, labels, named)
+                tags = self._tags(voc, name, labels, named, objects)
                 if name not in listing.files:
                     path = voc / "JPEGImages" / f"{name}.jpg"
                     problems.append(Problem(name, f"{path} does not exist"))
@@ -94,22 +97,40 @@ class PascalVoc:
                     )
         if not named.keys() <= set(settings.classes):
             raise ConfigError(_unknown(named, settings.classes))
+        boxes = _boxes(objects, settings.classes)
+        splits = {
+            split: [_with_boxes(sample, boxes.get(sample.name, ())) for sample in samples]
+            for split, samples in splits.items()
+        }
         warnings += missing_masks(splits, *(voc / folder for folder in _MASKS))
         if settings.max_train is not None:
             splits["train"] = subset(splits["train"], settings.max_train, rng_seed)
-        return RawDataset(settings.classes, splits, problems, [*listing.warnings, *warnings])
+        offers = frozenset({"boxes"} if boxes else ())
+        said = [*listing.warnings, *warnings]
+        return RawDataset(settings.classes, splits, problems, said, offers=offers)
 
     def _tags(
-        self, voc: Path, name: str, labels: dict[str, Any], named: dict[str, list[Path]]
+        self,
+        voc: Path,
+        name: str,
+        labels: dict[str, Any],
+        named: dict[str, list[Path]],
+        objects: dict[str, list[XmlObject]],
     ) -> tuple[int, ...] | str:
-        """An image's class ids, or why it has none; XMLs are added to `named` by what they name."""
+        """An image's class ids, or why it has none.
+
+        XMLs are added to `named` by what they name, and their objects to `objects`.
+        """
         classes = self.settings.classes
         path = voc / "Annotations" / f"{name}.xml"
         if path.is_file():
             try:
-                names = _xml_names(path, drop_difficult=self.settings.drop_difficult)
-            except ET.ParseError as error:
-                return f"{path} is not valid XML: {error}"
+                found = read_voc_xml(path)
+            except ValueError as error:
+                return str(error)
+            objects[name] = found
+            dropped = self.settings.drop_difficult
+            names = {item.name for item in found if not (dropped and item.is_difficult)}
             for item in names:
                 named.setdefault(item, []).append(path)
             return tuple(sorted(classes.index(item) + 1 for item in names & set(classes)))
@@ -191,13 +212,24 @@ def _read_labels(voc: Path, root: Path) -> dict[str, Any]:
     return {}
 
 
-def _xml_names(path: Path, *, drop_difficult: bool) -> set[str]:
-    objects = ET.parse(path).getroot().findall("object")
-    return {
-        (found.findtext("name") or "").strip()
-        for found in objects
-        if not (drop_difficult and (found.findtext("difficult") or "").strip() == "1")
-    }
+def _with_boxes(sample: RawSample, boxes: Sequence[RawBox]) -> RawSample:
+    """An image with the boxes of its tags: others are of objects that were dropped."""
+    return replace(sample, boxes=tuple(box for box in boxes if box.class_id in sample.class_ids))
+
+
+def _boxes(
+    objects: Mapping[str, Sequence[XmlObject]], classes: Sequence[str]
+) -> dict[str, tuple[RawBox, ...]]:
+    """By image the boxes of the classes whose objects all have one, difficult ones too."""
+    listed = [(name, item) for name, found in objects.items() for item in found]
+    lacking = {(name, item.name) for name, item in listed if item.corners is None}
+    boxes: dict[str, list[RawBox]] = {}
+    for (name, _), item in zip(listed, with_origin(item for _, item in listed), strict=True):
+        if item.corners and (name, item.name) not in lacking and item.name in classes:
+            class_id = classes.index(item.name) + 1
+            box = RawBox(class_id, item.corners, item.where, drawn_on=item.drawn_on)
+            boxes.setdefault(name, []).append(box)
+    return {name: tuple(own) for name, own in boxes.items()}
 
 
 def _unknown(named: dict[str, list[Path]], classes: Sequence[str]) -> str:

@@ -1,12 +1,13 @@
 """Holding samples out: by a hash of their names, so that a sample's place rarely changes."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from wsss.data._base import RawSample
 from wsss.seeding import derive_seed
 
-__all__ = ["hold_out", "subset"]
+__all__ = ["draw", "hold_out", "stratified", "subset"]
 
 
 def hold_out(
@@ -15,6 +16,8 @@ def hold_out(
     maximum: int,
     rng_seed: int,
     purpose: str = "selection",
+    *,
+    spare_masks: bool = False,
 ) -> tuple[list[RawSample], list[RawSample]]:
     """Split samples in two, each class in about the same share.
 
@@ -28,6 +31,8 @@ def hold_out(
         maximum: at most this many are held out.
         rng_seed: of the hash.
         purpose: a word that makes another hash.
+        spare_masks: where only some samples have a mask, leave half of those, as masks are to be
+            learned from, too.
 
     Returns:
         What is left and what is held out (at least 1), each sorted by name.
@@ -43,6 +48,8 @@ def hold_out(
     with_mask = [sample for sample in samples if sample.mask is not None]
     order = sorted(with_mask or samples, key=lambda item: derive_seed(rng_seed, purpose, item.name))
     wanted = min(max(1, round(share * len(samples))), maximum, len(samples) - 1)
+    if spare_masks and 1 < len(with_mask) < len(samples):
+        wanted = min(wanted, len(with_mask) // 2)
     left = Counter(tag for sample in samples for tag in _strata(sample))
     quota = {tag: round(count * wanted / len(samples)) for tag, count in left.items()}
     held: dict[str, RawSample] = {}
@@ -76,6 +83,61 @@ def subset(samples: Sequence[RawSample], maximum: int, rng_seed: int) -> list[Ra
     """
     order = sorted(samples, key=lambda sample: derive_seed(rng_seed, "subset", sample.name))
     return _by_name(order[:maximum])
+
+
+def stratified(samples: Sequence[RawSample], rng_seed: int) -> Iterator[RawSample]:
+    """Give the samples in an order of which every beginning has each class in about its share.
+
+    The next sample is the first, by a hash of (rng_seed, name), of the class with the largest
+    quotient n / (2 m + 1), where m of its n samples were given before (Webster, Sainte-Laguë). A
+    sample counts for all of its classes, and those without any are a class of their own.
+
+    Args:
+        samples: with unique names.
+        rng_seed: of the hash.
+    """
+    order = sorted(samples, key=lambda item: derive_seed(rng_seed, "labelled", item.name))
+    waiting: dict[int, list[RawSample]] = {}
+    for sample in reversed(order):  # the next one is the last of its list
+        for tag in _strata(sample):
+            waiting.setdefault(tag, []).append(sample)
+    size = {tag: len(members) for tag, members in waiting.items()}
+    got: Counter[int] = Counter()
+    given: set[str] = set()
+    for _ in order:
+        open_tags = [tag for tag in size if got[tag] < size[tag]]
+        tag = min(open_tags, key=lambda tag: (-size[tag] / (2 * got[tag] + 1), size[tag], tag))
+        while waiting[tag][-1].name in given:
+            waiting[tag].pop()
+        sample = waiting[tag].pop()
+        given.add(sample.name)
+        got.update(_strata(sample))
+        yield sample
+
+
+def draw(
+    lists: Mapping[str, Sequence[RawSample]], count: int, rng_seed: int
+) -> dict[str, list[RawSample]]:
+    """Draw samples of train and selection, each list and each class in its share.
+
+    More samples of the same seed hold all of fewer. The first is one of train.
+
+    Args:
+        lists: what is there of "train", at least 1, and of "selection"; with unique names.
+        count: from 1 to how many there are.
+        rng_seed: see `stratified`.
+
+    Returns:
+        By list what was drawn, sorted by name.
+    """
+    train, selection = lists["train"], lists["selection"]
+    total = len(train) + len(selection)
+    held = min((2 * count * len(selection) + total) // (2 * total), count - 1)
+    counts = {"train": count - held, "selection": held}
+    return {
+        name: _by_name(islice(stratified(lists[name], rng_seed), wanted))
+        for name, wanted in counts.items()
+    }
 
 
 def _strata(sample: RawSample) -> tuple[int, ...]:

@@ -9,11 +9,17 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from wsss.artifacts import atomic_path, is_of_the_system, read_image, write_label_png
+from wsss.artifacts import (
+    IGNORE_INDEX,
+    atomic_path,
+    is_of_the_system,
+    read_image,
+    write_label_png,
+)
 from wsss.data.images import ORIENTATION, PreparedImage, turned
 from wsss.evaluate.ground_truth import listing, value_counts, wrong_ids, wrong_size
 
-__all__ = ["Meanings", "PlacedMask", "colour_name", "place_mask", "shrink_mask"]
+__all__ = ["Meanings", "PlacedMask", "colour_name", "place_mask", "read_mask", "shrink_mask"]
 
 Meanings = Mapping[int | str, int]
 """What each value of a mask, or each colour such as "#ff0000", means: a class id, 0 or 255."""
@@ -84,15 +90,9 @@ def place_mask(
     counts = value_counts(read.values)
     frequent = sorted(counts, key=lambda value: -counts[value])[:_NAMED_VALUES]
     values = {colour_name(v) if read.coloured else v: counts[v] for v in sorted(frequent)}
-    if read.see_through:
-        return PlacedMask(f"{source} is see-through in places; save it without alpha", values)
-    if read.coloured and not by_colour:
-        shown = ", ".join(map(str, list(values)[:4]))
-        return PlacedMask(
-            f"{source} has colours, such as {shown}, instead of class ids; say in mask_values what "
-            "each colour means, or save it as palette or grey PNG of ids",
-            values,
-        )
+    unfit = _unfit(source, read, counts, by_colour=by_colour)
+    if unfit:
+        return PlacedMask(unfit, values)
     mask, wrong = _with_meanings(read, meanings, counts)
     wrong = wrong or wrong_ids(list(value_counts(mask) if meanings else counts), num_fg_classes)
     if wrong:
@@ -118,6 +118,43 @@ def place_mask(
     else:
         write_label_png(target, mask.astype(np.uint8))
     return PlacedMask(None, values, fits, outlines)
+
+
+def read_mask(source: Path, meanings: Meanings, num_fg_classes: int) -> tuple[np.ndarray, bool]:
+    """A mask as `place_mask` reads it, before its image turns it.
+
+    Args:
+        source: what annotators drew.
+        meanings: see `place_mask`.
+        num_fg_classes: K.
+
+    Returns:
+        (H, W) uint8 class ids, and whether EXIF of the mask itself has turned it.
+
+    Raises:
+        ValueError: it cannot be read, or holds a value that is no class; the text has the first
+            pixel of that value.
+        OSError: the disk is to blame, and not the mask.
+    """
+    by_colour = any(isinstance(key, str) for key in meanings)
+    try:
+        read = _read_values(source, by_colour=by_colour)
+    except (OSError, SyntaxError, ValueError) as error:
+        if is_of_the_system(error) and not isinstance(error, PermissionError):
+            raise
+        raise ValueError(f"{source} cannot be read as a mask: {error}; save it again") from None
+    counts = value_counts(read.values)
+    wrong = _unfit(source, read, counts, by_colour=by_colour)
+    if wrong:
+        raise ValueError(wrong)
+    mask, wrong = _with_meanings(read, meanings, counts)
+    known = {int(key[1:], 16) if isinstance(key, str) else key for key in meanings}
+    wrong = wrong or wrong_ids(list(value_counts(mask) if meanings else counts), num_fg_classes)
+    if wrong:
+        known = known or {*range(num_fg_classes + 1), IGNORE_INDEX}
+        y, x = np.argwhere(~np.isin(read.values, list(known)))[0].tolist()
+        raise ValueError(f"{source} {wrong}; the first such pixel is at x {x}, y {y}")
+    return mask.astype(np.uint8), read.was_turned
 
 
 def colour_name(value: int) -> str:
@@ -169,6 +206,20 @@ def _read_values(path: Path, *, by_colour: bool) -> _Read:
     was_turned = orientation in range(2, 9)
     keeps_bytes = kind == "PNG" and mode in _INDICES and not was_turned
     return _Read(turned(values, orientation), coloured, see_through, was_turned, keeps_bytes)
+
+
+def _unfit(source: Path, read: _Read, counts: Mapping[int, int], *, by_colour: bool) -> str | None:
+    """What is wrong with a mask whatever its values mean."""
+    if read.see_through:
+        return f"{source} is see-through in places; save it without alpha"
+    if read.coloured and not by_colour:
+        frequent = sorted(counts, key=lambda value: -counts[value])[:_NAMED_VALUES]
+        shown = ", ".join(map(colour_name, sorted(frequent)[:4]))
+        return (
+            f"{source} has colours, such as {shown}, instead of class ids; say in mask_values what "
+            "each colour means, or save it as palette or grey PNG of ids"
+        )
+    return None
 
 
 def _with_meanings(

@@ -27,12 +27,15 @@ class Context:
         proposals: the folder that make_proposals fills, with a folder per source.
         affinities: the folder that train_affinities fills, with a folder per network.
         further_cams: the folder that generate_further_cams fills, with a folder per source.
+        annotations: the folder of what annotators gave besides tags, which a `Chain` imposes; None
+            imposes nothing.
     """
 
     accelerator: str = "cpu"
     proposals: Path = Path("data/proposals")
     affinities: Path = Path("models/affinities")
     further_cams: Path = Path("data/further_cams")
+    annotations: Path | None = None
 
     def device(self) -> "torch.device":
         """Where a refiner's tensors and networks go."""

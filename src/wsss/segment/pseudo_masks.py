@@ -1,5 +1,7 @@
 """Score maps turned into masks to train a segmenter on."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from wsss.artifacts import IGNORE_INDEX, ScoreMap
@@ -19,6 +21,7 @@ def pseudo_mask(
     settings: PseudoMaskSettings,
     threshold: float,
     objects: ScoreMap | None = None,
+    inside: Mapping[int, np.ndarray] | None = None,
 ) -> np.ndarray:
     """The winning class per pixel, with doubtful pixels ignored.
 
@@ -30,6 +33,7 @@ def pseudo_mask(
         settings: background form, margin and smallest area.
         threshold: of the constant background, in [0, 1].
         objects: of the object background, the map of its source.
+        inside: by class where it may be, as `inside_boxes` gives it; others may be anywhere.
 
     Returns:
         (H, W) uint8: 0, a value of score_map.class_ids, or 255.
@@ -52,6 +56,11 @@ def pseudo_mask(
     for start, stop in score_map.row_blocks():
         of_objects = None if objects is None else objects.rows(start, stop)
         scores = score_map.rows(start, stop)
+        if inside:
+            scores = scores.copy()
+            for index, class_id in enumerate(score_map.class_ids.tolist()):
+                if class_id in inside:
+                    scores[index][~inside[class_id][start:stop]] = 0
         mask[start:stop] = _labels(scores, ids, settings, threshold, of_objects)
     unsure = score_map.class_probs < settings.ignore_below_prob
     mask[np.isin(mask, score_map.class_ids[unsure])] = IGNORE_INDEX

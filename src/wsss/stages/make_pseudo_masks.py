@@ -1,46 +1,88 @@
 """Turn the chosen chain's score maps into masks to train a segmenter on."""
 
+import shutil
+
 from wsss.artifacts import (
+    Annotations,
+    Box,
     Manifest,
     Paths,
+    Sample,
+    atomic_path,
     read_further_map,
     read_json,
+    read_label_png,
     read_score_map,
     write_label_png,
 )
 from wsss.config.segmentation import PseudoMaskSettings
 from wsss.pipeline import Job, Picture, Stage
 from wsss.progress import track
+from wsss.segment.given import box_area, impose
 from wsss.segment.pseudo_masks import pseudo_mask
 from wsss.stages._warnings.tally import mask_tally, pseudo_mask_warnings
 
+MANY = 0.1  # share of the area of boxes that are filled, above which it is a warning
+
 
 def run(job: Job) -> None:
-    """Write data/pseudo_masks/<name>.png for every image."""
+    """Write data/pseudo_masks/<name>.png for every image; a mask that was given stays as it is."""
     settings, paths = job.params.make_pseudo_masks, job.paths
     manifest, tally = Manifest.read(paths.splits), mask_tally()
     samples = manifest.all_samples()
+    given = Annotations.read(paths.annotations)
     threshold = chosen_threshold(settings, paths)
     folder = paths.refined(settings.chain)
     source = None
     if settings.background == "object":
         source = paths.further_cams / settings.object_source
+    filled: list[Box] = []
     with job.staging() as staging:
         for sample in track(samples, "pseudo masks"):
-            path = staging.path / f"{sample.name}.png"
-            if not path.exists():
-                score_map = read_score_map(folder / f"{sample.name}.npz")
-                objects = read_further_map(source, sample.name, score_map) if source else None
-                mask = pseudo_mask(score_map, settings, threshold, objects)
+            path, name = staging.path / f"{sample.name}.png", sample.name
+            if name in given.masks:
+                with atomic_path(path) as temporary:
+                    shutil.copyfile(given.folder / f"masks/{name}.png", temporary)
+                tally.note(sample, read_label_png(path))
+            elif not path.exists() or name in given.boxes:  # whose filled ones are counted
+                score_map = read_score_map(folder / f"{name}.npz")
+                objects = read_further_map(source, name, score_map) if source else None
+                inside = given.inside(name, sample.size)
+                mask = pseudo_mask(score_map, settings, threshold, objects, inside)
+                mask, empty = impose(mask, given.boxes.get(name, ()), given.seed_map(name))
+                filled += empty
                 write_label_png(path, mask)
                 tally.note(sample, mask)
         tally.complete(samples, staging.path)
-    pseudo_mask_warnings(job, tally, manifest)
     report = {"chain": settings.chain, "num_images": len(samples)}
-    job.tracker.tags({"chain": settings.chain})
     if settings.background == "constant":
         report["threshold"] = threshold
+    if counts := _given_counts(given, samples):
+        report["annotations"] = counts | {"boxes_filled": len(filled)}
+        area = sum(box_area(box) for boxes in given.boxes.values() for box in boxes)
+        share = sum(map(box_area, filled)) / max(area, 1)
+        if share > MANY:
+            job.warn(
+                f"{len(filled)} of {counts['boxes']} boxes, {share:.0%} of their area, had no "
+                "pixel of their class and were filled; see what the maps of refine_cams warn of, "
+                "or change make_pseudo_masks.threshold"
+            )
+    pseudo_mask_warnings(job, tally, manifest)
+    job.tracker.tags({"chain": settings.chain})
     job.report(report)
+
+
+def _given_counts(given: Annotations, samples: list[Sample]) -> dict[str, int]:
+    """What annotators gave of the samples; empty where they gave nothing."""
+    names = {sample.name for sample in samples}
+    boxes = {name: own for name, own in given.boxes.items() if name in names - given.masks}
+    counts = {
+        "masks": len(names & given.masks),
+        "images_with_boxes": len(boxes),
+        "boxes": sum(map(len, boxes.values())),
+        "images_with_seeds": len((names & given.seeds) - given.masks),
+    }
+    return counts if any(counts.values()) else {}
 
 
 def chosen_threshold(settings: PseudoMaskSettings, paths: Paths) -> float:
@@ -76,6 +118,7 @@ STAGE = Stage(
     run,
     settings=("make_pseudo_masks",),
     reads=(
+        "data/annotations",
         "data/further_cams",
         "data/refined/{make_pseudo_masks.chain}",
         "data/splits",

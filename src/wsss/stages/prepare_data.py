@@ -10,11 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from wsss.artifacts import (
-    SPLITS,
-    Manifest,
-    Sample,
-)
+from wsss.artifacts import SPLITS, Manifest, Sample
 from wsss.checks import full_key, printable
 from wsss.config.params import Params
 from wsss.data import Problem, RawDataset, RawSample
@@ -24,6 +20,7 @@ from wsss.data.splits import hold_out, subset
 from wsss.pipeline import Job, Stage
 from wsss.registry import DATASETS
 from wsss.settings import ConfigError, expand_path
+from wsss.stages._annotating import Annotating, annotation_lines, takes_masks
 from wsss.stages._data_checks import (
     check_class_names,
     check_space,
@@ -43,12 +40,12 @@ _BACKGROUND = "background"
 
 
 def run(job: Job) -> None:
-    """Write data/images, data/masks, data/splits and the report.
+    """Write data/images, data/masks, data/splits, data/annotations and the report.
 
     Raises:
         ValueError: nothing usable is left, too much had to be skipped, tags do not suit the
-            loss, masks contradict the tags, or the disk is too small; always before or instead
-            of the outs.
+            loss, masks or annotations contradict the tags, or the disk is too small; always before
+            or instead of the outs.
     """
     params, paths, settings = job.params, job.paths, job.params.prepare_data
     scratch = paths.root / "data/.prepare_data.scratch"
@@ -70,8 +67,10 @@ def run(job: Job) -> None:
         _check_files(splits, background)
         _check_before(splits, params)
         check_space(lists, paths.root)
+        rules = PixelRules.of(settings.pixel_range, settings.bands)
+        annotating = Annotating(splits, raw, params, rules)
         with ExitStack() as stack:
-            images, masks, listing = (
+            images, masks, listing, given = (
                 stack.enter_context(job.staging(at)) for at in range(len(STAGE.makes))
             )
             work = Preparation(
@@ -79,7 +78,7 @@ def run(job: Job) -> None:
                 images.path,
                 masks.path,
                 resumed=masks.resumed and images.resumed,
-                rules=PixelRules.of(settings.pixel_range, settings.bands),
+                rules=rules,
                 turned_masks=settings.turned_masks,
             )
             prepared = work.all(lists)
@@ -101,11 +100,12 @@ def run(job: Job) -> None:
                 {split: tuple(prepared[split]) for split in SPLITS},
                 tuple(prepared.get(_BACKGROUND, ())),
             )
+            annotating.place(prepared, work.turning, masks.path, given.path)
             manifest.write(listing.path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    report = _report(manifest, problems, work.conversions)
-    for line in class_lines(report):
+    report = _report(manifest, problems, work.conversions) | annotating.report(manifest)
+    for line in (*class_lines(report), *annotation_lines(report)):
         log.info("%s", line)
     warnings = [
         *raw.warnings,
@@ -114,6 +114,7 @@ def run(job: Job) -> None:
         *([] if raw.tags_from_masks else review.warnings()),
         *_turned(work.turning),
         *_dark(work),
+        *annotating.warnings,
     ]
     if problems:
         warnings.append(f"skipped images: {len(problems)}{listed_problems(problems)}")
@@ -144,7 +145,11 @@ def _with_selection(raw: RawDataset, params: Params) -> dict[str, list[RawSample
     if not splits["selection"]:
         settings = params.prepare_data
         splits["train"], splits["selection"] = hold_out(
-            splits["train"], settings.selection_share, settings.selection_max, params.base.rng_seed
+            splits["train"],
+            settings.selection_share,
+            settings.selection_max,
+            params.base.rng_seed,
+            spare_masks=takes_masks(settings, raw),
         )
     return splits
 
@@ -376,10 +381,14 @@ STAGE = Stage(
     "prepare_data",
     run,
     settings=("base.rng_seed", "prepare_data"),
-    makes=("data/images", "data/masks", "data/splits"),
+    makes=("data/images", "data/masks", "data/splits", "data/annotations"),
     code=(
         "data",
         "evaluate",
+        "stages/_annotating.py",
+        "stages/_annotation_checks.py",
+        "stages/_annotation_parts.py",
+        "stages/_annotations.py",
         *(f"stages/_{name}.py" for name in ("data_checks", "mask_checks", "mask_meanings")),
         "stages/_preparation.py",
         "stages/_shrinking.py",

@@ -25,7 +25,11 @@ BATCH_SIZE = 16  # images whose full-resolution scores are in memory together
 def make_chain(refiners: Sequence[Named], params: Params, paths: Paths) -> Chain:
     """Refiners that find what this project has, in windows as it has them."""
     context = Context(
-        params.machine.accelerator, paths.proposals, paths.affinities, paths.further_cams
+        params.machine.accelerator,
+        paths.proposals,
+        paths.affinities,
+        paths.further_cams,
+        paths.annotations,
     )
     refine = params.refine
     return Chain(refiners, context, window=refine.window, overlap=refine.window_overlap)
@@ -79,6 +83,7 @@ STAGE = Stage(
     run,
     settings=("refine.chains.{entry}", "refine.window", "refine.window_overlap"),
     reads=(
+        "data/annotations",
         "data/cams",
         "data/further_cams",
         "data/images",

@@ -1,0 +1,136 @@
+"""Annotations from the settings to data/annotations, and what is said of them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wsss.artifacts import Manifest, Sample
+from wsss.checks import full_key
+from wsss.config.params import Params
+from wsss.data import RawDataset, RawSample
+from wsss.data.images import PixelRules
+from wsss.stages._annotation_checks import check_annotations
+from wsss.stages._annotation_parts import KINDS, LABELLED, annotated_parts, takes_masks
+from wsss.stages._annotations import Placing
+from wsss.stages._preparation import Turning
+
+__all__ = ["Annotating", "annotation_lines", "takes_masks"]
+
+
+class Annotating:
+    """Draws the images that get annotations and checks these; then places them.
+
+    Args:
+        lists: the images of train, selection and val.
+        raw: the data set.
+        params: of the project.
+        rules: how pixels become 8-bit RGB.
+
+    Attributes:
+        warnings: what a person must know of what was placed.
+
+    Raises:
+        ValueError: no image can have what is asked for, or something given does not fit.
+    """
+
+    def __init__(
+        self,
+        lists: Mapping[str, Sequence[RawSample]],
+        raw: RawDataset,
+        params: Params,
+        rules: PixelRules,
+    ) -> None:
+        self.settings = params.prepare_data
+        self.class_names, self.tags_from_masks = raw.class_names, raw.tags_from_masks
+        self.warnings: list[str] = []
+        self.parts = annotated_parts(lists, raw, self.settings, params.base.rng_seed)
+        self.frames = check_annotations(
+            self.parts,
+            raw.class_names,
+            rules,
+            ignores_denied=raw.tags_from_masks or self.settings.contradicting_masks == "warn",
+        )
+        self._boxes: Mapping[str, Sequence[object]] = {}
+
+    def place(
+        self,
+        prepared: Mapping[str, Sequence[Sample]],
+        turning: Turning | None,
+        masks: Path,
+        folder: Path,
+    ) -> None:
+        """Write data/annotations of the prepared, and perhaps shrunken, images of each list.
+
+        Args:
+            prepared: by list.
+            turning: how masks of images that EXIF turns were taken.
+            masks: the folder of placed masks.
+            folder: to write to.
+
+        Raises:
+            ValueError: no image is left of those that were drawn, or points contradict scribbles.
+        """
+        way = self.settings.turned_masks
+        if way == "auto":
+            way = "upright" if turning and turning.way == "upright" else "stored"
+        placing = Placing(self.parts, self.class_names, self.frames, way, masks, folder)
+        samples = [sample for name in LABELLED for sample in prepared[name]]
+        self._check_any(samples)
+        annotations, denied = placing.all(samples)
+        self._boxes = annotations.boxes
+        if denied and not self.tags_from_masks:
+            self.warnings.append(
+                f"{len(denied)} masks to learn from show classes that the tags of their images "
+                f"deny, such as that of '{denied[0]}': those pixels are ignored; mend whichever is "
+                "wrong"
+            )
+
+    def _check_any(self, kept: Sequence[Sample]) -> None:
+        names = {sample.name for sample in kept}
+        for kind, part in self.parts.items():
+            lost = [sample.name for sample in part.samples if sample.name not in names]
+            if len(lost) == len(part.samples):
+                raise ValueError(
+                    f"none of the {len(lost)} images that {full_key(KINDS[kind])} draws can be "
+                    f"used, such as '{lost[0]}'; set {full_key('on_bad_image')} to error to see "
+                    "why, or draw more"
+                )
+
+    def report(self, manifest: Manifest) -> dict[str, Any]:
+        """Per kind and split: how many images have it, of how many that could, of which classes.
+
+        Nothing where no annotations are asked for.
+        """
+        report: dict[str, Any] = {}
+        for kind, part in self.parts.items():
+            report[kind] = {}
+            for split in LABELLED:
+                names = {sample.name for sample in part.drawn[split]}
+                samples = [sample for sample in manifest.splits[split] if sample.name in names]
+                counts = manifest.labels(samples).sum(0).astype(int).tolist()
+                report[kind][split] = {
+                    "images": len(samples),
+                    "available": part.available[split],
+                    "without_tag": sum(not sample.class_ids for sample in samples),
+                    "images_per_class": dict(zip(manifest.class_names, counts, strict=True)),
+                }
+                if kind == "boxes":
+                    boxes = sum(len(self._boxes.get(sample.name, ())) for sample in samples)
+                    report[kind][split]["boxes"] = boxes
+        return {"annotations": report} if report else {}
+
+
+def annotation_lines(report: Mapping[str, Any]) -> list[str]:
+    """What the stage says of its annotations, one line per kind and split."""
+    lines = []
+    for kind, splits in report.get("annotations", {}).items():
+        for split, counts in splits.items():
+            classes = [f"{name} {n}" for name, n in counts["images_per_class"].items() if n]
+            classes = classes[:20] + [f"and {len(classes) - 20} more classes"] * (len(classes) > 20)
+            if counts["without_tag"]:
+                classes.append(f"without any class {counts['without_tag']}")
+            lines.append(
+                f"{kind} of {counts['images']} of {counts['available']} {split} images"
+                + (f": {', '.join(classes)}" if classes else "")
+            )
+    return lines
