@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsss.data import synthetic
+from wsss.data import _painted, synthetic
 from wsss.data._scenery import Canvas
 from wsss.data.synthetic import CLASS_NAMES, Synthetic, SyntheticSettings, paint_scene
 from wsss.seeding import generator
@@ -28,10 +28,10 @@ def test_same_seed_same_bytes(tmp_path):
 
 
 def test_processes_paint_what_one_process_paints(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic, "usable_cores", lambda: 2)
-    monkeypatch.setattr(synthetic, "_MIN_JOBS", 2)
+    monkeypatch.setattr(_painted, "usable_cores", lambda: 2)
+    monkeypatch.setattr(_painted, "MIN_JOBS", 2)
     spread = Synthetic(SMALL).collect(tmp_path / "a", 1)
-    monkeypatch.setattr(synthetic, "usable_cores", lambda: 1)
+    monkeypatch.setattr(_painted, "usable_cores", lambda: 1)
     alone = Synthetic(SMALL).collect(tmp_path / "b", 1)
     assert _bytes(tmp_path / "a") == _bytes(tmp_path / "b")
     assert [sample.class_ids for sample in spread.splits["train"]] == [

@@ -183,3 +183,20 @@ class TestWeightsFile:
         with pytest.raises(ValueError, match="cannot be read as plain tensors"):
             TimmBackbone(BackboneSettings(weights=str(tmp_path / "w.pth")))
         assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_050", "resnet10t", "test_vit"])
+def test_a_network_that_ends_at_a_stage_gives_what_the_whole_one_has_there(name: str) -> None:
+    torch.manual_seed(0)
+    whole = TimmBackbone(BackboneSettings(model_name=name)).eval()
+    _, stages = whole.with_stages(torch.ones(1, 3, 64, 96))
+    settings = BackboneSettings(
+        model_name=name, last_stage=2, output_stride=round(64 / stages[1].shape[2])
+    )
+    short = TimmBackbone(settings).eval()
+    short.load_state_dict(whole.state_dict())
+    features, found = short.with_stages(torch.ones(1, 3, 64, 96))
+    assert len(found) == 2 and short.num_features == stages[1].shape[1]
+    torch.testing.assert_close(features, stages[1])
+    torch.testing.assert_close(found, stages[:2])
+    assert not any(module._forward_hooks for module in short.modules())

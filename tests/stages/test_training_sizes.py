@@ -44,3 +44,16 @@ def test_sizes_that_are_given_stay() -> None:
 def test_half_a_range_is_refused() -> None:
     with pytest.raises(ValueError, match=r"\[0, 0\] to follow the images"):
         AugmentSettings(long_side=(0, 512))
+
+
+def test_shares_that_follow_the_images_show_them_whole() -> None:
+    whole = AugmentSettings(
+        crop_size=0, long_side=(0, 0), crop_share=1, long_side_shares=(0.9, 1.0)
+    )
+    found = sized(TrainClassifierSettings(augment=whole), manifest(250, 260, 300))
+    assert (found.augment.crop_size, found.augment.long_side) == (256, (234, 260))
+
+
+def test_a_range_of_shares_that_is_upside_down_is_refused() -> None:
+    with pytest.raises(ValueError, match="swap the two"):
+        AugmentSettings(long_side_shares=(1.6, 0.8))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Self
 
 import numpy as np
@@ -74,6 +75,11 @@ class Manifest:
     def num_fg_classes(self) -> int:
         """K, without the background."""
         return len(self.class_names)
+
+    @property
+    def median_side(self) -> int:
+        """The median longer side of the training images, in pixels."""
+        return round(median(max(sample.size) for sample in self.splits["train"]))
 
     def labels(self, samples: Sequence[Sample]) -> np.ndarray:
         """(N, K) float32 multi-hot tags: 1 of `Sample.class_ids`, 0 of all others."""

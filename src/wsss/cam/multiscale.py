@@ -50,6 +50,7 @@ def multiscale_cams(
     scales: Sequence[float],
     flip: bool,
     align_corners: bool,
+    stretch: bool = True,
     max_pixels: int | None = None,
 ) -> "tuple[list[Tensor], Tensor]":
     """CAMs of a batch of equally sized images: summed over scales, then divided by their maxima.
@@ -63,12 +64,14 @@ def multiscale_cams(
         scales: of the image sides.
         flip: add the mirrored image's maps, mirrored back.
         align_corners: of every resize.
+        stretch: divide each map by its maximum; if not, average over scales and flips instead,
+            which is for maps that mean the same in every image.
         max_pixels: of the images that run together; the rest waits. On a CPU a few run
             faster than many, as their features stay in its cache. None runs all at once.
 
     Returns:
-        Per image (P, h, w) float32 in [0, 1], each class divided by its maximum; and (B, K)
-        float32 logits, the mean over scales and flips.
+        Per image (P, h, w) float32 in [0, 1], each class divided by its maximum if told so; and
+        (B, K) float32 logits, the mean over scales and flips.
 
     Raises:
         ValueError: a tag is not in 1..K.
@@ -105,7 +108,7 @@ def multiscale_cams(
     stride = model.backbone.output_stride
     sizes = [whole_cells((height, width), scale, stride, align_corners) for scale in scales]
     parts = (run(*view) for view in zip(sizes, scales, strict=True))
-    cams, logits = _summed(parts, len(scales), len(images), grid, flip, align_corners)
+    cams, logits = _summed(parts, len(scales), len(images), grid, flip, align_corners, stretch)
     return list(torch.split(cams, [len(ids) for ids in class_ids])), logits
 
 
@@ -120,6 +123,7 @@ def windowed_cams(
     scales: Sequence[float],
     flip: bool,
     align_corners: bool,
+    stretch: bool = True,
 ) -> "tuple[Tensor, Tensor]":
     """The same of one image that is too large to be resized whole.
 
@@ -137,6 +141,7 @@ def windowed_cams(
         scales: as of `multiscale_cams`.
         flip: as of `multiscale_cams`.
         align_corners: as of `multiscale_cams`.
+        stretch: as of `multiscale_cams`.
 
     Returns:
         (P, h, w) float32 in [0, 1], and (K,) float32 logits.
@@ -169,7 +174,7 @@ def windowed_cams(
     stride = model.backbone.output_stride
     sizes = [whole_cells((height, width), scale, stride, align_corners) for scale in scales]
     parts = (run(*view) for view in zip(sizes, scales, strict=True))
-    cams, logits = _summed(parts, len(scales), 1, grid, flip, align_corners)
+    cams, logits = _summed(parts, len(scales), 1, grid, flip, align_corners, stretch)
     return cams, logits[0]
 
 
@@ -180,8 +185,9 @@ def _summed(
     grid: tuple[int, int],
     flip: bool,
     align_corners: bool,
+    stretch: bool,
 ) -> "tuple[Tensor, Tensor]":
-    """Maps of all scales on one grid, divided by their maxima, and the mean of the logits.
+    """Maps of all scales on one grid, stretched or averaged, and the mean of the logits.
 
     Args:
         parts: per scale (P, h, w) maps and (count, K) logits; with `flip` those of the mirrored
@@ -191,6 +197,7 @@ def _summed(
         grid: as of `multiscale_cams`.
         flip: as of `multiscale_cams`.
         align_corners: as of `multiscale_cams`.
+        stretch: as of `multiscale_cams`.
     """
     import torch
     from torch.nn import functional
@@ -213,4 +220,4 @@ def _summed(
         views = scores.float().view(-1, count, scores.shape[1])  # (1 or 2, B, K)
         logits = logits + views.mean(dim=0) / n_scales
     cams = summed[:, 0]
-    return cams / peaks(cams), logits
+    return cams / (peaks(cams) if stretch else n_scales * (1 + flip)), logits

@@ -24,7 +24,7 @@ __all__ = ["compare", "select"]
 
 _REPORTS = "reports"
 _HEADLINE = re.compile(
-    r"(^|^evaluate_\w+/)(val/(mean_iou[^/]*|false_alarms/(images|area))|threshold)$"
+    r"(^|^evaluate_\w+/)(val/(mean_iou[^/]*|false_alarms/(images|area)|objects/hit_from_medium)|threshold)$"
 )
 _WITHOUT_MASKS = re.compile(
     r"^prepare_data/splits/\w+/(images|with_mask)$|^train_\w+/(selection|val)_\w+$|coverage$"

@@ -74,6 +74,9 @@ class BackboneSettings(Settings):
     output_stride: PositiveInt = 16
     """Image pixels per cell of the last feature map: 8, 16 or 32 of most convolutional networks, 8
     of resnet38d, the side of a patch of a vision transformer (14 in DINOv2)."""
+    last_stage: int = Field(default=0, ge=0, le=4)
+    """The stage, 1 to 4, whose features are taken: nothing behind it is run or learns. Of small
+    things the last stages see mostly what is around them. 0 is the whole network."""
     weights: str = "none"
     """'none' (random), 'hub' (timm's), or a file (.safetensors, .pth), $VARS expanded."""
     timm_kwargs: dict[str, Any] = Field(default={})
@@ -126,11 +129,16 @@ class OptimizerSettings(Settings):
 
 class AugmentSettings(Settings):
     crop_size: NonNegativeInt = 256
-    """Height and width of a training crop, in pixels. 0 follows the images: 0.8 times the median
-    longer side of the training images, as a multiple of 32."""
+    """Height and width of a training crop, in pixels. 0 follows the images: `crop_share` times the
+    median longer side of the training images, as a multiple of 32."""
+    crop_share: PositiveFloat = 0.8
+    """Side of a crop that follows the images, as a share of that median. 1 shows whole images:
+    a part of one may lack the small thing that it is tagged with."""
     long_side: tuple[NonNegativeInt, NonNegativeInt] = (256, 512)
     """An image's longer side is resized to a length drawn from this range, in pixels. [0, 0]
-    follows the images: 0.8 to 1.6 times that median."""
+    follows the images: `long_side_shares` times that median."""
+    long_side_shares: tuple[PositiveFloat, PositiveFloat] = (0.8, 1.6)
+    """The range of a longer side that follows the images, as shares of that median."""
     flip: bool = True
     jitter: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (
         0,
@@ -146,6 +154,8 @@ class AugmentSettings(Settings):
             raise ValueError("long_side is (smallest, largest); swap the two")
         if self.long_side[0] == 0 < self.long_side[1]:
             raise ValueError("long_side is [0, 0] to follow the images, or two lengths above 0")
+        if self.long_side_shares[0] > self.long_side_shares[1]:
+            raise ValueError("long_side_shares is (smallest, largest); swap the two")
         return self
 
 

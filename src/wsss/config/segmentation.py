@@ -137,5 +137,6 @@ class PredictMasksSettings(Settings):
     """Classes whose probability for the image, by the classifier, is too low are left out. Too low
     is what loses a class on no more of the selection split's images than this recall allows, such
     as 0.99; 0 leaves out none."""
-    filter_long_side: PositiveInt = 320
-    """Longer side of an image when the classifier looks at it, in pixels."""
+    filter_long_side: NonNegativeInt = 320
+    """Longer side of an image when the classifier looks at it, in pixels. 0 follows the images: the
+    median longer side of the training images."""

@@ -1,22 +1,17 @@
 """Painted scenes of boats, sheep and balloons with exact masks: the set that needs no download."""
 
 import itertools
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 from pydantic import Field, PositiveInt
 
-from wsss.artifacts import write_label_png
-from wsss.cores import usable_cores
-from wsss.data._base import RawDataset, RawSample
+from wsss.data._base import RawDataset
+from wsss.data._painted import paint_files
 from wsss.data._scenery import Canvas, balloon, boat, scenery, sheep, tree
-from wsss.progress import track
 from wsss.registry import DATASETS
 from wsss.seeding import generator
 from wsss.settings import Named
@@ -26,7 +21,6 @@ __all__ = ["CLASS_NAMES", "Synthetic", "SyntheticSettings", "paint_scene"]
 CLASS_NAMES = ("boat", "sheep", "balloon")
 _BOAT, _SHEEP, _BALLOON = 1, 2, 3
 _MIN_VISIBLE = 0.025  # share of the image that each tagged class shows at least
-_MIN_JOBS = 100  # fewer are not worth starting processes for
 
 
 class SyntheticSettings(Named):
@@ -60,37 +54,15 @@ class Synthetic:
     def collect(self, scratch: Path, rng_seed: int) -> RawDataset:
         """Paint all scenes into `scratch`; see `Dataset.collect`."""
         counts = {"train": self.settings.num_train, "val": self.settings.num_val}
-        jobs = [(split, index) for split, count in counts.items() for index in range(count)]
-        work = partial(_write_scene, self.settings, scratch, rng_seed)
-        splits: dict[str, list[RawSample]] = {split: [] for split in counts}
-        samples = track(_spread(work, jobs), "synthetic scenes", len(jobs))
-        for (split, _), sample in zip(jobs, samples, strict=True):
-            splits[split].append(sample)
+        paint = partial(_paint, self.settings, rng_seed)
+        splits = paint_files(paint, scratch, counts, "synthetic scenes")
         return RawDataset(CLASS_NAMES, splits, [])
 
 
-def _spread(work: "partial[RawSample]", jobs: list[tuple[str, int]]) -> Iterator[RawSample]:
-    """Do the jobs in order, in processes where that pays for starting them."""
-    cores = usable_cores()
-    if cores == 1 or len(jobs) < _MIN_JOBS:
-        yield from map(work, jobs)
-        return
-    with ProcessPoolExecutor(min(cores, 8), get_context("spawn")) as pool:
-        yield from pool.map(work, jobs, chunksize=16)
-
-
-def _write_scene(
-    settings: SyntheticSettings, scratch: Path, rng_seed: int, job: tuple[str, int]
-) -> RawSample:
-    split, index = job
-    image, mask = paint_scene(settings, generator(rng_seed, "synthetic", split, index))
-    name = f"{split}_{index:05d}"
-    image_path, mask_path = (scratch / "images" / f"{name}.png", scratch / "masks" / f"{name}.png")
-    image_path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(image_path, compress_level=1)
-    write_label_png(mask_path, mask)
-    class_ids = tuple(int(item) for item in np.unique(mask) if item)
-    return RawSample(name, image_path, class_ids, mask_path)
+def _paint(
+    settings: SyntheticSettings, rng_seed: int, split: str, index: int
+) -> tuple[np.ndarray, np.ndarray]:
+    return paint_scene(settings, generator(rng_seed, "synthetic", split, index))
 
 
 def paint_scene(

@@ -78,6 +78,7 @@ class TimmBackbone(nn.Module):
         self._freeze_batchnorm = settings.freeze_batchnorm
         self._frozen = self._freeze(settings.frozen_stages)
         self._channels_last: set[nn.Module] = set()
+        self._last_stage = settings.last_stage
         self.num_features, self.output_stride = self._probe(settings)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -93,7 +94,7 @@ class TimmBackbone(nn.Module):
                 images, (0, -images.shape[3] % width, 0, -images.shape[2] % height)
             )
         try:
-            found = self.net.forward_features(padded)
+            found = self._run(padded)
         except (AssertionError, RuntimeError) as error:
             shapes = ("size of tensor", "invalid for input of size")
             if isinstance(error, RuntimeError) and not any(shape in str(error) for shape in shapes):
@@ -103,8 +104,36 @@ class TimmBackbone(nn.Module):
                 f"{images.shape[3]} pixels: {error or 'its grid does not divide'}; choose another "
                 "size, backbone.timm_kwargs (img_size, if it has that) or another model"
             ) from None
-        features: Tensor = self.as_map(found, images, self.net)
+        features: Tensor = self.as_map(found, images, self._end() or self.net)
         return features
+
+    def _end(self) -> nn.Module | None:
+        """The layer whose output is the feature map; None is the whole network."""
+        stages, last = self.stages(), self._last_stage
+        if last > len(stages):
+            raise ValueError(
+                f"backbone.last_stage is {last}, but {self._model_name} has stages 1 to "
+                f"{len(stages)}; choose one of them, or 0 for the whole network"
+            )
+        return stages[last - 1] if last else None
+
+    def _run(self, images: Tensor) -> Any:
+        """What the network gives, or one of its layers, behind which nothing is computed."""
+        end = self._end()
+        if end is None:
+            return self.net.forward_features(images)
+
+        def stop(layer: nn.Module, inputs: Any, output: Any) -> None:
+            raise _EndReached(output)
+
+        hook = end.register_forward_hook(stop)
+        try:
+            self.net.forward_features(images)
+        except _EndReached as reached:
+            return reached.output
+        finally:
+            hook.remove()
+        raise AssertionError("a stage that the network does not run")
 
     def pretrained_head(self) -> tuple[Tensor, Tensor] | None:
         """(L, D) weights and (L,) biases of the classes that the weights were trained to tell.
@@ -113,8 +142,13 @@ class TimmBackbone(nn.Module):
             None where the backbone has random values, or those of a caller.
 
         Raises:
-            ValueError: the weights file holds no such head.
+            ValueError: the weights file holds no such head, or last_stage leaves out what it reads.
         """
+        if self._last_stage:
+            raise ValueError(
+                "the head of the weights reads the last features, but backbone.last_stage leaves "
+                f"them out; set it to 0, or take another {full_key('method')}"
+            )
         if self.weights_source.startswith("hub:"):
             head = timm.create_model(self._model_name, pretrained=True).get_classifier()
             return head.weight.detach(), head.bias.detach()
@@ -271,6 +305,18 @@ class TimmBackbone(nn.Module):
         raise ValueError(
             f"{type(self.net).__name__} has no feature map (its features are not a grid); {_CHOOSE}"
         )
+
+
+class _EndReached(Exception):
+    """Ends a forward pass at a layer.
+
+    Attributes:
+        output: what the layer gave.
+    """
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
 
 
 _CHOOSE = "choose a convolutional network or a plain vision transformer"

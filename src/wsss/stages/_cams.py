@@ -13,7 +13,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from wsss.artifacts import Manifest, Sample, ScoreMap, read_image, write_score_map
+from wsss.cam.learning import LearningCamMethod
 from wsss.cam.multiscale import multiscale_cams, whole_cells, windowed_cams
+from wsss.cam.scaled_image import ScaledImage
 from wsss.cam.sliding_window import SlidingWindow
 from wsss.checks import full_key
 from wsss.config.sections import GenerateCamsSettings
@@ -25,6 +27,7 @@ from wsss.pipeline import Job
 from wsss.progress import track
 from wsss.registry import CAM_METHODS
 from wsss.stages._warnings.tally import map_tally, map_values
+from wsss.windows import window_starts
 
 __all__ = ["write_cams"]
 
@@ -69,6 +72,7 @@ def write_cams(
         stride = model.backbone.output_stride
         model = fuse_batchnorm(model, torch.rand(1, 3, 4 * stride, 4 * stride))
     maker = _Maker(fabric.to_device(model), method, settings, fabric, job.paths.images)
+    maker.learn(manifest, job.params.base.rng_seed)
     limit = settings.window or float("inf")
     samples = manifest.all_samples()
     small = [sample for sample in samples if max(sample.size) <= limit]
@@ -133,6 +137,31 @@ class _Maker:
     settings: GenerateCamsSettings
     fabric: Fabric
     images: Path
+
+    def learn(self, manifest: Manifest, rng_seed: int) -> None:
+        """Show the method the training images without a tag, if it wants to see them."""
+        if not isinstance(self.method, LearningCamMethod):
+            return
+        train = manifest.splits["train"]
+        good = [sample for sample in train if not sample.class_ids and not sample.uncertain]
+        with torch.inference_mode(), self.fabric.autocast():
+            views = map(self._shown, track(good, "good images") if good else ())
+            self.method.learn(self.model, views, len(good), rng_seed)
+
+    def _shown(self, sample: Sample) -> Iterator[Tensor]:
+        """An image at each scale, in windows where it is larger than one."""
+        settings, stride = self.settings, self.model.backbone.output_stride
+        image = read_image(self.images / sample.image)
+        for scale in settings.scales:
+            size = whole_cells(sample.size, scale, stride, settings.align_corners)
+            scaled = ScaledImage(
+                image, self._prepare, size,
+                align_corners=settings.align_corners, antialias=scale < 1,
+            )  # fmt: skip
+            sides = [min(side, settings.window or side) for side in size]
+            starts = [window_starts(*axis, 0) for axis in zip(size, sides, strict=True)]
+            for top in starts[0]:
+                yield from (scaled.window(top, left, *sides) for left in starts[1])
 
     def whole(
         self, samples: list[Sample], n_workers: int, done: Callable[[Sample], bool]
@@ -200,6 +229,8 @@ class _Maker:
     def _views(self, height: int, width: int) -> dict[str, Any]:
         stride = self.settings.grid_stride
         grid = -(-height // stride), -(-width // stride)
-        return {"grid": grid} | self.settings.model_dump(
-            include={"scales", "flip", "align_corners"}
+        return (
+            {"grid": grid}
+            | self.settings.model_dump(include={"scales", "flip", "align_corners"})
+            | {"stretch": not isinstance(self.method, LearningCamMethod)}
         )

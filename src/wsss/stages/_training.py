@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
 from typing import Any, TypeVar
 
 from wsss.artifacts import Manifest
@@ -48,12 +47,11 @@ def sized(settings: Sized, manifest: Manifest) -> Sized:
         settings: of a training.
         manifest: whose training images are measured; their median longer side counts.
     """
-    side = round(median(max(sample.size) for sample in manifest.splits["train"]))
+    side = manifest.median_side
     augment = settings.augment
-    crop = augment.crop_size or max(32, 32 * round(0.8 * side / 32))
-    long_side = (
-        augment.long_side if augment.long_side[1] else (round(0.8 * side), round(1.6 * side))
-    )
+    crop = augment.crop_size or max(32, 32 * round(augment.crop_share * side / 32))
+    low, high = (max(1, round(share * side)) for share in augment.long_side_shares)
+    long_side = augment.long_side if augment.long_side[1] else (low, high)
     augment = augment.model_copy(update={"crop_size": crop, "long_side": long_side})
     update: dict[str, Any] = {"augment": augment}
     if getattr(settings, "eval_long_side", None) == 0:

@@ -15,6 +15,7 @@ import numpy as np
 from wsss.artifacts import SPLITS, Manifest
 from wsss.evaluate import (
     count_false_alarms,
+    count_objects,
     curve_columns,
     evaluate_labels,
     evaluate_score_maps,
@@ -97,6 +98,10 @@ def label_maps(job: Job) -> None:
     _check_results(job, manifest, scores)
     classes = manifest.class_names
     report = label_report(scores, classes, settings.class_groups, from_tags=from_tags)
+    for split in scores:
+        report[split]["objects"] = count_objects(
+            manifest.splits[split], folders[split], job.paths.masks, manifest.num_fg_classes
+        ).report()
     if not from_tags:
         for split, samples in manifest.splits.items():
             found = count_false_alarms(

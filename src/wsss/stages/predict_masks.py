@@ -40,7 +40,7 @@ def run(job: Job) -> None:
             paths.images,
             fabric,
             recall=settings.filter_recall,
-            long_side=settings.filter_long_side,
+            long_side=settings.filter_long_side or manifest.median_side,
             batch_size=settings.batch_size,
             num_workers=workers,
         )

@@ -26,6 +26,9 @@ def headline(report: Report) -> str:
         scores = report.get(split, {})
         if "mean_iou" in scores:
             parts.append(f"{split} mean IoU {scores['mean_iou']:.3f}{_apart(scores)}")
+        if {"hit_tiny", "hit_small"} & scores.get("objects", {}).keys():
+            objects = scores["objects"]
+            parts.append(f"{100 * objects['hit']:.0f} % of {objects['count']} {split} objects hit")
         if "false_alarms" in scores:
             found = scores["false_alarms"]
             parts.append(
