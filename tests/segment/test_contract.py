@@ -320,3 +320,22 @@ def test_statistics_come_from_the_pass_that_learns_alone(name: str) -> None:
     expected = nn.BatchNorm2d(3)
     expected.train()(lesson.images)
     assert torch.equal(model.norm.running_mean, expected.running_mean)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("progress", "corrects"), [(0.4, False), (0.6, True)])
+def test_pseudo_masks_are_corrected_late_and_where_the_network_is_certain(
+    progress: float, corrects: bool
+) -> None:
+    batch = crops([True, False, False], [[1, 1, 1], [1, 0, 0], [1, 1, 1]])
+    probs = torch.tensor([0.02, 0.1, 0.85, 0.03]).view(1, 4, 1, 1).expand(2, 4, 16, 16).clone()
+    probs[:, :, 8:] = 0.25  # certain of nothing, but that the first image can have one class alone
+    form = form_of("corrected", start=0.5, confidence=0.8)
+    step = Step(np.random.default_rng(0), progress, ["a", "b", "c"])
+    lesson = form(Network(), lambda images: probs[: len(images)].log(), batch, step)
+    inside = batch.inside[1:]
+    expected = batch.masks.clone()
+    if corrects:
+        expected[1, :8] = 1  # 0.1 / (0.02 + 0.1) of what the tags allow
+        expected[2, :8] = 2
+        expected[1:][~inside] = 255
+    assert torch.equal(lesson.masks, expected)

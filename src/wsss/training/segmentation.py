@@ -39,7 +39,7 @@ def fit_segmenter(
     annotations: Annotations,
     classifier: Path,
 ) -> tuple[Segmenter, Fitted]:
-    """Train a segmentation network; the epoch that agrees best with the pseudo masks is kept.
+    """Train a segmentation network, and keep the epoch that its form asks for.
 
     Args:
         settings: of the network.
@@ -73,6 +73,8 @@ def fit_segmenter(
         model.normalisation,
         None if average is None else average.model,
     )
+    last = form.keep == "last" and not all(maps.given)
+    metric = None if last else "selection_pseudo_mean_iou"
     new = [part for name, part in model.net.named_children() if name != "encoder"]
     if model.weights_source == "none":
         new.append(model.net.encoder)
@@ -90,7 +92,7 @@ def fit_segmenter(
         ),
         lessons,
         partial(_score_selection, settings, task, pseudo_masks),
-        metric="selection_pseudo_mean_iou",
+        metric=metric,
         settings=settings,
         checkpoint="last",
         average=average,

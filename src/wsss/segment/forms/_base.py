@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from wsss.loading.normalisation import Normalisation
 from wsss.seeding import Step
@@ -83,10 +83,13 @@ class TagForm(ABC, Generic[S]):
         takes_pseudo_masks: images without a whole mask have the pseudo mask as labels; otherwise
             the points and scribbles that were given, if any.
         takes_tags: images of which no pixel has a label are in the batches, too.
+        keep: the epoch that is kept: the "best" by agreement with the masks of the selection split,
+            or the "last", where a form learns to differ from pseudo masks.
     """
 
     takes_pseudo_masks: ClassVar[bool] = False
     takes_tags: ClassVar[bool] = True
+    keep: ClassVar[Literal["best", "last"]] = "best"
 
     def __init__(
         self, settings: S, class_names: Sequence[str], normalisation: Normalisation
