@@ -17,6 +17,8 @@ from wsss.cam.multiscale import multiscale_cams, windowed_cams
 from wsss.cam.scaled_image import ScaledImage
 from wsss.cam.sliding_window import SlidingWindow
 from wsss.clustering.kmeans import kmeans
+from wsss.config.kernels import CrfKernelSettings
+from wsss.config.segmentation import PredictMasksSettings
 from wsss.evaluate import ThresholdCurve, confusion_matrix, score_histogram, threshold_grid
 from wsss.proposals.superpixels import Superpixels, SuperpixelsSettings
 from wsss.refine import Chain, Context
@@ -27,8 +29,11 @@ from wsss.refine.rebalance import prices, transport_plan
 from wsss.refine.regions import RegionsSettings, average_in_regions, sepl_labels, smoke_labels
 from wsss.registry import CAM_METHODS
 from wsss.report.overlays import mask_above, outline, overlay_mask, overlay_scores
-from wsss.segment.predict import predict_mask_in_windows
+from wsss.segment.filtering import recall_thresholds
+from wsss.segment.predict import predict_mask_in_windows, predict_probs
+from wsss.segment.predictor import Predictor
 from wsss.segment.pseudo_masks import pseudo_mask
+from wsss.segment.smoothing import smooth
 from wsss.windows import window_starts
 
 SRC = Path(__file__).parents[1] / "src" / "wsss"
@@ -68,6 +73,13 @@ class Model:
 
     def parameters(self) -> Iterator[torch.Tensor]:
         yield torch.zeros(1)
+
+
+class Device:
+    """A fabric that leaves everything where it is."""
+
+    def to_device(self, item: Any) -> Any:
+        return item
 
 
 def views(**changes: Any) -> dict[str, Any]:
@@ -204,6 +216,28 @@ CASES: dict[str, list[Callable[[], Any]]] = {
     "segment.pseudo_masks.pseudo_mask.threshold": [
         lambda: pseudo_mask(MAP, DenseCrfSettings(), 1.5)
     ],
+    "segment.filtering.recall_thresholds.recall": [
+        lambda: recall_thresholds(np.zeros((1, 1)), np.zeros((1, 1)), 99)
+    ],
+    "segment.predict.predict_probs.present": [
+        lambda: predict_probs(torch.nn.Identity(), torch.ones(1, 3, 4, 6), present=torch.ones(1, 3))
+    ],
+    "segment.predict.predict_mask_in_windows.present": [
+        lambda: predict_mask_in_windows(
+            torch.nn.Identity(),
+            IMAGE,
+            normalise=torch.Tensor.float,
+            window=2,
+            overlap=0,
+            present=torch.ones(3),
+        )
+    ],
+    "segment.predictor.Predictor.whole.pixels": [
+        lambda: Predictor(Model(), PredictMasksSettings(), Device()).whole([], torch.ones(1))
+    ],
+    "segment.smoothing.smooth.images": [
+        lambda: smooth([FLOATS], torch.ones(1, 2, 4, 6), CrfKernelSettings())
+    ],
 } | {key: [call, below_one(-0.1)[key]] for key, call in below_one(1.0).items()}
 """By function and argument, calls with what the docstring rules out."""
 
@@ -250,6 +284,9 @@ IN_A_STEP = {
     "refine.affinity_labels.pair_labels.labels",
     "refine.random_walk.path_affinities.boundary",
     "refine.random_walk.random_walk.affinities",
+    "segment.forms.tag_loss.lse_pool.inside",
+    "segment.forms.tag_loss.tag_cross_entropy.labels",
+    "segment.forms.tag_loss.tag_cross_entropy.probs",
 }
 """Tensors that a network has just made: to look at their values is to wait for the GPU."""
 

@@ -9,7 +9,16 @@ from typing import Literal
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from wsss.registry import CAM_METHODS, CLUSTERINGS, DATASETS, METHODS, REFINERS, Registry
+from wsss.registry import (
+    CAM_METHODS,
+    CLUSTERINGS,
+    DATASETS,
+    METHODS,
+    PIXEL_LOSSES,
+    REFINERS,
+    TAG_FORMS,
+    Registry,
+)
 from wsss.settings import Settings
 
 
@@ -101,7 +110,10 @@ def test_a_new_file_in_the_package_is_found(package: str, tmp_path: Path) -> Non
     assert registered_filters.FILTERS.choice()().name == "median"
 
 
-@pytest.mark.parametrize("registry", [DATASETS, METHODS, CLUSTERINGS, CAM_METHODS, REFINERS])
+@pytest.mark.parametrize(
+    "registry",
+    [DATASETS, METHODS, CLUSTERINGS, CAM_METHODS, REFINERS, PIXEL_LOSSES, TAG_FORMS],
+)
 def test_every_registered_settings_model_fits_its_name(registry: Registry) -> None:
     assert registry.names()
     for name in registry.names():

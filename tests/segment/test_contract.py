@@ -285,6 +285,22 @@ def test_own_labels_need_the_confidence_of_their_class(name: str) -> None:
         assert (own[0, 5, 5] == 1) == sure
 
 
+def test_corrected_labels_are_those_that_the_network_contradicts_with_certainty() -> None:
+    """From its start on; a class that is absent, and a given mask, never change."""
+    batch = crops([False, True], [[1, 0, 1]] * 2)
+    batch.masks[0, :, :14] = 3  # the pseudo mask: cow
+    logits = torch.zeros(1, 4, 16, 16)
+    logits[:, 2] = 9  # tree, which the tags deny
+    logits[:, 1, :, :4] = 4  # car, certain
+    logits[:, 1, :, 4:8] = 0.5  # car, doubtful
+    form: Any = form_of("corrected", start=0.5)
+    for progress, left in ((0.4, 3), (0.5, 1)):
+        step = Step(np.random.default_rng(0), progress, ["a", "b"])
+        lesson = form(lambda images: images.new_zeros(2, 4, 16, 16), lambda _: logits, batch, step)
+        assert (lesson.masks[0, :, :4] == left).all() and (lesson.masks[0, :, 4:14] == 3).all()
+        assert torch.equal(lesson.masks[1], batch.masks[1])
+
+
 @pytest.mark.parametrize("name", TAG_FORMS.names())
 def test_padding_and_unlabelled_pixels_have_no_gradient_from_masks(name: str) -> None:
     batch = crops([True, False], [[1, 0, 1]] * 2)
@@ -320,22 +336,3 @@ def test_statistics_come_from_the_pass_that_learns_alone(name: str) -> None:
     expected = nn.BatchNorm2d(3)
     expected.train()(lesson.images)
     assert torch.equal(model.norm.running_mean, expected.running_mean)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("progress", "corrects"), [(0.4, False), (0.6, True)])
-def test_pseudo_masks_are_corrected_late_and_where_the_network_is_certain(
-    progress: float, corrects: bool
-) -> None:
-    batch = crops([True, False, False], [[1, 1, 1], [1, 0, 0], [1, 1, 1]])
-    probs = torch.tensor([0.02, 0.1, 0.85, 0.03]).view(1, 4, 1, 1).expand(2, 4, 16, 16).clone()
-    probs[:, :, 8:] = 0.25  # certain of nothing, but that the first image can have one class alone
-    form = form_of("corrected", start=0.5, confidence=0.8)
-    step = Step(np.random.default_rng(0), progress, ["a", "b", "c"])
-    lesson = form(Network(), lambda images: probs[: len(images)].log(), batch, step)
-    inside = batch.inside[1:]
-    expected = batch.masks.clone()
-    if corrects:
-        expected[1, :8] = 1  # 0.1 / (0.02 + 0.1) of what the tags allow
-        expected[2, :8] = 2
-        expected[1:][~inside] = 255
-    assert torch.equal(lesson.masks, expected)

@@ -63,3 +63,28 @@ def test_frozen_batchnorm_keeps_its_statistics(classifier: Path) -> None:
     segmenter(torch.randn(2, 3, 64, 64))
     for name, value in segmenter.net.encoder.named_buffers():
         assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("stages", [1, 2, 3])
+def test_frozen_stages_learn_nothing_and_cost_no_backward_pass(
+    classifier: Path, stages: int
+) -> None:
+    settings = SegmenterSettings(arch="unet", frozen_stages=stages)
+    segmenter = make_segmenter(settings, classifier).train()
+    encoder = segmenter.net.encoder
+    images = torch.randn(2, 3, 64, 64)
+    maps = encoder(images)[1:]
+    assert not any(stage.requires_grad for stage in maps[:stages])
+    assert all(stage.requires_grad for stage in maps[stages:])
+    frozen = {name for name, weights in encoder.named_parameters() if not weights.requires_grad}
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    optimizer = torch.optim.SGD(segmenter.parameters(), lr=0.1)
+    segmenter(images).square().mean().backward()
+    optimizer.step()
+    kept = {
+        name for name, value in encoder.state_dict().items() if torch.equal(before[name], value)
+    }
+    assert frozen <= kept
+    norms = {name.rpartition(".")[0] for name in frozen}
+    statistics = [name for name in before if name.endswith("running_mean")]
+    assert all((name in kept) == (name.rpartition(".")[0] in norms) for name in statistics)

@@ -1,5 +1,6 @@
 """The loop learns, keeps the best epoch, resumes to the same bytes and stops at NaN."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -240,3 +241,23 @@ def test_every_step_has_a_generator_of_its_own(make_task: Callable[..., Task]) -
     first, again, other = drawn[:4], drawn[4:8], drawn[8:]
     assert first == again
     assert len({*first, *other}) == 8
+
+
+def test_waiting_for_images_is_told(make_task: Callable[..., Task]) -> None:
+    class Slow(Spoilt):
+        def __iter__(self) -> Iterator[dict[str, Any]]:
+            for batch in super().__iter__():
+                time.sleep(0.05)
+                yield batch
+
+    shares = []
+    for batches in (Slow(4, -1), Spoilt(4, -1)):
+        fitted = fit(
+            *(make_task(str(len(shares))), nn.Sequential(nn.Flatten(), nn.Linear(12, 1)), []),
+            *(batches, loss_fn, lambda _: {}),
+            metric=None,
+            settings=TrainSettings(epochs=1, channels_last=False),
+            checkpoint="last",
+        )
+        shares.append(fitted.loader_wait_share)
+    assert 1 > shares[0] > 0.5 and shares[0] > shares[1] >= 0

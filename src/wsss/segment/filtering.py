@@ -28,6 +28,9 @@ def recall_thresholds(probs: np.ndarray, targets: np.ndarray, recall: float) -> 
         (K,) thresholds, which a class that is present reaches or exceeds; 0 for a class of which
         there is no image.
 
+    Raises:
+        ValueError: `recall` leaves its range.
+
     Example:
         >>> probs = np.array([[0.9], [0.2], [0.6], [0.8]])
         >>> recall_thresholds(probs, np.array([[1], [0], [1], [1]]), 0.66)

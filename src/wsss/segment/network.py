@@ -172,7 +172,9 @@ def _freeze_stages(encoder: Any, stages: int) -> None:
             f"stages; set it to {len(maps)} or less"
         )
     parameters = list(encoder.parameters())
-    reached = sum(stage.sum() for stage in maps[:stages])
+    reached = torch.stack([stage.sum() for stage in maps[:stages]]).sum()
+    if not reached.requires_grad:  # a network whose stem goes further down has no first map
+        return
     for parameter, gradient in zip(
         parameters, torch.autograd.grad(reached, parameters, allow_unused=True), strict=True
     ):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsss.checks import check_image
+from wsss.checks import check_dtype, check_image
 from wsss.config.kernels import CrfKernelSettings
 from wsss.segment.smoothing import smooth
 from wsss.windows import window_starts, window_weights
@@ -37,7 +37,12 @@ def predict_probs(
 
     Returns:
         (B, C, H, W) float32, summing to 1 over classes.
+
+    Raises:
+        ValueError: `present` is not bool.
     """
+    if present is not None:
+        check_dtype("present", present.dtype, "bool")
     height, width = images.shape[2:]
     total = None
     for scale in scales:
@@ -101,9 +106,12 @@ def predict_mask_in_windows(
         (H, W) uint8, the most probable class of each pixel.
 
     Raises:
-        ValueError: the image is no such array, or the overlap leaves its range.
+        ValueError: the image is no such array, the overlap leaves its range, or `present` is not
+            bool.
     """
     check_image("image", image)
+    if present is not None:
+        check_dtype("present", present.dtype, "bool")
     height, width = image.shape[:2]
     mask = np.empty((height, width), np.uint8)
     high, wide = min(height, window), min(width, window)

@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from wsss.artifacts import Sample
+from wsss.checks import check_dtype
 from wsss.config.segmentation import PredictMasksSettings
 from wsss.segment.network import Segmenter
 from wsss.segment.predict import predict_mask_in_windows, predict_probs
@@ -23,8 +24,8 @@ class Predictor:
         model: in eval mode.
         settings: views, windows and the CRF.
         fabric: the device and the precision.
-        present: (K + 1,) bool by name of the image: the classes that it may have; None leaves out
-            none.
+        present: by name of the image the classes that it may have, as of `ClassFilter.present`;
+            None leaves out none.
     """
 
     def __init__(
@@ -44,7 +45,11 @@ class Predictor:
         Args:
             samples: B of them.
             pixels: (B, 3, H, W) uint8 on the CPU.
+
+        Raises:
+            ValueError: pixels are not uint8.
         """
+        check_dtype("pixels", pixels.dtype, "uint8")
         images = self._prepared(pixels)
         with torch.inference_mode(), self._fabric.autocast():
             probs = predict_probs(self._model, images, present=self._rows(samples), **self._views)

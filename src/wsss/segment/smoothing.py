@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wsss.checks import check_image
 from wsss.config.kernels import CrfKernelSettings
 from wsss.densecrf import dense_crf
 
@@ -26,7 +27,12 @@ def smooth(images: Sequence[np.ndarray], probs: Tensor, settings: CrfKernelSetti
     Returns:
         (B, C, H, W) float32 on the device of `probs`; 0 for classes that are nowhere more probable
         than 0.01, which the field does not see.
+
+    Raises:
+        ValueError: an image is no such array, or of another size.
     """
+    for index, image in enumerate(images):
+        check_image(f"images[{index}]", image)
     smoothed = torch.zeros_like(probs)
     found = [(item.amax(dim=(1, 2)) > NEGLIGIBLE).nonzero()[:, 0] for item in probs]
     fields = dense_crf(

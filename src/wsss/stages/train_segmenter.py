@@ -20,9 +20,7 @@ def run(job: Job) -> None:
     with job.staging() as staging:
         task = make_task(job, settings, staging.path)
         settings = sized(settings, task.manifest)
-        annotations = Annotations(paths.annotations)
-        if paths.annotations.exists():
-            annotations = Annotations.read(paths.annotations)
+        annotations = Annotations.read(paths.annotations)
         model, fitted = fit_segmenter(
             settings, task, paths.pseudo_masks, annotations, paths.classifier
         )
@@ -53,7 +51,13 @@ STAGE = Stage(
     "train_segmenter",
     run,
     settings=("base.rng_seed", "train_segmenter"),
-    reads=("data/images", "data/pseudo_masks", "data/splits", "models/classifier"),
+    reads=(
+        "data/annotations",
+        "data/images",
+        "data/pseudo_masks",
+        "data/splits",
+        "models/classifier",
+    ),
     makes=("models/segmenter",),
     code=(
         "densecrf",

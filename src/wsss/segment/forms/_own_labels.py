@@ -11,40 +11,56 @@ from wsss.settings import Named
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["OwnLabelForm", "OwnLabelSettings", "own_label_loss", "own_labels", "tag_masked"]
+__all__ = [
+    "ConfidenceSettings",
+    "OwnLabelForm",
+    "OwnLabelSettings",
+    "own_label_loss",
+    "own_labels",
+    "tag_masked",
+]
 
 Confidence = Annotated[float, Field(ge=0, lt=1)]
 
 
-class OwnLabelSettings(Named):
-    """What forms that take the network's own labels have in common."""
+class ConfidenceSettings(Named):
+    """When the network's own labels are taken."""
 
     class_keys = ("class_confidence",)
 
-    weight: NonNegativeFloat = 1
-    """Of the loss of own labels, beside that of given ones."""
     confidence: Confidence = 0.9
     """The probability that a class must exceed, after the absent ones are left out."""
     class_confidence: dict[str, Confidence] = Field(default={})
     """Another one by class name, such as 0.7 for one that is small and rare."""
 
 
-S = TypeVar("S", bound=OwnLabelSettings)
+class OwnLabelSettings(ConfidenceSettings):
+    """Own labels beside those that people gave."""
+
+    weight: NonNegativeFloat = 1
+    """Of the loss of own labels, beside that of given ones."""
+
+
+S = TypeVar("S", bound=ConfidenceSettings)
 
 
 class OwnLabelForm(TagForm[S]):
     """Labels come from the running mean of the weights where there is one (Tarvainen & Valpola,
     Mean Teachers, NeurIPS 2017), else from the network itself."""
 
-    def own(self, predict: Predict, batch: TrainBatch, rows: "Tensor") -> "Tensor":
-        """(R, S, S) int64: own labels of these rows, 255 at padding and where people said more."""
+    def certain(self, predict: Predict, batch: TrainBatch, rows: "Tensor") -> "Tensor":
+        """(R, S, S) int64: own labels of these rows, 255 at padding and where none is certain."""
         least, of_class = self.settings.confidence, self.settings.class_confidence
         thresholds = [least, *(of_class.get(name, least) for name in self.class_names)]
         own = own_labels(
             predict(batch.images[rows]), batch.labels[rows], batch.images.new_tensor(thresholds)
         )
-        free = batch.inside[rows] & (batch.masks[rows] == IGNORE_INDEX)
-        return own.where(free, IGNORE_INDEX)
+        return own.where(batch.inside[rows], IGNORE_INDEX)
+
+    def own(self, predict: Predict, batch: TrainBatch, rows: "Tensor") -> "Tensor":
+        """As `certain`, and 255 where people said what it is."""
+        free = batch.masks[rows] == IGNORE_INDEX
+        return self.certain(predict, batch, rows).where(free, IGNORE_INDEX)
 
 
 def tag_masked(logits: "Tensor", labels: "Tensor") -> "Tensor":
