@@ -5,14 +5,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wsss.artifacts import Annotations, Box, write_label_png
+from wsss.artifacts import Annotations, Box, Sample, write_label_png
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 whole = st.integers(0, 9999)
 boxes = st.lists(st.builds(Box, whole, whole, whole, whole, whole), min_size=1).map(tuple)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+)
 @given(st.frozensets(names), st.frozensets(names), st.dictionaries(names, boxes))
 def test_round_trip_of_any_names(
     tmp_path: Path,
@@ -56,3 +58,18 @@ def test_masks_and_seeds_are_those_of_their_images_alone(tmp_path: Path) -> None
 def test_a_project_of_tags_alone_has_no_annotations(tmp_path: Path) -> None:
     nothing = tmp_path / "nothing"
     assert Annotations.read(nothing) == Annotations(nothing)
+
+
+def test_what_is_drawn_settles_what_nobody_was_certain_of(tmp_path: Path) -> None:
+    doubts = ((1, None), (2, 0.75), (3, 0.25))
+    sample = Sample("a", "a.png", (1, 4), (2, 4), uncertain=doubts)
+    boxes = {"a": (Box(3, 0, 0, 1, 2),)}
+    found = Annotations(tmp_path, boxes=boxes).settled(sample)
+    assert (found.class_ids, found.uncertain) == ((2, 3, 4), doubts[:2])
+    write_label_png(tmp_path / "seeds/a.png", np.array([[1, 255, 0, 255]], np.uint8))
+    found = Annotations(tmp_path, seeds=frozenset("a"), boxes=boxes).settled(sample)
+    assert (found.class_ids, found.uncertain) == ((1, 2, 3, 4), doubts[1:2])
+    write_label_png(tmp_path / "masks/a.png", np.array([[1, 255, 0, 4]], np.uint8))
+    found = Annotations(tmp_path, masks=frozenset("a")).settled(sample)
+    assert (found.class_ids, found.uncertain) == ((1, 4), ())
+    assert Annotations(tmp_path).settled(sample) == sample

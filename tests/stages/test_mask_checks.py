@@ -212,6 +212,18 @@ def test_a_few_contradictions_are_said_and_nothing_stops(tmp_path):
     assert "1 of 24 masks ignore all of their image" in said
 
 
+def test_masks_contradict_no_tag_that_nobody_is_certain_of(tmp_path):
+    folder = Folder(tmp_path, (*TWO, "none"), valued({}))
+    masks = tmp_path / "data/masks"
+    Image.new("L", (30, 24)).save(masks / "cat/cat3.png")
+    Image.new("L", (30, 24), 2).save(masks / "none/none1.png")
+    tags = {name: name.partition("/")[0] for name in folder.truths}
+    for doubts in ({}, {"cat/cat3": "cat:0.75", "none/none1": "dog:?"}):
+        (tmp_path / "data/tags.json").write_text(json.dumps(tags | doubts))
+        said = "\n".join(folder.run(tags="tags.json")["warnings"])
+        assert ("masks and tags differ" in said) != bool(doubts)
+
+
 def test_contradictions_can_be_wanted(tmp_path):
     folder = Folder(tmp_path, ONE, binary())
     wanted = {"contradicting_masks": "warn"}

@@ -280,6 +280,59 @@ def test_single_label_needs_one_tag_each(project):
     assert project.untouched()
 
 
+@pytest.mark.parametrize("doubt", ["cat:0.8", "cat;?"])
+def test_single_label_needs_tags_that_are_certain(project, doubt):
+    for name in project.tags:
+        project.tags[name] = "cat"
+    project.tags["pic 3.png"] = doubt
+    params = {"train_classifier": {"loss": "single_label"}}
+    with pytest.raises(ConfigError, match=r"certain, but those of 1 of 10 images .*'pic 3'"):
+        project.run(params=params, classes=["cat", "dog"])
+    assert project.untouched()
+
+
+def test_what_is_unknown_and_uncertain_reaches_manifest_and_report(project, caplog):
+    project.add("doubt", "dog:0.25;?")
+    project.add("likely", "cat:0.75")
+    project.add("nobody knows", "?")
+    caplog.set_level("INFO")
+    train = [f"pic {index}" for index in range(10)]
+    lists = {"val": train[:3], "selection": train[3:6]}
+    for name, images in lists.items():
+        (project.source / f"{name}.txt").write_text("\n".join(images))
+    report = project.run(val="val.txt", selection="selection.txt")
+    samples = {sample.name: sample for sample in project.manifest().splits["train"]}
+    assert samples["doubt"].class_ids == () and samples["likely"].class_ids == (1,)
+    assert samples["doubt"].uncertain == ((1, None), (2, 0.25))
+    assert samples["likely"].uncertain == ((1, 0.75),)
+    assert samples["nobody knows"].uncertain == ((1, None), (2, None))
+    found = report["splits"]["train"]
+    assert found["without_tag"] == 0
+    assert found["unknown_per_class"] == {"cat": 2, "dog": 1}
+    assert found["uncertain_per_class"] == {"cat": 1, "dog": 1}
+    assert "unknown_per_class" not in report["splits"]["val"]
+    assert "unknown is cat 2, dog 1, uncertain is cat 1, dog 1" in caplog.text
+    assert any("2 images with classes that nobody knows of" in text for text in report["warnings"])
+
+
+def test_a_given_mask_settles_what_nobody_knows_and_contradicts_no_doubt(project):
+    for name in project.tags:
+        project.tags[name] = "dog:0.25;?"  # masks show nothing, cats or dogs
+    for index, tag in ((0, "none"), (3, "none"), (7, "cat"), (8, "dog")):
+        project.tags[f"pic {index}.png"] = tag
+    lists = {"val": ["pic 1"], "selection": ["pic 0", "pic 2"]}
+    for name, images in lists.items():
+        (project.source / f"{name}.txt").write_text("\n".join(images))
+    settings = {"val": "val.txt", "selection": "selection.txt", "classes": ["cat", "dog"]}
+    project.run(prepare={"pixel_labels": ["pic 2", "pic 4", "pic 5"]}, **settings)
+    samples = {sample.name: sample for sample in project.manifest().all_samples()}
+    assert samples["pic 2"].class_ids == (2,) and not samples["pic 2"].uncertain
+    assert samples["pic 4"].class_ids == (1,) and not samples["pic 4"].uncertain
+    assert samples["pic 5"].class_ids == (2,) and not samples["pic 5"].uncertain
+    for name in ("pic 1", "pic 6", "pic 9"):  # val, and masks that nobody gave
+        assert samples[name].uncertain == ((1, None), (2, 0.25))
+
+
 def test_selecting_a_threshold_needs_masks(project):
     pseudo = {"make_pseudo_masks": {"chain": "none", "threshold": "selected"}}
     project.run(params=pseudo)

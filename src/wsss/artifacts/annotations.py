@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from wsss.artifacts.files import atomic_path
 from wsss.artifacts.label_png import read_label_png
+from wsss.artifacts.manifest import Sample
 
 __all__ = ["Annotations", "Box", "inside_boxes"]
 
@@ -76,6 +77,22 @@ class Annotations:
     def inside(self, name: str, size: tuple[int, int]) -> dict[int, np.ndarray]:
         """By class that has boxes in an image, where these let it be; see `inside_boxes`."""
         return inside_boxes(self.boxes.get(name, ()), size)
+
+    def settled(self, sample: Sample) -> Sample:
+        """The sample without doubts about classes that somebody has drawn in it.
+
+        What a box, a point, a scribble or a mask shows is there; what a whole mask does not show
+        is not.
+        """
+        mask = self.mask(sample.name)
+        shown = {box.class_id for box in self.boxes.get(sample.name, ())}
+        for drawn in (mask, self.seed_map(sample.name)):
+            shown |= set() if drawn is None else set(np.unique(drawn).tolist())
+        shown &= {class_id for class_id, _ in sample.uncertain}
+        gone = set(dict(sample.uncertain)) - shown if mask is not None else set()
+        ids = (set(sample.class_ids) | shown) - gone
+        left = tuple(item for item in sample.uncertain if item[0] not in shown | gone)
+        return replace(sample, class_ids=tuple(sorted(ids)), uncertain=left)
 
     def write(self) -> None:
         """Write folder/annotations.jsonl: a line per annotated image. Masks and seeds lie there."""

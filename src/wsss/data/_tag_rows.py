@@ -39,6 +39,19 @@ def table_rows(
     unknown: Collection[str],
     warnings: list[str],
 ) -> Iterator[Row]:
+    """A row per line, or per image where lines are votes.
+
+    Args:
+        table: the lines, at least one.
+        names: the images.
+        path: of the file, for errors.
+        classes: names that are known; empty when unknown.
+        unknown: see `read_mark`.
+        warnings: what a person must know is added to it.
+
+    Raises:
+        ValueError: columns or cells are not as they must be, or contradict one another.
+    """
     columns = choose_columns(table, names, path, classes, unknown)
     if "yes" in columns.roles or "vote" in columns.roles or "voter" in columns.roles:
         yield from _voted_rows(table, columns, path, classes, unknown)

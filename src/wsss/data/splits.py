@@ -46,10 +46,12 @@ def hold_out(
             f"{len(samples)}; add images, or name a {purpose} split in the data set's settings"
         )
     with_mask = [sample for sample in samples if sample.mask is not None]
-    order = sorted(with_mask or samples, key=lambda item: derive_seed(rng_seed, purpose, item.name))
     wanted = min(max(1, round(share * len(samples))), maximum, len(samples) - 1)
-    if spare_masks and 1 < len(with_mask) < len(samples):
-        wanted = min(wanted, len(with_mask) // 2)
+    if spare_masks and len(with_mask) == 1:
+        with_mask = [sample for sample in samples if sample.mask is None]
+    elif spare_masks and len(with_mask) < len(samples):
+        wanted = min(wanted, max(1, len(with_mask) // 2))
+    order = sorted(with_mask or samples, key=lambda item: derive_seed(rng_seed, purpose, item.name))
     left = Counter(tag for sample in samples for tag in _strata(sample))
     quota = {tag: round(count * wanted / len(samples)) for tag, count in left.items()}
     held: dict[str, RawSample] = {}

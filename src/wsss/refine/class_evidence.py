@@ -1,6 +1,5 @@
 """Class evidence: a map counts for as much as the classifier believes that its class is there."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -8,7 +7,7 @@ import numpy as np
 from pydantic import PositiveFloat
 
 from wsss.artifacts import ScoreMap
-from wsss.refine._base import Context, check_images
+from wsss.refine._base import Context, OneByOne
 from wsss.registry import REFINERS
 from wsss.settings import Named
 
@@ -25,7 +24,7 @@ class ClassEvidenceSettings(Named):
 
 
 @REFINERS.register(ClassEvidenceSettings)
-class ClassEvidence:
+class ClassEvidence(OneByOne):
     """Scores times the probability of their class, to a power.
 
     A CAM is divided by its own maximum, so that a class that the classifier has not learned, or
@@ -39,16 +38,8 @@ class ClassEvidence:
         del context
         self.power = settings.power
 
-    def __call__(
-        self,
-        images: Sequence[np.ndarray],
-        score_maps: Sequence[ScoreMap],
-        names: Sequence[str],
-    ) -> list[ScoreMap]:
-        """As `Refiner`."""
-        check_images(images, score_maps)
-        return [self._weighed(score_map) for score_map in score_maps]
-
-    def _weighed(self, score_map: ScoreMap) -> ScoreMap:
+    def refined(self, image: np.ndarray, score_map: ScoreMap) -> ScoreMap:
+        """Scores on their own grid."""
+        del image
         weights = score_map.class_probs ** np.float32(self.power)
         return replace(score_map, scores=score_map.scores * weights[:, None, None])

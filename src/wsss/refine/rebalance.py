@@ -5,7 +5,6 @@ best, and a class's scores fall where the cells went to another one. Cells witho
 background has them, cost every class the same, and are what a small object's class takes.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -14,7 +13,7 @@ from pydantic import Field, PositiveInt
 
 from wsss.artifacts import ScoreMap
 from wsss.checks import check_values
-from wsss.refine._base import Context, check_images
+from wsss.refine._base import Context, OneByOne
 from wsss.registry import REFINERS
 from wsss.settings import Named
 
@@ -95,7 +94,7 @@ def _odds(scores: np.ndarray, added: np.ndarray, epsilon: float) -> np.ndarray:
 
 
 @REFINERS.register(RebalanceSettings)
-class Rebalance:
+class Rebalance(OneByOne):
     """Scores times the shares of the transport plan, in those of the class with the most.
 
     So the class that gets a cell keeps its score there, and what is foreground changes little. A
@@ -111,17 +110,9 @@ class Rebalance:
         del context
         self.settings = settings
 
-    def __call__(
-        self,
-        images: Sequence[np.ndarray],
-        score_maps: Sequence[ScoreMap],
-        names: Sequence[str],
-    ) -> list[ScoreMap]:
-        """As `Refiner`."""
-        check_images(images, score_maps)
-        return [self._rebalanced(score_map) for score_map in score_maps]
-
-    def _rebalanced(self, score_map: ScoreMap) -> ScoreMap:
+    def refined(self, image: np.ndarray, score_map: ScoreMap) -> ScoreMap:
+        """Scores on their own grid."""
+        del image
         settings, scores = self.settings, score_map.scores
         shown = scores.max(axis=(1, 2), initial=0) > 0
         if shown.sum() < 2:

@@ -58,7 +58,7 @@ class Annotating:
         turning: Turning | None,
         masks: Path,
         folder: Path,
-    ) -> None:
+    ) -> dict[str, list[Sample]]:
         """Write data/annotations of the prepared, and perhaps shrunken, images of each list.
 
         Args:
@@ -66,6 +66,9 @@ class Annotating:
             turning: how masks of images that EXIF turns were taken.
             masks: the folder of placed masks.
             folder: to write to.
+
+        Returns:
+            The lists, in which what was drawn has settled what nobody was certain of.
 
         Raises:
             ValueError: no image is left of those that were drawn, or points contradict scribbles.
@@ -84,6 +87,13 @@ class Annotating:
                 f"deny, such as that of '{denied[0]}': those pixels are ignored; mend whichever is "
                 "wrong"
             )
+        return {
+            name: [
+                annotations.settled(sample) if sample.uncertain and name in LABELLED else sample
+                for sample in samples
+            ]
+            for name, samples in prepared.items()
+        }
 
     def _check_any(self, kept: Sequence[Sample]) -> None:
         names = {sample.name for sample in kept}
@@ -118,19 +128,3 @@ class Annotating:
                     boxes = sum(len(self._boxes.get(sample.name, ())) for sample in samples)
                     report[kind][split]["boxes"] = boxes
         return {"annotations": report} if report else {}
-
-
-def annotation_lines(report: Mapping[str, Any]) -> list[str]:
-    """What the stage says of its annotations, one line per kind and split."""
-    lines = []
-    for kind, splits in report.get("annotations", {}).items():
-        for split, counts in splits.items():
-            classes = [f"{name} {n}" for name, n in counts["images_per_class"].items() if n]
-            classes = classes[:20] + [f"and {len(classes) - 20} more classes"] * (len(classes) > 20)
-            if counts["without_tag"]:
-                classes.append(f"without any class {counts['without_tag']}")
-            lines.append(
-                f"{kind} of {counts['images']} of {counts['available']} {split} images"
-                + (f": {', '.join(classes)}" if classes else "")
-            )
-    return lines

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from wsss.artifacts import IGNORE_INDEX
+from wsss.artifacts import IGNORE_INDEX, Sample
 from wsss.checks import full_key, printable
 from wsss.cores import usable_cores
 from wsss.data import RawBox, RawPoint, RawSample
@@ -18,7 +18,14 @@ from wsss.evaluate.placing import Meanings, read_mask
 from wsss.progress import track
 from wsss.stages._annotation_parts import AnnotatedPart
 
-__all__ = ["Corners", "Way", "check_annotations", "pixel_corners", "ways_that_fit"]
+__all__ = [
+    "Corners",
+    "Way",
+    "check_annotations",
+    "pixel_corners",
+    "possible_ids",
+    "ways_that_fit",
+]
 
 Way = Literal["stored", "upright"]
 """Which pixels of an image that EXIF turns somebody saw: those of its file, or turned ones."""
@@ -78,10 +85,13 @@ def ways_that_fit(items: Sequence[RawBox | RawPoint], frame: ImageFrame) -> list
 
 
 def pixel_corners(item: RawBox | RawPoint, frame: ImageFrame, way: Way) -> Corners:
-    """A box in pixels, or a point as an empty one."""
+    """A box in pixels, or the pixel that a point lies in."""
+    height, width = _size(frame, way)
     if isinstance(item, RawPoint):
-        return item.x, item.y, item.x, item.y
-    height, width = _size(frame, way) if item.relative else (1, 1)
+        x, y = min(int(item.x), width - 1), min(int(item.y), height - 1)
+        return x, y, x + 1, y + 1
+    if not item.relative:
+        return item.corners
     left, top, right, bottom = item.corners
     return left * width, top * height, right * width, bottom * height
 
@@ -92,11 +102,10 @@ def _size(frame: ImageFrame, way: Way) -> tuple[int, int]:
 
 def _misfit(item: RawBox | RawPoint, size: tuple[int, int]) -> str:
     """What is wrong with a box or a point on an image of some size; "" where it fits."""
-    frame = ImageFrame(size, 1)
-    left, top, right, bottom = pixel_corners(item, frame, "upright")
     if isinstance(item, RawPoint):
-        inside = 0 <= left <= size[1] and 0 <= top <= size[0]
-        return "" if inside else f"the point x {left:g}, y {top:g} lies outside of its image"
+        inside = 0 <= item.x <= size[1] and 0 <= item.y <= size[0]
+        return "" if inside else f"the point x {item.x:g}, y {item.y:g} lies outside of its image"
+    left, top, right, bottom = pixel_corners(item, ImageFrame(size, 1), "upright")
     shown = f"left {left:g}, top {top:g}, right {right:g}, bottom {bottom:g}"
     if not (left < right and top < bottom):
         return f"the box {shown} is empty or upside down: right and bottom are the larger ones"
@@ -167,7 +176,7 @@ class _Check:
             return
         present = np.flatnonzero(np.bincount(drawn.ravel(), minlength=256)).tolist()
         for class_id in present:
-            if class_id not in (0, IGNORE_INDEX, *sample.class_ids):
+            if class_id not in (0, IGNORE_INDEX, *possible_ids(sample)):
                 y, x = np.argwhere(drawn == class_id)[0].tolist()
                 way_out = "mend either"
                 if what == "mask":
@@ -181,7 +190,7 @@ class _Check:
         """Of boxes or points."""
         fits = ways_that_fit(items, frame)
         for item in items:
-            if item.class_id not in (0, *sample.class_ids):
+            if item.class_id not in (0, *possible_ids(sample)):
                 what = "box" if isinstance(item, RawBox) else "point"
                 yield f"{item.where}: {self._denied(what, item.class_id, sample)}; mend either"
             wrong = "" if fits else _misfit(item, frame.upright)
@@ -206,6 +215,11 @@ class _Check:
             f"the {what} {shown} '{self.class_names[class_id - 1]}', which the tags of "
             f"'{sample.name}' deny: they are {tags}"
         )
+
+
+def possible_ids(sample: RawSample | Sample) -> set[int]:
+    """The classes that the tags of an image do not deny: those of which nobody is certain, too."""
+    return {*sample.class_ids, *(class_id for class_id, _ in sample.uncertain)}
 
 
 def _shown(size: tuple[int, int]) -> str:

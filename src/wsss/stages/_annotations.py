@@ -26,7 +26,13 @@ from wsss.data.derived import boxes_of, points_of, scribbles_of
 from wsss.data.images import ImageFrame, turned, turned_box
 from wsss.evaluate.placing import read_mask
 from wsss.progress import track
-from wsss.stages._annotation_checks import Corners, Way, pixel_corners, ways_that_fit
+from wsss.stages._annotation_checks import (
+    Corners,
+    Way,
+    pixel_corners,
+    possible_ids,
+    ways_that_fit,
+)
 from wsss.stages._annotation_parts import AnnotatedPart
 
 __all__ = ["Placing", "shrunk_seeds"]
@@ -58,8 +64,8 @@ class Placing:
         """Place the annotations of prepared, and perhaps shrunken, samples.
 
         Returns:
-            What was written, and the names of images of whose masks pixels are ignored, as the
-            tags deny their class.
+            What was written, and the names of images of whose masks pixels are ignored, as the tags
+            deny their class.
 
         Raises:
             ValueError: points and scribbles contradict one another, or boxes.
@@ -88,7 +94,8 @@ class Placing:
             {item.name: item.boxes for item in placed if item.boxes},
         )
         annotations.write()
-        return annotations, sorted(item.name for item in placed if item.ignored)
+        ignored = sorted(item.name for item in placed if item.ignored)
+        return annotations, ignored
 
     def _placed(
         self, sample: Sample, raw: RawSample, own: set[str], derived: set[str]
@@ -118,7 +125,7 @@ class Placing:
         """The mask of an image, whose classes that its tags deny are ignored."""
         source, target = self.masks / str(sample.mask), self.folder / f"masks/{sample.name}.png"
         mask = read_label_png(source)
-        known = np.isin(mask, [0, IGNORE_INDEX, *sample.class_ids])
+        known = np.isin(mask, [0, IGNORE_INDEX, *possible_ids(sample)])
         if known.all():
             if keep:
                 with atomic_path(target) as temporary:
@@ -173,7 +180,7 @@ class Placing:
             seeds = np.array(seeds)
         if "points" in own:
             for point, (x, y, _, _) in self._upright(sample.name, raw.points):
-                at = min(int(y), seeds.shape[0] - 1), min(int(x), seeds.shape[1] - 1)
+                at = int(y), int(x)
                 if seeds[at] not in (IGNORE_INDEX, point.class_id):
                     raise ValueError(
                         f"{point.where}: the point x {point.x:g}, y {point.y:g} of "

@@ -43,9 +43,6 @@ class Turning:
     reason: str
 
 
-_FIELDS = {"name", "stamps", "problems", "conversions", "mask"}
-
-
 class Preparation:
     """Checks and copies samples in threads, and remembers in a journal what is done.
 

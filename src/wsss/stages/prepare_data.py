@@ -95,12 +95,12 @@ def run(job: Job) -> None:
             prepared, shrunk = shrink_all(prepared, images.path, masks.path, settings.long_side_max)
             if shrunk:
                 work.conversions["shrunk"] = shrunk
+            prepared = annotating.place(prepared, work.turning, masks.path, given.path)
             manifest = Manifest(
                 raw.class_names,
                 {split: tuple(prepared[split]) for split in SPLITS},
                 tuple(prepared.get(_BACKGROUND, ())),
             )
-            annotating.place(prepared, work.turning, masks.path, given.path)
             manifest.write(listing.path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
