@@ -20,6 +20,7 @@ from wsss.clustering.kmeans import kmeans
 from wsss.config.kernels import CrfKernelSettings
 from wsss.config.segmentation import PredictMasksSettings
 from wsss.evaluate import ThresholdCurve, confusion_matrix, score_histogram, threshold_grid
+from wsss.evaluate.objects import object_overlaps
 from wsss.proposals.superpixels import Superpixels, SuperpixelsSettings
 from wsss.refine import Chain, Context
 from wsss.refine.dense_crf import DenseCrfSettings, marginals, unary_probs
@@ -170,6 +171,8 @@ CASES: dict[str, list[Callable[[], Any]]] = {
         lambda: score_histogram(WRONG_DTYPE, MAP, 3, np.array([0.5])),
         lambda: score_histogram(MASK + np.uint8(3), MAP, 3, np.array([0.5])),
     ],
+    "evaluate.objects.object_overlaps.gt_mask": [lambda: object_overlaps(WRONG_DTYPE, MASK)],
+    "evaluate.objects.object_overlaps.mask": [lambda: object_overlaps(MASK, WRONG_DTYPE)],
     "evaluate.curves.threshold_grid.step": [lambda: threshold_grid(0), lambda: threshold_grid(2)],
     "evaluate.curves.ThresholdCurve.step": [lambda: ThresholdCurve(3, 0)],
     "evaluate.curves.ThresholdCurve.add.class_ids": [

@@ -1,5 +1,6 @@
 """The stage on two images: what it writes, and that windows reach it."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,9 @@ def test_a_killed_run_goes_on_with_what_is_left(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
+    samples = Manifest.read(paths.splits).splits["train"]
+    tagged = tuple(replace(sample, class_ids=(1,)) for sample in samples)
+    Manifest(("x", "y"), {"train": tagged, "selection": (), "val": ()}).write(paths.splits)
     decoded: list[str] = []
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(_cams, "multiscale_cams", stop)  # after the large image
@@ -128,6 +132,15 @@ def test_a_killed_run_goes_on_with_what_is_left(
     monkeypatch.setattr(_cams, "read_image", lambda path: decoded.append(path.name))
     cams_of(paths, window=64)
     assert decoded == []
+
+
+def test_an_image_without_any_tag_is_not_run(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = cams_of(paths, "b")
+    shutil.rmtree(paths.cams)
+    monkeypatch.setattr(_cams, "multiscale_cams", lambda *args, **kwargs: 1 / 0)
+    found = cams_of(paths, "b", window=64)  # the large image, which has a tag, runs in windows
+    assert found.scores.shape == wanted.scores.shape == (0, 3, 2)
+    assert found.class_probs.shape == (0,)
 
 
 def test_a_method_the_network_can_not_have_stops_it(paths: Paths) -> None:

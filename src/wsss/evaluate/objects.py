@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage  # type: ignore[import-untyped]
 
-from wsss.artifacts import IGNORE_INDEX, Sample, read_label_png
+from wsss.artifacts import IGNORE_INDEX, Sample, check_label_map, read_label_png
+from wsss.checks import check_shape
 from wsss.evaluate.ground_truth import read_ground_truth
 from wsss.evaluate.splits import in_parallel
 
@@ -70,12 +71,19 @@ def object_overlaps(gt_mask: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, 
     Returns:
         (N,) float64 IoU of each object; and (N,) float64, the share of the image that it covers.
 
+    Raises:
+        ValueError: the shapes differ, or a mask is not uint8.
+
     Example:
         >>> gt_mask = np.array([[1, 1, 0, 0, 2]], np.uint8)
         >>> ious, shares = object_overlaps(gt_mask, np.array([[0, 3, 3, 0, 0]], np.uint8))
         >>> ious.round(3).tolist(), shares.tolist()
         ([0.333, 0.0], [0.4, 0.2])
     """
+    check_shape("gt_mask", gt_mask.shape, ("H", "W"))
+    check_shape("mask", mask.shape, gt_mask.shape)
+    check_label_map("gt_mask", gt_mask)
+    check_label_map("mask", mask)
     predicted = (mask > 0) & (mask != IGNORE_INDEX) & (gt_mask != IGNORE_INDEX)
     areas, _ = ndimage.label(predicted, _TOUCHING)
     sizes = np.bincount(areas.ravel())

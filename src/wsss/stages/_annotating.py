@@ -128,3 +128,19 @@ class Annotating:
                     boxes = sum(len(self._boxes.get(sample.name, ())) for sample in samples)
                     report[kind][split]["boxes"] = boxes
         return {"annotations": report} if report else {}
+
+
+def annotation_lines(report: Mapping[str, Any]) -> list[str]:
+    """What the stage says of its annotations, one line per kind and split."""
+    lines = []
+    for kind, splits in report.get("annotations", {}).items():
+        for split, counts in splits.items():
+            classes = [f"{name} {n}" for name, n in counts["images_per_class"].items() if n]
+            classes = classes[:20] + [f"and {len(classes) - 20} more classes"] * (len(classes) > 20)
+            if counts["without_tag"]:
+                classes.append(f"without any class {counts['without_tag']}")
+            lines.append(
+                f"{kind} of {counts['images']} of {counts['available']} {split} images"
+                + (f": {', '.join(classes)}" if classes else "")
+            )
+    return lines

@@ -75,13 +75,20 @@ def write_cams(
     maker.learn(manifest, job.params.base.rng_seed)
     limit = settings.window or float("inf")
     samples = manifest.all_samples()
-    small = [sample for sample in samples if max(sample.size) <= limit]
-    large = job.share([sample for sample in samples if max(sample.size) > limit])
+    wanted = [sample for sample in samples if _possible(sample)]
+    small = [sample for sample in wanted if max(sample.size) <= limit]
+    large = job.share([sample for sample in wanted if max(sample.size) > limit])
 
     def done(sample: Sample) -> bool:
         return (folder / f"{sample.name}.npz").exists()
 
     tally = map_tally()
+    asked = set(wanted)
+    for sample in job.share([sample for sample in samples if sample not in asked]):
+        if not done(sample):  # nobody asks what the classifier sees there
+            nothing = maker.nothing(sample)
+            write_score_map(folder / f"{sample.name}.npz", nothing)
+            tally.note(sample, nothing)
     count, started = 0, time.perf_counter()
     for batch, cams, logits in chain(
         maker.in_windows([sample for sample in large if not done(sample)]),
@@ -162,6 +169,11 @@ class _Maker:
             starts = [window_starts(*axis, 0) for axis in zip(size, sides, strict=True)]
             for top in starts[0]:
                 yield from (scaled.window(top, left, *sides) for left in starts[1])
+
+    def nothing(self, sample: Sample) -> ScoreMap:
+        """The maps of an image without any class."""
+        maps = np.zeros((0, *self._views(*sample.size)["grid"]), np.float32)
+        return ScoreMap(np.zeros(0, np.uint8), maps, sample.size, np.zeros(0, np.float32))
 
     def whole(
         self, samples: list[Sample], n_workers: int, done: Callable[[Sample], bool]
