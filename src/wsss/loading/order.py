@@ -63,7 +63,7 @@ def epoch_draws(
 
     Example:
         >>> [draw.sample for draw in epoch_draws(3, Mixture(4), rng_seed=0, epoch=0)]
-        [0, 2, 1, 2]
+        [0, 1, 2, 0]
         >>> halves = Mixture(6, given=[0], given_share=0.5)
         >>> [draw.sample for draw in epoch_draws(3, halves, rng_seed=0, epoch=0)]
         [2, 0, 1, 0, 1, 0]
