@@ -74,6 +74,10 @@ def test_a_recipe_is_valid_and_says_what_was_published(name: str) -> None:
     assert any(line.startswith("# Published: ") for line in header)
 
 
+def test_painted_defects_run_the_chain_that_is_for_photographs() -> None:
+    assert differing("small_defects", "synthetic_defects") == {"prepare_data"}
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_headers_name_recipes_that_exist(name: str) -> None:
     comments = " ".join(re.findall("#.*", recipe(name).text))

@@ -22,7 +22,7 @@ from wsss.evaluate import (
     score_histogram,
     threshold_grid,
 )
-from wsss.evaluate.placing import place_mask
+from wsss.evaluate.placing import place_mask, read_mask
 
 GT = np.array([[0, 1, 2, 255], [2, 2, 0, 1]], np.uint8)
 MASK = np.array([[0, 1, 1, 1], [2, 255, 0, 0]], np.uint8)
@@ -157,7 +157,10 @@ TESTED = {
     "confusion.py": ["holds"],
     "ground_truth.py": ["{path} {wrong}"],
     "metrics.py": ["class_groups."],
-    "placing.py": ["fractions", "leave 0..65535"],
+    "placing.py": [
+        *("cannot be read as a mask", "ValueError(wrong)", "the first such pixel is at"),
+        *("fractions", "leave 0..65535"),
+    ],
     "splits.py": ["was made from other images", "rerun the stage"],
 }
 """What the messages above begin with or hold, by the file that raises them."""
@@ -175,3 +178,17 @@ def test_every_message_of_the_package_is_tested_here() -> None:
         told = TESTED.get(path.name, [])
         assert len(raised) == len(told), f"test what a new message of {path.name} tells"
         assert all(any(part in text for text in raised) for part in told)
+
+
+def test_a_mask_to_learn_from_says_where_its_first_wrong_pixel_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_label_png(path, np.array([[0, 1, 255], [1, 9, 9]], np.uint8))
+    assert "first such pixel is at x 1, y 1" in message_of(lambda: read_mask(path, {}, 2))
+    assert "holds the values 1, 255" in message_of(lambda: read_mask(path, {0: 0, 9: 2}, 2))
+    assert "at x 1, y 0" in message_of(lambda: read_mask(path, {0: 0, 9: 2}, 2))
+    meant, turned = read_mask(path, {0: 0, 1: 1, 255: 255, 9: 2}, 2)
+    assert meant.tolist() == [[0, 1, 255], [1, 2, 2]] and not turned
+    Image.fromarray(np.array([[[9, 0, 0], [0, 0, 0]]], np.uint8)).save(path)
+    assert "has colours, such as #000000" in message_of(lambda: read_mask(path, {}, 2))
+    path.write_bytes(b"broken")
+    assert "cannot be read as a mask" in message_of(lambda: read_mask(path, {}, 2))

@@ -19,6 +19,7 @@ from wsss.artifacts import (
     read_json,
     read_score_map,
 )
+from wsss.cam.patch_memory import PatchMemory
 from wsss.config.params import parse_params
 from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier, load_classifier, save_classifier
@@ -141,6 +142,38 @@ def test_an_image_without_any_tag_is_not_run(paths: Paths, monkeypatch: pytest.M
     found = cams_of(paths, "b", window=64)  # the large image, which has a tag, runs in windows
     assert found.scores.shape == wanted.scores.shape == (0, 3, 2)
     assert found.class_probs.shape == (0,)
+
+
+@pytest.mark.parametrize("window", [0, 64])
+def test_a_method_that_learns_sees_the_good_images_of_train_alone(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    method = {"name": "patch_memory", "stages": [1, 2], "size": 50, "candidates": 400}
+    with pytest.raises(ValueError, match=r"there are 1; add images"):
+        cams_of(paths, method=method, window=window)
+    rng = np.random.default_rng(1)
+    samples = list(Manifest.read(paths.splits).splits["train"])
+    for name in ("good1", "good2", "doubtful", "val"):
+        pixels = rng.integers(100, 120, (96, 160, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(paths.images / f"{name}.png")
+        samples.append(Sample(name, f"{name}.png", (96, 160), ()))
+    samples[4] = replace(samples[4], uncertain=((1, None),))
+    splits = {"train": tuple(samples[:5]), "selection": (), "val": tuple(samples[5:])}
+    Manifest(("x", "y"), splits).write(paths.splits)
+    seen: list[int] = []
+    learn = PatchMemory.learn
+
+    def counted(self: Any, model: Any, good: Any, count: int, rng_seed: int) -> None:
+        views = [list(image) for image in good]
+        seen.extend([count, len(views), len(views[-1]), max(views[-1][0].shape[2:])])
+        learn(self, model, views, count, rng_seed)
+
+    monkeypatch.setattr(PatchMemory, "learn", counted)
+    found = cams_of(paths, method=method, window=window)
+    # b, which is tiny, good1 and good2; in windows these are two by three
+    assert seen == [3, 3, 6 if window else 1, window or 160]
+    assert found.scores.shape == (2, 24, 40) and 0 < found.scores.max() <= 1
+    assert np.array_equal(*found.scores)
 
 
 def test_a_method_the_network_can_not_have_stops_it(paths: Paths) -> None:
