@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage  # type: ignore[import-untyped]
 
 from wsss.data._scenery import Stencil
 from wsss.data._surfaces import SIDE, smooth_noise
@@ -113,6 +112,8 @@ def _stain(
     rng: np.random.Generator, size: tuple[int, int], x: float, y: float, contrast: float
 ) -> Flaw:
     """A blob of another colour with a ragged, slightly soft edge."""
+    from scipy import ndimage  # type: ignore[import-untyped]
+
     share = np.exp(rng.uniform(np.log(0.002), np.log(0.035)))
     radius = np.sqrt(share * size[0] * size[1] / np.pi)
     rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float32) + 0.5

@@ -6,7 +6,6 @@ Lengths are in pixels of an image whose shorter side has 256; `unit` makes them 
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage  # type: ignore[import-untyped]
 
 from wsss.data._scenery import Stencil, hsv
 
@@ -21,6 +20,8 @@ def smooth_noise(
     rng: np.random.Generator, size: tuple[int, int], sigma_y: float, sigma_x: float
 ) -> np.ndarray:
     """(H, W) float32 of mean 0 and standard deviation 1, as smooth along each axis as its sigma."""
+    from scipy import ndimage  # type: ignore[import-untyped]
+
     white = rng.standard_normal(size, np.float32)
     noise = ndimage.gaussian_filter(white, (sigma_y, sigma_x), mode="wrap")
     noise -= noise.mean()

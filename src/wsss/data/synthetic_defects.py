@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
-from scipy import ndimage  # type: ignore[import-untyped]
 
 from wsss.data._base import RawDataset
 from wsss.data._flaws import FLAWS, draw_flaw
@@ -97,6 +96,8 @@ def paint_defects(
         The image, (H, W, 3) uint8, and its mask, (H, W) uint8: 0 and the place in `FLAWS`, from
         1, or 1 for all of them with `single_class`. No two defects touch.
     """
+    from scipy import ndimage  # type: ignore[import-untyped]
+
     spread = settings.size_spread
     height, width = (round(s * rng.uniform(1 - spread, 1 + spread)) for s in settings.image_size)
     size = (height, width)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage  # type: ignore[import-untyped]
 
 from wsss.artifacts import IGNORE_INDEX, Sample, check_label_map, read_label_png
 from wsss.checks import check_shape
@@ -80,6 +79,8 @@ def object_overlaps(gt_mask: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, 
         >>> ious.round(3).tolist(), shares.tolist()
         ([0.333, 0.0], [0.4, 0.2])
     """
+    from scipy import ndimage  # type: ignore[import-untyped]
+
     check_shape("gt_mask", gt_mask.shape, ("H", "W"))
     check_shape("mask", mask.shape, gt_mask.shape)
     check_label_map("gt_mask", gt_mask)
