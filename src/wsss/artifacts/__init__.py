@@ -11,7 +11,7 @@ from wsss.artifacts.label_png import (
     read_label_png,
     write_label_png,
 )
-from wsss.artifacts.manifest import SPLITS, Manifest, Sample
+from wsss.artifacts.manifest import SPLITS, Manifest, Sample, single_label_fault
 from wsss.artifacts.paths import Paths
 from wsss.artifacts.proposals import Proposals, read_proposals, write_proposals
 from wsss.artifacts.score_map import (
@@ -47,6 +47,7 @@ __all__ = [
     "read_label_png",
     "read_proposals",
     "read_score_map",
+    "single_label_fault",
     "write_json",
     "write_label_png",
     "write_proposals",

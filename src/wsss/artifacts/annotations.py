@@ -1,14 +1,13 @@
 """What annotators gave of images besides tags: masks, boxes, points and scribbles."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from wsss.artifacts.files import atomic_path
+from wsss.artifacts.files import read_json_lines, write_json_lines
 from wsss.artifacts.label_png import read_label_png
 from wsss.artifacts.manifest import Sample
 
@@ -106,9 +105,7 @@ class Annotations:
             }
             for name in names
         ]
-        with atomic_path(self.folder / "annotations.jsonl") as temporary:
-            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-            temporary.write_text("".join(lines), encoding="utf-8")
+        write_json_lines(self.folder / "annotations.jsonl", rows)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -117,22 +114,18 @@ class Annotations:
         Raises:
             ValueError: a line is none of annotations; the text names the file and the line.
         """
-        path = folder / "annotations.jsonl"
         if not folder.exists():
             return cls(folder)
-        text = path.read_text(encoding="utf-8").removesuffix("\n")
-        masks, seeds, boxes = set(), set(), {}
-        # not splitlines(): names may hold other line separators, such as U+2028
-        for number, line in enumerate(text.split("\n") if text else [], 1):
-            try:
-                row = json.loads(line)
-                name = row["name"]
-                if row["mask"]:
-                    masks.add(name)
-                if row["seeds"]:
-                    seeds.add(name)
-                if row["boxes"]:
-                    boxes[name] = tuple(Box(*map(int, box)) for box in row["boxes"])
-            except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path}, line {number}: not annotations ({error!r})") from None
-        return cls(folder, frozenset(masks), frozenset(seeds), boxes)
+        rows = list(read_json_lines(folder / "annotations.jsonl", _parsed, "annotations"))
+        return cls(
+            folder,
+            frozenset(name for name, has_mask, _, _ in rows if has_mask),
+            frozenset(name for name, _, has_seeds, _ in rows if has_seeds),
+            {name: boxes for name, _, _, boxes in rows if boxes},
+        )
+
+
+def _parsed(row: Any) -> tuple[str, bool, bool, tuple[Box, ...]]:
+    """Name of an image, whether it has a mask, whether it has seeds, and its boxes."""
+    name, has_mask, has_seeds = row["name"], row["mask"], row["seeds"]
+    return name, has_mask, has_seeds, tuple(Box(*map(int, box)) for box in row["boxes"])

@@ -4,12 +4,21 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["atomic_path", "is_of_the_system", "read_json", "write_json"]
+__all__ = [
+    "atomic_path",
+    "is_of_the_system",
+    "read_json",
+    "read_json_lines",
+    "write_json",
+    "write_json_lines",
+]
+
+Parsed = TypeVar("Parsed")
 
 _OF_THE_SYSTEM = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ENODEV),
@@ -70,3 +79,32 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
+
+
+def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Write JSON, a line per row, atomically."""
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def read_json_lines(path: Path, parse: Callable[[Any], Parsed], what: str) -> Iterator[Parsed]:
+    """Read what `write_json_lines` wrote, a line at a time.
+
+    Args:
+        path: the file; its last line may lack its end.
+        parse: makes something of a row.
+        what: it is, such as "a sample".
+
+    Raises:
+        ValueError: a line is not JSON, or `parse` raises KeyError, TypeError or ValueError; the
+            text names the file and the line.
+    """
+    text = path.read_text(encoding="utf-8").removesuffix("\n")
+    # not splitlines(): names may hold other line separators, such as U+2028
+    for number, line in enumerate(text.split("\n") if text else [], 1):
+        try:
+            parsed = parse(json.loads(line))
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}, line {number}: not {what} ({error!r})") from None
+        yield parsed

@@ -1,17 +1,16 @@
 """What a stage knows of the data: the classes, and per split the images with their tags."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
-from wsss.artifacts.files import atomic_path, read_json, write_json
+from wsss.artifacts.files import read_json, read_json_lines, write_json, write_json_lines
 
-__all__ = ["SPLITS", "Manifest", "Sample"]
+__all__ = ["SPLITS", "Manifest", "Sample", "Tagged", "single_label_fault"]
 
 SPLITS = ("train", "selection", "val")
 
@@ -113,9 +112,7 @@ class Manifest:
             if name not in SPLITS and not samples:
                 path.unlink(missing_ok=True)
                 continue
-            lines = [json.dumps(_row(sample), ensure_ascii=False) for sample in samples]
-            with atomic_path(path) as temporary:
-                temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+            write_json_lines(path, map(_row, samples))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -136,24 +133,7 @@ def _row(sample: Sample) -> dict[str, Any]:
 
 def _read_samples(path: Path, num_fg_classes: int) -> tuple[Sample, ...]:
     samples = []
-    text = path.read_text(encoding="utf-8").removesuffix("\n")
-    # not splitlines(): names may hold other line separators, such as U+2028
-    for number, line in enumerate(text.split("\n") if text else [], 1):
-        try:
-            row = json.loads(line)
-            sample = Sample(
-                row["name"],
-                row["image"],
-                tuple(row["size"]),
-                tuple(row["class_ids"]),
-                row["mask"],
-                tuple(
-                    (int(class_id), None if prob is None else float(prob))
-                    for class_id, prob in row.get("uncertain", ())
-                ),
-            )
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {number}: not a sample ({error!r})") from None
+    for number, sample in enumerate(read_json_lines(path, _parsed, "a sample"), 1):
         if any(not 1 <= class_id <= num_fg_classes for class_id in sample.class_ids):
             rule = f"lie in 1..{num_fg_classes}" if num_fg_classes else "be empty"
             raise ValueError(
@@ -166,6 +146,20 @@ def _read_samples(path: Path, num_fg_classes: int) -> tuple[Sample, ...]:
     return tuple(samples)
 
 
+def _parsed(row: Any) -> Sample:
+    return Sample(
+        row["name"],
+        row["image"],
+        tuple(row["size"]),
+        tuple(row["class_ids"]),
+        row["mask"],
+        tuple(
+            (int(class_id), None if prob is None else float(prob))
+            for class_id, prob in row.get("uncertain", ())
+        ),
+    )
+
+
 def _fault(sample: Sample, num_fg_classes: int) -> str:
     """What is wrong with the uncertain classes of a sample; nothing where they are right."""
     ids = [class_id for class_id, _ in sample.uncertain]
@@ -176,4 +170,42 @@ def _fault(sample: Sample, num_fg_classes: int) -> str:
             return f"have the probability {prob} of class {class_id}; it must lie between 0 and 1"
         if (class_id in sample.class_ids) != (prob is not None and prob >= 0.5):
             return f"say {prob} of class {class_id}, but class_ids are {list(sample.class_ids)}"
+    return ""
+
+
+class Tagged(Protocol):
+    """An image with tags, as those of `Sample`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def class_ids(self) -> tuple[int, ...]: ...
+    @property
+    def uncertain(self) -> tuple[tuple[int, float | None], ...]: ...
+
+
+def single_label_fault(samples: Sequence[Tagged], key: str) -> str:
+    """What is wrong where classes are exclusive, as a softmax over them takes for granted.
+
+    Args:
+        samples: each of which has one tag, that is certain.
+        key: of the loss in params.yaml.
+
+    Returns:
+        A sentence with the way out; "" where nothing is wrong.
+    """
+    unsure = [sample for sample in samples if sample.uncertain]
+    if unsure:
+        return (
+            f"{key} is 'single_label', which needs tags that are certain, but those of "
+            f"{len(unsure)} of {len(samples)} images are not, such as '{unsure[0].name}'; set it "
+            "to multi_label"
+        )
+    wrong = [sample for sample in samples if len(sample.class_ids) != 1]
+    if wrong:
+        return (
+            f"{key} is 'single_label', which needs exactly one tag per image, but {len(wrong)} of "
+            f"{len(samples)} images have another number, such as '{wrong[0].name}' with "
+            f"{len(wrong[0].class_ids)}; set it to multi_label"
+        )
     return ""

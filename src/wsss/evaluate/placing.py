@@ -80,17 +80,14 @@ def place_mask(
     Raises:
         OSError: the disk is to blame, and not the mask.
     """
-    by_colour = any(isinstance(key, str) for key in meanings)
     try:
-        read = _read_values(source, by_colour=by_colour)
-    except (OSError, SyntaxError, ValueError) as error:
-        if is_of_the_system(error) and not isinstance(error, PermissionError):
-            raise
-        return PlacedMask(f"{source} cannot be read as a mask: {error}; save it again")
+        read = _opened(source, meanings)
+    except ValueError as error:
+        return PlacedMask(str(error))
     counts = value_counts(read.values)
     frequent = sorted(counts, key=lambda value: -counts[value])[:_NAMED_VALUES]
     values = {colour_name(v) if read.coloured else v: counts[v] for v in sorted(frequent)}
-    unfit = _unfit(source, read, counts, by_colour=by_colour)
+    unfit = _unfit(source, read, counts, meanings)
     if unfit:
         return PlacedMask(unfit, values)
     mask, wrong = _with_meanings(read, meanings, counts)
@@ -136,15 +133,9 @@ def read_mask(source: Path, meanings: Meanings, num_fg_classes: int) -> tuple[np
             pixel of that value.
         OSError: the disk is to blame, and not the mask.
     """
-    by_colour = any(isinstance(key, str) for key in meanings)
-    try:
-        read = _read_values(source, by_colour=by_colour)
-    except (OSError, SyntaxError, ValueError) as error:
-        if is_of_the_system(error) and not isinstance(error, PermissionError):
-            raise
-        raise ValueError(f"{source} cannot be read as a mask: {error}; save it again") from None
+    read = _opened(source, meanings)
     counts = value_counts(read.values)
-    wrong = _unfit(source, read, counts, by_colour=by_colour)
+    wrong = _unfit(source, read, counts, meanings)
     if wrong:
         raise ValueError(wrong)
     mask, wrong = _with_meanings(read, meanings, counts)
@@ -178,6 +169,21 @@ class _Read:
     keeps_bytes: bool = False
 
 
+def _by_colour(meanings: Meanings) -> bool:
+    """Whether a mask is read by its colours."""
+    return any(isinstance(key, str) for key in meanings)
+
+
+def _opened(source: Path, meanings: Meanings) -> _Read:
+    """What a mask's file has. Raises ValueError for a bad file, and OSError for a bad disk."""
+    try:
+        return _read_values(source, by_colour=_by_colour(meanings))
+    except (OSError, SyntaxError, ValueError) as error:
+        if is_of_the_system(error) and not isinstance(error, PermissionError):
+            raise
+        raise ValueError(f"{source} cannot be read as a mask: {error}; save it again") from None
+
+
 def _read_values(path: Path, *, by_colour: bool) -> _Read:
     with Image.open(path) as opened:
         opened.load()
@@ -208,11 +214,11 @@ def _read_values(path: Path, *, by_colour: bool) -> _Read:
     return _Read(turned(values, orientation), coloured, see_through, was_turned, keeps_bytes)
 
 
-def _unfit(source: Path, read: _Read, counts: Mapping[int, int], *, by_colour: bool) -> str | None:
+def _unfit(source: Path, read: _Read, counts: Mapping[int, int], meanings: Meanings) -> str | None:
     """What is wrong with a mask whatever its values mean."""
     if read.see_through:
         return f"{source} is see-through in places; save it without alpha"
-    if read.coloured and not by_colour:
+    if read.coloured and not _by_colour(meanings):
         frequent = sorted(counts, key=lambda value: -counts[value])[:_NAMED_VALUES]
         shown = ", ".join(map(colour_name, sorted(frequent)[:4]))
         return (

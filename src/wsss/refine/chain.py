@@ -8,7 +8,7 @@ from wsss.artifacts import Annotations, ScoreMap
 from wsss.checks import check_share, naming
 from wsss.refine._base import Context, Refiner, check_images
 from wsss.refine._windows import Windowed
-from wsss.refine.given import with_annotations
+from wsss.refine.given import Given
 from wsss.registry import REFINERS
 from wsss.settings import Named
 
@@ -56,9 +56,10 @@ class Chain:
     ) -> list[ScoreMap]:
         """As `Refiner`."""
         check_images(images, score_maps)
-        refined = with_annotations(score_maps, names, self.annotations)
+        given = [Given.of(name, self.annotations) for name in names]
+        refined = [own.imposed(found) for own, found in zip(given, score_maps, strict=True)]
         for place, refiner in enumerate(self.refiners):
             with naming(str(place)):
                 refined = refiner(images, refined, names)
-            refined = with_annotations(refined, names, self.annotations)
+            refined = [own.imposed(found) for own, found in zip(given, refined, strict=True)]
         return refined

@@ -1,33 +1,34 @@
 """Boxes, points and scribbles of annotators imposed on score maps."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
 from wsss.artifacts import IGNORE_INDEX, Annotations, Box, ScoreMap
 
-__all__ = ["bounded", "seeded", "with_annotations"]
+__all__ = ["Given", "bounded", "seeded"]
 
 
-def with_annotations(
-    score_maps: Sequence[ScoreMap], names: Sequence[str], annotations: Annotations | None
-) -> list[ScoreMap]:
-    """Impose what there is of each image; a map of an image without any stays the same object.
+@dataclass(frozen=True)
+class Given:
+    """The boxes, points and scribbles of one image; see `Annotations`."""
 
-    Args:
-        score_maps: on any grids.
-        names: of their images.
-        annotations: of these and others, or None.
-    """
-    if annotations is None:
-        return list(score_maps)
-    found = []
-    for score_map, name in zip(score_maps, names, strict=True):
-        score_map = bounded(score_map, annotations.boxes.get(name, ()))
-        seeds = annotations.seed_map(name)
-        found.append(score_map if seeds is None else seeded(score_map, seeds))
-    return found
+    boxes: tuple[Box, ...] = ()
+    seeds: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, name: str, annotations: Annotations | None) -> Self:
+        """Read those of an image; nothing without annotations."""
+        if annotations is None:
+            return cls()
+        return cls(annotations.boxes.get(name, ()), annotations.seed_map(name))
+
+    def imposed(self, score_map: ScoreMap) -> ScoreMap:
+        """The map within them, on its own grid; the same object where there are none."""
+        score_map = bounded(score_map, self.boxes)
+        return score_map if self.seeds is None else seeded(score_map, self.seeds)
 
 
 def bounded(score_map: ScoreMap, boxes: Sequence[Box]) -> ScoreMap:

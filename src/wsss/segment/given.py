@@ -30,9 +30,7 @@ def impose(
         >>> impose(mask, [Box(1, 0, 2, 1, 4)], np.array([[255, 255, 255, 0]], np.uint8))
         (array([[0, 2, 1, 0]], dtype=uint8), [Box(class_id=1, top=0, left=2, bottom=1, right=4)])
     """
-    mask = mask.copy()
-    if seeds is not None:
-        mask = np.where(seeds == IGNORE_INDEX, mask, seeds)
+    mask = mask.copy() if seeds is None else np.where(seeds == IGNORE_INDEX, mask, seeds)
     empty = [box for box in boxes if not (_part(mask, box) == box.class_id).any()]
     kept = [box for box in boxes if box not in empty]
     for box in sorted(empty, key=box_area, reverse=True):

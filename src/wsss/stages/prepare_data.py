@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from wsss.artifacts import SPLITS, Manifest, Sample
+from wsss.artifacts import SPLITS, Manifest, Sample, single_label_fault
 from wsss.checks import full_key, printable
 from wsss.config.params import Params
 from wsss.data import Problem, RawDataset, RawSample
@@ -212,20 +212,8 @@ def _check_before(splits: dict[str, list[RawSample]], params: Params) -> None:
         )
     if params.train_classifier.loss == "single_label":
         samples = [item for split in splits.values() for item in split]
-        unsure = [sample for sample in samples if sample.uncertain]
-        if unsure:
-            raise ConfigError(
-                "train_classifier.loss is 'single_label', which needs tags that are certain, but "
-                f"those of {len(unsure)} of {len(samples)} images are not, such as "
-                f"'{unsure[0].name}'; set it to multi_label"
-            )
-        wrong = [sample for sample in samples if len(sample.class_ids) != 1]
-        if wrong:
-            raise ConfigError(
-                "train_classifier.loss is 'single_label', which needs exactly one tag per image, "
-                f"but {len(wrong)} of {len(samples)} images have another number, such as "
-                f"'{wrong[0].name}' with {len(wrong[0].class_ids)}; set it to multi_label"
-            )
+        if wrong := single_label_fault(samples, "train_classifier.loss"):
+            raise ConfigError(wrong)
 
 
 def _selects_threshold(params: Params) -> bool:

@@ -12,7 +12,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 
-from wsss.artifacts import Manifest, Sample
+from wsss.artifacts import Manifest, Sample, single_label_fault
 from wsss.checks import full_key
 from wsss.config.sections import TrainClassifierSettings
 from wsss.loading.devices import gather, gather_shares
@@ -66,7 +66,9 @@ def fit_classifier(
     if not any(sample.class_ids for sample in manifest.splits["train"]):
         raise ValueError("no training image has a tag, so there is nothing to learn; add tags")
     if settings.loss == "single_label":
-        _check_one_tag([*samples, *manifest.splits["selection"], *manifest.splits["val"]])
+        scored = [*manifest.splits["selection"], *manifest.splits["val"]]
+        if wrong := single_label_fault([*samples, *scored], full_key("loss")):
+            raise ValueError(wrong)
     for name, teacher in teachers.items():
         manifest.check_classes(teacher.class_names, f"the teacher '{name}'")
     if not manifest.labels(manifest.splits["selection"]).any():
@@ -123,24 +125,6 @@ def _training_samples(manifest: Manifest) -> tuple[list[Sample], int]:
     extra = (manifest.num_fg_classes + 1,)
     background = [replace(sample, class_ids=extra) for sample in manifest.background]
     return [*manifest.splits["train"], *background], int(bool(background))
-
-
-def _check_one_tag(samples: Sequence[Sample]) -> None:
-    """Raise ValueError unless classes are exclusive, as a softmax over them takes for granted."""
-    unsure = [sample for sample in samples if sample.uncertain]
-    if unsure:
-        raise ValueError(
-            f"{full_key('loss')} is 'single_label', which needs tags that are certain, but those "
-            f"of {len(unsure)} of {len(samples)} images are not, such as '{unsure[0].name}'; set "
-            "it to multi_label"
-        )
-    wrong = [sample for sample in samples if len(sample.class_ids) != 1]
-    if wrong:
-        raise ValueError(
-            f"{full_key('loss')} is 'single_label', which needs exactly one tag per image, but "
-            f"{len(wrong)} of {len(samples)} images have another number, such as "
-            f"'{wrong[0].name}' with {len(wrong[0].class_ids)}; set it to multi_label"
-        )
 
 
 def _start_weights(
