@@ -53,6 +53,12 @@ def test_means_and_spreads(plan: Plan) -> None:
     assert "full" not in page.replace("make study", "")
 
 
+def test_a_size_without_settings_has_no_line_of_them(plan: Plan) -> None:
+    page = render("s", plan, {"full": {"cam": result(0.4)}})
+    below = page[page.index("## Size `full`") :].splitlines()
+    assert below[1] == "" and below[2].startswith("`make study")
+
+
 def test_better_is_above_every_seed_of_the_baseline(plan: Plan) -> None:
     rows = {
         "cam": result(0.40, 0.42, 0.44),

@@ -162,7 +162,7 @@ def render(
         lines += [f"## Size `{size}`", ""]
         if size in grounds:
             lines += [f"<!-- ground: {grounds[size]} -->", ""]
-        lines += [f"{settings}.", ""]
+        lines += [f"{settings}.", ""] if settings else []
         command = f"make study STUDY={study} SIZE={size}"
         lines += [f"`{command}` runs what is missing and writes this section.", ""]
         lines += _table(plan, rows, old)
