@@ -168,7 +168,54 @@ def polygons(folder: Folder) -> str:
     return "labels"
 
 
-FORMS = (table, sides, detection_csv, coco, xmls, xmls_from_zero, yolo, polygons)
+def table_of_shares(folder: Folder) -> str:
+    """As of Open Images."""
+    lines = [
+        f"{n},{c},{x / 8:.6f},{r / 8:.6f},{y / 6:.6f},{b / 6:.6f}\n"
+        for n, boxes in BOXES.items()
+        for c, x, y, r, b in boxes
+    ]
+    folder.write("boxes.csv", "ImageID,LabelName,XMin,XMax,YMin,YMax\n" + "".join(lines))
+    return "boxes.csv"
+
+
+def coco_of_shares(folder: Folder) -> str:
+    coco(folder)
+    values = json.loads((folder.root / "c.json").read_text())
+    for item in values["annotations"]:
+        item["bbox"] = [at / side for at, side in zip(item["bbox"], (8, 6, 8, 6), strict=True)]
+    folder.write("c.json", json.dumps(values))
+    return "c.json"
+
+
+OF_SHARES = (table_of_shares, coco_of_shares)
+FORMS = (table, sides, detection_csv, coco, xmls, xmls_from_zero, yolo, polygons, *OF_SHARES)
+
+
+@pytest.mark.parametrize("form", OF_SHARES)
+def test_coordinates_that_are_shares_of_the_sides_are_read_so_and_said(folder, form):
+    """Read as pixels, each box would be a pixel in the corner."""
+    folder.run({"boxes": form(folder)}, box_labels="all")
+    said = " ".join(folder.report()["warnings"])
+    assert "all boxes lie in [0, 1] and are read as shares" in said
+
+
+def test_points_that_are_shares_are_those_in_pixels(folder):
+    found = []
+    for x, y in ((5, 2), (5.1 / 8, 2.1 / 6)):
+        folder.write("points.csv", f"image,class,x,y\na,dog,{x},{y}\n")
+        given = folder.run({"points": "points.csv"}, point_labels="all")
+        found.append(given.seed_map("a"))
+    assert (found[0] == found[1]).all() and found[0][2, 5] == 2
+
+
+def test_boxes_that_may_be_a_pixel_or_the_whole_image_are_refused(folder):
+    folder.write("boxes.csv", "image,class,left,top,right,bottom\na,dog,0,0,1,1\n")
+    with pytest.raises(ValueError, match=r"boxes\.csv: all boxes .* a pixel or, in shares"):
+        folder.run({"boxes": "boxes.csv"}, box_labels="all")
+    folder.write("boxes.csv", "image,class,left,top,right,bottom\na,dog,0,0,0.9999,0.9999\n")
+    given = folder.run({"boxes": "boxes.csv"}, box_labels="all")
+    assert given.boxes == {"a": (Box(2, 0, 0, *SIZE),)}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -180,7 +227,7 @@ def test_boxes_of_every_form_are_the_same(folder, form):
     assert sum(counts[split]["available"] for split in counts) == 2
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in OF_SHARES])
 def test_boxes_change_nothing_where_they_are_not_asked_for(folder, form):
     folder.run()
     before = {path: path.read_bytes() for path in folder.paths.root.rglob("*") if path.is_file()}
@@ -286,7 +333,7 @@ def test_a_bad_box_is_refused_before_images_are_read(folder, monkeypatch, case):
 
 BAD_POINTS = {
     "outside": ("a,dog,9,1", r"points\.csv, line 2: the point x 9, y 1 lies outside"),
-    "denied": ("a,cat,1,1", r"the point is of 'cat', which the tags of 'a' deny: they are 'dog'"),
+    "denied": ("a,cat,2,1", r"the point is of 'cat', which the tags of 'a' deny: they are 'dog'"),
 }
 
 

@@ -37,15 +37,17 @@ class RawPoint:
 
     Attributes:
         class_id: in 1..K, or 0 for the background.
-        x: pixels from the left edge of the image.
-        y: pixels from its top.
+        x: pixels from the left edge of the image, or a share of its width where `relative`.
+        y: pixels from its top, or a share of its height.
         where: the file and the place in it, for errors.
+        relative: see `x`.
     """
 
     class_id: int
     x: float
     y: float
     where: str
+    relative: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from wsss.data._base import RawBox
 from wsss.data._class_names import read_class_names
 from wsss.data._matching import Names
-from wsss.data._object_tables import class_ids_of, matched, object_rows
+from wsss.data._object_tables import class_ids_of, in_shares, matched, object_rows
 from wsss.data._tables import read_text
 from wsss.data._tag_files import read_json_text
 from wsss.data._voc_xml import read_voc_xml, with_origin
@@ -73,7 +73,20 @@ def read_boxes(
         )
     if not found:
         raise ValueError(f"{key}: {path} holds no box; leave it out, or name another one")
-    images, said = matched([box.entry for box in found], names, path, "boxes")
+    images, listed = matched([box.entry for box in found], names, path, "boxes")
+    said = list(listed)
+    in_file = [box.corners for box in found if not box.relative]
+    if in_file and set(in_file) == {(0, 0, 1, 1)}:
+        raise ValueError(
+            f"{path}: all boxes are left 0, top 0, right 1, bottom 1, which may be a pixel or, in "
+            "shares of the sides, the whole image; write pixels, or right and bottom as 0.9999"
+        )
+    if in_shares(in_file):
+        found = [replace(box, relative=True) for box in found]
+        said.append(
+            f"{path}: all boxes lie in [0, 1] and are read as shares of their images' width and "
+            "height"
+        )
     known = [box for box in found if box.entry in images]
     words = {box.word: box.where for box in reversed(known)}
     ids = class_ids_of(words, class_names)
@@ -81,7 +94,7 @@ def read_boxes(
     for box in known:
         raw = RawBox(ids[box.word], box.corners, box.where, box.relative, box.drawn_on)
         boxes.setdefault(images[box.entry], []).append(raw)
-    return {name: tuple(own) for name, own in boxes.items()}, list(said)
+    return {name: tuple(own) for name, own in boxes.items()}, said
 
 
 def _of_file(path: Path, names: Names) -> Iterator[_Found]:

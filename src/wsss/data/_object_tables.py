@@ -12,7 +12,7 @@ from wsss.data._tables import Table, choose_columns, read_table
 from wsss.data._tag_files import read_json_text
 from wsss.data.listing import some
 
-__all__ = ["ObjectRow", "Sides", "class_ids_of", "matched", "object_rows"]
+__all__ = ["ObjectRow", "Sides", "class_ids_of", "in_shares", "matched", "object_rows"]
 
 Sides = Mapping[str, Collection[str]]
 """By coordinate, what the header of its column may be, in small letters and digits."""
@@ -119,6 +119,24 @@ def matched(
         for name in unknown[:1]
     )
     return found, said
+
+
+def in_shares(numbers: Sequence[Sequence[float]]) -> bool:
+    """Whether coordinates are shares of the images' sides: all lie in [0, 1], and some between.
+
+    Args:
+        numbers: of each box or point of a file.
+
+    Example:
+        >>> in_shares([(0, 0.25, 0.5, 1)]), in_shares([(0, 0.25, 0.5, 1), (3, 4, 20, 10)])
+        (True, False)
+    """
+    values = [value for own in numbers for value in own]
+    inside = all(-_ROUNDED <= value <= 1 + _ROUNDED for value in values)
+    return inside and any(value != int(value) for value in values)
+
+
+_ROUNDED = 1e-4  # by which sums of shares may miss 0 and 1
 
 
 def class_ids_of(

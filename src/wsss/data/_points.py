@@ -5,7 +5,7 @@ from pathlib import Path
 
 from wsss.data._base import RawPoint
 from wsss.data._matching import Names
-from wsss.data._object_tables import class_ids_of, matched, object_rows
+from wsss.data._object_tables import class_ids_of, in_shares, matched, object_rows
 from wsss.settings import ConfigError
 
 __all__ = ["read_points"]
@@ -19,7 +19,8 @@ def read_points(
     """Read points.
 
     Args:
-        path: a table (.csv, .tsv, .json, .jsonl) with the columns image, class, x and y, in pixels.
+        path: a table (.csv, .tsv, .json, .jsonl) with the columns image, class, x and y, in
+            pixels, or in shares of the image's sides where all lie in [0, 1].
         names: the images.
         class_names: K names.
         empty_tag: the name for no class, which is the background here; "background" is it, too.
@@ -35,12 +36,19 @@ def read_points(
     if not path.is_file():
         raise ConfigError(f"{key}: {path} is not a file; set it to a table of points")
     rows = object_rows(path, names, _SIDES, ("x", "y"))
-    images, said = matched([row.entry for row in rows], names, path, "points")
+    images, listed = matched([row.entry for row in rows], names, path, "points")
+    said = list(listed)
+    relative = in_shares([(row.values["x"], row.values["y"]) for row in rows])
+    if relative:
+        said.append(
+            f"{path}: all points lie in [0, 1] and are read as shares of their images' width and "
+            "height"
+        )
     rows = [row for row in rows if row.entry in images]
     words = {row.word: row.where for row in reversed(rows)}
     ids = class_ids_of(words, class_names, (empty_tag, "background"))
     points: dict[str, list[RawPoint]] = {}
     for row in rows:
-        point = RawPoint(ids[row.word], row.values["x"], row.values["y"], row.where)
+        point = RawPoint(ids[row.word], row.values["x"], row.values["y"], row.where, relative)
         points.setdefault(images[row.entry], []).append(point)
-    return {name: tuple(own) for name, own in points.items()}, list(said)
+    return {name: tuple(own) for name, own in points.items()}, said

@@ -26,6 +26,7 @@ _IMAGE = (
 _TAGS = frozenset(
     {"annotation", "annotations", "categories", "category", "categoryname", "choice", "choices"}
     | {"class", "classes", "classname", "classnames", "keyword", "keywords", "label", "labels"}
+    | {"labelname", "labelnames"}
     | {"species", "tag", "tags", "target", "targets"}
 )
 _SPLIT = frozenset({"split", "subset", "set", "fold", "partition", "phase", "usage"})

@@ -87,13 +87,12 @@ def ways_that_fit(items: Sequence[RawBox | RawPoint], frame: ImageFrame) -> list
 def pixel_corners(item: RawBox | RawPoint, frame: ImageFrame, way: Way) -> Corners:
     """A box in pixels, or the pixel that a point lies in."""
     height, width = _size(frame, way)
+    across, down = (width, height) if item.relative else (1, 1)
     if isinstance(item, RawPoint):
-        x, y = min(int(item.x), width - 1), min(int(item.y), height - 1)
+        x, y = min(int(item.x * across), width - 1), min(int(item.y * down), height - 1)
         return x, y, x + 1, y + 1
-    if not item.relative:
-        return item.corners
     left, top, right, bottom = item.corners
-    return left * width, top * height, right * width, bottom * height
+    return left * across, top * down, right * across, bottom * down
 
 
 def _size(frame: ImageFrame, way: Way) -> tuple[int, int]:
@@ -103,7 +102,8 @@ def _size(frame: ImageFrame, way: Way) -> tuple[int, int]:
 def _misfit(item: RawBox | RawPoint, size: tuple[int, int]) -> str:
     """What is wrong with a box or a point on an image of some size; "" where it fits."""
     if isinstance(item, RawPoint):
-        inside = 0 <= item.x <= size[1] and 0 <= item.y <= size[0]
+        across, down = (1, 1) if item.relative else (size[1], size[0])
+        inside = 0 <= item.x <= across and 0 <= item.y <= down
         return "" if inside else f"the point x {item.x:g}, y {item.y:g} lies outside of its image"
     left, top, right, bottom = pixel_corners(item, ImageFrame(size, 1), "upright")
     shown = f"left {left:g}, top {top:g}, right {right:g}, bottom {bottom:g}"
