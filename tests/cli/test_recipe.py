@@ -70,6 +70,17 @@ def test_comments_and_layout_survive_two_recipes(project: Path) -> None:
     assert Path("params.yaml").read_text() == DEFAULT
 
 
+@pytest.mark.parametrize("values", [("null", "{n_iters: 3}"), ("{n_iters: 3}", "null")])
+def test_a_section_in_place_of_null_is_told_by_its_keys(
+    project: Path, values: tuple[str, str]
+) -> None:
+    """Not by a line that says that nothing became nothing."""
+    first, second = (f"predict_masks.crf={value}" for value in values)
+    wsss("set", first)
+    told = wsss("set", second)
+    assert "predict_masks.crf.n_iters" in told and "predict_masks.crf " not in told
+
+
 def test_voc_animals_says_where_its_files_are(project: Path) -> None:
     wsss("recipe", "apply", "voc_animals_cam", "--set", "prepare_data.dataset.root=/data/voc")
     params = load_params()

@@ -335,6 +335,9 @@ def _resolve(values: Any, key: str, new: Any) -> tuple[KeyPath, Any]:
 def _changes(old: Any, new: Any) -> list[Change]:
     before, after = dict(_leaves(old)), dict(_leaves(new))
     keys = dict.fromkeys([*after, *before])
+    for key in [key for key in keys if before.get(key) is None and after.get(key) is None]:
+        if any(other.startswith(f"{key}.") for other in keys):
+            del keys[key]  # a section in place of null, or null of it, which its own keys tell
     return [
         Change(key, before.get(key), after.get(key))
         for key in keys
