@@ -81,12 +81,9 @@ def read_boxes(
             f"{path}: all boxes are left 0, top 0, right 1, bottom 1, which may be a pixel or, in "
             "shares of the sides, the whole image; write pixels, or right and bottom as 0.9999"
         )
-    if in_shares(in_file):
+    if shares := in_shares(in_file, path, "boxes"):
         found = [replace(box, relative=True) for box in found]
-        said.append(
-            f"{path}: all boxes lie in [0, 1] and are read as shares of their images' width and "
-            "height"
-        )
+        said.append(shares)
     known = [box for box in found if box.entry in images]
     words = {box.word: box.where for box in reversed(known)}
     ids = class_ids_of(words, class_names)

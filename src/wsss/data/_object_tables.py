@@ -121,19 +121,30 @@ def matched(
     return found, said
 
 
-def in_shares(numbers: Sequence[Sequence[float]]) -> bool:
-    """Whether coordinates are shares of the images' sides: all lie in [0, 1], and some between.
+def in_shares(numbers: Sequence[Sequence[float]], path: Path, what: str) -> str:
+    """That coordinates are shares of the images' sides: all lie in [0, 1], and some between.
 
     Args:
         numbers: of each box or point of a file.
+        path: the file.
+        what: what it holds, such as "boxes".
+
+    Returns:
+        What a person must know of it; "" where they are pixels.
 
     Example:
-        >>> in_shares([(0, 0.25, 0.5, 1)]), in_shares([(0, 0.25, 0.5, 1), (3, 4, 20, 10)])
-        (True, False)
+        >>> in_shares([(0, 0.25, 0.5, 1)], Path("a.csv"), "boxes")
+        "a.csv: all boxes lie in [0, 1] and are read as shares of their images' width and height"
+        >>> in_shares([(0, 0.25, 0.5, 1), (3, 4, 20, 10)], Path("a.csv"), "boxes")
+        ''
     """
     values = [value for own in numbers for value in own]
     inside = all(-_ROUNDED <= value <= 1 + _ROUNDED for value in values)
-    return inside and any(value != int(value) for value in values)
+    if not inside or all(value == int(value) for value in values):
+        return ""
+    return (
+        f"{path}: all {what} lie in [0, 1] and are read as shares of their images' width and height"
+    )
 
 
 _ROUNDED = 1e-4  # by which sums of shares may miss 0 and 1

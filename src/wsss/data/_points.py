@@ -38,17 +38,13 @@ def read_points(
     rows = object_rows(path, names, _SIDES, ("x", "y"))
     images, listed = matched([row.entry for row in rows], names, path, "points")
     said = list(listed)
-    relative = in_shares([(row.values["x"], row.values["y"]) for row in rows])
-    if relative:
-        said.append(
-            f"{path}: all points lie in [0, 1] and are read as shares of their images' width and "
-            "height"
-        )
+    shares = in_shares([(row.values["x"], row.values["y"]) for row in rows], path, "points")
+    said += [shares] if shares else []
     rows = [row for row in rows if row.entry in images]
     words = {row.word: row.where for row in reversed(rows)}
     ids = class_ids_of(words, class_names, (empty_tag, "background"))
     points: dict[str, list[RawPoint]] = {}
     for row in rows:
-        point = RawPoint(ids[row.word], row.values["x"], row.values["y"], row.where, relative)
+        point = RawPoint(ids[row.word], row.values["x"], row.values["y"], row.where, bool(shares))
         points.setdefault(images[row.entry], []).append(point)
     return {name: tuple(own) for name, own in points.items()}, said

@@ -85,8 +85,8 @@ def place_mask(
     except ValueError as error:
         return PlacedMask(str(error))
     counts = value_counts(read.values)
-    frequent = sorted(counts, key=lambda value: -counts[value])[:_NAMED_VALUES]
-    values = {colour_name(v) if read.coloured else v: counts[v] for v in sorted(frequent)}
+    frequent = _frequent(counts)
+    values = {colour_name(v) if read.coloured else v: counts[v] for v in frequent}
     unfit = _unfit(source, read, counts, meanings)
     if unfit:
         return PlacedMask(unfit, values)
@@ -219,13 +219,17 @@ def _unfit(source: Path, read: _Read, counts: Mapping[int, int], meanings: Meani
     if read.see_through:
         return f"{source} is see-through in places; save it without alpha"
     if read.coloured and not _by_colour(meanings):
-        frequent = sorted(counts, key=lambda value: -counts[value])[:_NAMED_VALUES]
-        shown = ", ".join(map(colour_name, sorted(frequent)[:4]))
+        shown = ", ".join(map(colour_name, _frequent(counts)[:4]))
         return (
             f"{source} has colours, such as {shown}, instead of class ids; say in mask_values what "
             "each colour means, or save it as palette or grey PNG of ids"
         )
     return None
+
+
+def _frequent(counts: Mapping[int, int]) -> list[int]:
+    """The values of most pixels, ascending."""
+    return sorted(sorted(counts, key=lambda value: -counts[value])[:_NAMED_VALUES])
 
 
 def _with_meanings(
