@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from wsss.artifacts import Sample, write_label_png
-from wsss.evaluate.objects import SIZES, FoundObjects, count_objects, object_overlaps
+from wsss.evaluate import evaluate_labels
+from wsss.evaluate.objects import SIZES, FoundObjects, object_overlaps
 
 
 def painted(*boxes: tuple[int, int, int, int, int], side: int = 20) -> np.ndarray:
@@ -57,7 +58,7 @@ def test_counts_by_size(tmp_path: Path) -> None:
         Sample("a", "a.png", (100, 100), (1,), "a.png"),
         Sample("b", "b.png", (100, 100), (1,)),  # without a mask: passed over
     ]
-    counts = count_objects(samples, tmp_path / "found", tmp_path / "gt", 1)
+    counts = evaluate_labels(samples, tmp_path / "found", tmp_path / "gt", 1).objects
     # IoU 0, 1/10 (just hit), 3/30 (just hit), 9/100
     assert counts == FoundObjects((1, 1, 1, 1), (0, 1, 1, 0))
     assert counts.report() == {

@@ -12,6 +12,7 @@ from wsss.artifacts.label_png import (
     write_label_png,
 )
 from wsss.artifacts.manifest import SPLITS, Manifest, Sample, single_label_fault
+from wsss.artifacts.parts import TOUCHING, Corner, class_parts
 from wsss.artifacts.paths import Paths
 from wsss.artifacts.proposals import Proposals, read_proposals, write_proposals
 from wsss.artifacts.score_map import (
@@ -25,8 +26,10 @@ from wsss.artifacts.score_map import (
 __all__ = [
     "IGNORE_INDEX",
     "SPLITS",
+    "TOUCHING",
     "Annotations",
     "Box",
+    "Corner",
     "Manifest",
     "Paths",
     "Proposals",
@@ -35,6 +38,7 @@ __all__ = [
     "as_stored",
     "atomic_path",
     "check_label_map",
+    "class_parts",
     "contents",
     "fingerprint",
     "inside_boxes",

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from wsss.artifacts import IGNORE_INDEX, Box
+from wsss.artifacts import IGNORE_INDEX, Box, Corner, class_parts
 
 __all__ = ["boxes_of", "points_of", "scribbles_of"]
 
-_TOUCHING = np.ones((3, 3), bool)  # parts that meet at a corner are one
 _DEEP = 0.5  # of the greatest distance to the outline: where a stroke runs
 
 
@@ -28,7 +27,7 @@ bottom=2, right=3))
     """
     return tuple(
         Box(class_id, rows.start, columns.start, rows.stop, columns.stop)
-        for class_id, (rows, columns), _ in _parts(mask)
+        for class_id, (rows, columns), _ in class_parts(mask)
     )
 
 
@@ -74,23 +73,9 @@ def scribbles_of(mask: np.ndarray) -> np.ndarray:
     return strokes
 
 
-Corner = tuple[slice, slice]
-
-
-def _parts(mask: np.ndarray) -> Iterator[tuple[int, Corner, np.ndarray]]:
-    """The parts of each class: the class, the part's box, and which pixels of it are the part."""
-    from scipy import ndimage  # type: ignore[import-untyped]
-
-    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-    for class_id in present[(present != 0) & (present != IGNORE_INDEX)].tolist():
-        labels, _ = ndimage.label(mask == class_id, _TOUCHING)
-        for number, corner in enumerate(ndimage.find_objects(labels), 1):
-            yield class_id, corner, labels[corner] == number
-
-
 def _regions(mask: np.ndarray) -> Iterator[tuple[int, Corner, np.ndarray]]:
     """The parts of classes, and the whole background if there is any."""
-    yield from _parts(mask)
+    yield from class_parts(mask)
     background = mask == 0
     if background.any():
         yield 0, (slice(None), slice(None)), background
@@ -98,7 +83,7 @@ def _regions(mask: np.ndarray) -> Iterator[tuple[int, Corner, np.ndarray]]:
 
 def _depth(part: np.ndarray) -> np.ndarray:
     """Each pixel's distance to the outline, which the edge of the image is, too."""
-    from scipy import ndimage
+    from scipy import ndimage  # type: ignore[import-untyped]
 
     depth: np.ndarray = ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1]
     return depth

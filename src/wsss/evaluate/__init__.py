@@ -5,7 +5,7 @@ from wsss.evaluate.curves import ThresholdCurve, score_histogram, threshold_grid
 from wsss.evaluate.false_alarms import FalseAlarms, count_false_alarms
 from wsss.evaluate.ground_truth import read_ground_truth
 from wsss.evaluate.metrics import Counts, group_ids, summary
-from wsss.evaluate.objects import FoundObjects, count_objects
+from wsss.evaluate.objects import FoundObjects
 from wsss.evaluate.protocol import (
     best_threshold,
     curve_columns,
@@ -23,7 +23,6 @@ __all__ = [
     "best_threshold",
     "confusion_matrix",
     "count_false_alarms",
-    "count_objects",
     "curve_columns",
     "evaluate_labels",
     "evaluate_score_maps",

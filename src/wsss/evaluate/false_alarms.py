@@ -71,7 +71,7 @@ def count_false_alarms(
         gt_mask = np.zeros(sample.size, np.uint8)
         if sample.mask is not None:
             gt_mask = read_ground_truth(masks / sample.mask, sample.size, num_fg_classes)
-        matrix = label_matrix(sample, labels, gt_mask, num_fg_classes)
+        _, matrix = label_matrix(sample, labels, gt_mask, num_fg_classes)
         pixels = int(matrix[0].sum())
         if matrix[1:].any() or not pixels:
             return 0, 0, 0, 0

@@ -1,17 +1,14 @@
 """Which objects are found at all, of which pooled pixels say little where objects are small."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Self
 
 import numpy as np
 
-from wsss.artifacts import IGNORE_INDEX, Sample, check_label_map, read_label_png
+from wsss.artifacts import IGNORE_INDEX, TOUCHING, check_label_map, class_parts
 from wsss.checks import check_shape
-from wsss.evaluate.ground_truth import read_ground_truth
-from wsss.evaluate.splits import in_parallel
 
-__all__ = ["HIT_IOU", "SIZES", "FoundObjects", "count_objects", "object_overlaps"]
+__all__ = ["HIT_IOU", "SIZES", "FoundObjects", "object_overlaps"]
 
 HIT_IOU = 0.1
 """An object is hit from this IoU on."""
@@ -19,20 +16,40 @@ HIT_IOU = 0.1
 SIZES = {"tiny": 0.0, "small": 0.001, "medium": 0.003, "large": 0.01}
 """The least share of its image that an object of each size covers, ascending."""
 
-_TOUCHING = np.ones((3, 3), bool)  # also across a corner
-
 
 @dataclass(frozen=True)
 class FoundObjects:
-    """Pooled counts of a split.
+    """Counts of objects, of an image or pooled over several.
 
     Attributes:
         total: objects of each of the `SIZES`.
         hit: those of them that are hit.
+
+    Example:
+        >>> gt_mask, mask = np.array([[1, 0, 2]], np.uint8), np.array([[1, 0, 0]], np.uint8)
+        >>> found = FoundObjects.of(gt_mask, mask)
+        >>> found, (FoundObjects() + found).report()["hit"]
+        (FoundObjects(total=(0, 0, 0, 2), hit=(0, 0, 0, 1)), 0.5)
     """
 
-    total: tuple[int, ...]
-    hit: tuple[int, ...]
+    total: tuple[int, ...] = (0,) * len(SIZES)
+    hit: tuple[int, ...] = (0,) * len(SIZES)
+
+    @classmethod
+    def of(cls, gt_mask: np.ndarray, mask: np.ndarray) -> Self:
+        """Count those of an image; arguments and errors as of `object_overlaps`."""
+        ious, shares = object_overlaps(gt_mask, mask)
+        size = np.searchsorted(list(SIZES.values()), shares, side="right") - 1
+        total, hit = (
+            np.bincount(part, minlength=len(SIZES)).tolist()
+            for part in (size, size[ious >= HIT_IOU])
+        )
+        return cls(tuple(total), tuple(hit))
+
+    def __add__(self, other: Self) -> Self:
+        pairs = zip((self.total, self.hit), (other.total, other.hit), strict=True)
+        total, hit = (tuple(map(sum, zip(*pair, strict=True))) for pair in pairs)
+        return type(self)(total, hit)
 
     def report(self) -> dict[str, float]:
         """Shares of objects that are hit, and numbers of objects.
@@ -86,46 +103,13 @@ def object_overlaps(gt_mask: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, 
     check_label_map("gt_mask", gt_mask)
     check_label_map("mask", mask)
     predicted = (mask > 0) & (mask != IGNORE_INDEX) & (gt_mask != IGNORE_INDEX)
-    areas, _ = ndimage.label(predicted, _TOUCHING)
+    areas, _ = ndimage.label(predicted, TOUCHING)
     sizes = np.bincount(areas.ravel())
     sizes[0] = 0
     ious, shares = [], []
-    for class_id in np.unique(gt_mask[(gt_mask > 0) & (gt_mask != IGNORE_INDEX)]):
-        objects, count = ndimage.label(gt_mask == class_id, _TOUCHING)
-        for box, number in zip(ndimage.find_objects(objects), range(1, count + 1), strict=True):
-            below = areas[box][objects[box] == number]
-            union = sizes[np.unique(below)].sum() + (below == 0).sum()
-            ious.append(float((below > 0).sum() / union))
-            shares.append(below.size / gt_mask.size)
+    for _, corner, part in class_parts(gt_mask):
+        below = areas[corner][part]
+        union = sizes[np.unique(below)].sum() + (below == 0).sum()
+        ious.append(float((below > 0).sum() / union))
+        shares.append(below.size / gt_mask.size)
     return np.array(ious), np.array(shares)
-
-
-def count_objects(
-    samples: Sequence[Sample], labels: Path, masks: Path, num_fg_classes: int
-) -> FoundObjects:
-    """Count the objects of a split, and those that are hit.
-
-    Args:
-        samples: those with a mask are counted, the others passed over.
-        labels: the folder of <name>.png, which fit their images.
-        masks: the folder of ground-truth masks.
-        num_fg_classes: K.
-
-    Raises:
-        ValueError: a file is missing or broken.
-    """
-    starts = list(SIZES.values())
-
-    def count(sample: Sample) -> np.ndarray:
-        gt_mask = read_ground_truth(masks / str(sample.mask), sample.size, num_fg_classes)
-        ious, shares = object_overlaps(gt_mask, read_label_png(labels / f"{sample.name}.png"))
-        size = np.searchsorted(starts, shares, side="right") - 1
-        both = size, size[ious >= HIT_IOU]
-        return np.stack([np.bincount(part, minlength=len(starts)) for part in both])
-
-    masked = [sample for sample in samples if sample.mask is not None]
-    counts = np.zeros((2, len(starts)), np.int64)
-    for of_image in in_parallel(count, masked):
-        counts += of_image
-    total, hit = counts.tolist()
-    return FoundObjects(tuple(total), tuple(hit))

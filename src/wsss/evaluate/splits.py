@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,7 @@ from wsss.evaluate.confusion import confusion_matrix
 from wsss.evaluate.curves import ThresholdCurve, score_histogram
 from wsss.evaluate.ground_truth import read_ground_truth
 from wsss.evaluate.metrics import Counts, image_iou
+from wsss.evaluate.objects import FoundObjects
 from wsss.progress import track
 
 __all__ = ["LabelScores", "evaluate_labels", "evaluate_score_maps", "in_parallel", "label_matrix"]
@@ -30,11 +31,13 @@ class LabelScores:
         matrix: (C, C + 1) int64, see `confusion_matrix`.
         images: how many were scored.
         image_iou: `metrics.image_iou` averaged over images (on labelled pixels), NaN without any.
+        objects: which objects of the ground truth are found.
     """
 
     matrix: np.ndarray
     images: int
     image_iou: float
+    objects: FoundObjects = field(default_factory=FoundObjects)
 
     @property
     def labelled(self) -> Counts:
@@ -106,25 +109,27 @@ def evaluate_labels(
         ValueError: a file is missing, broken, or does not fit its image.
     """
 
-    def score(sample: Sample) -> np.ndarray:
+    def score(sample: Sample) -> tuple[np.ndarray, FoundObjects]:
         gt_mask = read_ground_truth(masks / str(sample.mask), sample.size, num_fg_classes)
-        return label_matrix(sample, labels, gt_mask, num_fg_classes)
+        mask, of_image = label_matrix(sample, labels, gt_mask, num_fg_classes)
+        return of_image, FoundObjects.of(gt_mask, mask)
 
     matrix = np.zeros((num_fg_classes + 1, num_fg_classes + 2), np.int64)
-    images, ious = 0, []
-    for of_image in in_parallel(score, _masked(samples)):
+    images, ious, objects = 0, [], FoundObjects()
+    for of_image, found in in_parallel(score, _masked(samples)):
         matrix += of_image
+        objects += found
         images += 1
         value = float(image_iou(Counts.of(of_image[:, :-1])))
         if not np.isnan(value):
             ious.append(value)
-    return LabelScores(matrix, images, float(np.mean(ious)) if ious else float("nan"))
+    return LabelScores(matrix, images, float(np.mean(ious)) if ious else float("nan"), objects)
 
 
 def label_matrix(
     sample: Sample, labels: Path, gt_mask: np.ndarray, num_fg_classes: int
-) -> np.ndarray:
-    """The `confusion_matrix` of one image's file.
+) -> tuple[np.ndarray, np.ndarray]:
+    """One image's file, (H, W) uint8, and its `confusion_matrix`.
 
     Args:
         sample: whose label map is read.
@@ -138,7 +143,7 @@ def label_matrix(
     path = labels / f"{sample.name}.png"
     mask = read_label_png(path)
     try:
-        return confusion_matrix(gt_mask, mask, num_fg_classes + 1)
+        return mask, confusion_matrix(gt_mask, mask, num_fg_classes + 1)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; rerun the stage that writes it") from None
 

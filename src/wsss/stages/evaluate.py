@@ -15,7 +15,6 @@ import numpy as np
 from wsss.artifacts import SPLITS, Manifest
 from wsss.evaluate import (
     count_false_alarms,
-    count_objects,
     curve_columns,
     evaluate_labels,
     evaluate_score_maps,
@@ -98,17 +97,15 @@ def label_maps(job: Job) -> None:
     _check_results(job, manifest, scores)
     classes = manifest.class_names
     report = label_report(scores, classes, settings.class_groups, from_tags=from_tags)
-    for split in scores:
-        report[split]["objects"] = count_objects(
-            manifest.splits[split], folders[split], job.paths.masks, manifest.num_fg_classes
-        ).report()
+    for split, found in scores.items():
+        report[split]["objects"] = found.objects.report()
     if not from_tags:
         for split, samples in manifest.splits.items():
-            found = count_false_alarms(
+            alarms = count_false_alarms(
                 samples, folders[split], job.paths.masks, manifest.num_fg_classes
             )
-            if found:
-                report.setdefault(split, {})["false_alarms"] = found.report()
+            if alarms:
+                report.setdefault(split, {})["false_alarms"] = alarms.report()
     report = _rounded(report)
     advice = _SEE_MASKS if from_tags else _SEE_SEGMENTER
     for text in (
