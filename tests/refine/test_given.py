@@ -31,9 +31,9 @@ def annotations(folder: Path) -> Annotations:
     """Of the image "a" two boxes of class 3 and four seeds; of "b" nothing."""
     seeds = np.full(SIZE, 255, np.uint8)
     seeds[4, 4], seeds[12, 20], seeds[20, 4] = 1, 3, 0
-    write_label_png(folder / "seeds/a.png", seeds)
     boxes = {"a": (Box(3, 8, 16, 16, 28), Box(3, 0, 24, 4, 32))}
-    made = Annotations(folder, frozenset(), frozenset({"a"}), boxes)
+    made = replace(Annotations.read(folder), seeds=frozenset({"a"}), boxes=boxes)
+    write_label_png(made.seeds_path("a"), seeds)
     made.write()
     return made
 

@@ -99,7 +99,7 @@ def test_a_pseudo_mask_shows_what_was_given_and_no_class_without_a_tag(made, mix
         found = read_label_png(path)
         assert {*np.unique(found).tolist()} <= {0, 255, *sample.class_ids}
         if sample.name in given.masks:
-            assert path.read_bytes() == (given.folder / f"masks/{sample.name}.png").read_bytes()
+            assert path.read_bytes() == given.mask_path(sample.name).read_bytes()
             continue
         seeds = given.seed_map(sample.name)
         if seeds is not None:
@@ -157,10 +157,12 @@ def test_nothing_after_prepare_data_opens_ground_truth(made, tmp_path):
 def test_no_stage_reads_both_annotations_and_ground_truth():
     readers = {
         folder: {stage.name for stage in find_stages() if f"data/{folder}" in stage.reads}
-        for folder in ("annotations", "masks")
+        for folder in ("annotations/masks", "annotations/partial", "masks")
     }
-    assert {"refine_cams", "make_pseudo_masks", "train_segmenter"} == readers["annotations"]
-    assert not readers["annotations"] & readers["masks"]
+    learning = {"make_pseudo_masks", "train_segmenter"}
+    assert readers["annotations/masks"] == learning
+    assert readers["annotations/partial"] == learning | {"refine_cams"}
+    assert not readers["annotations/partial"] & readers["masks"]
 
 
 def test_all_masks_are_the_ground_truth_of_what_is_learned_from(made):
@@ -194,7 +196,7 @@ def test_a_part_is_nested_in_a_larger_one(tmp_path):
 def test_a_part_that_cannot_be_drawn_is_an_error_before_work(tmp_path, prepare, message):
     with pytest.raises(ConfigError, match=message):
         run_stage("prepare_data", parse_params(params_of(**prepare)), Paths(tmp_path))
-    assert not (tmp_path / "data/annotations").exists()
+    assert not [*(tmp_path / "data/annotations").glob("[!.]*")]
 
 
 @pytest.mark.parametrize("value", [0, 1.5, -3, "some", True, []])
@@ -223,7 +225,8 @@ def test_a_full_disk_and_a_kill_leave_nothing_and_the_rerun_gives_the_same_bytes
         patch.setattr(module, stop, full)
         with pytest.raises(OSError, match="No space left"):
             run_stage("prepare_data", params, paths)
-    assert [path for path in (tmp_path / "data").iterdir() if not path.name.startswith(".")] == []
+    below = (path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
+    assert not [path for path in below if not any(part.startswith(".") for part in path.parts)]
     run_stage("prepare_data", params, paths)
     for part in ("data/annotations", "data/images", "data/splits"):
         assert files(paths.root / part) == files(made["shares"].root / part)

@@ -383,7 +383,7 @@ def test_points_and_scribbles_that_differ_are_refused(folder):
         ValueError, match=r"line 3: .* of the background lies on .* of 'dog' in 'a'"
     ):
         folder.run({"points": "points.csv"}, point_labels="all")
-    assert not folder.paths.annotations.exists()
+    assert not [*folder.paths.annotations.glob("[!.]*")]
 
 
 def test_a_point_outside_of_all_boxes_of_its_class_is_refused(folder):

@@ -43,7 +43,9 @@ def fit(halves: Task, classifier: Path, tmp_path: Path) -> Fit:
     def run(given: str, task: Task = halves, seeds: str = "", **values: Any) -> Any:
         work = tmp_path / f"fit{next(count)}"
         work.mkdir()
-        annotations = Annotations(tmp_path, frozenset(given), frozenset(seeds))
+        annotations = Annotations(
+            tmp_path / "given", tmp_path / "partial", frozenset(given), frozenset(seeds)
+        )
         model, fitted = fit_segmenter(
             settings_of(**values),
             replace(task, work=work),
@@ -94,7 +96,7 @@ def test_seeds_teach_where_there_is_no_mask(fit: Fit, tmp_path: Path) -> None:
     for index in range(8):
         seeds = np.full((64, 64), 255, np.uint8)
         seeds[30:34, 4:12], seeds[30:34, 48:60] = 1 + index % 2, 0
-        write_label_png(tmp_path / f"seeds/{index}.png", seeds)
+        write_label_png(tmp_path / f"partial/seeds/{index}.png", seeds)
     losses = [{"name": "cross_entropy"}, {"name": "dense_crf"}]
     _, fitted = fit("", seeds="01234567", losses=losses, tags_only={"name": "ignored"}, epochs=8)
     assert fitted.score > 0.6
@@ -162,7 +164,7 @@ def train(name, kind):
         augment={"crop_size": 32, "long_side": [32, 40], "class_crops": {"share": 0.3}},
         eval_long_side=32,
     )
-    annotations = Annotations(folder, frozenset("012"), frozenset())
+    annotations = Annotations(folder, folder, frozenset("012"))
     model, _ = fit_segmenter(
         settings, replace(task, work=work), folder / "masks", annotations, folder / "classifier"
     )

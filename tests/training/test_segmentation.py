@@ -28,7 +28,7 @@ def test_it_learns_what_the_pseudo_masks_show(
     halves: Task, classifier: Path, tmp_path: Path
 ) -> None:
     model, fitted = fit_segmenter(
-        settings_of(), halves, tmp_path / "masks", Annotations(tmp_path), classifier
+        settings_of(), halves, tmp_path / "masks", Annotations.read(tmp_path), classifier
     )
     assert fitted.score > 0.8
     assert fitted.history[fitted.epoch]["selection_pseudo_mean_iou"] == fitted.score
@@ -50,7 +50,11 @@ def test_settings_that_the_network_can_not_train_with_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         fit_segmenter(
-            settings_of(**values), halves, tmp_path / "masks", Annotations(tmp_path), classifier
+            settings_of(**values),
+            halves,
+            tmp_path / "masks",
+            Annotations.read(tmp_path),
+            classifier,
         )
 
 
@@ -60,7 +64,9 @@ def test_a_classifier_of_other_classes_is_refused(
     manifest = replace(halves.manifest, class_names=("green", "red"))
     with pytest.raises(ValueError, match="was trained on the classes red, green, but the data has"):
         other = replace(halves, manifest=manifest)
-        fit_segmenter(settings_of(), other, tmp_path / "masks", Annotations(tmp_path), classifier)
+        fit_segmenter(
+            settings_of(), other, tmp_path / "masks", Annotations.read(tmp_path), classifier
+        )
 
 
 def test_masks_without_a_class_are_no_measure_of_an_epoch(halves: Task, classifier: Path) -> None:
@@ -69,7 +75,7 @@ def test_masks_without_a_class_are_no_measure_of_an_epoch(halves: Task, classifi
     for index in range(10):
         write_label_png(folder / f"{index}.png", np.zeros((64, 64), np.uint8))
     _, fitted = fit_segmenter(
-        settings_of(epochs=2), halves, folder, Annotations(folder), classifier
+        settings_of(epochs=2), halves, folder, Annotations.read(folder), classifier
     )
     assert fitted.epoch == 1
     assert "selection_pseudo_mean_iou" not in fitted.history[1]

@@ -50,28 +50,38 @@ class Annotations:
     """What data/annotations holds of the images of train and selection; val has none.
 
     It is what people gave to learn from. Ground truth, by which results are scored, lies in
-    data/masks and is read by evaluation alone.
+    data/masks and is read by evaluation alone. Whole masks lie apart from what is partial, so that
+    maps, which boxes, points and scribbles bound, stay as they are when masks are added.
 
     Attributes:
-        folder: data/annotations.
-        masks: names of images with a whole mask, folder/masks/<name>.png: 0, class ids, 255.
-        seeds: names of images with points or scribbles, folder/seeds/<name>.png: 0 and class ids
-            where somebody pointed or drew, 255 elsewhere.
+        mask_folder: data/annotations/masks.
+        partial_folder: data/annotations/partial.
+        masks: names of images with a whole mask; see `mask_path`.
+        seeds: names of images with points or scribbles; see `seeds_path`.
         boxes: by name of the image.
     """
 
-    folder: Path
+    mask_folder: Path
+    partial_folder: Path
     masks: frozenset[str] = frozenset()
     seeds: frozenset[str] = frozenset()
     boxes: Mapping[str, tuple[Box, ...]] = field(default_factory=dict)
 
+    def mask_path(self, name: str) -> Path:
+        """Where the whole mask of an image lies: 0, class ids, 255."""
+        return self.mask_folder / f"{name}.png"
+
+    def seeds_path(self, name: str) -> Path:
+        """Where the points and scribbles of an image lie: 0 and class ids, 255 between them."""
+        return self.partial_folder / "seeds" / f"{name}.png"
+
     def mask(self, name: str) -> np.ndarray | None:
         """(H, W) uint8: the whole mask of an image, or None."""
-        return read_label_png(self.folder / "masks" / f"{name}.png") if name in self.masks else None
+        return read_label_png(self.mask_path(name)) if name in self.masks else None
 
     def seed_map(self, name: str) -> np.ndarray | None:
         """(H, W) uint8: the points and scribbles of an image, 255 between them, or None."""
-        return read_label_png(self.folder / "seeds" / f"{name}.png") if name in self.seeds else None
+        return read_label_png(self.seeds_path(name)) if name in self.seeds else None
 
     def inside(self, name: str, size: tuple[int, int]) -> dict[int, np.ndarray]:
         """By class that has boxes in an image, where these let it be; see `inside_boxes`."""
@@ -94,38 +104,41 @@ class Annotations:
         return replace(sample, class_ids=tuple(sorted(ids)), uncertain=left)
 
     def write(self) -> None:
-        """Write folder/annotations.jsonl: a line per annotated image. Masks and seeds lie there."""
-        names = sorted(self.masks | self.seeds | self.boxes.keys())
+        """Write which images have boxes and seeds, a line each; masks and seeds lie there."""
+        names = sorted(self.seeds | self.boxes.keys())
         rows = [
             {
                 "name": name,
-                "mask": name in self.masks,
                 "seeds": name in self.seeds,
                 "boxes": [list(box) for box in self.boxes.get(name, ())],
             }
             for name in names
         ]
-        write_json_lines(self.folder / "annotations.jsonl", rows)
+        write_json_lines(self.partial_folder / "annotations.jsonl", rows)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read what `write` wrote; a folder that does not exist has none.
+        """Read data/annotations: which masks lie there, and what `write` wrote.
+
+        A folder that is missing has none.
 
         Raises:
             ValueError: a line is none of annotations; the text names the file and the line.
         """
-        if not folder.exists():
-            return cls(folder)
-        rows = list(read_json_lines(folder / "annotations.jsonl", _parsed, "annotations"))
+        masks, partial = folder / "masks", folder / "partial"
+        found = (path.relative_to(masks).as_posix() for path in masks.rglob("*.png"))
+        rows = []
+        if partial.exists():
+            rows = list(read_json_lines(partial / "annotations.jsonl", _parsed, "annotations"))
         return cls(
-            folder,
-            frozenset(name for name, has_mask, _, _ in rows if has_mask),
-            frozenset(name for name, _, has_seeds, _ in rows if has_seeds),
-            {name: boxes for name, _, _, boxes in rows if boxes},
+            masks,
+            partial,
+            frozenset(name.removesuffix(".png") for name in found),
+            frozenset(name for name, has_seeds, _ in rows if has_seeds),
+            {name: boxes for name, _, boxes in rows if boxes},
         )
 
 
-def _parsed(row: Any) -> tuple[str, bool, bool, tuple[Box, ...]]:
-    """Name of an image, whether it has a mask, whether it has seeds, and its boxes."""
-    name, has_mask, has_seeds = row["name"], row["mask"], row["seeds"]
-    return name, has_mask, has_seeds, tuple(Box(*map(int, box)) for box in row["boxes"])
+def _parsed(row: Any) -> tuple[str, bool, tuple[Box, ...]]:
+    """Name of an image, whether it has seeds, and its boxes."""
+    return row["name"], row["seeds"], tuple(Box(*map(int, box)) for box in row["boxes"])

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wsss.artifacts import Manifest, Sample
+from wsss.artifacts import Annotations, Manifest, Sample
 from wsss.checks import full_key
 from wsss.config.params import Params
 from wsss.data import RawDataset, RawSample
@@ -57,7 +57,8 @@ class Annotating:
         prepared: Mapping[str, Sequence[Sample]],
         turning: Turning | None,
         masks: Path,
-        folder: Path,
+        given: Path,
+        partial: Path,
     ) -> dict[str, list[Sample]]:
         """Write data/annotations of the prepared, and perhaps shrunken, images of each list.
 
@@ -65,7 +66,8 @@ class Annotating:
             prepared: by list.
             turning: how masks of images that EXIF turns were taken.
             masks: the folder of placed masks.
-            folder: to write to.
+            given: where masks to learn from are written.
+            partial: where the rest is written.
 
         Returns:
             The lists, in which what was drawn has settled what nobody was certain of.
@@ -76,7 +78,8 @@ class Annotating:
         way = self.settings.turned_masks
         if way == "auto":
             way = "upright" if turning and turning.way == "upright" else "stored"
-        placing = Placing(self.parts, self.class_names, self.frames, way, masks, folder)
+        annotations = Annotations(given, partial)
+        placing = Placing(self.parts, self.class_names, self.frames, way, masks, annotations)
         samples = [sample for name in LABELLED for sample in prepared[name]]
         self._check_any(samples)
         annotations, denied = placing.all(samples)

@@ -4,7 +4,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class Placing:
         frames: of the images with boxes, points or scribbles of their own.
         way: what annotators saw of images that EXIF turns, where nothing tells it of an image.
         masks: the folder of placed masks.
-        folder: data/annotations.
+        annotations: those of no image yet; it says where they go.
     """
 
     parts: Mapping[str, AnnotatedPart]
@@ -58,7 +58,7 @@ class Placing:
     frames: Mapping[str, ImageFrame]
     way: Way
     masks: Path
-    folder: Path
+    annotations: Annotations
 
     def all(self, samples: Sequence[Sample]) -> tuple[Annotations, list[str]]:
         """Place the annotations of prepared, and perhaps shrunken, samples.
@@ -87,11 +87,11 @@ class Placing:
         with ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool:
             found = pool.map(place, work)
             placed = list(track(found, "annotations", len(work)))
-        annotations = Annotations(
-            self.folder,
-            frozenset(item.name for item in placed if item.has_mask),
-            frozenset(item.name for item in placed if item.has_seeds),
-            {item.name: item.boxes for item in placed if item.boxes},
+        annotations = replace(
+            self.annotations,
+            masks=frozenset(item.name for item in placed if item.has_mask),
+            seeds=frozenset(item.name for item in placed if item.has_seeds),
+            boxes={item.name: item.boxes for item in placed if item.boxes},
         )
         annotations.write()
         ignored = sorted(item.name for item in placed if item.ignored)
@@ -118,12 +118,12 @@ class Placing:
                     seeds = np.where(seeds == IGNORE_INDEX, more, seeds)
         has_seeds = bool((seeds != IGNORE_INDEX).any())
         if has_seeds:
-            write_label_png(self.folder / f"seeds/{sample.name}.png", seeds)
+            write_label_png(self.annotations.seeds_path(sample.name), seeds)
         return _Placed(sample.name, "masks" in derived, has_seeds, boxes, ignored)
 
     def _mask(self, sample: Sample, *, keep: bool) -> tuple[np.ndarray, bool]:
         """The mask of an image, whose classes that its tags deny are ignored."""
-        source, target = self.masks / str(sample.mask), self.folder / f"masks/{sample.name}.png"
+        source, target = self.masks / str(sample.mask), self.annotations.mask_path(sample.name)
         mask = read_label_png(source)
         known = np.isin(mask, [0, IGNORE_INDEX, *possible_ids(sample)])
         if known.all():

@@ -42,7 +42,7 @@ def run(job: Job) -> None:
             path, name = staging.path / f"{sample.name}.png", sample.name
             if name in given.masks:
                 with atomic_path(path) as temporary:
-                    shutil.copyfile(given.folder / f"masks/{name}.png", temporary)
+                    shutil.copyfile(given.mask_path(name), temporary)
                 tally.note(sample, read_label_png(path))
             elif not path.exists() or name in given.boxes:  # whose filled ones are counted
                 score_map = read_score_map(folder / f"{name}.npz")
@@ -118,7 +118,8 @@ STAGE = Stage(
     run,
     settings=("make_pseudo_masks",),
     reads=(
-        "data/annotations",
+        "data/annotations/masks",
+        "data/annotations/partial",
         "data/further_cams",
         "data/refined/{make_pseudo_masks.chain}",
         "data/splits",

@@ -70,7 +70,7 @@ def run(job: Job) -> None:
         rules = PixelRules.of(settings.pixel_range, settings.bands)
         annotating = Annotating(splits, raw, params, rules)
         with ExitStack() as stack:
-            images, masks, listing, given = (
+            images, masks, listing, given, partial = (
                 stack.enter_context(job.staging(at)) for at in range(len(STAGE.makes))
             )
             work = Preparation(
@@ -95,7 +95,9 @@ def run(job: Job) -> None:
             prepared, shrunk = shrink_all(prepared, images.path, masks.path, settings.long_side_max)
             if shrunk:
                 work.conversions["shrunk"] = shrunk
-            prepared = annotating.place(prepared, work.turning, masks.path, given.path)
+            prepared = annotating.place(
+                prepared, work.turning, masks.path, given.path, partial.path
+            )
             manifest = Manifest(
                 raw.class_names,
                 {split: tuple(prepared[split]) for split in SPLITS},
@@ -369,7 +371,13 @@ STAGE = Stage(
     "prepare_data",
     run,
     settings=("base.rng_seed", "prepare_data"),
-    makes=("data/images", "data/masks", "data/splits", "data/annotations"),
+    makes=(
+        "data/images",
+        "data/masks",
+        "data/splits",
+        "data/annotations/masks",
+        "data/annotations/partial",
+    ),
     code=(
         "data",
         "evaluate",

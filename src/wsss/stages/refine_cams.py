@@ -83,7 +83,7 @@ STAGE = Stage(
     run,
     settings=("refine.chains.{entry}", "refine.window", "refine.window_overlap"),
     reads=(
-        "data/annotations",
+        "data/annotations/partial",
         "data/cams",
         "data/further_cams",
         "data/images",

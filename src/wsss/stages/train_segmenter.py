@@ -52,7 +52,8 @@ STAGE = Stage(
     run,
     settings=("base.rng_seed", "train_segmenter"),
     reads=(
-        "data/annotations",
+        "data/annotations/masks",
+        "data/annotations/partial",
         "data/images",
         "data/pseudo_masks",
         "data/splits",

@@ -96,7 +96,7 @@ def find_label_maps(
         if whole or form.takes_pseudo_masks:
             path = pseudo_masks / f"{sample.name}.png"
         elif sample.name in annotations.seeds:
-            path = annotations.folder / "seeds" / f"{sample.name}.png"
+            path = annotations.seeds_path(sample.name)
         if path is not None or form.takes_tags:
             chosen.append(sample)
             paths.append(path)
