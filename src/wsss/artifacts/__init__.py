@@ -11,7 +11,7 @@ from wsss.artifacts.label_png import (
     read_label_png,
     write_label_png,
 )
-from wsss.artifacts.manifest import SPLITS, Manifest, Sample, single_label_fault
+from wsss.artifacts.manifest import SPLITS, Manifest, Sample, read_classes, single_label_fault
 from wsss.artifacts.parts import TOUCHING, Corner, class_parts
 from wsss.artifacts.paths import Paths
 from wsss.artifacts.proposals import Proposals, read_proposals, write_proposals
@@ -45,6 +45,7 @@ __all__ = [
     "is_of_the_system",
     "open_image",
     "palette",
+    "read_classes",
     "read_further_map",
     "read_image",
     "read_json",

@@ -25,8 +25,9 @@ Scores = TypeVar("Scores", np.ndarray, "Tensor")
 class BackgroundSettings(Settings):
     """A part of the settings of what needs a background; these have their own threshold."""
 
-    background: Literal["constant", "power", "object"] = "constant"
-    """Background score: `threshold`, (1 - max)^alpha of the scores, or 1 - an object map."""
+    background: Literal["constant", "power", "object", "none"] = "constant"
+    """Background score: `threshold`, (1 - max)^alpha of the scores, 1 - an object map, or 0, which
+    is that of data sets whose every pixel shows a class."""
     alpha: PositiveFloat = 4
     """Exponent of the power background: a larger one means less background."""
     object_source: str = ""
@@ -97,6 +98,8 @@ def background_scores(
         check_values("objects", objects, 0, 1)
         beyond: np.ndarray = 1 - objects.max(axis=0, keepdims=True)
         return beyond
+    if settings.background == "none":
+        return np.zeros((1, *scores.shape[1:]), np.float32)
     return power_background(scores.max(axis=0, keepdims=True), settings.alpha)
 
 

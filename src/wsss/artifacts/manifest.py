@@ -10,7 +10,7 @@ import numpy as np
 
 from wsss.artifacts.files import read_json, read_json_lines, write_json, write_json_lines
 
-__all__ = ["SPLITS", "Manifest", "Sample", "Tagged", "single_label_fault"]
+__all__ = ["SPLITS", "Manifest", "Sample", "Tagged", "read_classes", "single_label_fault"]
 
 SPLITS = ("train", "selection", "val")
 
@@ -64,11 +64,13 @@ class Manifest:
         splits: the samples of train, selection and val, sorted by name.
         background: images of anything but the classes, without tags and masks: one more class
             for the classifier to tell apart while it is trained, in no split and never scored.
+        has_background: whether a pixel may show none of the classes.
     """
 
     class_names: tuple[str, ...]
     splits: dict[str, tuple[Sample, ...]]
     background: tuple[Sample, ...] = ()
+    has_background: bool = True
 
     @property
     def num_fg_classes(self) -> int:
@@ -106,7 +108,11 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write classes.json, one <split>.jsonl per split, and background.jsonl if there is any."""
-        write_json(folder / "classes.json", list(self.class_names))
+        names = list(self.class_names)
+        write_json(
+            folder / "classes.json",
+            names if self.has_background else {"names": names, "background": False},
+        )
         for name, samples in (self.splits | {"background": self.background}).items():
             path = folder / f"{name}.jsonl"
             if name not in SPLITS and not samples:
@@ -117,10 +123,18 @@ class Manifest:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read what `write` wrote. Raises ValueError naming the file and line at fault."""
-        names = tuple(read_json(folder / "classes.json"))
+        names, has_background = read_classes(folder)
         splits = {split: _read_samples(folder / f"{split}.jsonl", len(names)) for split in SPLITS}
         extra = folder / "background.jsonl"
-        return cls(names, splits, _read_samples(extra, 0) if extra.exists() else ())
+        background = _read_samples(extra, 0) if extra.exists() else ()
+        return cls(names, splits, background, has_background)
+
+
+def read_classes(folder: Path) -> tuple[tuple[str, ...], bool]:
+    """The K names of the classes, and whether there is a background; of data/splits."""
+    found = read_json(folder / "classes.json")
+    names = found if isinstance(found, list) else found["names"]
+    return tuple(names), names is found
 
 
 def _row(sample: Sample) -> dict[str, Any]:

@@ -102,6 +102,10 @@ class RawDataset:
         tags_from_masks: whether masks gave the tags, so that they have nothing to say about them.
         offers: of "boxes", "points" and "scribbles" those that the set has of its own; others may
             be taken from masks, as an annotator would give them.
+        given: names of the images whose masks annotators gave to learn from, as
+            prepare_data.pixel_labels draws them; None are all that have one.
+        has_background: whether a pixel may show none of the classes; False where classes divide all
+            of an image among them, as in aerial maps.
     """
 
     class_names: tuple[str, ...]
@@ -110,6 +114,8 @@ class RawDataset:
     warnings: list[str] = field(default_factory=list)
     tags_from_masks: bool = False
     offers: frozenset[str] = frozenset()
+    given: frozenset[str] | None = None
+    has_background: bool = True
 
 
 class Dataset(Protocol):

@@ -1,10 +1,11 @@
 """Files of a data set that paints its images: the same for any number of processes."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -14,7 +15,10 @@ from wsss.cores import usable_cores
 from wsss.data._base import RawSample
 from wsss.progress import track
 
-__all__ = ["paint_files"]
+__all__ = ["paint_files", "spread"]
+
+Job = TypeVar("Job", bound=Any)
+Result = TypeVar("Result")
 
 MIN_JOBS = 100
 """Fewer images are not worth starting processes for."""
@@ -36,13 +40,13 @@ def paint_files(
     """
     jobs = [(split, index) for split, count in counts.items() for index in range(count)]
     splits: dict[str, list[RawSample]] = {split: [] for split in counts}
-    samples = track(_spread(partial(_write, paint, scratch), jobs), what, len(jobs))
+    samples = track(spread(partial(_write, paint, scratch), jobs), what, len(jobs))
     for (split, _), sample in zip(jobs, samples, strict=True):
         splits[split].append(sample)
     return splits
 
 
-def _spread(work: "partial[RawSample]", jobs: list[tuple[str, int]]) -> Iterator[RawSample]:
+def spread(work: "partial[Result]", jobs: Sequence[Job]) -> Iterator[Result]:
     """Do the jobs in order, in processes where that pays for starting them."""
     cores = usable_cores()
     if cores == 1 or len(jobs) < MIN_JOBS:

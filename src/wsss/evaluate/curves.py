@@ -87,6 +87,8 @@ class ThresholdCurve:
     Args:
         num_classes: K + 1, with the background.
         step: distance of the thresholds, in (0, 1].
+        has_background: whether a pixel may show none of the classes; where not, one that no class
+            takes is missed, and no class was predicted there.
 
     Attributes:
         thresholds: (T,) float64.
@@ -94,8 +96,8 @@ class ThresholdCurve:
         images: how many were added.
     """
 
-    def __init__(self, num_classes: int, step: float) -> None:
-        self.thresholds = threshold_grid(step)
+    def __init__(self, num_classes: int, step: float, *, has_background: bool = True) -> None:
+        self.thresholds, self.has_background = threshold_grid(step), has_background
         self.histogram = np.zeros(
             (num_classes, num_classes - 1, len(self.thresholds) + 1), np.int64
         )
@@ -127,7 +129,10 @@ class ThresholdCurve:
 
     def counts(self) -> Counts:
         """Pooled counts, each of shape (T, C)."""
-        return _counts(self.histogram, np.arange(1, len(self.histogram)))
+        counts = _counts(self.histogram, np.arange(1, len(self.histogram)))
+        if not self.has_background:
+            counts.predicted[:, 0] = 0
+        return counts
 
     def foreground_iou(self) -> np.ndarray:
         """(T,) float64: pooled IoU of all classes taken as one, whichever of them a pixel shows."""

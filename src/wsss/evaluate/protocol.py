@@ -39,7 +39,7 @@ def best_threshold(
 
     Returns:
         None where the ground truth has no pixel of the classes that count: whatever is predicted
-        least would be best.
+        least would be best. 0 without a background, where each pixel has a class.
     """
     counts = curve.counts()
     group = group_ids(class_groups, class_names).get(select_by.removeprefix("mean_iou_"))
@@ -51,7 +51,7 @@ def best_threshold(
         values = curve.image_iou()
     else:
         values = mean_iou(counts, group)
-    index = int(np.nanargmax(values))
+    index = int(np.nanargmax(values)) if curve.has_background else 0
     return index, float(values[index])
 
 
@@ -90,16 +90,22 @@ def score_map_report(
         )
         return report
     index = chosen[0]
-    report["protocol"]["threshold"] = f"best {select_by} on the selection split"
+    report["protocol"]["threshold"] = (
+        f"best {select_by} on the selection split"
+        if curves["selection"].has_background
+        else "0, as each pixel has a class"
+    )
     report["threshold"] = float(curves["selection"].thresholds[index])
     for split, curve in curves.items():
         counts = curve.counts()
         at = Counts(counts.correct[index], counts.gt[index], counts.predicted[index])
-        further = {
-            "foreground_iou": float(curve.foreground_iou()[index]),
-            "iou_image_mean": float(curve.image_iou()[index]),
-            "average_precision": curve.average_precision(),
-        }
+        further = {}
+        if curve.has_background:
+            further = {
+                "foreground_iou": float(curve.foreground_iou()[index]),
+                "iou_image_mean": float(curve.image_iou()[index]),
+                "average_precision": curve.average_precision(),
+            }
         report[split] = split_scores(at, class_names, class_groups, further)
         report[split]["images"] = curve.images
     return report
@@ -162,16 +168,18 @@ def label_report(
     """
     report: dict[str, Any] = {"protocol": _protocol(_GT_TAGS if from_tags else "none", scores)}
     for split, score in scores.items():
-        further = {
-            "foreground_iou": _foreground_iou(score.labelled_matrix),
-            "iou_image_mean": score.image_iou,
-        }
+        further, of_strict = {}, {}
+        if score.has_background:
+            further = {
+                "foreground_iou": _foreground_iou(score.labelled_matrix),
+                "iou_image_mean": score.image_iou,
+            }
+            of_strict = {"foreground_iou": _foreground_iou(score.matrix)}
         report[split] = split_scores(score.labelled, class_names, class_groups, further)
         report[split]["images"] = score.images
         if from_tags:
-            further = {"foreground_iou": _foreground_iou(score.matrix)}
-            strict = split_scores(score.strict, class_names, class_groups, further)
-            shown = {"mean_iou", *(f"mean_iou_{group}" for group in class_groups), *further}
+            strict = split_scores(score.strict, class_names, class_groups, of_strict)
+            shown = {"mean_iou", *(f"mean_iou_{group}" for group in class_groups), *of_strict}
             report[split]["coverage"] = score.coverage
             report[split]["strict"] = {key: strict[key] for key in strict if key in shown}
     if from_tags:

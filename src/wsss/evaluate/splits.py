@@ -32,12 +32,14 @@ class LabelScores:
         images: how many were scored.
         image_iou: `metrics.image_iou` averaged over images (on labelled pixels), NaN without any.
         objects: which objects of the ground truth are found.
+        has_background: whether a pixel may show none of the classes.
     """
 
     matrix: np.ndarray
     images: int
     image_iou: float
     objects: FoundObjects = field(default_factory=FoundObjects)
+    has_background: bool = True
 
     @property
     def labelled(self) -> Counts:
@@ -62,7 +64,13 @@ class LabelScores:
 
 
 def evaluate_score_maps(
-    samples: Sequence[Sample], score_maps: Path, masks: Path, num_fg_classes: int, step: float
+    samples: Sequence[Sample],
+    score_maps: Path,
+    masks: Path,
+    num_fg_classes: int,
+    step: float,
+    *,
+    has_background: bool = True,
 ) -> ThresholdCurve:
     """Score the score maps of one split at every threshold.
 
@@ -72,11 +80,12 @@ def evaluate_score_maps(
         masks: the folder of ground-truth masks.
         num_fg_classes: K.
         step: distance of the thresholds.
+        has_background: see `ThresholdCurve`.
 
     Raises:
         ValueError: a file is missing, broken, or does not fit its image.
     """
-    curve = ThresholdCurve(num_fg_classes + 1, step)
+    curve = ThresholdCurve(num_fg_classes + 1, step, has_background=has_background)
 
     def score(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
         path = score_maps / f"{sample.name}.npz"
@@ -95,7 +104,12 @@ def evaluate_score_maps(
 
 
 def evaluate_labels(
-    samples: Sequence[Sample], labels: Path, masks: Path, num_fg_classes: int
+    samples: Sequence[Sample],
+    labels: Path,
+    masks: Path,
+    num_fg_classes: int,
+    *,
+    has_background: bool = True,
 ) -> LabelScores:
     """Score the label maps (pseudo masks or predictions) of one split.
 
@@ -104,6 +118,7 @@ def evaluate_labels(
         labels: the folder of <name>.png.
         masks: the folder of ground-truth masks.
         num_fg_classes: K.
+        has_background: whether a pixel may show none of the classes; where not, label 0 is none.
 
     Raises:
         ValueError: a file is missing, broken, or does not fit its image.
@@ -123,7 +138,11 @@ def evaluate_labels(
         value = float(image_iou(Counts.of(of_image[:, :-1])))
         if not np.isnan(value):
             ious.append(value)
-    return LabelScores(matrix, images, float(np.mean(ious)) if ious else float("nan"), objects)
+    if not has_background:
+        matrix[:, -1] += matrix[:, 0]
+        matrix[:, 0] = 0
+    mean = float(np.mean(ious)) if ious else float("nan")
+    return LabelScores(matrix, images, mean, objects, has_background)
 
 
 def label_matrix(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from wsss.artifacts import Paths, read_json
+from wsss.artifacts import Paths, read_classes
 from wsss.config.params import Params, load_params
 from wsss.cores import is_first
 from wsss.pipeline.exclusive import hold
@@ -56,9 +56,9 @@ def check_inputs(pipeline: Pipeline, target: Target, params: Params, root: Path)
                 f"{path} is not there, and {target.name} reads it; `dvc repro {source.name}` makes "
                 "it, and all that it needs itself"
             )
-    classes = Paths(root).splits / "classes.json"
-    if "data/splits" in target.inputs(params) and classes.exists():
-        params.check_classes(read_json(classes))
+    splits = Paths(root).splits
+    if "data/splits" in target.inputs(params) and (splits / "classes.json").exists():
+        params.check_classes(read_classes(splits)[0])
 
 
 def main(pipeline: Pipeline, arguments: list[str]) -> None:

@@ -26,7 +26,7 @@ def pseudo_mask(
     """The winning class per pixel, with doubtful pixels ignored.
 
     With the constant background and nothing ignored this is `labels_above` at the threshold, which
-    evaluation scores, too.
+    evaluation scores, too. Without a background, pixels at which no class scores are ignored.
 
     Args:
         score_map: of the classes present.
@@ -93,6 +93,8 @@ def _labels(
         labels = ids[stack.argmax(axis=0)]
         runner_up, winner = np.partition(stack, -2, axis=0)[-2:]
         lead = winner - runner_up
+        if settings.background == "none":
+            labels[labels == 0] = IGNORE_INDEX
     if settings.ignore_margin:
         labels[lead < settings.ignore_margin] = IGNORE_INDEX
     if settings.ignore_below:

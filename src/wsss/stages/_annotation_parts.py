@@ -77,7 +77,12 @@ def annotated_parts(
             continue
         is_own = kind in raw.offers
         pool = {
-            name: [sample for sample in lists[name] if _has(sample, kind, is_own=is_own)]
+            name: [
+                sample
+                for sample in lists[name]
+                if _has(sample, kind, is_own=is_own)
+                and (is_own or raw.given is None or sample.name in raw.given)
+            ]
             for name in LABELLED
         }
         if not pool["train"]:

@@ -54,6 +54,7 @@ def score_maps(job: Job) -> None:
             job.paths.masks,
             manifest.num_fg_classes,
             settings.threshold_step,
+            has_background=manifest.has_background,
         )
         for split in SPLITS
         if _scorable(manifest, split, folder, ".npz")
@@ -69,8 +70,9 @@ def score_maps(job: Job) -> None:
     ]
     job.curve(rows, list(table))
     report = _rounded(report)
+    of_threshold = warnings_of_threshold(report, settings.threshold_step, settings.select_by)
     for text in (
-        *warnings_of_threshold(report, settings.threshold_step, settings.select_by),
+        *(of_threshold if manifest.has_background else ()),
         *warnings_of_classes(report, _with_masks(manifest), _SEE_MAPS),
     ):
         job.warn(text)
@@ -89,7 +91,11 @@ def label_maps(job: Job) -> None:
     folders = {split: folder if from_tags else folder / split for split in SPLITS}
     scores = {
         split: evaluate_labels(
-            manifest.splits[split], folders[split], job.paths.masks, manifest.num_fg_classes
+            manifest.splits[split],
+            folders[split],
+            job.paths.masks,
+            manifest.num_fg_classes,
+            has_background=manifest.has_background,
         )
         for split in SPLITS
         if _scorable(manifest, split, folders[split], ".png")
@@ -98,7 +104,8 @@ def label_maps(job: Job) -> None:
     classes = manifest.class_names
     report = label_report(scores, classes, settings.class_groups, from_tags=from_tags)
     for split, found in scores.items():
-        report[split]["objects"] = found.objects.report()
+        if manifest.has_background:  # objects are found in front of it
+            report[split]["objects"] = found.objects.report()
     if not from_tags:
         for split, samples in manifest.splits.items():
             alarms = count_false_alarms(

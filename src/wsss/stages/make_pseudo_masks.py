@@ -31,6 +31,8 @@ def run(job: Job) -> None:
     manifest, tally = Manifest.read(paths.splits), mask_tally()
     samples = manifest.all_samples()
     given = Annotations.read(paths.annotations)
+    if not manifest.has_background:
+        settings = settings.model_copy(update={"background": "none"})
     threshold = chosen_threshold(settings, paths)
     folder = paths.refined(settings.chain)
     source = None

@@ -102,6 +102,7 @@ def run(job: Job) -> None:
                 raw.class_names,
                 {split: tuple(prepared[split]) for split in SPLITS},
                 tuple(prepared.get(_BACKGROUND, ())),
+                raw.has_background,
             )
             manifest.write(listing.path)
     finally:

@@ -8,10 +8,12 @@ from wsss.artifacts import (
     Paths,
     Sample,
     ScoreMap,
+    read_classes,
     read_image,
     read_score_map,
     write_score_map,
 )
+from wsss.artifacts.background import BackgroundSettings
 from wsss.config.params import Params
 from wsss.pipeline import Job, Picture, Stage
 from wsss.progress import track
@@ -23,7 +25,17 @@ BATCH_SIZE = 16  # images whose full-resolution scores are in memory together
 
 
 def make_chain(refiners: Sequence[Named], params: Params, paths: Paths) -> Chain:
-    """Refiners that find what this project has, in windows as it has them."""
+    """Refiners that find what this project has, in windows as it has them.
+
+    Where the data have no background, none competes with the classes.
+    """
+    if not read_classes(paths.splits)[1]:
+        refiners = [
+            entry.model_copy(update={"background": "none"})
+            if isinstance(entry, BackgroundSettings)
+            else entry
+            for entry in refiners
+        ]
     context = Context(
         params.machine.accelerator,
         paths.proposals,

@@ -128,7 +128,9 @@ def chain_scorer(
     def score(trial_params: Params) -> Score:
         rest = make_chain(trial_params.refine.chains[chain][place:], trial_params, paths)
         evaluate = trial_params.evaluate
-        curve = ThresholdCurve(num_classes, evaluate.threshold_step)
+        curve = ThresholdCurve(
+            num_classes, evaluate.threshold_step, has_background=manifest.has_background
+        )
         for images, cams, names, masks in batches:
             for mask, refined in zip(masks, rest(images, cams, names), strict=True):
                 stored = as_stored(refined)
