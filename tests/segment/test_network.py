@@ -88,3 +88,18 @@ def test_frozen_stages_learn_nothing_and_cost_no_backward_pass(
     norms = {name.rpartition(".")[0] for name in frozen}
     statistics = [name for name in before if name.endswith("running_mean")]
     assert all((name in kept) == (name.rpartition(".")[0] in norms) for name in statistics)
+
+
+def test_data_without_a_background_never_get_it(classifier: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = make_segmenter(SegmenterSettings(arch="unet"), classifier, has_background=False).eval()
+    save_segmenter(made, tmp_path)
+    model = load_segmenter(tmp_path)
+    images = torch.randn(2, 3, 64, 64)
+    logits = model(images)
+    assert (logits.softmax(dim=1)[:, 0] == 0).all()
+    with torch.no_grad():
+        model.net.segmentation_head[0].bias[0] += 50  # whatever it has learned
+    assert torch.equal(model(images), logits)
+    logits[:, 1:].logsumexp(dim=1).sum().backward()
+    assert not model.net.segmentation_head[0].weight.grad[0].any()

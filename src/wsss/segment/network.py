@@ -31,6 +31,11 @@ class _Spec:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    has_background: bool = True
+
+
+NEVER = -1e4
+"""The logit of the background in data without one: its probability is 0, and it learns nothing."""
 
 
 class Segmenter(nn.Module):
@@ -51,6 +56,8 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.net(images)
+        if not self.spec.has_background:
+            logits = torch.cat([torch.full_like(logits[:, :1], NEVER), logits[:, 1:]], dim=1)
         return logits
 
     def train(self, mode: bool = True) -> "Segmenter":
@@ -63,13 +70,16 @@ class Segmenter(nn.Module):
         return self
 
 
-def make_segmenter(settings: SegmenterSettings, classifier: Path) -> Segmenter:
+def make_segmenter(
+    settings: SegmenterSettings, classifier: Path, *, has_background: bool = True
+) -> Segmenter:
     """Make a network for training, its encoder filled as `settings` says.
 
     Args:
         settings: architecture, encoder and weights by name.
         classifier: the folder of the trained classifier: class names, normalisation and,
             when asked for, encoder and weights.
+        has_background: whether a pixel may show none of the classes.
 
     Raises:
         ValueError: an unknown architecture or encoder, or weights that do not fit.
@@ -87,6 +97,7 @@ def make_segmenter(settings: SegmenterSettings, classifier: Path) -> Segmenter:
         tuple(trained["class_names"]),
         tuple(trained["backbone"]["mean"]),
         tuple(trained["backbone"]["std"]),
+        has_background=has_background,
     )
     source = settings.encoder_weights
     if source == "backbone":

@@ -58,10 +58,17 @@ def fit_segmenter(
     """
     train, names = task.manifest.splits["train"], task.manifest.class_names
     torch.manual_seed(task.rng_seed)
-    model = make_segmenter(settings.model, classifier)
+    model = make_segmenter(
+        settings.model, classifier, has_background=task.manifest.has_background
+    )
     task.manifest.check_classes(model.spec.class_names, f"the classifier in {classifier}")
     _check_crop(settings.augment.crop_size, model.net)
-    form: TagForm[Any] = TAG_FORMS.build(settings.tags_only, names, model.normalisation)
+    form: TagForm[Any] = TAG_FORMS.build(
+        settings.tags_only,
+        names,
+        model.normalisation,
+        has_background=task.manifest.has_background,
+    )
     maps = find_label_maps(settings, form, train, pseudo_masks, annotations, len(names))
     context = LossContext(names, maps.class_pixels)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None

@@ -80,6 +80,7 @@ class TagForm(ABC, Generic[S]):
 
     Attributes:
         settings: its own.
+        has_background: whether a pixel may show none of the classes.
         takes_pseudo_masks: images without a whole mask have the pseudo mask as labels; otherwise
             the points and scribbles that were given, if any.
         takes_tags: images of which no pixel has a label are in the batches, too.
@@ -92,10 +93,15 @@ class TagForm(ABC, Generic[S]):
     keep: ClassVar[Literal["best", "last"]] = "best"
 
     def __init__(
-        self, settings: S, class_names: Sequence[str], normalisation: Normalisation
+        self,
+        settings: S,
+        class_names: Sequence[str],
+        normalisation: Normalisation,
+        *,
+        has_background: bool = True,
     ) -> None:
         self.settings, self.class_names = settings, tuple(class_names)
-        self.normalisation = normalisation
+        self.normalisation, self.has_background = normalisation, has_background
 
     @abstractmethod
     def __call__(

@@ -51,7 +51,8 @@ class OwnLabelForm(TagForm[S]):
     def certain(self, predict: Predict, batch: TrainBatch, rows: "Tensor") -> "Tensor":
         """(R, S, S) int64: own labels of these rows, 255 at padding and where none is certain."""
         least, of_class = self.settings.confidence, self.settings.class_confidence
-        thresholds = [least, *(of_class.get(name, least) for name in self.class_names)]
+        background = least if self.has_background else 1  # which no probability exceeds
+        thresholds = [background, *(of_class.get(name, least) for name in self.class_names)]
         own = own_labels(
             predict(batch.images[rows]), batch.labels[rows], batch.images.new_tensor(thresholds)
         )
