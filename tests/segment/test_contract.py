@@ -285,6 +285,16 @@ def test_own_labels_need_the_confidence_of_their_class(name: str) -> None:
         assert (own[0, 5, 5] == 1) == sure
 
 
+@pytest.mark.parametrize("name", ["self_training", "consistency"])
+def test_no_own_label_is_a_background_that_the_data_do_not_have(name: str) -> None:
+    """Not even in a crop whose tags deny every class, where it alone is left."""
+    batch = crops([False], [[0, 0, 0]])
+    form: Any = form_of(name, confidence=0.0)
+    form.has_background = False
+    own = form.own(lambda images: images.new_zeros(len(images), 4, 16, 16), batch, batch.rows())
+    assert (own == 255).all()
+
+
 def test_corrected_labels_are_those_that_the_network_contradicts_with_certainty() -> None:
     """From its start on; a class that is absent, and a given mask, never change."""
     batch = crops([False, True], [[1, 0, 1]] * 2)
