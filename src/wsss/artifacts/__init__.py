@@ -11,7 +11,15 @@ from wsss.artifacts.label_png import (
     read_label_png,
     write_label_png,
 )
-from wsss.artifacts.manifest import SPLITS, Manifest, Sample, read_classes, single_label_fault
+from wsss.artifacts.manifest import (
+    RESERVED,
+    SPLITS,
+    Manifest,
+    Sample,
+    read_classes,
+    report_splits,
+    single_label_fault,
+)
 from wsss.artifacts.parts import TOUCHING, Corner, class_parts
 from wsss.artifacts.paths import Paths
 from wsss.artifacts.proposals import Proposals, read_proposals, write_proposals
@@ -25,6 +33,7 @@ from wsss.artifacts.score_map import (
 
 __all__ = [
     "IGNORE_INDEX",
+    "RESERVED",
     "SPLITS",
     "TOUCHING",
     "Annotations",
@@ -52,6 +61,7 @@ __all__ = [
     "read_label_png",
     "read_proposals",
     "read_score_map",
+    "report_splits",
     "single_label_fault",
     "write_json",
     "write_label_png",

@@ -1,6 +1,6 @@
 """What a stage knows of the data: the classes, and per split the images with their tags."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -10,9 +10,21 @@ import numpy as np
 
 from wsss.artifacts.files import read_json, read_json_lines, write_json, write_json_lines
 
-__all__ = ["SPLITS", "Manifest", "Sample", "Tagged", "read_classes", "single_label_fault"]
+__all__ = [
+    "RESERVED",
+    "SPLITS",
+    "Manifest",
+    "Sample",
+    "Tagged",
+    "read_classes",
+    "report_splits",
+    "single_label_fault",
+]
 
 SPLITS = ("train", "selection", "val")
+
+RESERVED = frozenset({"background", "classes", "oracle", "protocol", "threshold", "warnings"})
+"""What no scored set may be called: files beside the splits', and keys of reports."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,8 @@ class Manifest:
 
     Attributes:
         class_names: K names; class id c has name class_names[c - 1].
-        splits: the samples of train, selection and val, sorted by name.
+        splits: the samples of train, selection and val, sorted by name; and, under their names,
+            those of sets that are scored beside val and never learned from.
         background: images of anything but the classes, without tags and masks: one more class
             for the classifier to tell apart while it is trained, in no split and never scored.
         has_background: whether a pixel may show none of the classes.
@@ -76,6 +89,11 @@ class Manifest:
     def num_fg_classes(self) -> int:
         """K, without the background."""
         return len(self.class_names)
+
+    @property
+    def scored_sets(self) -> tuple[str, ...]:
+        """The names of the splits besides train, selection and val, sorted."""
+        return tuple(sorted(self.splits.keys() - set(SPLITS)))
 
     @property
     def median_side(self) -> int:
@@ -104,7 +122,7 @@ class Manifest:
 
     def all_samples(self) -> list[Sample]:
         """Every sample of every split, which `background` is not."""
-        return [sample for split in SPLITS for sample in self.splits[split]]
+        return [sample for split in (*SPLITS, *self.scored_sets) for sample in self.splits[split]]
 
     def write(self, folder: Path) -> None:
         """Write classes.json, one <split>.jsonl per split, and background.jsonl if there is any."""
@@ -113,18 +131,23 @@ class Manifest:
             folder / "classes.json",
             names if self.has_background else {"names": names, "background": False},
         )
-        for name, samples in (self.splits | {"background": self.background}).items():
-            path = folder / f"{name}.jsonl"
-            if name not in SPLITS and not samples:
-                path.unlink(missing_ok=True)
-                continue
-            write_json_lines(path, map(_row, samples))
+        lists = self.splits | ({"background": self.background} if self.background else {})
+        for path in folder.glob("*.jsonl"):
+            if path.stem not in lists:
+                path.unlink()
+        for name, samples in lists.items():
+            write_json_lines(folder / f"{name}.jsonl", map(_row, samples))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read what `write` wrote. Raises ValueError naming the file and line at fault."""
         names, has_background = read_classes(folder)
-        splits = {split: _read_samples(folder / f"{split}.jsonl", len(names)) for split in SPLITS}
+        found = {path.stem for path in folder.glob("[!.]*.jsonl")}
+        further = sorted(found - {*SPLITS, "background"})
+        splits = {
+            split: _read_samples(folder / f"{split}.jsonl", len(names))
+            for split in (*SPLITS, *further)
+        }
         extra = folder / "background.jsonl"
         background = _read_samples(extra, 0) if extra.exists() else ()
         return cls(names, splits, background, has_background)
@@ -185,6 +208,21 @@ def _fault(sample: Sample, num_fg_classes: int) -> str:
         if (class_id in sample.class_ids) != (prob is not None and prob >= 0.5):
             return f"say {prob} of class {class_id}, but class_ids are {list(sample.class_ids)}"
     return ""
+
+
+def report_splits(report: Mapping[str, Any]) -> list[str]:
+    """The splits of which a report of an evaluation has scores, scored sets last, these sorted.
+
+    Example:
+        >>> report_splits({"protocol": {}, "smoke5k": {}, "val": {}, "threshold": 0.3})
+        ['val', 'smoke5k']
+    """
+    further = sorted(
+        key
+        for key, value in report.items()
+        if isinstance(value, Mapping) and key not in RESERVED and key not in SPLITS
+    )
+    return [*(split for split in SPLITS if split in report), *further]
 
 
 class Tagged(Protocol):

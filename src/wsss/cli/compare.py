@@ -24,10 +24,12 @@ __all__ = ["compare", "select"]
 
 _REPORTS = "reports"
 _HEADLINE = re.compile(
-    r"(^|^evaluate_\w+/)(val/(mean_iou[^/]*|false_alarms/(images|area)|objects/hit_from_medium)|threshold)$"
+    r"(^|^evaluate_\w+/)((?!train/|selection/|strict/)[a-z]\w*/"
+    r"(mean_iou[^/]*|false_alarms/(images|area)|objects/hit_from_medium)|threshold)$"
 )
 _WITHOUT_MASKS = re.compile(
-    r"^prepare_data/splits/\w+/(images|with_mask)$|^train_\w+/(selection|val)_\w+$|coverage$"
+    r"^prepare_data/splits/\w+/(images|with_mask)$|^train_\w+/(selection|val)_\w+$"
+    r"|^train_classifier/\w+_map$|coverage$"
 )
 _MAX_RUNS = 20
 
@@ -53,7 +55,8 @@ def compare(
 ) -> None:
     """Print metrics of DVC revisions, experiments or MLflow runs side by side, the best in bold.
 
-    Without --metric or --all these are the mean IoU and false alarms on val, and the thresholds.
+    Without --metric or --all these are the mean IoU and false alarms on val and scored
+    sets, and the thresholds.
     """
     columns, notes = _load(revs or _default(Path()), Path())
     keys = _ordered({key for values in columns.values() for key in values})

@@ -1,13 +1,15 @@
 """The section of params.yaml that says what the data are."""
 
+import re
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from wsss.artifacts import RESERVED, SPLITS
 from wsss.registry import DATASETS
 from wsss.settings import Named, Settings
 
-__all__ = ["LabelledPart", "PrepareDataSettings"]
+__all__ = ["LabelledPart", "PrepareDataSettings", "ScoredSetSettings"]
 
 if TYPE_CHECKING:
     DatasetChoice: TypeAlias = Named
@@ -22,6 +24,13 @@ LabelledPart: TypeAlias = (
 )
 """Which images of train and selection have a label of a kind: none, all that can, a number of them
 (1 is one image), a share of them (1.0 is all), or those of a list."""
+
+
+class ScoredSetSettings(Settings):
+    dataset: DatasetChoice
+    """Where the images and their masks come from. Its classes are matched by name."""
+    part: Literal["val", "all"] = "val"
+    """Its validation images, as the data set names or draws them, or all of its images."""
 
 
 class PrepareDataSettings(Settings):
@@ -70,6 +79,22 @@ class PrepareDataSettings(Settings):
     expanded: one more class for the classifier to tell apart while it is trained."""
     background_max: PositiveInt | None = None
     """Only so many of them, chosen by rng_seed; none takes all."""
+    scored_sets: dict[str, ScoredSetSettings] = Field(default={})
+    """Further data sets, by name, whose images are scored beside val, each set by itself: what is
+    made of val is made of them, and nothing is learned from or chosen on them."""
+
+    @field_validator("scored_sets")
+    @classmethod
+    def _free_names(cls, sets: dict[str, ScoredSetSettings]) -> dict[str, ScoredSetSettings]:
+        for name in sets:
+            if not re.fullmatch("[a-z][a-z0-9_]*", name):
+                raise ValueError(f"the name '{name}' must be of a-z, 0-9 and _, a letter first")
+            if name in SPLITS or name in RESERVED:
+                raise ValueError(
+                    f"the name '{name}' is taken: a split, a file or a key of reports is called "
+                    "so; use another name"
+                )
+        return sets
 
     @model_validator(mode="after")
     def _usable_pixels(self) -> Self:

@@ -121,6 +121,7 @@ class TrainSegmenterSettings(TrainSettings):
 
 class PredictMasksSettings(Settings):
     splits: tuple[Literal["train", "selection", "val"], ...] = Field(default=("val",), min_length=1)
+    """The splits whose images are predicted, besides those of prepare_data.scored_sets."""
     scales: tuple[PositiveFloat, ...] = Field(default=(0.75, 1.0, 1.25), min_length=1)
     flip: bool = True
     batch_size: PositiveInt = 16

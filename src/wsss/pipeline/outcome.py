@@ -7,7 +7,7 @@ import csv
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from wsss.artifacts import SPLITS, read_json
+from wsss.artifacts import SPLITS, read_json, report_splits
 from wsss.pipeline.job import Job
 
 __all__ = ["record_epochs", "record_outcome", "report_scores", "run_job"]
@@ -38,7 +38,7 @@ def record_outcome(job: Job) -> None:
     job.tracker.artifact(file)
     threshold = report.get("threshold")
     if stage.curve:
-        _record_curve(job, threshold)
+        _record_curve(job, report)
     evaluates = "data/masks" in stage.reads
     if stage.picture or evaluates:
         job.panel(threshold if evaluates else None, truth=evaluates)
@@ -59,9 +59,9 @@ def record_epochs(job: Job) -> None:
 def report_scores(report: Mapping[str, Any]) -> dict[str, float]:
     """Choose what is recorded of a report.
 
-    For an evaluation that is the threshold, the mean IoU and the false alarms of each split, and,
-    as "classes/...", the IoU of each class on val; of a training the kept epoch's values, as
-    "best_...".
+    For an evaluation that is the threshold, the mean IoU and the false alarms of each split and
+    scored set, and, as "classes/...", the IoU of each class on val and scored sets; of a training
+    the kept epoch's values, as "best_...".
 
     Example:
         >>> report_scores({"best_epoch": 2, "val_map": 0.5})
@@ -72,15 +72,17 @@ def report_scores(report: Mapping[str, Any]) -> dict[str, float]:
     if "protocol" not in report:
         return {path: value for path, value in _numbers(report) if path.count("/") < 3}
     scores = {"threshold": report["threshold"]} if "threshold" in report else {}
-    for split in SPLITS:
-        for key, value in _numbers(report.get(split, {})):
+    for split in report_splits(report):
+        for key, value in _numbers(report[split]):
             if key.startswith(HEADLINES):
                 scores[f"{split}/{key}"] = value
-    by_class = report.get("val", {}).get("iou", {})
-    return scores | {f"classes/val/iou/{name}": value for name, value in by_class.items()}
+        if split not in ("train", "selection"):
+            by_class = report[split].get("iou", {})
+            scores |= {f"classes/{split}/iou/{name}": value for name, value in by_class.items()}
+    return scores
 
 
-def _record_curve(job: Job, threshold: float | None) -> None:
+def _record_curve(job: Job, report: Mapping[str, Any]) -> None:
     table = job.paths.report(f"{job.target.report}_curve", ".csv")
     curve = job.target.stage.curve
     if curve is None or not table.exists():
@@ -90,8 +92,10 @@ def _record_curve(job: Job, threshold: float | None) -> None:
         from wsss.report import draw_curve
 
         picture = job.paths.report(f"{job.target.report}/curve", ".png")
-        columns = [curve.y.replace("val_", f"{split}_", 1) for split in SPLITS]
-        draw_curve(picture, table, curve.x, columns, threshold)
+        value = curve.y.removeprefix("val_")
+        further = [split for split in report_splits(report) if split not in SPLITS]
+        columns = [f"{split}_{value}" for split in (*SPLITS, *further)]
+        draw_curve(picture, table, curve.x, columns, report.get("threshold"))
         job.tracker.artifact(picture)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wsss.artifacts import Manifest, fingerprint, read_json
+from wsss.artifacts import Manifest, fingerprint, read_json, report_splits
 from wsss.config.params import Params
 from wsss.config.recipes import BASE_RECIPE, Recipe, recipe_params
 from wsss.config.yaml_text import load_yaml, read_text
@@ -67,7 +67,7 @@ def record_experiment(jobs: Sequence[Job], runs: Mapping[str, str], tags: Mappin
 
 def experiment_scores(jobs: Sequence[Job]) -> dict[str, float]:
     """Gather what all evaluations say on val: "cam.val_mean_iou" of evaluate_cams, "crf..." of the
-    chain crf, "pseudo...", "segmenter...".
+    chain crf, "pseudo...", "segmenter..."; and on scored sets, "cam.smoke5k_mean_iou".
 
     All that the runs page draws is a bar for each; more of them would hide these. The rest is with
     the runs of the stages.
@@ -78,9 +78,12 @@ def experiment_scores(jobs: Sequence[Job]) -> dict[str, float]:
         if "protocol" not in report:
             continue
         label = _label(job.target)
-        for key, value in report.get("val", {}).items():
-            if key.startswith("mean_iou") and key != "mean_iou_foreground":
-                scores[f"{label}.val_{key}"] = value
+        for split in report_splits(report):
+            if split in ("train", "selection"):
+                continue
+            for key, value in report[split].items():
+                if key.startswith("mean_iou") and key != "mean_iou_foreground":
+                    scores[f"{label}.{split}_{key}"] = value
     return scores
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from wsss.artifacts import IGNORE_INDEX
+from wsss.checks import full_key
 from wsss.evaluate.placing import Meanings, colour_name
 from wsss.stages._mask_meanings import blurred_values, likely_meanings
 
@@ -103,7 +104,7 @@ class MaskReview:
         means = f"0 background, {', '.join(ids)}{more}, {IGNORE_INDEX} ignored"
         if settable:
             lines.append(
-                f"write what each means in prepare_data.dataset.mask_values ({means}), or draw "
+                f"write what each means in {full_key('dataset.mask_values')} ({means}), or draw "
                 "the masks so"
             )
         else:
@@ -158,7 +159,8 @@ class MaskReview:
         if len(self.class_names) == 1 and usable.sum() >= _FEW and covered > 0.75:
             found.append(
                 f"'{self.class_names[0]}' covers {covered:.0%} of the masks' pixels on average; if "
-                "background is what is drawn, set prepare_data.dataset.mask_values: {0: 1, 1: 0}"
+                "background is what is drawn, set "
+                f"{full_key('dataset.mask_values')}: {{0: 1, 1: 0}}"
             )
         return found
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wsss.artifacts import IGNORE_INDEX
+from wsss.checks import full_key
 from wsss.evaluate.placing import Meanings
 
 __all__ = ["LikelyMeanings", "blurred_values", "likely_meanings"]
@@ -34,15 +35,16 @@ class LikelyMeanings:
 
     def setting(self, num_fg_classes: int) -> str:
         """The line to write, without what values mean anyway."""
+        key = full_key("dataset.mask_values")
         plain = {*range(num_fg_classes + 1), IGNORE_INDEX}
         shown = {key: means for key, means in self.keys.items() if key != means or key not in plain}
         if not shown:
-            return "prepare_data.dataset.mask_values: {}"
+            return f"{key}: {{}}"
         parts = [
             f"{key if isinstance(key, int) else repr(key)}: {means}".replace("'", '"')
             for key, means in shown.items()
         ]
-        return f"prepare_data.dataset.mask_values: {{{', '.join(parts)}}}"
+        return f"{key}: {{{', '.join(parts)}}}"
 
 
 def blurred_values(masks: Sequence[Values], num_fg_classes: int) -> bool:

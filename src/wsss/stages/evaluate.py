@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from wsss.artifacts import SPLITS, Manifest
+from wsss.artifacts import Manifest
 from wsss.evaluate import (
     count_false_alarms,
     curve_columns,
@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 def score_maps(job: Job) -> None:
     """Score maps at every threshold, whose best on the selection split is chosen.
 
-    Every split is scored of which both results and masks are there (train too, as papers
-    report it). Without any mask the report says so, and the stage succeeds.
+    Every split, and every scored set, is scored of which both results and masks are there (train
+    too, as papers report it). Without any mask the report says so, and the stage succeeds.
     """
     manifest, settings = _manifest(job), job.params.evaluate
     folder = job.paths.root / _scored(job)
@@ -56,7 +56,7 @@ def score_maps(job: Job) -> None:
             settings.threshold_step,
             has_background=manifest.has_background,
         )
-        for split in SPLITS
+        for split in manifest.splits
         if _scorable(manifest, split, folder, ".npz")
     }
     _check_results(job, manifest, curves)
@@ -88,7 +88,7 @@ def label_maps(job: Job) -> None:
     manifest, settings = _manifest(job), job.params.evaluate
     folder = job.paths.root / _scored(job)
     from_tags = folder == job.paths.pseudo_masks  # predictions have a folder per split
-    folders = {split: folder if from_tags else folder / split for split in SPLITS}
+    folders = {split: folder if from_tags else folder / split for split in manifest.splits}
     scores = {
         split: evaluate_labels(
             manifest.splits[split],
@@ -97,7 +97,7 @@ def label_maps(job: Job) -> None:
             manifest.num_fg_classes,
             has_background=manifest.has_background,
         )
-        for split in SPLITS
+        for split in manifest.splits
         if _scorable(manifest, split, folders[split], ".png")
     }
     _check_results(job, manifest, scores)

@@ -16,6 +16,8 @@ from wsss.stages._warnings.tally import mask_tally, prediction_warnings
 def run(job: Job) -> None:
     """Write data/predictions/<split>/<name>.png for the images of predict_masks.splits.
 
+    Those of scored sets are predicted, too.
+
     Images larger than `predict_masks.window` are decoded one at a time and cut into windows; see
     `predict_mask_in_windows` for the memory that they take.
     """
@@ -30,6 +32,7 @@ def run(job: Job) -> None:
     fabric = make_fabric(machine, settings.precision)
     model = load_segmenter(paths.segmenter)
     manifest.check_classes(model.spec.class_names, f"the network in {paths.segmenter}")
+    splits = (*settings.splits, *manifest.scored_sets)
     limit = settings.window or float("inf")
     workers = num_workers(machine)
     class_filter = None
@@ -47,7 +50,7 @@ def run(job: Job) -> None:
     tally = mask_tally()
     count, seconds = 0, 0.0
     with job.staging() as staging:
-        for split in settings.splits:
+        for split in splits:
             folder = staging.path / split
             started = time.perf_counter()
             samples = manifest.splits[split]
@@ -80,10 +83,10 @@ def run(job: Job) -> None:
             seconds += time.perf_counter() - started
         tally.add(gather(tally.found))
         if job.is_first:
-            for split in settings.splits:
+            for split in splits:
                 tally.complete(manifest.splits[split], staging.path / split)
-            prediction_warnings(job, tally, manifest, settings.splits)
-    job.report({"num_images": sum(len(manifest.splits[split]) for split in settings.splits)})
+            prediction_warnings(job, tally, manifest, splits)
+    job.report({"num_images": sum(len(manifest.splits[split]) for split in splits)})
     job.rate(count, seconds)
 
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from wsss.artifacts import SPLITS, Manifest, Sample, single_label_fault
-from wsss.checks import full_key, printable
+from wsss.checks import full_key, naming, printable
 from wsss.config.params import Params
 from wsss.data import Problem, RawDataset, RawSample
 from wsss.data.images import PixelRules
@@ -31,7 +32,8 @@ from wsss.stages._data_checks import (
     without_unwritable,
 )
 from wsss.stages._mask_checks import MANY, MaskReview
-from wsss.stages._preparation import Preparation, Turning
+from wsss.stages._preparation import Preparation
+from wsss.stages._scored_sets import ScoredSet, check_not_learned, collect_scored_set
 from wsss.stages._shrinking import shrink_all
 
 log = logging.getLogger(__name__)
@@ -56,15 +58,27 @@ def run(job: Job) -> None:
     try:
         raw = DATASETS.build(settings.dataset).collect(scratch, params.base.rng_seed)
         check_class_names(raw.class_names, params)
+        sets = [
+            collect_scored_set(
+                name, item, raw.class_names, _scratch_of(name, scratch), params.base.rng_seed
+            )
+            for name, item in settings.scored_sets.items()
+        ]
         raw.splits.update({split: raw.splits.get(split, []) for split in SPLITS})
-        kept, unwritable = without_unwritable(raw.splits | background, scratch)
+        beside = {item.name: item.samples for item in sets}
+        kept, unwritable = without_unwritable(raw.splits | background | beside, scratch)
         raw = replace(raw, splits={split: kept[split] for split in SPLITS})
         background = {split: kept[split] for split in background}
+        beside = {split: kept[split] for split in beside}
         raw.problems.extend(unwritable)
+        for item in sets:
+            raw.problems.extend(item.problems)
         splits = _with_selection(raw, params)
-        lists = splits | background
+        lists = splits | background | beside
         _check_names(lists)
         _check_files(splits, background)
+        learned = (splits["train"], splits["selection"], *background.values())
+        check_not_learned(sets, chain.from_iterable(learned))
         _check_before(splits, params)
         check_space(lists, paths.root)
         rules = PixelRules.of(settings.pixel_range, settings.bands)
@@ -81,11 +95,18 @@ def run(job: Job) -> None:
                 rules=rules,
                 turned_masks=settings.turned_masks,
             )
-            prepared = work.all(lists)
+            prepared = work.all(splits | background)
+            works = {name: work.alike() for name in beside}
+            for name, samples in beside.items():
+                prepared |= works[name].all({name: samples})
+                work.conversions.update(works[name].conversions)
             problems = [*raw.problems, *work.problems]
+            problems += [problem for each in works.values() for problem in each.problems]
             review = MaskReview(work.drawn, raw.class_names)
             contradictions = [] if raw.tags_from_masks else _check_masks(review, params)
-            _check_after(problems, prepared, params, _range_of_all(work))
+            for item in sets:
+                contradictions += _review_of(item, works[item.name], raw.class_names, params)
+            _check_after(problems, prepared, params, work.range_of_all())
             if _selects_threshold(params) and not review.shows_any("selection"):
                 raise ConfigError(
                     "make_pseudo_masks.threshold is 'selected', but no mask of the selection split "
@@ -100,7 +121,7 @@ def run(job: Job) -> None:
             )
             manifest = Manifest(
                 raw.class_names,
-                {split: tuple(prepared[split]) for split in SPLITS},
+                {split: tuple(prepared[split]) for split in (*SPLITS, *beside)},
                 tuple(prepared.get(_BACKGROUND, ())),
                 raw.has_background,
             )
@@ -112,11 +133,12 @@ def run(job: Job) -> None:
         log.info("%s", line)
     warnings = [
         *raw.warnings,
+        *(text for item in sets for text in item.warnings),
         *class_warnings(report["splits"], background=bool(manifest.background)),
         *contradictions,
         *([] if raw.tags_from_masks else review.warnings()),
-        *_turned(work.turning),
-        *_dark(work),
+        *work.warnings(),
+        *(f"{name}: {text}" for name, each in works.items() for text in each.warnings()),
         *annotating.warnings,
     ]
     if problems:
@@ -124,6 +146,25 @@ def run(job: Job) -> None:
     for text in warnings:
         job.warn(text)
     job.report(report)
+
+
+def _scratch_of(name: str, scratch: Path) -> Path:
+    """An empty folder for files that a scored set makes."""
+    folder = scratch / f".{name}"
+    folder.mkdir()
+    return folder
+
+
+def _review_of(
+    item: ScoredSet, work: Preparation, class_names: Sequence[str], params: Params
+) -> list[str]:
+    """What the masks of a scored set have against its tags; what is an error of val is one here."""
+    if item.tags_from_masks:
+        return []
+    review = MaskReview(work.drawn, class_names)
+    with naming(f"scored_sets.{item.name}"):
+        found = [*_check_masks(review, params, settable=item.settable), *review.warnings()]
+    return [f"{item.name}: {text}" for text in found]
 
 
 def _background(job: Job) -> dict[str, list[RawSample]]:
@@ -163,9 +204,9 @@ def _check_names(lists: dict[str, list[RawSample]]) -> None:
         for sample in samples:
             if sample.name in owner:
                 way_out = (
-                    f"rename the folder '{_BACKGROUND}' of the data set's own images"
-                    if split == _BACKGROUND
-                    else "splits must not share images: remove it from one of the lists"
+                    "splits must not share images: remove it from one of the lists"
+                    if split in SPLITS
+                    else f"rename the folder '{split}' of the data set's own images"
                 )
                 raise ValueError(
                     f"the name '{sample.name}' occurs twice, in {owner[sample.name]} and in "
@@ -224,8 +265,14 @@ def _selects_threshold(params: Params) -> bool:
     return pseudo.background == "constant" and pseudo.threshold == "selected"
 
 
-def _check_masks(review: MaskReview, params: Params) -> list[str]:
-    """Raise ConfigError where masks contradict the tags; where that is wanted, say so instead."""
+def _check_masks(review: MaskReview, params: Params, *, settable: bool | None = None) -> list[str]:
+    """Raise ConfigError where masks contradict the tags; where that is wanted, say so instead.
+
+    Args:
+        review: of a data set.
+        params: of the project.
+        settable: whether it has a setting mask_values; None asks that of the project.
+    """
     settings = params.prepare_data
     found = review.contradictions(max(settings.max_skipped_share, MANY))
     if not found:
@@ -233,7 +280,8 @@ def _check_masks(review: MaskReview, params: Params) -> list[str]:
     shown = found[:5] + ([f"and {len(found) - 5} more"] if len(found) > 5 else [])
     if settings.contradicting_masks == "warn":
         return [f"masks contradict the tags: {'; '.join(shown)}"]
-    settable = "mask_values" in type(settings.dataset).model_fields
+    if settable is None:
+        settable = "mask_values" in type(settings.dataset).model_fields
     raise ConfigError(
         "\n".join(
             [
@@ -243,60 +291,6 @@ def _check_masks(review: MaskReview, params: Params) -> list[str]:
                 "where it is the tags that are wrong: prepare_data.contradicting_masks: warn",
             ]
         )
-    )
-
-
-def _turned(turning: Turning | None) -> list[str]:
-    if turning is None:
-        return []
-    parts = []
-    if turning.stored:
-        parts.append(f"{turning.stored} have the size of the stored pixels and were turned alike")
-    if turning.either:
-        done = "left as they are" if turning.way == "upright" else "turned alike"
-        parts.append(
-            f"{turning.either} fit either way and were {done}, as {turning.reason}; if they lie "
-            "on their side now, set prepare_data.turned_masks: "
-            + ("stored" if turning.way == "upright" else "upright")
-        )
-    return [f"masks of images that EXIF turns: {'; '.join(parts)}"] if parts else []
-
-
-def _dark(work: Preparation) -> list[str]:
-    """What became of images whose range of values is not that of all bits."""
-    span = work.rules.span
-    black = [
-        name
-        for name, levels in work.levels.items()
-        if (
-            levels.is_dark
-            if span is None
-            else 8 * (levels.high - span[0]) < span[1] - span[0] or levels.low >= span[1]
-        )
-    ]
-    left_out = {problem.name for problem in work.problems}
-    black = [name for name in black if name not in left_out]
-    if not black:
-        return []
-    first = work.levels[black[0]]
-    return [
-        f"{len(black)} of {len(work.levels)} images of more than 8 bits are nearly black or white, "
-        f"such as '{black[0]}' with values from {first.low:g} to {first.high:g}; if they should "
-        "not be, set prepare_data.pixel_range to what is black and white"
-    ]
-
-
-def _range_of_all(work: Preparation) -> str:
-    """What to set where several images lack a range of values, of which each names its own."""
-    left_out = {problem.name for problem in work.problems}
-    lacking = [levels for name, levels in work.levels.items() if name in left_out]
-    if len(lacking) < 2:
-        return ""
-    low, high = min(item.low for item in lacking), max(item.high for item in lacking)
-    first, last = replace(lacking[0], low=low, high=high).span()
-    return (
-        f"\nthe values of {len(lacking)} images go from {low:g} to {high:g}: set "
-        f"{full_key('pixel_range')}: [{first:g}, {last:g}]"
     )
 
 
@@ -388,6 +382,7 @@ STAGE = Stage(
         "stages/_annotations.py",
         *(f"stages/_{name}.py" for name in ("data_checks", "mask_checks", "mask_meanings")),
         "stages/_preparation.py",
+        "stages/_scored_sets.py",
         "stages/_shrinking.py",
     ),
 )

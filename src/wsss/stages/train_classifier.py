@@ -18,12 +18,14 @@ def run(job: Job) -> None:
         settings = sized(settings, task.manifest)
         model, fitted = fit_classifier(settings, task, teachers)
         job.tracker.tags({"weights": model.backbone.weights_source})
-        # of an epoch and settings that were chosen without this split
-        val = score_classifier(model, settings, task, "val")
+        # of an epoch and settings that were chosen without these splits
+        scores: dict[str, float] = {}
+        for split in ("val", *task.manifest.scored_sets):
+            scores |= score_classifier(model, settings, task, split)
         found = score_classes(model, settings, task, "selection")
         if job.is_first:
             save_classifier(model.cpu(), settings.backbone, settings.loss, staging.path)
-    report_training(job, fitted, val | class_values(job, settings, found))
+    report_training(job, fitted, scores | class_values(job, settings, found))
 
 
 STAGE = Stage(

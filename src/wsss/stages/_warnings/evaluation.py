@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from wsss.artifacts import SPLITS, Manifest, Sample
+from wsss.artifacts import SPLITS, Manifest, Sample, report_splits
 from wsss.evaluate import threshold_grid
 from wsss.stages._warnings.wording import quoted, share_of
 
@@ -22,8 +22,8 @@ def headline(report: Report) -> str:
     Background and foreground are named apart where one hides the other in the mean.
     """
     parts = []
-    for split in SPLITS:
-        scores = report.get(split, {})
+    for split in report_splits(report):
+        scores = report[split]
         if "mean_iou" in scores:
             parts.append(f"{split} mean IoU {scores['mean_iou']:.3f}{_apart(scores)}")
         if {"hit_tiny", "hit_small"} & scores.get("objects", {}).keys():
@@ -87,18 +87,25 @@ def warnings_of_threshold(report: Report, step: float, select_by: str) -> Iterat
 def warnings_of_classes(report: Report, manifest: Manifest, advice: str) -> Iterator[str]:
     """Of classes that score nothing, or cannot be scored, on val; without masks there, elsewhere.
 
+    The same is said of each scored set.
+
     Args:
         report: of any result.
         manifest: of the samples that are scored, whose tags say where a class should be.
         advice: what to look at or to change where classes are not found.
     """
-    for split in SPLITS:
-        if report.get(split, {}).get("images") and "mean_iou" not in report[split]:
+    found = report_splits(report)
+    for split in found:
+        if report[split].get("images") and "mean_iou" not in report[split]:
             yield _nothing_drawn(split, report[split])
     scored = [split for split in ("val", "selection", "train") if "iou" in report.get(split, {})]
-    if not scored:
-        return
-    split = scored[0]
+    further = [split for split in found if split not in SPLITS and "iou" in report[split]]
+    for split in (*scored[:1], *further):
+        yield from _not_found(split, report, manifest, advice)
+
+
+def _not_found(split: str, report: Report, manifest: Manifest, advice: str) -> Iterator[str]:
+    """Of the classes of one split."""
     scores, tagged = report[split], _tagged(manifest, manifest.splits[split])
     # a class without any true pixel has missed none; one that was not even predicted has no IoU
     drawn = [name for name in tagged if scores["fn_share"].get(name, 0) > 0] + [
@@ -145,8 +152,8 @@ def _tagged(manifest: Manifest, samples: Sequence[Sample]) -> dict[str, int]:
 
 def warnings_of_false_alarms(report: Report) -> Iterator[str]:
     """Of images without a tag in most of which something is predicted."""
-    for split in SPLITS:
-        found = report.get(split, {}).get("false_alarms")
+    for split in report_splits(report):
+        found = report[split].get("false_alarms")
         if found and found["images"] >= 0.5:
             alarmed = round(found["images"] * found["untagged"])
             yield (
