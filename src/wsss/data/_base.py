@@ -59,8 +59,8 @@ class RawSample:
         image: the image file.
         class_ids: the tags, ascending, values in 1..K; empty when no class is there.
         mask: the ground truth file (0 background, 1..K, 255 ignored), or None. A data set
-            never opens it, and never takes tags from it; the one exception is `tiles`, which
-            plays the annotator.
+            never opens it, and never takes tags from it; the exceptions are `tiles` and `ijmond`,
+            which play the annotator.
         mask_values: what the mask's values, or its colours, mean where they are not yet class
             ids, such as {0: 0, 255: 1} or {"#000000": 0, "#ff0000": 1}; then it may hold no other.
         uncertain: see `wsss.artifacts.Sample`.

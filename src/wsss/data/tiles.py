@@ -59,9 +59,9 @@ class Tiles:
     """Simulates an annotator who looks at tiles and says which of them show the class.
 
     A set such as SMOKE5K has masks but no tags, and as every image shows smoke, "smoke" for a
-    whole image would teach nothing. So images are cut into tiles, and **this data set, alone of
-    all, takes tags from masks**: the one bit per tile that a person would have given. Results on
-    it are those of tile tags, and no other part of the masks reaches training.
+    whole image would teach nothing. So images are cut into tiles, and **this data set, and
+    `ijmond` alone besides, takes tags from masks**: the one bit per tile that a person would have
+    given. Results on it are those of tile tags, and no other part of the masks reaches training.
 
     Images and masks are matched by name; a mask is a binary PNG of its image's size. Text
     around images' names in those of masks, such as _mask, is found.
