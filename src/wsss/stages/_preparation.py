@@ -127,64 +127,6 @@ class Preparation:
             turned_masks=self.turned_masks,
         )
 
-    def warnings(self) -> list[str]:
-        """What a person must know of how images and masks were taken."""
-        return [*self._turned(), *self._dark()]
-
-    def range_of_all(self) -> str:
-        """What to set where several images lack a range of values, of which each names its own."""
-        left_out = {problem.name for problem in self.problems}
-        lacking = [levels for name, levels in self.levels.items() if name in left_out]
-        if len(lacking) < 2:
-            return ""
-        low, high = min(item.low for item in lacking), max(item.high for item in lacking)
-        first, last = replace(lacking[0], low=low, high=high).span()
-        return (
-            f"\nthe values of {len(lacking)} images go from {low:g} to {high:g}: set "
-            f"{full_key('pixel_range')}: [{first:g}, {last:g}]"
-        )
-
-    def _turned(self) -> list[str]:
-        turning = self.turning
-        if turning is None:
-            return []
-        parts = []
-        if turning.stored:
-            parts.append(
-                f"{turning.stored} have the size of the stored pixels and were turned alike"
-            )
-        if turning.either:
-            done = "left as they are" if turning.way == "upright" else "turned alike"
-            parts.append(
-                f"{turning.either} fit either way and were {done}, as {turning.reason}; if they "
-                "lie on their side now, set prepare_data.turned_masks: "
-                + ("stored" if turning.way == "upright" else "upright")
-            )
-        return [f"masks of images that EXIF turns: {'; '.join(parts)}"] if parts else []
-
-    def _dark(self) -> list[str]:
-        """What became of images whose range of values is not that of all bits."""
-        span = self.rules.span
-        black = [
-            name
-            for name, levels in self.levels.items()
-            if (
-                levels.is_dark
-                if span is None
-                else 8 * (levels.high - span[0]) < span[1] - span[0] or levels.low >= span[1]
-            )
-        ]
-        left_out = {problem.name for problem in self.problems}
-        black = [name for name in black if name not in left_out]
-        if not black:
-            return []
-        first = self.levels[black[0]]
-        return [
-            f"{len(black)} of {len(self.levels)} images of more than 8 bits are nearly black or "
-            f"white, such as '{black[0]}' with values from {first.low:g} to {first.high:g}; if "
-            "they should not be, set prepare_data.pixel_range to what is black and white"
-        ]
-
     def _keep(
         self, split: str, sample: RawSample, row: Mapping[str, Any], prepared: list[Sample]
     ) -> None:

@@ -6,13 +6,18 @@ from functools import cache
 from pathlib import Path
 
 from wsss.artifacts import IGNORE_INDEX
-from wsss.checks import ConfigError, full_key, naming
+from wsss.checks import full_key, naming
+from wsss.config.params import Params
 from wsss.config.preparation import ScoredSetSettings
-from wsss.data import Problem, RawSample
+from wsss.data import Problem, RawDataset, RawSample
 from wsss.data.listing import some
 from wsss.registry import DATASETS
+from wsss.settings import ConfigError
+from wsss.stages._mask_checks import MaskReview
+from wsss.stages._pixel_checks import check_masks
+from wsss.stages._preparation import Preparation
 
-__all__ = ["ScoredSet", "check_not_learned", "collect_scored_set"]
+__all__ = ["ScoredSet", "check_not_learned", "collect_scored_set", "scored_contradictions"]
 
 
 @dataclass(frozen=True)
@@ -52,15 +57,17 @@ def collect_scored_set(
         name: of the set.
         settings: of the set.
         class_names: of the project, K names.
-        scratch: an empty folder for files that the data set makes.
+        scratch: where a folder is made for the files that the data set makes.
         rng_seed: for sets that draw their images or splits.
 
     Raises:
         ConfigError: it has none of the project's classes, or two with one name.
         ValueError: the set cannot be read, or has no image for it.
     """
+    folder = scratch / f".{name}"
+    folder.mkdir()
     with naming(f"scored_sets.{name}"):
-        raw = DATASETS.build(settings.dataset).collect(scratch, rng_seed)
+        raw = DATASETS.build(settings.dataset).collect(folder, rng_seed)
         ids = _ids_by_name(raw.class_names, class_names)
         found = raw.splits.get("val", [])
         others = [item for split, items in raw.splits.items() if split != "val" for item in items]
@@ -120,6 +127,28 @@ def check_not_learned(sets: Iterable[ScoredSet], learned: Iterable[RawSample]) -
                 + f", or set {key}.part to val"
                 * (len(both) < len(item.samples))
             )
+
+
+def scored_contradictions(
+    item: ScoredSet, work: Preparation, raw: RawDataset, params: Params
+) -> list[str]:
+    """What the masks of a set have against its tags; what is an error of val is one here.
+
+    Args:
+        item: the set.
+        work: which read its images.
+        raw: the project's own data set.
+        params: of the project.
+
+    Raises:
+        ConfigError: they contradict one another, and that is no mere warning.
+    """
+    if item.tags_from_masks:
+        return []
+    review = MaskReview(work.drawn, raw.class_names)
+    with naming(f"scored_sets.{item.name}"):
+        found = [*check_masks(review, params, settable=item.settable), *review.warnings()]
+    return [f"{item.name}: {text}" for text in found]
 
 
 def _ids_by_name(own: Sequence[str], class_names: Sequence[str]) -> dict[int, int]:

@@ -58,9 +58,7 @@ def fit_segmenter(
     """
     train, names = task.manifest.splits["train"], task.manifest.class_names
     torch.manual_seed(task.rng_seed)
-    model = make_segmenter(
-        settings.model, classifier, has_background=task.manifest.has_background
-    )
+    model = make_segmenter(settings.model, classifier, has_background=task.manifest.has_background)
     task.manifest.check_classes(model.spec.class_names, f"the classifier in {classifier}")
     _check_crop(settings.augment.crop_size, model.net)
     form: TagForm[Any] = TAG_FORMS.build(
