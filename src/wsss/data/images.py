@@ -169,11 +169,12 @@ def open_rgb(source: Path, rules: PixelRules | None = None) -> OpenedImage:
 
 
 def prepare_image(
-    source: Path, folder: Path, name: str, rules: PixelRules | None = None
+    source: Path, folder: Path | None, name: str, rules: PixelRules | None = None
 ) -> PreparedImage:
     """Write an image as `folder`/`name`.jpg or .png: 8-bit upright RGB.
 
-    A JPEG or PNG that needs nothing keeps its bytes; anything else becomes a PNG.
+    A JPEG or PNG that needs nothing keeps its bytes; anything else becomes a PNG. Without a folder
+    the image is looked at all the same, and nothing is written.
 
     Raises:
         BadImageError: the file cannot be decoded; see `open_rgb`.
@@ -184,11 +185,12 @@ def prepare_image(
     if opened.kind not in _KEPT and not conversions:
         conversions = (opened.kind,)
     file = name + (".png" if conversions else _KEPT[opened.kind])
-    with atomic_path(folder / file) as temporary:
-        if conversions:
-            opened.rgb.save(temporary, format="PNG", compress_level=3)
-        else:
-            shutil.copyfile(source, temporary)
+    if folder is not None:
+        with atomic_path(folder / file) as temporary:
+            if conversions:
+                opened.rgb.save(temporary, format="PNG", compress_level=3)
+            else:
+                shutil.copyfile(source, temporary)
     return PreparedImage(file, opened.size, conversions, opened.orientation, opened.levels)
 
 

@@ -1,7 +1,7 @@
 """Masks as annotators drew them to class ids: of any values, colours, bits and orientation."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -50,8 +50,8 @@ class PlacedMask:
 
 def place_mask(
     source: Path,
-    target: Path,
-    image: Path,
+    target: Path | None,
+    image: Path | Callable[[], np.ndarray],
     prepared: PreparedImage,
     num_fg_classes: int,
     meanings: Meanings,
@@ -65,8 +65,8 @@ def place_mask(
 
     Args:
         source: what annotators drew.
-        target: the file to write.
-        image: the prepared image's file.
+        target: the file to write; None only looks.
+        image: the prepared image's file, or what gives its pixels, (H, W, 3) uint8.
         prepared: what became of the image.
         num_fg_classes: K.
         meanings: of the values; empty where they are class ids. Where it has colours, the mask is
@@ -102,14 +102,16 @@ def place_mask(
         fits = "either" if either else "stored" if mask.shape == stored else "upright"
         alike = turned(mask, prepared.orientation)
         if either and turned_masks == "auto":
-            pixels = read_image(image)
+            pixels = read_image(image) if isinstance(image, Path) else image()
             outlines = _on_edges(pixels, alike), _on_edges(pixels, mask)
         if fits == "stored" or (either and turned_masks != "upright"):
             mask, kept = alike, False
     wrong = wrong_size(mask, prepared.size)
     if wrong:
         return PlacedMask(f"{source} {wrong}", values)
-    if kept:
+    if target is None:
+        pass
+    elif kept:
         with atomic_path(target) as temporary:
             shutil.copyfile(source, temporary)
     else:

@@ -7,14 +7,25 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from contextvars import Context, copy_context
 from dataclasses import astuple, dataclass, replace
+from functools import partial
+from io import StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
+
+import numpy as np
 
 from wsss.artifacts import Sample, fingerprint
 from wsss.checks import full_key
 from wsss.cores import usable_cores
 from wsss.data import Problem, RawSample
-from wsss.data.images import BadImageError, Levels, PixelRules, PreparedImage, prepare_image
+from wsss.data.images import (
+    BadImageError,
+    Levels,
+    PixelRules,
+    PreparedImage,
+    open_rgb,
+    prepare_image,
+)
 from wsss.evaluate.placing import PlacedMask, place_mask
 from wsss.progress import track
 from wsss.stages._mask_checks import DrawnMask
@@ -48,8 +59,8 @@ class Preparation:
 
     Args:
         num_fg_classes: K, to check masks.
-        images: where prepared images go.
-        masks: where masks go.
+        images: where prepared images go; None only looks at them, and keeps no journal.
+        masks: where masks go; None only looks.
         resumed: whether these folders hold work of a run that was killed.
         rules: how pixels become 8-bit RGB.
         turned_masks: see `place_mask`.
@@ -65,10 +76,10 @@ class Preparation:
     def __init__(
         self,
         num_fg_classes: int,
-        images: Path,
-        masks: Path,
+        images: Path | None,
+        masks: Path | None,
         *,
-        resumed: bool,
+        resumed: bool = False,
         rules: PixelRules | None = None,
         turned_masks: Literal["auto", "stored", "upright"] = "auto",
     ) -> None:
@@ -80,8 +91,8 @@ class Preparation:
         self.drawn: list[DrawnMask] = []
         self.levels: dict[str, Levels] = {}
         self.turning: Turning | None = None
-        self.journal = images / ".work.journal.jsonl"
-        if not resumed:
+        self.journal = None if images is None else images / ".work.journal.jsonl"
+        if self.journal is not None and not resumed:
             self.journal.unlink(missing_ok=True)
 
     def all(self, lists: Mapping[str, Sequence[RawSample]]) -> dict[str, list[Sample]]:
@@ -97,7 +108,7 @@ class Preparation:
         with (
             ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool,
             closing(pool.map(row_of, jobs, contexts)) as rows,  # type: ignore[type-var]
-            self.journal.open("a", encoding="utf-8") as journal,
+            self._open_journal() as journal,
         ):
             for (_, sample), row in zip(jobs, track(rows, "images", len(jobs)), strict=True):
                 if sample.name not in done:
@@ -189,20 +200,26 @@ class Preparation:
         assert sample.mask is not None
         return place_mask(
             sample.mask,
-            self.masks / row["mask"],
-            self.images / row["image"],
+            None if self.masks is None else self.masks / row["mask"],
+            partial(self._pixels, sample) if self.images is None else self.images / row["image"],
             PreparedImage(row["image"], tuple(row["size"]), (), row["orientation"]),
             self.num_fg_classes,
             sample.mask_values,
             turned_masks,
         )
 
+    def _pixels(self, sample: RawSample) -> np.ndarray:
+        return np.asarray(open_rgb(sample.image, self.rules).rgb)
+
     def _is_there(self, row: Mapping[str, Any]) -> bool:
-        return bool(row["problems"]) or (self.images / row["image"]).exists()
+        return bool(row["problems"]) or (
+            self.images is not None and (self.images / row["image"]).exists()
+        )
 
     def _unlink(self, row: Mapping[str, Any]) -> None:
-        (self.images / row["image"]).unlink(missing_ok=True)
-        if row["mask"]:
+        if self.images is not None:
+            (self.images / row["image"]).unlink(missing_ok=True)
+        if self.masks is not None and row["mask"]:
             (self.masks / row["mask"]).unlink(missing_ok=True)
 
     def _leave_out_dark(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -250,9 +267,12 @@ class Preparation:
                         self._place(sample, row, way)
         self.turning = Turning(fits["stored"], fits["upright"], fits["either"], way, reason)
 
+    def _open_journal(self) -> TextIO:
+        return StringIO() if self.journal is None else self.journal.open("a", encoding="utf-8")
+
     def _read_journal(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Give the rows of the journal by name, without what a kill or a bad disk has broken."""
-        if not self.journal.exists():
+        if self.journal is None or not self.journal.exists():
             return
         held = self.journal.read_bytes()
         for line in held.splitlines():
