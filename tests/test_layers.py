@@ -207,6 +207,7 @@ READ_MASKS = {
     "wsss.stages._mask_checks",
     "wsss.stages._mask_meanings",
     "wsss.stages._preparation",
+    "wsss.stages.data_check",
     "wsss.stages._shrinking",
     "wsss.stages.evaluate",
     "wsss.report.cells",

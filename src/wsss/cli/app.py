@@ -19,6 +19,7 @@ _LAZY = {
         "compare",
         "Print metrics of DVC revisions, experiments or MLflow runs side by side.",
     ),
+    "data": ("app", "Data sets: look for what is wrong before training."),
     "dvc": ("dvc", "Write dvc.yaml from the declarations of the stages."),
     "runs": ("app", "What MLflow shows: see that it is all there, and where to look."),
     "study": ("app", "Tables of methods on the same data."),

@@ -95,7 +95,7 @@ def check_space(lists: Mapping[str, Sequence[RawSample]], root: Path) -> None:
     files = [sample for samples in lists.values() for sample in samples]
     needed = sum(file_bytes(path) for sample in files for path in (sample.image, sample.mask))
     needed = int(1.1 * needed) + 2**24
-    free = shutil.disk_usage(root / "data").free
+    free = shutil.disk_usage(root / "data" if (root / "data").is_dir() else root).free
     if free < needed:
         raise ValueError(
             f"the disk of {(root / 'data').resolve()} has {free / 2**20:.0f} MiB free, but copying "
@@ -152,9 +152,14 @@ def class_warnings(splits: Mapping[str, Mapping[str, Any]], *, background: bool)
     single = [name for name, count in train.items() if count == 1]
     always = [name for name, count in train.items() if count == images > 1]
     if none:
-        found.append(f"{_classes(none)} no training image: it cannot be learned")
+        found.append(
+            f"{_classes(none)} no training image: it cannot be learned; add some, or leave it out"
+        )
     if single:
-        found.append(f"{_classes(single)} a single training image: too few to learn from")
+        found.append(
+            f"{_classes(single)} a single training image: too few to learn from; add "
+            "some, or leave it out"
+        )
     if always and not background:
         found.append(
             f"{_classes(always)} its tag on all {images} training images, so there is nothing to "
@@ -169,11 +174,14 @@ def class_warnings(splits: Mapping[str, Mapping[str, Any]], *, background: bool)
             name for name, count in counts.items() if count == total > 1 and train[name] < images
         ]
         if absent:
-            found.append(f"{_classes(absent)} no {split} image: nothing is scored there")
+            found.append(
+                f"{_classes(absent)} no {split} image: nothing is scored there; hold "
+                "some of its training images out, or add some"
+            )
         if everywhere:
             found.append(
                 f"{_classes(everywhere)} its tag on all {total} {split} images: its average "
-                "precision there means nothing"
+                f"precision there means nothing; add {split} images without it"
             )
     return found
 

@@ -1,0 +1,83 @@
+"""`wsss data`: look at a data set before anything is trained on it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from wsss.stages.data_check import DataCheck
+
+__all__ = ["app"]
+
+PARAMS = Path("params.yaml")
+
+app = typer.Typer(no_args_is_help=True, help="Data sets: look for what is wrong before training.")
+
+
+@app.callback()
+def _group() -> None:
+    """Data sets: look for what is wrong before training."""
+
+
+@app.command()
+def check(
+    out: Annotated[
+        Path, typer.Option(help="The contact sheet to write: up to eight images of each class.")
+    ] = Path("reports/data_check.png"),
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Decode 300 images of each split, of others read sizes.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Say what is wrong with the data that params.yaml names, and what mends it.
+
+    No stage is run, and nothing is written but the contact sheet. What prepare_data would stop for
+    is an error; with any, the exit code is 1.
+    """
+    from wsss.config.params import load_params
+    from wsss.stages.data_check import check_data
+
+    found = check_data(load_params(PARAMS), Path(), out, fast=fast)
+    if as_json:
+        typer.echo(json.dumps(_values(found), indent=2, ensure_ascii=False))
+    else:
+        typer.echo("\n".join(_lines(found)))
+    if found.of("error"):
+        raise typer.Exit(1)
+
+
+def _values(found: "DataCheck") -> dict[str, Any]:
+    images, decoded = found.images
+    return {
+        "findings": [
+            {"level": item.level, "about": item.about, "text": item.text} for item in found.findings
+        ],
+        "data": found.report,
+        "images": images,
+        "decoded": decoded,
+        "contact_sheet": None if found.sheet is None else str(found.sheet),
+    }
+
+
+def _lines(found: "DataCheck") -> list[str]:
+    from wsss.stages.data_check import LEVELS
+
+    lines = list(found.lines)
+    images, decoded = found.images
+    if decoded < images:
+        lines.append(
+            f"a sample: {decoded} of {images} images were decoded, and their masks; what is wrong "
+            "with others is not seen. Without --fast all are"
+        )
+    for level in LEVELS:
+        items = found.of(level)
+        if items:
+            lines += ["", f"{len(items)} {level}{'s' * (len(items) > 1)}"]
+            lines += [f"  {item.about}: {item.text}".replace("\n", "\n    ") for item in items]
+    if not found.of("error") and not found.of("warning"):
+        lines += ["", "nothing is wrong with these data, as far as files can tell"]
+    if found.sheet is not None:
+        lines += ["", f"contact sheet: {found.sheet}; look whether its classes show what they say"]
+    return lines
