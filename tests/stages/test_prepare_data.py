@@ -68,7 +68,7 @@ class Project:
     def untouched(self) -> bool:
         """No out and no scratch."""
         paths = self.paths
-        outs = (paths.images, paths.masks, paths.splits, paths.annotations)
+        outs = (paths.images, paths.masks, paths.splits, *paths.annotations.glob("[!.]*"))
         return (
             not any(out.exists() for out in outs)
             and not (self.paths.root / "data/.prepare_data.scratch").exists()

@@ -17,8 +17,10 @@ __all__ = [
     "check_left",
     "check_masks",
     "check_threshold",
+    "dark_warnings",
     "pixel_warnings",
     "skipped_warnings",
+    "turned_warnings",
 ]
 
 
@@ -63,10 +65,10 @@ def check_threshold(review: MaskReview, params: Params) -> None:
 
 def pixel_warnings(work: Preparation) -> list[str]:
     """What a person must know of how images and masks were taken."""
-    return [*_turned(work.turning), *_dark(work)]
+    return [*turned_warnings(work.turning), *dark_warnings(work)]
 
 
-def _turned(turning: Turning | None) -> list[str]:
+def turned_warnings(turning: Turning | None) -> list[str]:
     """How masks of images that EXIF turns were taken."""
     if turning is None:
         return []
@@ -83,7 +85,7 @@ def _turned(turning: Turning | None) -> list[str]:
     return [f"masks of images that EXIF turns: {'; '.join(parts)}"] if parts else []
 
 
-def _dark(work: Preparation) -> list[str]:
+def dark_warnings(work: Preparation) -> list[str]:
     """What became of images whose range of values is not that of all bits."""
     span = work.rules.span
     black = [
