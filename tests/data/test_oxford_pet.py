@@ -148,3 +148,39 @@ def test_folders_that_are_missing_and_trimaps_that_are_few_are_said(pets):
     (pets / "images").rename(pets / "Images")
     with pytest.raises(ConfigError, match=r"images is not a folder; did you mean 'Images'"):
         _collect(pets)
+
+
+def _write_head(pets, name, kind, corners):
+    (pets / "annotations/xmls").mkdir(exist_ok=True)
+    sides = zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+    box = "".join(f"<{side}>{value}</{side}>" for side, value in sides)
+    (pets / f"annotations/xmls/{name}.xml").write_text(
+        "<annotation><size><width>4</width><height>3</height></size>"
+        f"<object><name>{kind}</name><bndbox>{box}</bndbox></object></annotation>"
+    )
+
+
+def test_heads_are_points_and_never_boxes(pets):
+    """XMLs count from 1 and hold their last pixel: columns 2 and 3 have their middle at 2."""
+    _write_head(pets, "Bengal_0", "cat", (2, 1, 3, 3))
+    assert not _collect(pets).offers
+    raw = _collect(pets, heads="points", classes="breed")
+    assert raw.offers == {"points"}
+    found = {sample.name: sample for sample in _every(raw)}
+    (point,) = found["Bengal_0"].points
+    assert (point.class_id, point.x, point.y) == (3, 2.0, 1.5)
+    assert not any(sample.boxes for sample in found.values())
+    assert not found["Bengal_1"].points
+
+
+def test_heads_that_do_not_fit_are_errors(pets):
+    with pytest.raises(
+        ConfigError, match=r"dataset\.heads is points, but .*xmls has the box of no"
+    ):
+        _collect(pets, heads="points")
+    _write_head(pets, "Bengal_0", "dog", (2, 1, 3, 3))
+    with pytest.raises(ValueError, match=r"object 1 is a 'dog', but .* 'Bengal_0' shows a cat"):
+        _collect(pets, heads="points")
+    _write_head(pets, "Bengal_0", "cat", (3, 1, 2, 3))
+    with pytest.raises(ValueError, match="has no box with xmin below xmax"):
+        _collect(pets, heads="points")

@@ -10,8 +10,9 @@ from pydantic import PositiveInt
 
 from wsss.artifacts import IGNORE_INDEX
 from wsss.checks import full_key
-from wsss.data._base import Problem, RawDataset, RawSample, source_folder
+from wsss.data._base import Problem, RawDataset, RawPoint, RawSample, source_folder
 from wsss.data._mask_pairs import missing_masks
+from wsss.data._voc_xml import read_voc_xml, with_origin
 from wsss.data.listing import missing_folder, similar_folder
 from wsss.data.splits import hold_out, subset
 from wsss.registry import DATASETS
@@ -35,6 +36,9 @@ class OxfordPetSettings(Named):
     split: Literal["random", "official"] = "random"
     """A fifth of all images for validation, chosen by rng_seed and the same for both kinds of
     classes; or trainval.txt and test.txt."""
+    heads: Literal["unused", "points"] = "unused"
+    """The boxes of annotations/xmls, which bound heads and not the pets: the middle of each as a
+    point of its class, for prepare_data.point_labels. prepare_data.box_labels never takes them."""
     max_train: PositiveInt | None = None
     """Only so many training images, chosen by rng_seed; none takes all."""
 
@@ -47,6 +51,10 @@ class OxfordPet:
     converts them.
 
     A trimap only tells pet from background; its pet pixels get the class of its image.
+
+    The set's boxes are of heads. A box bounds its class here, so that all outside of it would be
+    taken for background, which is most of the pet: they are offered as points alone (`heads`), and
+    boxes are taken from trimaps, as of every set without any.
 
     References:
         Parkhi, Vedaldi, Zisserman and Jawahar: Cats and Dogs (CVPR 2012).
@@ -97,12 +105,47 @@ class OxfordPet:
             split: [self._with_class(sample, class_of[sample.name]) for sample in samples]
             for split, samples in splits.items()
         }
-        return RawDataset(class_names, splits, problems, missing_masks(splits, trimaps))
+        warnings = missing_masks(splits, trimaps)
+        if settings.heads == "unused":
+            return RawDataset(class_names, splits, problems, warnings)
+        kinds = {row.name: _SPECIES[row.species - 1] for row in rows}
+        xmls = root / "annotations/xmls"
+        splits = {
+            split: [_with_heads(sample, xmls, kinds[sample.name]) for sample in samples]
+            for split, samples in splits.items()
+        }
+        if not any(sample.points for found in splits.values() for sample in found):
+            raise ConfigError(
+                f"{full_key('dataset.heads')} is points, but {xmls} has the box of no image's "
+                "head; unpack annotations/xmls there, or set it to unused"
+            )
+        offers = frozenset({"points"})
+        return RawDataset(class_names, splits, problems, warnings, offers=offers)
 
     def _with_class(self, sample: RawSample, class_id: int) -> RawSample:
         border = {"ignore": IGNORE_INDEX, "pet": class_id, "background": 0}[self.settings.border]
         values: dict[int | str, int] = {_PET: class_id, _BACKGROUND: 0, _BORDER: border}
         return replace(sample, class_ids=(class_id,), mask_values=values)
+
+
+def _with_heads(sample: RawSample, xmls: Path, kind: str) -> RawSample:
+    """A sample with a point in the middle of each head of its XML; one without an XML has none."""
+    path = xmls / f"{sample.name}.xml"
+    if not path.is_file():
+        return sample
+    points = []
+    for item in with_origin(read_voc_xml(path)):
+        if item.name != kind:
+            raise ValueError(
+                f"{item.where} is a '{item.name}', but the lists say that '{sample.name}' shows a "
+                f"{kind}; mend whichever is wrong"
+            )
+        if item.corners is None or not item.corners[0] < item.corners[2]:
+            raise ValueError(f"{item.where} has no box with xmin below xmax; remove the file")
+        left, top, right, bottom = item.corners
+        x, y = (left + right) / 2, (top + bottom) / 2
+        points.append(RawPoint(sample.class_ids[0], x, y, item.where))
+    return replace(sample, points=tuple(points))
 
 
 @dataclass(frozen=True)
