@@ -150,7 +150,8 @@ def refuse_masks_among_images(files: Mapping[str, Path], key: str) -> None:
 
 def _other_splits(pairs: Collection[str], missing: Collection[str]) -> bool:
     """Whether the images without a mask are all in splits of which no image has one."""
-    tops = [{name.partition("/")[0] for name in group} for group in (pairs, missing)]
+    # of images that lie in no folder the name says nothing, even where it is train_1
+    tops = [{name.rpartition("/")[0].partition("/")[0] for name in x} for x in (pairs, missing)]
     return not tops[0] & tops[1] and all(map(split_of_word, tops[1]))
 
 

@@ -25,7 +25,9 @@ def same_files(lists: Mapping[str, Sequence[RawSample]]) -> list[list[Placed]]:
     Returns:
         Groups of two and more, as the lists are ordered.
     """
-    groups = [[(split, sample) for split, found in lists.items() for sample in found]]
+    # a file that two lists name is no copy; `check_names` and `check_files` say so
+    placed = {sample.image: (split, sample) for split, found in lists.items() for sample in found}
+    groups = [list(placed.values())]
     keys: tuple[Callable[[Path], object], ...] = (file_bytes, _head, _all)
     for key in keys:
         groups = [part for group in groups for part in _parted(group, key)]

@@ -226,14 +226,14 @@ class _Check:
         if not raw.tags_from_masks:
             with self.findings.catching("masks"):
                 self.findings.add("warning", "masks", check_masks(review, self.params))
-            self.findings.add("warning", "masks", review.warnings())
+                self.findings.add("warning", "masks", review.warnings())
         if all(lists[split] for split in SPLITS):
             left = len(self.findings.ranked())
             with self.findings.catching("images"):
                 check_left(problems, prepared, self.params, work)
             if len(self.findings.ranked()) == left:
                 self.findings.add("warning", "images", skipped_warnings(problems))
-                if not any(rest.values()):
+                if not any(rest.values()) and any(item.mask for item in lists["selection"]):
                     with self.findings.catching("masks"):
                         check_threshold(review, self.params)
         else:
