@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from wsss.artifacts import ScoreMap
 from wsss.config.params import parse_params
 from wsss.refine import Context
-from wsss.refine.pamr import Pamr, PamrSettings, average, neighbour_weights
+from wsss.refine.pamr import Pamr, PamrSettings
 from wsss.settings import ConfigError
 
 PUBLISHED = (1, 2, 4, 8, 12, 24)
@@ -72,10 +71,6 @@ def refine(image: np.ndarray, scores: np.ndarray, **settings: Any) -> np.ndarray
     return refined.scores
 
 
-def channels_first(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(image).float().permute(2, 0, 1).contiguous()
-
-
 @pytest.mark.parametrize("squared", [False, True])
 @pytest.mark.parametrize("dilations", [(1,), (2, 1), (1, 3, 9)])
 @pytest.mark.parametrize("size", [(6, 7), (1, 5), (8, 1), (1, 1)])
@@ -94,49 +89,6 @@ def test_published_settings_are_the_definition() -> None:
     refined = refine(image, scores)
     np.testing.assert_allclose(
         refined, loop_over_pixels(image, scores, PUBLISHED, 10, False), atol=1e-5
-    )
-
-
-def test_weights_of_a_window_with_one_bright_column() -> None:
-    image = torch.zeros(3, 3, 3)
-    image[..., 2] = 1  # sigma of the window is 0.5, a neighbour of another colour counts e^-20
-    weights = neighbour_weights(image, [1])[:, 1, 1].reshape(-1).tolist()
-    bright = [2, 4, 7]
-    assert [weights[index] for index in range(8) if index not in bright] == pytest.approx([0.2] * 5)
-    assert [weights[index] for index in bright] == pytest.approx([4.1223e-10] * 3, rel=1e-3)
-    plain = neighbour_weights(image, [1], squared=True)[:, 1, 1].tolist()  # e^-4
-    assert plain[2] / plain[0] == pytest.approx(np.exp(-4), rel=1e-5)
-
-
-@pytest.mark.parametrize("squared", [False, True])
-def test_no_colour_no_preference(squared: bool) -> None:
-    weights = neighbour_weights(torch.full((3, 4, 5), 77.0), PUBLISHED, squared=squared)
-    np.testing.assert_allclose(weights, 1 / 48, rtol=1e-6)
-
-
-@pytest.mark.parametrize("squared", [False, True])
-@pytest.mark.parametrize("dilations", [(1,), PUBLISHED])
-def test_weights_are_a_distribution_in_the_worst_image(
-    dilations: tuple[int, ...], squared: bool
-) -> None:
-    """No neighbour is like a lone bright pixel; in a faint image on white, sums cancel."""
-    lone = torch.zeros(3, 60, 60)
-    lone[:, 30, 30] = 255
-    faint = 255 - 1e-3 * torch.rand(3, 60, 60, generator=torch.Generator().manual_seed(0))
-    for image in (lone, faint):
-        weights = neighbour_weights(image, dilations, squared=squared)
-        assert weights.min() >= 0
-        np.testing.assert_allclose(weights.sum(0), 1, atol=1e-5)
-    alone = neighbour_weights(lone, dilations, squared=squared)[:, 30, 30]
-    np.testing.assert_allclose(alone, 1 / (8 * len(dilations)), rtol=1e-5)
-
-
-def test_weights_do_not_depend_on_the_brightness_nor_the_scale() -> None:
-    image = torch.from_numpy(np.random.default_rng(0).integers(0, 16, (3, 20, 30))).float()
-    weights = neighbour_weights(image, PUBLISHED)
-    np.testing.assert_allclose(weights, neighbour_weights(image + 4000, PUBLISHED), rtol=1e-4)
-    np.testing.assert_allclose(
-        weights, neighbour_weights(image / 256, PUBLISHED), rtol=1e-4, atol=1e-9
     )
 
 
@@ -249,12 +201,3 @@ def test_a_mistake_in_the_settings_is_named(values: dict[str, Any], message: str
     with pytest.raises(ConfigError) as caught:
         parse_params({"refine": {"chains": {"own": [{"name": "pamr", **values}]}}})
     assert message in str(caught.value)
-
-
-def test_a_gpu_gives_the_same(cuda: torch.device) -> None:
-    image, scores = pictures(33, 47)
-    pixels, masks = channels_first(image), torch.from_numpy(scores)
-    expected = average(masks, neighbour_weights(pixels, PUBLISHED), PUBLISHED, 10)
-    weights = neighbour_weights(pixels.to(cuda), PUBLISHED)
-    refined = average(masks.to(cuda), weights, PUBLISHED, 10)
-    np.testing.assert_allclose(refined.cpu(), expected, atol=1e-5)
