@@ -109,10 +109,9 @@ def test_a_network_with_one_stage_is_refused() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.net = nn.Sequential(nn.Conv2d(3, 4, 1))
-            self.net.feature_info = [{"module": "0", "num_chs": 4, "reduction": 16}]  # type: ignore[assignment]
 
-        def stages(self) -> tuple[nn.Module, ...]:
-            return (self.net[0],)
+        def stage_widths(self) -> list[int]:
+            return [4]
 
     with pytest.raises(ValueError, match=r"last two stages .* Sequential has 1"):
         Disentangler(DisentanglerSettings(), OneStage(), 3)  # type: ignore[arg-type]

@@ -156,7 +156,7 @@ def test_the_sizes_of_the_thesis_and_of_seam() -> None:
 def test_a_stage_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     three = TimmBackbone.stages(TimmBackbone(CNN))[:3]
     monkeypatch.setattr(TimmBackbone, "stages", lambda self: three)
-    monkeypatch.setattr(module, "_stage_widths", lambda backbone: [64, 128, 256])
+    monkeypatch.setattr(TimmBackbone, "stage_widths", lambda self: [64, 128, 256])
     with pytest.raises(ValueError, match=r"stages \(3, 4\), but the backbone has 3"):
         make()
 

@@ -66,6 +66,21 @@ def test_frozen_batchnorm_keeps_its_statistics() -> None:
     assert backbone.net.bn1.weight.grad is None
 
 
+@pytest.mark.parametrize("last_stage", [0, 2])
+@pytest.mark.parametrize("name", ["mobilenetv2_050", "test_vit", "resnet38d"])
+def test_widths_are_those_of_the_stages_that_run(name: str, last_stage: int) -> None:
+    backbone = TimmBackbone(
+        BackboneSettings(
+            model_name=name,
+            output_stride=8 if name == "resnet38d" else 16,
+            last_stage=last_stage if name != "mobilenetv2_050" else 0,
+            timm_kwargs={"width": 1 / 16} if name == "resnet38d" else {},
+        )
+    ).eval()
+    _, stages = backbone.with_stages(torch.zeros(1, 3, 64, 64))
+    assert backbone.stage_widths() == [stage.shape[1] for stage in stages]
+
+
 def test_frozen_stages_get_no_gradient_and_the_rest_does() -> None:
     backbone = TimmBackbone(BackboneSettings(model_name="resnet10t", frozen_stages=2)).train()
     before = backbone.net.bn1.running_mean.clone()

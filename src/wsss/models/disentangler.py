@@ -49,18 +49,14 @@ class Disentangler(nn.Module):
         self, settings: DisentanglerSettings, backbone: TimmBackbone, num_outputs: int
     ) -> None:
         super().__init__()
-        modules = dict(backbone.net.named_modules())
-        listed = [info for info in backbone.net.feature_info if info["module"] in modules]
-        widths = {modules[info["module"]]: info["num_chs"] for info in listed}
-        stages = backbone.stages()[-2:]
-        if len(stages) < 2:
+        widths = backbone.stage_widths()
+        if len(widths) < 2:
             raise ValueError(
                 f"ccam takes the last two stages of a backbone, and {type(backbone.net).__name__} "
-                f"has {len(stages)}; choose another backbone.model_name"
+                f"has {len(widths)}; choose another backbone.model_name"
             )
         channels = num_outputs if settings.class_specific else 1
-        width = sum(widths[stage] for stage in stages)
-        self.conv = nn.Conv2d(width, channels, 3, padding=1, bias=False)
+        self.conv = nn.Conv2d(sum(widths[-2:]), channels, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(channels, affine=not settings.fixed_norm)
         self.register_buffer("inverted", torch.zeros(channels, dtype=torch.bool))
 

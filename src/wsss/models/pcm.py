@@ -65,7 +65,7 @@ class PixelCorrelation(nn.Module):
         super().__init__()
         del num_outputs
         self.settings = settings
-        widths = _stage_widths(backbone)
+        widths = backbone.stage_widths()
         if max(settings.stages) > len(widths):
             raise ValueError(
                 f"the part 'pcm' compares the stages {settings.stages}, but the backbone has "
@@ -146,11 +146,3 @@ def with_background(maps: Tensor) -> Tensor:
     maps = maps.detach()
     strongest = maps.amax(dim=1, keepdim=True)
     return torch.cat([1 - strongest, maps.where(maps == strongest, 0)], dim=1)
-
-
-def _stage_widths(backbone: TimmBackbone) -> list[int]:
-    """The channels of each of the backbone's stages."""
-    modules = dict(backbone.net.named_modules())
-    listed = [info for info in backbone.net.feature_info if info["module"] in modules]
-    widths = {id(modules[info["module"]]): int(info["num_chs"]) for info in listed}
-    return [widths[id(stage)] for stage in backbone.stages()]

@@ -193,6 +193,16 @@ class TimmBackbone(nn.Module):
         count = min(4, len(ends))
         return tuple(ends[len(ends) * (part + 1) // count - 1] for part in range(count))
 
+    def stage_widths(self) -> list[int]:
+        """The channels of each of the `stages` that run: none behind `last_stage` does."""
+        modules = dict(self.net.named_modules())
+        widths = {
+            modules[info["module"]]: int(info["num_chs"])
+            for info in getattr(self.net, "feature_info", ())
+            if info["module"] in modules
+        }
+        return [widths[stage] for stage in self.stages()[: self._last_stage or None]]
+
     def train(self, mode: bool = True) -> "TimmBackbone":
         """As nn.Module.train, but frozen batch norm keeps its running statistics."""
         super().train(mode)
