@@ -26,14 +26,11 @@ class ClassBalanced(PixelLoss[ClassBalancedSettings]):
     """
 
     def __call__(self, logits: "Tensor", batch: PixelBatch) -> "Tensor":
-        labelled, classes = batch.labelled, logits.shape[1]
-        labels = batch.masks.where(labelled, 0).flatten(1)  # (B, H*W)
-        counts = logits.new_zeros(len(labels), classes).float()
-        counts.scatter_add_(1, labels, labelled.flatten(1).float())  # (B, C)
-        total = counts.sum(dim=1, keepdim=True)
-        weights = ((total - counts) / (1 + total)).gather(1, labels)
-        nll = pixel_nll(logits, batch.masks).flatten(1)
-        of_images = (weights * nll).mean(dim=1)
+        from wsss.models.class_balance import balance_weights
+
+        weights = balance_weights(batch.masks, batch.labelled, logits.shape[1])
+        nll = pixel_nll(logits, batch.masks)
+        of_images = (weights * nll).flatten(1).mean(dim=1)
         if batch.image_weights is None:
             return of_images.mean()
         return (of_images * batch.image_weights).sum() / batch.image_weights.sum()
