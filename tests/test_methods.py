@@ -37,6 +37,7 @@ OWN: dict[str, dict[str, Any]] = {
     "distillation": {"teachers": TEACHER, "backbone": VIT},
     "pcm": {"cam": {"name": "pcm", "maps": "sum"}},
     "seam": {"cam": {"name": "pcm"}},
+    "single_stage": {"cam": {"name": "single_stage"}},
     "subcategory": {"teachers": TEACHER, "method": {"rounds": 2}},
 }
 """What a method needs besides its name."""

@@ -71,7 +71,11 @@ def classifier() -> Callable[[str], Classifier]:
             nn.init.normal_(backbone.net.pos_embed)
             add_class_tokens(backbone.net, 4)
             nn.init.normal_(backbone.net.cls_token)
-        names = ["disentangler", "pcm", "pretrained_head"] if kind == "cells" else [kind]
+        names = (
+            ["disentangler", "pcm", "pretrained_head", "segmentation_head"]
+            if kind == "cells"
+            else [kind]
+        )
         parts = [PARTS.settings(name)() for name in names if name in PARTS.names()]
         model = Classifier(backbone, ("a", "b", "c", "d"), parts=parts).eval()
         nn.init.normal_(model.head.weight)  # strong maps, so that differences show
@@ -79,6 +83,9 @@ def classifier() -> Callable[[str], Classifier]:
             disentangler = model.parts["disentangler"]
             disentangler.conv.weight.data *= torch.eye(9)[4].view(3, 3)
             nn.init.ones_(disentangler.norm.bias)
+            for module in model.parts["segmentation_head"].modules():
+                if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+                    module.weight.data *= torch.eye(9)[4].view(3, 3)
         return model
 
     return make

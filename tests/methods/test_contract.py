@@ -3,7 +3,7 @@
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,10 +133,12 @@ class Asking(Objective):
 
     asked: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
-    def classification(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def classification(
+        self, logits: Tensor, labels: Tensor, class_weights: Sequence[float] | None = None
+    ) -> Tensor:
         logits.retain_grad()
         self.asked.append((logits, labels))
-        return super().classification(logits, labels)
+        return super().classification(logits, labels, class_weights)
 
 
 @pytest.mark.parametrize("unknown", ["some", "image", "batch"])

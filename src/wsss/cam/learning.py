@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from wsss.cam._base import CamMethod
+from wsss.cam._base import ComparableCamMethod
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,12 +14,8 @@ __all__ = ["LearningCamMethod"]
 
 
 @runtime_checkable
-class LearningCamMethod(CamMethod, Protocol):
-    """A `CamMethod` that sees training images without any tag before its first map.
-
-    Its maps are in [0, 1] at every scale and mean the same in every image, so that they are
-    averaged over scales and flips, and never divided by their own maximum.
-    """
+class LearningCamMethod(ComparableCamMethod, Protocol):
+    """A `ComparableCamMethod` that sees training images without any tag before its first map."""
 
     def learn(
         self,

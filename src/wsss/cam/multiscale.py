@@ -220,4 +220,6 @@ def _summed(
         views = scores.float().view(-1, count, scores.shape[1])  # (1 or 2, B, K)
         logits = logits + views.mean(dim=0) / n_scales
     cams = summed[:, 0]
-    return cams / (peaks(cams) if stretch else n_scales * (1 + flip)), logits
+    if stretch:
+        return cams / peaks(cams), logits
+    return (cams / (n_scales * (1 + flip))).clamp_(max=1), logits  # rounding may leave a bit more

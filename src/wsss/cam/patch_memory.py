@@ -117,6 +117,7 @@ class PatchMemory:
     """
 
     needs_gradients = False
+    comparable: Literal[True] = True
 
     def __init__(self, settings: PatchMemorySettings) -> None:
         if settings.neighbourhood % 2 == 0:

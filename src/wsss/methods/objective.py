@@ -49,6 +49,7 @@ class Objective:
         *,
         entropy_of: "Sequence[tuple[float, Tensor]] | None" = None,
         classification_weight: float = 1,
+        class_weights: "Sequence[float] | None" = None,
     ) -> Losses:
         """Classification plus the regularisers that `settings` gives a weight.
 
@@ -60,6 +61,7 @@ class Objective:
             settings: of the method.
             entropy_of: logits and their weights, where they are not the output's.
             classification_weight: of the classification loss.
+            class_weights: K, how much each class counts in it; None if all count alike.
 
         Returns:
             "classification", "entropy" and "concentration", the latter two if they have a weight.
@@ -68,7 +70,7 @@ class Objective:
         known = _known(targets)
         classification = _weighted(
             [
-                (share, self.classification(output.logits, labels.where(known, nan)))
+                (share, self.classification(output.logits, labels.where(known, nan), class_weights))
                 for share, labels in targets
             ]
         )
@@ -85,7 +87,12 @@ class Objective:
             losses.add("concentration", concentration, settings.concentration_weight)
         return losses
 
-    def classification(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
+    def classification(
+        self,
+        logits: "Tensor",
+        labels: "Tensor",
+        class_weights: "Sequence[float] | None" = None,
+    ) -> "Tensor":
         """The classification loss alone.
 
         Args:
@@ -93,15 +100,23 @@ class Objective:
             labels: (B, K), 1 and 0 or, of multi_label, a probability in [0, 1], or NaN where
                 nobody knows: such a cell has no loss, and the mean is over the others. Exactly
                 one 1 per row for single_label.
+            class_weights: K factors of the classes' losses; the mean stays one over all cells.
         """
         from torch.nn import functional
 
         if self.loss == "multi_label":
             known = ~labels.isnan()
+            weights = _mean_weights(known)
+            if class_weights is not None:
+                weights = weights * weights.new_tensor(class_weights)
             return functional.binary_cross_entropy_with_logits(
-                logits, labels.where(known, 0), weight=_mean_weights(known)
+                logits, labels.where(known, 0), weight=weights
             )
-        return functional.cross_entropy(logits, labels.argmax(dim=1))
+        classes = labels.argmax(dim=1)
+        if class_weights is None:
+            return functional.cross_entropy(logits, classes)
+        losses = functional.cross_entropy(logits, classes, reduction="none")
+        return (losses * losses.new_tensor(class_weights)[classes]).mean()
 
     def probs(self, logits: "Tensor") -> "Tensor":
         """(B, K) float32 probabilities."""

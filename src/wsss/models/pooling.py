@@ -5,7 +5,7 @@ from torch import Tensor
 
 from wsss.config.sections import HeadSettings
 
-__all__ = ["peaks", "pool", "ranked_mean"]
+__all__ = ["normalised_mean", "peaks", "pool", "ranked_mean", "size_penalty"]
 
 
 def pool(maps: Tensor, head: HeadSettings) -> Tensor:
@@ -59,3 +59,47 @@ def ranked_mean(values: Tensor, decay: float) -> Tensor:
     rank = torch.arange(values.shape[-1], dtype=values.dtype, device=values.device)
     weights = torch.as_tensor(decay, dtype=values.dtype, device=values.device) ** rank
     return (values.sort(dim=-1, descending=True).values * weights).sum(dim=-1) / weights.sum()
+
+
+def normalised_mean(logits: Tensor, masks: Tensor, area: float) -> Tensor:
+    """Normalised global weighted pooling: the mean logit over the mask of a class.
+
+        s_c = sum_p m_c y_c / (area + sum_p m_c)
+
+    Args:
+        logits: (..., h, w).
+        masks: (..., h, w) in [0, 1].
+        area: cells that count with a logit of 0, so that a mask of less than that has a score near
+            0; above 0. 1 in the published code; next to nothing in the paper.
+
+    Returns:
+        (...).
+
+    References:
+        Single-Stage Semantic Segmentation from Image Labels (Araslanov and Roth, CVPR 2020).
+
+    Example:
+        >>> logits = torch.tensor([[3.0, 1.0, -1.0]])
+        >>> round(float(normalised_mean(logits, (logits - 1).sigmoid(), 1)), 5)
+        1.20928
+    """
+    return (masks * logits).sum(dim=(-2, -1)) / (area + masks.sum(dim=(-2, -1)))
+
+
+def size_penalty(masks: Tensor) -> Tensor:
+    """What a class with a small mask loses: (1 - m)^3 ln(0.01 + m), with m the mean of its mask.
+
+    About -4.6 for an empty mask, and next to nothing from half of the image on.
+
+    Args:
+        masks: (..., h, w) in [0, 1].
+
+    Returns:
+        (...), the focal penalty of the same paper.
+
+    Example:
+        >>> round(float(size_penalty(torch.tensor([[0.8808, 0.5, 0.1192]]))), 5)
+        -0.08417
+    """
+    mean = masks.mean(dim=(-2, -1))
+    return (1 - mean) ** 3 * (0.01 + mean).log()
