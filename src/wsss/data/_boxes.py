@@ -1,4 +1,4 @@
-"""Boxes as people have them: COCO's JSON, PASCAL VOC's XMLs, YOLO's texts, or a table."""
+"""Boxes as people have them: COCO's JSON, PASCAL VOC's XMLs, YOLO's texts, exports, or a table."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import Any
 
 from wsss.data._base import RawBox
 from wsss.data._class_names import read_class_names
+from wsss.data._exports import exported_boxes, is_export, read_export
 from wsss.data._matching import Names
 from wsss.data._object_tables import class_ids_of, in_shares, matched, object_rows
 from wsss.data._tables import read_text
@@ -49,9 +50,10 @@ def read_boxes(
     """Read boxes, of which kind the contents tell.
 
     Args:
-        path: COCO's .json; a table (.csv, .tsv, .json, .jsonl) with the columns image, class, left,
-            top, right and bottom, or width and height instead of the last two; or a folder that
-            holds, named as its images, PASCAL VOC's XMLs or YOLO's texts.
+        path: COCO's or Label Studio's .json, CVAT's .xml; a table (.csv, .tsv, .json, .jsonl) with
+            the columns image, class, left, top, right and bottom, or width and height instead of
+            the last two; or a folder that holds, named as its images, PASCAL VOC's XMLs or YOLO's
+            texts.
         names: the images.
         class_names: K names.
         key: what names it in params.yaml, for errors.
@@ -66,7 +68,7 @@ def read_boxes(
     if path.is_dir():
         found = list(_of_folder(path, class_names, key))
     elif path.is_file():
-        found = list(_of_file(path, names))
+        found = list(_of_file(path, names, class_names, key))
     else:
         raise ConfigError(
             f"{key}: {path} is neither a file nor a folder; set it to where boxes lie"
@@ -94,7 +96,12 @@ def read_boxes(
     return {name: tuple(own) for name, own in boxes.items()}, said
 
 
-def _of_file(path: Path, names: Names) -> Iterator[_Found]:
+def _of_file(path: Path, names: Names, class_names: Sequence[str], key: str) -> Iterator[_Found]:
+    export = read_export(path, names, key) if is_export(path) else None
+    if export is not None:
+        for entry, item, corners, size in exported_boxes(export, class_names):
+            yield _Found(entry, item.word, corners, item.where, False, size)
+        return
     if path.suffix.lower() == ".json":
         values = read_json_text(path)
         if isinstance(values, dict):

@@ -23,10 +23,12 @@ class FolderSettings(Named):
     """A .csv, .tsv, .json or .jsonl file within root, or a pattern such as */labels.csv; none takes
     an image's sub-folder as its tag. Tables have a column of images and one of tags (several tags
     separated by ';', or an image on several lines), or a column of 0 and 1 per class, and perhaps
-    one of splits. JSON: {image: [tags]}, or objects with an image and its tags."""
+    one of splits. JSON: {image: [tags]}, or objects with an image and its tags. As the settings
+    below, it may be an export: Label Studio's .json or CVAT's .xml."""
     masks: str | None = None
     """A folder within root with masks of class ids (255: ignored), laid out and named as the
-    images; text around their names, such as _mask, is found. JPEGs need `mask_values`."""
+    images; text around their names, such as _mask, is found. JPEGs need `mask_values`. Or an
+    export, whose polygons, brushes and masks are drawn."""
     mask_values: dict[MaskKey, int | str] = Field(default_factory=dict)
     """What other values in the masks mean: a class id or a class's name, 0 (background), 255
     (ignored), or `tag`, the one tag of the mask's image. {255: 1} is for masks of black and white
@@ -34,15 +36,16 @@ class FolderSettings(Named):
     be several values, {"128-255": 1}, or, where masks have colours, all of these,
     {"#000000": 0, "#ff0000": 1}."""
     boxes: str | None = None
-    """Boxes within root: COCO's .json, a table (.csv, .tsv, .jsonl) with the columns image, class,
-    left, top, right and bottom in pixels, or a folder of PASCAL VOC's XMLs or of YOLO's texts,
-    named as the images. See prepare_data.box_labels."""
+    """Boxes within root: COCO's .json, an export, a table (.csv, .tsv, .jsonl) with the columns
+    image, class, left, top, right and bottom in pixels, or a folder of PASCAL VOC's XMLs or of
+    YOLO's texts, named as the images. See prepare_data.box_labels."""
     points: str | None = None
-    """A table within root (.csv, .tsv, .jsonl) with the columns image, class, x and y in pixels;
-    the class `empty_tag` is the background. See prepare_data.point_labels."""
+    """A table within root (.csv, .tsv, .jsonl) with the columns image, class, x and y in pixels, or
+    an export; the class `empty_tag` is the background. See prepare_data.point_labels."""
     scribbles: str | None = None
     """A folder within root with scribbles, images like masks: 0 where somebody drew on the
-    background, class ids, and 255 elsewhere. See prepare_data.scribble_labels."""
+    background, class ids, and 255 elsewhere. Or an export, of which polylines and what was painted
+    are drawn. See prepare_data.scribble_labels."""
     scribble_values: dict[MaskKey, int | str] = Field(default_factory=dict)
     """As mask_values, of scribbles; {0: 255, 1: 0, 2: cat} where 0 is what nobody drew on."""
     classes: tuple[str, ...] | str | None = Field(default=None, min_length=1)

@@ -1,9 +1,10 @@
-"""Points as people have them: a table with a line per point."""
+"""Points as people have them: a table with a line per point, or an export."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from wsss.data._base import RawPoint
+from wsss.data._exports import exported_points, is_export, read_export
 from wsss.data._matching import Names
 from wsss.data._object_tables import class_ids_of, in_shares, matched, object_rows
 from wsss.settings import ConfigError
@@ -20,7 +21,8 @@ def read_points(
 
     Args:
         path: a table (.csv, .tsv, .json, .jsonl) with the columns image, class, x and y, in
-            pixels, or in shares of the image's sides where all lie in [0, 1].
+            pixels, or in shares of the image's sides where all lie in [0, 1]; or an export of
+            Label Studio (.json) or CVAT (.xml).
         names: the images.
         class_names: K names.
         empty_tag: the name for no class, which is the background here; "background" is it, too.
@@ -35,6 +37,9 @@ def read_points(
     """
     if not path.is_file():
         raise ConfigError(f"{key}: {path} is not a file; set it to a table of points")
+    export = read_export(path, names, key) if is_export(path) else None
+    if export is not None:
+        return exported_points(export, class_names, empty_tag), export.warnings
     rows = object_rows(path, names, _SIDES, ("x", "y"))
     images, listed = matched([row.entry for row in rows], names, path, "points")
     said = list(listed)

@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wsss.data._cvat import read_cvat
+from wsss.data._drawn import AnnotatedImage, class_words, entries_of
+from wsss.data._label_studio import is_label_studio, read_label_studio
+from wsss.data._layouts import split_of_word
 from wsss.data._marks import MINUS_ONE, NoMark, Said, conflict, merged, minus_one, read_mark
 from wsss.data._matching import Names
 from wsss.data._tables import Table, read_table, read_text
@@ -48,7 +52,8 @@ def read_tags(
         path: a table (.csv, .tsv, .txt) with a column of images and one of tags, or one of marks
             per class (`read_mark`), and perhaps one of splits; images may have several lines. Or
             .json or .jsonl: {image: tags}, {tag: [images]}, a list of objects with an image and
-            its tags, or COCO's images, annotations and categories.
+            its tags, COCO's images, annotations and categories, or Label Studio's tasks. Or CVAT's
+            .xml.
         names: the images.
         beside: the file's folder within that of the images; "" of any other.
         classes: names that are known; empty when unknown.
@@ -63,7 +68,9 @@ def read_tags(
     kind, result = path.suffix.lower(), TagFile()
     unknown = {word.strip().casefold() for word in unknown}
     if kind in (".json", ".jsonl", ".ndjson"):
-        rows = list(_json_rows(path, names, classes, unknown, result.warnings))
+        rows = list(_json_rows(path, names, classes, empty_tag, unknown, result.warnings))
+    elif kind == ".xml":
+        rows = list(_cvat_rows(path, names, classes, empty_tag, result.warnings))
     elif kind in (".csv", ".tsv", ".tab", ".txt"):
         table = read_table(path, names)
         rows = []
@@ -71,7 +78,8 @@ def read_tags(
             rows = list(table_rows(table, names, path, classes, unknown, result.warnings))
     else:
         raise ValueError(
-            f"{path} must be a .csv, .tsv, .json or .jsonl file; save a spreadsheet as CSV (UTF-8)"
+            f"{path} must be a .csv, .tsv, .json, .jsonl or .xml file; save a spreadsheet as CSV "
+            "(UTF-8)"
         )
     tags = _tags(rows, path, classes, empty_tag, unknown)
     found = names.match(dict.fromkeys(row.entry for row in rows), beside=beside)
@@ -249,10 +257,14 @@ def _json_rows(
     path: Path,
     names: Names,
     classes: Sequence[str],
+    empty_tag: str,
     unknown: Collection[str],
     warnings: list[str],
 ) -> Iterator[Row]:
     values = read_json_text(path)
+    if is_label_studio(values):
+        yield from _drawn_rows(read_label_studio(values, path), names, classes, empty_tag)
+        return
     if isinstance(values, dict) and {"images", "annotations", "categories"} <= values.keys():
         yield from _coco_rows(values, path)
         return
@@ -260,10 +272,6 @@ def _json_rows(
         inner = [item for item in values.values() if _holds_objects(item)]
         values = inner[0] if len(inner) == 1 else values
     if _holds_objects(values):
-        if "data" in values[0] and "annotations" in values[0]:
-            raise ValueError(
-                f"{path} is Label Studio's JSON with all its regions; export JSON-MIN or CSV"
-            )
         header = list(dict.fromkeys(key for item in values for key in item))
         rows = [
             (f", object {number}", [item.get(key, "") for key in header])
@@ -351,3 +359,28 @@ def _coco_rows(values: Mapping[str, Any], path: Path) -> Iterator[Row]:
             f"{path} looks like COCO's layout, but lacks {error}; write {{image: [tags]}} instead"
         ) from None
     yield from rows
+
+
+def _cvat_rows(
+    path: Path, names: Names, classes: Sequence[str], empty_tag: str, warnings: list[str]
+) -> Iterator[Row]:
+    """Of an image without any annotation it is not said whether somebody has looked at it."""
+    images = read_cvat(path)
+    bare = [image for image in images if not image.drawn]
+    if bare:
+        warnings.append(
+            f"{path.name} has {len(bare)} of {len(images)} images without any annotation, such as "
+            f"'{bare[0].entries['name']}'; they are taken for images without any class"
+        )
+    yield from _drawn_rows(images, names, classes, empty_tag)
+
+
+def _drawn_rows(
+    images: Sequence[AnnotatedImage], names: Names, classes: Sequence[str], empty_tag: str
+) -> Iterator[Row]:
+    """A row per annotated image; its split, where those of all images are known."""
+    entries = entries_of(images, names) if images else []
+    split = all(split_of_word(image.split) for image in images)
+    for entry, image in zip(entries, images, strict=True):
+        tags = class_words(image, classes, empty_tag)
+        yield Row(f": {image.where}", entry, tags, image.split if split else None)

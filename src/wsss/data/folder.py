@@ -56,7 +56,6 @@ class Folder:
 
     def collect(self, scratch: Path, rng_seed: int) -> RawDataset:
         """List images and read tags; see `Dataset.collect`."""
-        del scratch
         settings = self.settings
         root = source_folder(settings.root)
         folder = root / settings.images
@@ -74,7 +73,7 @@ class Folder:
         self._read_lists(root, names, found)
         class_names = self._class_names(known, found)
         self._settle_splits(found, names)
-        return self._dataset(root, names, class_names, found, rng_seed)
+        return self._dataset(root, names, class_names, found, scratch, rng_seed)
 
     def _known_classes(self, root: Path) -> ClassNames:
         """The classes that the settings name; empty where they follow from the tags."""
@@ -281,12 +280,13 @@ class Folder:
         names: Names,
         class_names: tuple[str, ...],
         found: _Found,
+        scratch: Path,
         rng_seed: int,
     ) -> RawDataset:
         settings = self.settings
         ids = {name: ids_of(said, class_names) for name, said in sorted(found.tags.items())}
         class_ids = {name: own for name, (own, _) in ids.items()}
-        given = read_given(root, settings, names, class_names, class_ids)
+        given = read_given(root, settings, names, class_names, class_ids, scratch)
         found.warnings += given.warnings
         mask_values = MaskValues(settings.mask_values, class_names)
         scribble_values = MaskValues(settings.scribble_values, class_names, "scribble_values")
