@@ -14,6 +14,7 @@ from wsss.registry import (
     CLUSTERINGS,
     DATASETS,
     METHODS,
+    NETWORKS,
     PIXEL_LOSSES,
     REFINERS,
     TAG_FORMS,
@@ -112,7 +113,7 @@ def test_a_new_file_in_the_package_is_found(package: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "registry",
-    [DATASETS, METHODS, CLUSTERINGS, CAM_METHODS, REFINERS, PIXEL_LOSSES, TAG_FORMS],
+    [DATASETS, METHODS, CLUSTERINGS, CAM_METHODS, REFINERS, NETWORKS, PIXEL_LOSSES, TAG_FORMS],
 )
 def test_every_registered_settings_model_fits_its_name(registry: Registry) -> None:
     assert registry.names()

@@ -19,6 +19,7 @@ __all__ = [
     "CLUSTERINGS",
     "DATASETS",
     "METHODS",
+    "NETWORKS",
     "PARTS",
     "PIXEL_LOSSES",
     "PROPOSALS",
@@ -104,5 +105,6 @@ PROPOSALS: Registry[Any] = Registry("proposal source", "wsss.proposals")
 REFINERS: Registry[Any] = Registry("refiner", "wsss.refine")
 AFFINITIES: Registry[Any] = Registry("affinity network", "wsss.refine")
 PIXEL_LOSSES: Registry[Any] = Registry("pixel loss", "wsss.segment.losses")
+NETWORKS: Registry[Any] = Registry("segmentation network", "wsss.segment.networks")
 TAG_FORMS: Registry[Any] = Registry("form for tags alone", "wsss.segment.forms")
 SEARCHES: Registry[Any] = Registry("search", "wsss.tuning")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from wsss.artifacts import Annotations, write_label_png
 from wsss.config.segmentation import TrainSegmenterSettings
@@ -33,6 +34,48 @@ def test_it_learns_what_the_pseudo_masks_show(
     assert fitted.score > 0.8
     assert fitted.history[fitted.epoch]["selection_pseudo_mean_iou"] == fitted.score
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "model"),
+    [
+        (
+            24,
+            {
+                "arch": "enc_dec_unpool",
+                "encoder_weights": "none",
+                "arch_kwargs": {"widths": [8, 8, 16, 16, 16], "dropout": 0},
+            },
+        ),
+        (
+            12,
+            {
+                "arch": "unet_small",
+                "encoder_weights": "none",
+                "arch_kwargs": {"widths": [8, 16, 16]},
+            },
+        ),
+        (4, {"arch": "deeplabv2"}),
+        (12, {"arch": "frozen_decoder", "arch_kwargs": {"width": 16, "heads": 2, "layers": 1}}),
+    ],
+)
+def test_every_network_learns_it(
+    epochs: int, model: dict[str, Any], halves: Task, classifier: Path, tmp_path: Path
+) -> None:
+    settings = settings_of(
+        model=model,
+        ema_decay=0.5,
+        epochs=epochs,
+        optimizer={"algorithm": "adamw", "lr": 0.005, "head_lr_factor": 1},
+    )
+    annotations = Annotations.read(tmp_path)
+    _, fitted = fit_segmenter(settings, halves, tmp_path / "masks", annotations, classifier)
+    assert fitted.score > 0.7
+    (checkpoint,) = (tmp_path / "work").iterdir()
+    state = torch.load(checkpoint, weights_only=True)
+    parts = {name.split(".")[1] for name in state["model"]}
+    assert ("encoder" in parts) == (model["arch"] != "frozen_decoder")
+    assert state["average"].keys() == state["best"].keys() == state["model"].keys()
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,27 @@
 """Sections of params.yaml from pseudo masks to predictions."""
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from wsss.artifacts.background import BackgroundSettings
 from wsss.config.kernels import CrfKernelSettings
 from wsss.config.sections import AugmentSettings, TrainSettings
-from wsss.registry import PIXEL_LOSSES, TAG_FORMS
-from wsss.settings import Named, Settings
+from wsss.registry import NETWORKS, PIXEL_LOSSES, TAG_FORMS
+from wsss.settings import Named, Settings, explain
 
 __all__ = [
+    "WEIGHTS_SUFFIXES",
     "ClassCropSettings",
     "PredictMasksSettings",
     "PseudoMaskSettings",
@@ -53,21 +64,80 @@ class PseudoMaskSettings(BackgroundSettings):
         return value
 
 
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
+
 class SegmenterSettings(Settings):
     arch: str = "deeplabv3plus"
-    """Any architecture of segmentation-models-pytorch."""
+    """Any architecture of segmentation-models-pytorch, or a network of this project: deeplabv2,
+    enc_dec_unpool, frozen_decoder, unet_small."""
     encoder: str = "classifier"
-    """'classifier' for the classifier's backbone, or a name of segmentation-models-pytorch."""
+    """'classifier' for the classifier's backbone, or a name of segmentation-models-pytorch; of
+    deeplabv2 one of timm. The other networks of this project have their own."""
     encoder_weights: str = "classifier"
     """'classifier' (what train_classifier learned), 'backbone' (the file or hub weights the
-    classifier started from), 'none', a pretrained name such as 'imagenet', or a file."""
+    classifier started from), 'none', 'hub', a pretrained name such as 'imagenet', or a file."""
     arch_kwargs: dict[str, Any] = Field(default={})
-    """Further arguments of segmentation_models_pytorch.create_model."""
+    """Further arguments of segmentation_models_pytorch.create_model, or the settings of a network
+    of this project."""
     freeze_batchnorm: bool = False
     """Batch norm of the encoder keeps its running statistics and affine values."""
     frozen_stages: NonNegativeInt = 0
     """The encoder's first stages that keep their weights and cost no backward pass: 0 none, 1 the
-    stem, down to half of the image's size, 2 also the next, to a quarter, and so on."""
+    stem, down to half of the image's size, 2 also the next, to a quarter, and so on. The first of
+    deeplabv2 goes down to a quarter."""
+
+    @property
+    def network(self) -> Any:
+        """The settings of a network of this project; None of segmentation-models-pytorch's."""
+        if self.arch not in NETWORKS.names():
+            return None
+        return NETWORKS.settings(self.arch).model_validate(self.arch_kwargs)
+
+    @property
+    def weights_are_a_file(self) -> bool:
+        """Whether encoder_weights names one."""
+        return Path(self.encoder_weights).suffix in WEIGHTS_SUFFIXES
+
+    @model_validator(mode="after")
+    def _network_fits(self) -> Self:
+        network = None
+        if self.arch in NETWORKS.names():
+            outer = create_model("Outer", arch_kwargs=(NETWORKS.settings(self.arch), ...))
+            given = {"arch_kwargs": self.arch_kwargs}
+            try:
+                network = outer.model_validate(given).arch_kwargs  # type: ignore[attr-defined]
+            except ValidationError as error:
+                lines = str(explain(error, "", outer, given)).split("\n")
+                raise ValueError("; ".join(line.removeprefix(": ") for line in lines)) from None
+        if network is None:
+            return self
+        if network.encoder_is != "chosen" and self.encoder != "classifier":
+            raise ValueError(
+                f"encoder is '{self.encoder}', but {self.arch} has its own; leave it at "
+                "'classifier'"
+            )
+        weights = f"encoder_weights is '{self.encoder_weights}', but {self.arch}"
+        known = ("classifier", "backbone", "hub", "none")
+        if not network.pretrained and self.encoder_weights != "none":
+            raise ValueError(f"{weights} starts from random values; set it to 'none'")
+        if network.encoder_is == "frozen":
+            if self.encoder_weights != "classifier":
+                raise ValueError(
+                    f"{weights} has weights where arch_kwargs.backbones names them; leave it at "
+                    "'classifier'"
+                )
+            if self.frozen_stages or self.freeze_batchnorm:
+                raise ValueError(
+                    f"no backbone of {self.arch} learns; set frozen_stages to 0 and "
+                    "freeze_batchnorm to false"
+                )
+        elif self.encoder_weights not in known and not self.weights_are_a_file:
+            raise ValueError(
+                f"{weights} takes {', '.join(known)} or a file that ends in "
+                f"{', '.join(WEIGHTS_SUFFIXES)}"
+            )
+        return self
 
 
 class ClassCropSettings(Settings):

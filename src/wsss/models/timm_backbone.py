@@ -87,12 +87,8 @@ class TimmBackbone(nn.Module):
         Raises:
             ValueError: the model takes images of another size only.
         """
-        padded = images
-        if self._pads:
-            height, width = self._patch
-            padded = functional.pad(
-                images, (0, -images.shape[3] % width, 0, -images.shape[2] % height)
-            )
+        height, width = self.covered(images)
+        padded = functional.pad(images, (0, width - images.shape[3], 0, height - images.shape[2]))
         try:
             found = self._run(padded)
         except (AssertionError, RuntimeError) as error:
@@ -106,6 +102,14 @@ class TimmBackbone(nn.Module):
             ) from None
         features: Tensor = self.as_map(found, images, self._end() or self.net)
         return features
+
+    def covered(self, images: Tensor) -> tuple[int, int]:
+        """(height, width) in pixels of what the map of (B, 3, H, W) images covers."""
+        height, width = images.shape[2:]
+        if self._pads:
+            height += -height % self._patch[0]
+            width += -width % self._patch[1]
+        return height, width
 
     def _end(self) -> nn.Module | None:
         """The layer whose output is the feature map; None is the whole network."""
@@ -169,17 +173,26 @@ class TimmBackbone(nn.Module):
 
     def with_stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """As `forward`, and (B, D_i, h_i, w_i) of each of the `stages`."""
+        return self._with_layers(images, self.stages())
+
+    def with_blocks(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As `with_stages`, of all that timm lists: of a plain transformer each block."""
+        return self._with_layers(images, self._listed())
+
+    def _with_layers(
+        self, images: Tensor, layers: tuple[nn.Module, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         found: list[tuple[nn.Module, Any]] = []
         hooks = [
-            stage.register_forward_hook(lambda stage, inputs, output: found.append((stage, output)))
-            for stage in self.stages()
+            layer.register_forward_hook(lambda layer, inputs, output: found.append((layer, output)))
+            for layer in layers
         ]
         try:
             features = self(images)
         finally:
             for hook in hooks:
                 hook.remove()
-        return features, tuple(self.as_map(output, images, stage) for stage, output in found)
+        return features, tuple(self.as_map(output, images, layer) for layer, output in found)
 
     def stages(self) -> tuple[nn.Module, ...]:
         """The modules whose outputs end the four stages, shallow to deep; fewer if it has fewer.
@@ -187,9 +200,7 @@ class TimmBackbone(nn.Module):
         A stage ends where timm lists features at a quarter of the image's size or less; of a
         plain transformer's blocks these are every fourth part.
         """
-        modules = dict(self.net.named_modules())
-        listed = [info for info in getattr(self.net, "feature_info", ()) if info["reduction"] >= 4]
-        ends = [modules[info["module"]] for info in listed if info["module"] in modules]
+        ends = self._listed()
         count = min(4, len(ends))
         return tuple(ends[len(ends) * (part + 1) // count - 1] for part in range(count))
 
@@ -202,6 +213,12 @@ class TimmBackbone(nn.Module):
             if info["module"] in modules
         }
         return [widths[stage] for stage in self.stages()[: self._last_stage or None]]
+
+    def _listed(self) -> tuple[nn.Module, ...]:
+        """The modules where timm lists features at a quarter of the image's size or less."""
+        modules = dict(self.net.named_modules())
+        listed = [info for info in getattr(self.net, "feature_info", ()) if info["reduction"] >= 4]
+        return tuple(modules[info["module"]] for info in listed if info["module"] in modules)
 
     def train(self, mode: bool = True) -> "TimmBackbone":
         """As nn.Module.train, but frozen batch norm keeps its running statistics."""

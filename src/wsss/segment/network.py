@@ -1,4 +1,4 @@
-"""A segmentation network of segmentation-models-pytorch, and its files."""
+"""A segmentation network, of this project or of segmentation-models-pytorch, and its files."""
 
 import re
 from dataclasses import dataclass
@@ -13,12 +13,19 @@ from torch import Tensor, nn
 from wsss.artifacts import read_json, write_json
 from wsss.checks import did_you_mean, full_key
 from wsss.config.sections import BackboneSettings
-from wsss.config.segmentation import SegmenterSettings
+from wsss.config.segmentation import WEIGHTS_SUFFIXES, SegmenterSettings
 from wsss.loading.normalisation import Normalisation
-from wsss.models.weights import load_matching, read_weights
+from wsss.models.frozen_backbones import FrozenBackbones
+from wsss.models.timm_backbone import TimmBackbone
+from wsss.models.weights import load_matching, read_weights, with_positions_for
+from wsss.registry import NETWORKS
+from wsss.segment.networks import NetworkPlan
 from wsss.settings import expand_path
 
 __all__ = ["Segmenter", "load_segmenter", "make_segmenter", "save_segmenter"]
+
+FROZEN = "frozen."
+"""Ahead of the names of weights that never learn, in the file of a network."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class _Spec:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    backbones: tuple[dict[str, Any], ...] = ()
     has_background: bool = True
 
 
@@ -39,7 +47,15 @@ NEVER = -1e4
 
 
 class Segmenter(nn.Module):
-    """(B, 3, H, W) normalised images, sides multiples of 32, to (B, K + 1, H, W) logits.
+    """(B, 3, H, W) normalised images to (B, K + 1, H, W) logits.
+
+    The networks of this project take images of any size; most of segmentation-models-pytorch take
+    sides that are multiples of 32.
+
+    Args:
+        spec: how to make the network.
+        pretrained: the encoder's weights, as segmentation-models-pytorch names them; None is none.
+        classifier: as of `NetworkPlan`.
 
     Attributes:
         spec: how the network was made.
@@ -47,12 +63,17 @@ class Segmenter(nn.Module):
         weights_source: for the run's tags, where the encoder's weights came from.
     """
 
-    def __init__(self, spec: _Spec, pretrained: str | None = None) -> None:
+    def __init__(
+        self, spec: _Spec, pretrained: str | None = None, classifier: Path | None = None
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.normalisation = Normalisation(spec.mean, spec.std)
         self.weights_source = "none"
-        self.net: Any = _create(spec, pretrained)
+        if spec.arch in NETWORKS.names():
+            self.net: Any = _create_own(spec, classifier)
+        else:
+            self.net = _create(spec, pretrained)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.net(images)
@@ -86,8 +107,12 @@ def make_segmenter(
     """
     trained = read_json(classifier / "model.json")
     backbone = BackboneSettings.model_validate(trained["backbone"])
-    encoder, kwargs = settings.encoder, dict(settings.arch_kwargs)
-    if encoder == "classifier":
+    network, encoder, kwargs = settings.network, settings.encoder, dict(settings.arch_kwargs)
+    backbones: tuple[BackboneSettings, ...] = ()
+    if network is not None:
+        kwargs = network.model_dump(mode="json", exclude={"name"})
+        backbones = network.backbones_for(encoder, backbone)
+    elif encoder == "classifier":
         encoder = f"tu-{backbone.model_name}"
         kwargs = dict(backbone.timm_kwargs) | kwargs
     spec = _Spec(
@@ -97,13 +122,17 @@ def make_segmenter(
         tuple(trained["class_names"]),
         tuple(trained["backbone"]["mean"]),
         tuple(trained["backbone"]["std"]),
+        tuple(item.model_dump(mode="json") for item in backbones),
         has_background=has_background,
     )
     source = settings.encoder_weights
     if source == "backbone":
         source = backbone.weights
-    names_a_file = Path(source).suffix in {".safetensors", ".pth", ".pt", ".bin"}
-    if source == "classifier":
+    names_a_file = Path(source).suffix in WEIGHTS_SUFFIXES
+    if network is not None and network.encoder_is == "frozen":
+        segmenter = Segmenter(spec, classifier=classifier)
+        source = segmenter.net.encoder.weights_source
+    elif source == "classifier":
         segmenter = Segmenter(spec)
         weights = read_weights(classifier / "weights.safetensors")
         prefix = "backbone.net."
@@ -118,6 +147,11 @@ def make_segmenter(
         path = Path(expand_path(source, "model.encoder_weights"))
         _load_encoder(segmenter.net.encoder, read_weights(path), f"weights file {path}")
         source = f"file:{path.name}"
+    elif network is not None and source == "hub":
+        segmenter = Segmenter(spec)
+        fetched = TimmBackbone(backbones[0].model_copy(update={"weights": "hub"}))
+        source = fetched.weights_source
+        _load_encoder(segmenter.net.encoder, fetched.net.state_dict(), f"weights {source}")
     else:
         pretrained = "imagenet" if source == "hub" else source
         segmenter = Segmenter(spec, None if source == "none" else pretrained)
@@ -133,7 +167,10 @@ def make_segmenter(
 
 def save_segmenter(model: Segmenter, folder: Path) -> None:
     """Write weights.safetensors and model.json, all that `load_segmenter` needs."""
-    weights = {name: tensor.contiguous().cpu() for name, tensor in model.net.state_dict().items()}
+    tensors, encoder = model.net.state_dict(), model.net.encoder
+    if isinstance(encoder, FrozenBackbones):
+        tensors |= {FROZEN + name: tensor for name, tensor in encoder.tensors().items()}
+    weights = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     save_file(weights, folder / "weights.safetensors")
     write_json(folder / "model.json", vars(model.spec))
 
@@ -141,10 +178,29 @@ def save_segmenter(model: Segmenter, folder: Path) -> None:
 def load_segmenter(folder: Path) -> Segmenter:
     """Read what `save_segmenter` wrote: in eval mode, on the CPU."""
     spec = read_json(folder / "model.json")
-    lists = {name: tuple(spec[name]) for name in ("class_names", "mean", "std")}
+    lists = {name: tuple(spec[name]) for name in ("class_names", "mean", "std", "backbones")}
     model = Segmenter(_Spec(**(spec | lists)))
-    load_matching(model.net, read_weights(folder / "weights.safetensors"), str(folder))
+    weights = read_weights(folder / "weights.safetensors")
+    load_matching(model.net, weights, str(folder))
+    if isinstance(model.net.encoder, FrozenBackbones):
+        frozen = {
+            name.removeprefix(FROZEN): tensor
+            for name, tensor in weights.items()
+            if name.startswith(FROZEN)
+        }
+        model.net.encoder.load(frozen, str(folder))
     return model.eval().to(memory_format=torch.channels_last)
+
+
+def _create_own(spec: _Spec, classifier: Path | None) -> Any:
+    settings = NETWORKS.settings(spec.arch).model_validate(spec.kwargs)
+    plan = NetworkPlan(
+        len(spec.class_names) + 1,
+        Normalisation(spec.mean, spec.std),
+        tuple(BackboneSettings.model_validate(item) for item in spec.backbones),
+        classifier,
+    )
+    return NETWORKS.build(settings, plan)
 
 
 def _create(spec: _Spec, pretrained: str | None) -> Any:
@@ -159,9 +215,8 @@ def _create(spec: _Spec, pretrained: str | None) -> Any:
     except KeyError as error:
         message = str(error.args[0])
         if "rchitecture" in message:
-            message = f"{full_key('model.arch')} is '{spec.arch}'; " + did_you_mean(
-                spec.arch, smp.MODEL_ARCHITECTURES_MAPPING
-            )
+            known = [*smp.MODEL_ARCHITECTURES_MAPPING, *NETWORKS.names()]
+            message = f"{full_key('model.arch')} is '{spec.arch}'; {did_you_mean(spec.arch, known)}"
         raise ValueError(message) from None
     except (TypeError, RuntimeError, ValueError, NotImplementedError) as error:
         raise ValueError(
@@ -201,4 +256,4 @@ def _load_encoder(encoder: nn.Module, weights: dict[str, Tensor], source: str) -
         plain = re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", name)
         if name not in known and plain in known:
             known[name] = known[plain]
-    load_matching(module, known, source)
+    load_matching(module, with_positions_for(module, known), source)
