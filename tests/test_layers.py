@@ -29,7 +29,7 @@ LAYERS = [
     {"report"},
     {"pipeline"},
     {"stages"},
-    {"tuning", "study", "runs"},
+    {"tuning", "study", "runs", "downloads"},
     {"cli"},
 ]
 """Foundations first. Packages of one layer do not import one another."""
@@ -38,11 +38,12 @@ RANK = {package: rank for rank, layer in enumerate(LAYERS) for package in layer}
 
 ONLY = {
     "tracking": {"tracking", "pipeline", "stages", "tuning", "study", "runs", "cli"},
-    "pipeline": {"pipeline", "stages", "tuning", "study", "runs", "cli"},
+    "pipeline": {"pipeline", "stages", "tuning", "study", "runs", "downloads", "cli"},
     "stages": {"stages", "tuning", "study", "runs", "cli"},
     "tuning": {"tuning", "cli"},
     "study": {"study", "cli"},
     "runs": {"runs", "cli"},
+    "downloads": {"downloads", "cli"},
 }
 """Who may import a package, itself included."""
 

@@ -19,7 +19,7 @@ _LAZY = {
         "compare",
         "Print metrics of DVC revisions, experiments or MLflow runs side by side.",
     ),
-    "data": ("app", "Data sets: look for what is wrong before training."),
+    "data": ("app", "Data sets: get one, see what is wrong with one."),
     "dvc": ("dvc", "Write dvc.yaml from the declarations of the stages."),
     "runs": ("app", "What MLflow shows: see that it is all there, and where to look."),
     "study": ("app", "Tables of methods on the same data."),

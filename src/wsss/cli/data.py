@@ -1,4 +1,4 @@
-"""`wsss data`: look at a data set before anything is trained on it."""
+"""`wsss data`: get a public data set, and look at any before something is trained on it."""
 
 import json
 from pathlib import Path
@@ -13,12 +13,7 @@ __all__ = ["app"]
 
 PARAMS = Path("params.yaml")
 
-app = typer.Typer(no_args_is_help=True, help="Data sets: look for what is wrong before training.")
-
-
-@app.callback()
-def _group() -> None:
-    """Data sets: look for what is wrong before training."""
+app = typer.Typer(no_args_is_help=True, help="Data sets: get one, see what is wrong with one.")
 
 
 @app.command()
@@ -46,6 +41,42 @@ def check(
         typer.echo("\n".join(_lines(found)))
     if found.of("error"):
         raise typer.Exit(1)
+
+
+@app.command("list")
+def list_() -> None:
+    """List the public data sets that `wsss data get` fetches, with their size and licence."""
+    from wsss.downloads import DATA_SETS
+
+    for name, data_set in DATA_SETS.items():
+        size = sum(archive.size for archive in data_set.archives)
+        how = f"{size / 2**20:.0f} MiB to fetch" if size else "ask for it at the page"
+        typer.echo(f"{name}: {data_set.about}")
+        typer.echo(f"    {how}; licence: {data_set.licence}; {data_set.page}")
+
+
+@app.command()
+def get(
+    name: Annotated[str, typer.Argument(help="A name from `wsss data list`.")],
+    to: Annotated[Path, typer.Option(help="The folder to put it into, under its name.")],
+) -> None:
+    """Fetch a public data set, check it, and unpack it; what is there is not fetched again.
+
+    What was cut off goes on with the same command. The lines for params.yaml are printed.
+    """
+    from wsss.downloads import DATA_SETS, get_data_set, settings_of
+
+    try:
+        root, is_new = get_data_set(name, to, DATA_SETS)
+    except KeyboardInterrupt:
+        typer.echo(f"what was fetched is kept in {to}; the same command goes on", err=True)
+        raise
+    data_set = DATA_SETS[name]
+    typer.echo(f"{root}: {'fetched' if is_new else 'it is there already, and complete'}")
+    if not all(archive.checksum for archive in data_set.archives):
+        typer.echo("nobody has published a checksum of it; its files were counted alone")
+    typer.echo(f"licence: {data_set.licence}; see {data_set.page}")
+    typer.echo(f"for params.yaml:\n{settings_of(data_set, root)}")
 
 
 def _values(found: "DataCheck") -> dict[str, Any]:
