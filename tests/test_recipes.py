@@ -170,6 +170,20 @@ def test_published_settings_with_the_momentum_that_ran(
     assert (found.augment.long_side, found.augment.crop_size) == (long_side, crop)
 
 
+def test_the_single_stage_network_as_published() -> None:
+    found = params("voc_single_stage").train_classifier
+    assert (found.batch_size, found.epochs, found.augment.crop_size) == (16, 24, 321)
+    rates = found.optimizer
+    assert (rates.lr, rates.head_lr_factor, rates.bias_lr_factor) == (1e-3, 10, 2)
+    assert (rates.weight_decay, rates.momentum) == (5e-4, 0.9)
+    values, default = (
+        method.model_dump() for method in (found.method, METHODS.default("single_stage"))
+    )
+    # it begins with the first step of epoch 5, of up to 1000 steps
+    assert 4 + 999 / 1000 < 24 * values.pop("segmentation_from") <= 5
+    assert values == {key: value for key, value in default.items() if key in values}
+
+
 METHOD, CAMS = "train_classifier.method", "generate_cams"
 CCAM = {"train_classifier.optimizer", "train_classifier.epochs", "train_classifier.start_from"}
 
