@@ -144,6 +144,10 @@ def test_what_is_wrong_with_the_root(tmp_path, collect):
     with pytest.raises(ConfigError, match=r"it has no folders"):
         collect(tmp_path / "empty")
     root = flat(tmp_path / "set")
+    Image.new("L", SIZE).save(root / "ground_truth/hole/009.jpg")
+    with pytest.raises(ValueError, match=r"dataset.masks: 1 masks are JPEGs, such as .*009.jpg"):
+        collect(root)
+    (root / "ground_truth/hole/009.jpg").unlink()
     for path in (root / "ground_truth/hole").iterdir():
         path.rename(path.with_stem(f"x{path.stem}y"))
     with pytest.raises(ValueError, match=r"dataset.masks: none of the 5 files in .*hole fits"):

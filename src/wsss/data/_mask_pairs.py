@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wsss.checks import full_key
@@ -11,7 +11,7 @@ from wsss.data._layouts import kind_of_files, split_of_word
 from wsss.data._matching import Names
 from wsss.data.listing import list_images, missing_folder, some
 
-__all__ = ["pair_masks", "refuse_masks_among_images"]
+__all__ = ["missing_masks", "pair_masks", "refuse_lossy_masks", "refuse_masks_among_images"]
 
 _LOSSY = frozenset(
     {".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx"}
@@ -61,14 +61,7 @@ def pair_masks(
         listing = list_images(folder, key)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
-    blurred = [path for path in listing.files.values() if path.suffix.lower() in _LOSSY]
-    if blurred and not lossy:
-        raise ValueError(
-            f"{key}: {len(blurred)} masks are JPEGs, such as {blurred[0]}, which blur the values "
-            "at edges; export them as PNG"
-            + f', or set {full_key("dataset.mask_values")}: {{"0-127": 0, "128-255": 1}}'
-            * (lossy is not None)
-        )
+    refuse_lossy_masks(listing.files.values(), key, lossy=lossy)
     pairs = {name: listing.files[name] for name in names.files if name in listing.files}
     rest = [name for name in listing.files if name not in pairs]
     warnings = listing.warnings
@@ -104,6 +97,24 @@ def pair_masks(
             f"{key}: {len(left)} of {len(listing.files)} files fit no image, such as {stray}"
         )
     return pairs, warnings
+
+
+def refuse_lossy_masks(files: Iterable[Path], key: str, *, lossy: bool | None = None) -> None:
+    """Raise ValueError where masks are JPEGs, unless it is said what blurred values mean.
+
+    Args:
+        files: the masks.
+        key: what names their folder in params.yaml.
+        lossy: see `pair_masks`.
+    """
+    blurred = [path for path in files if path.suffix.lower() in _LOSSY]
+    if blurred and not lossy:
+        raise ValueError(
+            f"{key}: {len(blurred)} masks are JPEGs, such as {blurred[0]}, which blur the values "
+            "at edges; export them as PNG"
+            + f', or set {full_key("dataset.mask_values")}: {{"0-127": 0, "128-255": 1}}'
+            * (lossy is not None)
+        )
 
 
 def missing_masks(splits: Mapping[str, Sequence[RawSample]], *folders: Path) -> list[str]:

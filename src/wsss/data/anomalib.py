@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 from wsss.artifacts import write_label_png
 from wsss.checks import full_key
 from wsss.data._base import RawDataset, RawSample, source_folder
-from wsss.data._mask_pairs import missing_masks, pair_masks
+from wsss.data._mask_pairs import missing_masks, pair_masks, refuse_lossy_masks
 from wsss.data._matching import Names
 from wsss.data.images import BadImageError, image_frame
 from wsss.data.listing import list_images, some
@@ -150,6 +150,7 @@ def _paired(
     """The masks of images, which are called 000_mask or 000, and what a person must know."""
     key = full_key("dataset.masks")
     files = list_images(masks, key).files
+    refuse_lossy_masks(files.values(), key)
     found = {
         name: files[called]
         for name in images
