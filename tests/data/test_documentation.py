@@ -24,4 +24,6 @@ EXAMPLES = re.findall(r"```yaml\n(prepare_data:\n.*?)```", PAGE, re.DOTALL)
 
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_every_example_is_taken_as_it_stands(text: str) -> None:
-    assert parse_params(yaml.safe_load(text)).prepare_data.dataset.name in text
+    found = parse_params(yaml.safe_load(text)).prepare_data
+    sets = [item.dataset for item in found.scored_sets.values()] or [found.dataset]
+    assert all(f"name: {dataset.name}" in text for dataset in sets)

@@ -153,6 +153,8 @@ class Params(Settings):
             for at, refiner in enumerate(refiners)
         }
         users["make_pseudo_masks"] = self.make_pseudo_masks
+        if self.train_segmenter.retrieval is not None:
+            users["train_segmenter.retrieval"] = self.train_segmenter.retrieval
         for user, settings in users.items():
             for section, field in _NAMED_IN:
                 names = getattr(settings, field, ())
@@ -168,6 +170,15 @@ class Params(Settings):
                     f"{user}.network names '{network}', whose method is {method.name}; name one "
                     f"whose method is {wanted}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _probabilities_exist(self) -> Self:
+        if self.train_segmenter.retrieval is not None and self.predict_masks.crf is not None:
+            raise ValueError(
+                "predict_masks.crf smooths probabilities, and train_segmenter.retrieval gives none;"
+                " set one of them to null"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,13 +1,15 @@
 """Sections of params.yaml as frozen models: `base`, `machine`, maps and their evaluation."""
 
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import (
+    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -22,6 +24,7 @@ __all__ = [
     "BackboneSettings",
     "BaseSettings",
     "EvaluateSettings",
+    "FixedBackbone",
     "FurtherCamsSettings",
     "GenerateCamsSettings",
     "HeadSettings",
@@ -90,6 +93,14 @@ class BackboneSettings(Settings):
     """The stem and first stages that keep their weights: 0 none, 1 the stem, 2 also the next."""
     freeze_batchnorm: bool = False
     """Batch norm keeps its running statistics and affine values."""
+
+
+FixedBackbone: TypeAlias = Annotated[
+    Annotated[Literal["classifier"], Tag("named")] | Annotated[BackboneSettings, Tag("settings")],
+    Discriminator(lambda value: "named" if isinstance(value, str) else "settings"),
+]
+"""A backbone that never learns: 'classifier' as it was trained, or the keys of any other; mistakes
+in these are told as theirs alone."""
 
 
 class HeadSettings(Settings):

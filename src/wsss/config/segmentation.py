@@ -16,7 +16,7 @@ from pydantic import (
 
 from wsss.artifacts.background import BackgroundSettings
 from wsss.config.kernels import CrfKernelSettings
-from wsss.config.sections import AugmentSettings, TrainSettings
+from wsss.config.sections import AugmentSettings, FixedBackbone, TrainSettings
 from wsss.registry import NETWORKS, PIXEL_LOSSES, TAG_FORMS
 from wsss.settings import Named, Settings, explain
 
@@ -25,6 +25,7 @@ __all__ = [
     "ClassCropSettings",
     "PredictMasksSettings",
     "PseudoMaskSettings",
+    "RetrievalSettings",
     "SegmenterAugmentSettings",
     "SegmenterSettings",
     "TrainSegmenterSettings",
@@ -156,8 +157,39 @@ class SegmenterAugmentSettings(AugmentSettings):
     class_crops: ClassCropSettings = ClassCropSettings()
 
 
+class RetrievalSettings(Settings):
+    """Proposals of an image take the class of the training regions that are most like them.
+
+    A region is a connected part of a class, or of the background, in the pseudo mask of a training
+    image. Nothing is trained: of train_segmenter no other setting has an effect, and of
+    predict_masks neither have scales and flip.
+    """
+
+    proposals: str = Field(default="superpixels", min_length=1)
+    """An entry of make_proposals."""
+    backbone: FixedBackbone = Field(default="classifier")
+    """What gives the features: 'classifier', as train_classifier left it, or any timm model with
+    the keys of train_classifier.backbone."""
+    long_side: PositiveInt = 512
+    """Longer side of the images of which features are made, in pixels."""
+    erosions: NonNegativeInt = 20
+    """By how many pixels regions are made smaller on all sides, of an image whose longer side is
+    512; of others in proportion."""
+    min_area: NonNegativeInt = 300
+    """Pixels that must be left of a region, of such an image."""
+    trim_share: float = Field(default=0.25, ge=0, lt=1)
+    """Share of the regions of each class that are left out, those farthest from their mean."""
+    neighbours: PositiveInt = 25
+    """Regions that have a vote on a proposal."""
+    nms_iou: float = Field(default=0.4, ge=0, le=1)
+    """A proposal is left out if its intersection over union with a better one of its class is
+    larger."""
+
+
 class TrainSegmenterSettings(TrainSettings):
     model: SegmenterSettings = SegmenterSettings()
+    retrieval: RetrievalSettings | None = None
+    """In place of a network: regions to compare proposals with. null trains `model`."""
     augment: SegmenterAugmentSettings = SegmenterAugmentSettings()
     losses: tuple[PixelLossChoice, ...] = Field(
         default_factory=lambda: (PIXEL_LOSSES.default("cross_entropy"),), min_length=1

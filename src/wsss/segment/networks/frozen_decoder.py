@@ -1,11 +1,11 @@
 """A light decoder on backbones that never learn."""
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from wsss.checks import full_key
-from wsss.config.sections import BackboneSettings
+from wsss.config.sections import BackboneSettings, FixedBackbone
 from wsss.registry import NETWORKS
 from wsss.segment.networks._base import NetworkPlan, NetworkSettings
 
@@ -15,20 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["FrozenDecoderSettings", "make_frozen_decoder"]
 
 
-BackboneChoice: TypeAlias = Annotated[
-    Annotated[Literal["classifier"], Tag("named")] | Annotated[BackboneSettings, Tag("settings")],
-    Discriminator(lambda value: "named" if isinstance(value, str) else "settings"),
-]
-"""'classifier', or a timm model; mistakes in its keys are those of that alone."""
-
-
 class FrozenDecoderSettings(NetworkSettings):
     """Each block of a backbone through a linear layer, all fused, then a transformer."""
 
     encoder_is: ClassVar[Literal["chosen", "own", "frozen"]] = "frozen"
 
     name: Literal["frozen_decoder"] = "frozen_decoder"
-    backbones: tuple[BackboneChoice, ...] = Field(default=("classifier",))
+    backbones: tuple[FixedBackbone, ...] = Field(default=("classifier",))
     """One or two: 'classifier', as train_classifier left it, or any timm model with the keys of
     train_classifier.backbone."""
     width: PositiveInt = 256
