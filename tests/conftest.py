@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import numpy as np
 import pytest
 
 if TYPE_CHECKING:
     import torch
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # a loaded one is slow
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

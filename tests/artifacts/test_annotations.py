@@ -19,9 +19,7 @@ def of(folder: Path, **given: Any) -> Annotations:
     return Annotations(folder / "masks", folder / "partial", **given)
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.frozensets(names), st.frozensets(names), st.dictionaries(names, boxes))
 def test_round_trip_of_any_names(
     tmp_path: Path,

@@ -35,9 +35,7 @@ samples = st.builds(
 )
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.tuples(*[st.lists(samples, max_size=4).map(tuple)] * 3))
 def test_round_trip_of_any_names(tmp_path: Path, splits: tuple[tuple[Sample, ...], ...]) -> None:
     manifest = Manifest(("ä b", "x", "y"), dict(zip(SPLITS, splits, strict=True)))

@@ -11,9 +11,7 @@ from wsss.artifacts import Proposals, read_proposals, write_proposals
 stacks = hnp.arrays(
     np.bool_, st.tuples(st.integers(0, 4), st.integers(1, 5), st.integers(1, 6)), fill=st.nothing()
 )
-quick = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None
-)
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
 
 
 def dense(proposals: Proposals) -> np.ndarray:

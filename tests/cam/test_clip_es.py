@@ -119,7 +119,7 @@ def boxes_by_flooding(wanted: np.ndarray) -> np.ndarray:
     return inside
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 2**31), st.floats(0.1, 0.9))
 def test_boxes_around_regions(height: int, width: int, seed: int, share: float) -> None:
     maps = torch.rand(2, height, width, generator=torch.Generator().manual_seed(seed))

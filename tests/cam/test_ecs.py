@@ -100,7 +100,7 @@ def test_erased_pixels_alone_change() -> None:
     sigma=st.floats(0.5, 20),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_blur_is_a_gaussian_of_the_pixels_that_there_are(
     size: tuple[int, int], sigma: float, seed: int
 ) -> None:

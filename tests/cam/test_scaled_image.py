@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -40,7 +40,6 @@ def axes(draw: st.DrawFn) -> tuple[int, int, int, int]:
     antialias=st.booleans(),
     mirrored=st.booleans(),
 )
-@settings(deadline=None)
 def test_a_window_equals_its_part_of_the_whole(
     down: tuple[int, int, int, int],
     along: tuple[int, int, int, int],

@@ -131,7 +131,7 @@ def test_means_are_of_the_original_points() -> None:
 
 
 @given(grids, st.sampled_from(METRICS), st.booleans(), st.integers(1, 15))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_equals_the_definition(
     points: np.ndarray, metric: Metric, drop: bool, block_rows: int
 ) -> None:
@@ -140,7 +140,7 @@ def test_equals_the_definition(
 
 
 @given(grids, st.sampled_from(METRICS))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_required_clusters_equal_the_definition(points: np.ndarray, metric: Metric) -> None:
     for count in range(1, finch(points, metric=metric)[0].num_clusters + 1):
         (found,) = partitions(points, metric=metric, required_clusters=count)
@@ -148,7 +148,7 @@ def test_required_clusters_equal_the_definition(points: np.ndarray, metric: Metr
 
 
 @given(grids, st.sampled_from(METRICS))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_merging_single_points_equals_the_definition(points: np.ndarray, metric: Metric) -> None:
     """Long runs of merges, in which ties and means nearer than any point are common."""
     labels = single = np.arange(len(points))
@@ -232,7 +232,7 @@ def test_size_of_the_coordinates_does_not_matter(scale: float) -> None:
 
 
 @given(st.integers(0, 10**6), st.sampled_from(METRICS), st.booleans())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_order_of_points_does_not_matter(rng_seed: int, metric: Metric, drop: bool) -> None:
     points = scattered(60, 4, rng_seed)
     order = np.random.default_rng(rng_seed).permutation(60)
@@ -244,7 +244,7 @@ def test_order_of_points_does_not_matter(rng_seed: int, metric: Metric, drop: bo
 
 
 @given(st.integers(0, 10**6), st.floats(0.01, 100))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_scale_does_not_matter(rng_seed: int, scale: float) -> None:
     points = scattered(60, 4, rng_seed)
     for metric in METRICS:

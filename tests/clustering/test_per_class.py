@@ -26,7 +26,7 @@ def by_sign(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 @given(tags, st.sampled_from([Finch(FinchSettings()), Kmeans(KmeansSettings(num_clusters=3))]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_sub_labels_of_a_class_sum_to_its_label(
     labels: np.ndarray, clustering: Finch | Kmeans
 ) -> None:

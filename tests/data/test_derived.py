@@ -30,7 +30,6 @@ def test_boxes_hold_all_of_a_class_and_their_edges_touch_it(mask):
 
 
 @pytest.mark.parametrize("make", [points_of, scribbles_of])
-@settings(deadline=None)
 @given(mask=masks)
 def test_seeds_are_right_wherever_they_are_and_in_every_box(make, mask):
     seeds = make(mask)
@@ -42,7 +41,6 @@ def test_seeds_are_right_wherever_they_are_and_in_every_box(make, mask):
     np.testing.assert_array_equal(make(mask), seeds)
 
 
-@settings(deadline=None)
 @given(mask=masks)
 def test_a_point_is_one_of_each_part_and_lies_deepest(mask):
     points = points_of(mask)

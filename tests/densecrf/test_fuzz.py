@@ -13,7 +13,7 @@ calls = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(calls)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(st.binary(min_size=20, max_size=300))
 def test_calls_are_refused_or_answered_properly(data: bytes) -> None:
     # The rules are those of hardening/calls.py.

@@ -42,7 +42,7 @@ def test_agrees_with_the_exact_crf(make_problem, setting, size, n_labels) -> Non
     assert np.abs(ours - exact).mean() < 0.01
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problems(), st.integers(0, 6))
 def test_returns_probabilities(problem, n_iters) -> None:
     # Catches padding lanes that take part in the softmax, and NaN at 1x1, one label or certainty.
@@ -54,7 +54,7 @@ def test_returns_probabilities(problem, n_iters) -> None:
     np.testing.assert_allclose(refined.sum(axis=0), 1, atol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(problems(), st.sampled_from([0, 4]))
 def test_without_iterations_or_weights_returns_the_probabilities(problem, n_iters) -> None:
     image, probs = problem
@@ -66,7 +66,7 @@ def test_without_iterations_or_weights_returns_the_probabilities(problem, n_iter
     np.testing.assert_allclose(refined, floored / floored.sum(axis=0), rtol=2e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(problems(), st.integers(0, 5), st.randoms(use_true_random=False))
 def test_permuting_labels_permutes_the_result(problem, n_iters, random) -> None:
     # Catches a label that is treated specially, such as the last before the padding.
@@ -78,7 +78,7 @@ def test_permuting_labels_permutes_the_result(problem, n_iters, random) -> None:
     np.testing.assert_allclose(permuted, refined[order], atol=2e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(problems(), st.integers(1, 20))
 def test_an_absent_label_changes_nothing(problem, extra) -> None:
     # From 1..9 labels to 2..29: every row width must give what the others give.

@@ -102,7 +102,7 @@ def test_impulse_response_is_a_gaussian_of_unit_sigma() -> None:
     assert np.abs(response - exact / exact.sum()).sum() < 0.1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 6), st.integers(1, 60), st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_is_linear_and_symmetric(dim, n, channels, rng_seed) -> None:
     # <a, K b> = <K a, b> fails if splat and slice disagree on a weight; linearity fails if a

@@ -226,7 +226,7 @@ def test_a_batch_is_the_mean_of_its_images(make_batch, exact) -> None:
     torch.testing.assert_close(gradient, torch.cat([g for _, g in singles]) / 3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(1, 3), st.integers(1, 12), st.integers(1, 12), st.integers(1, 9),
     st.sampled_from([0.5, 1.0]), st.booleans(), st.integers(0, 2**32 - 1),

@@ -31,7 +31,7 @@ def filter_in_torch(features: np.ndarray, values: np.ndarray, parity: bool = Fal
     return filter_batch(f, v, phantom_points=parity).numpy()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(batches(), st.booleans())
 def test_matches_the_compiled_lattice(batch, parity) -> None:
     # Catches: an operation of the embedding out of order (a point on a boundary then takes another

@@ -74,7 +74,7 @@ def test_the_mask_moves_with_the_image(tmp_path, samples):
 sides = st.integers(1, 60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sides, sides, st.integers(1, 40), st.integers(1, 90), st.integers(0, 9))
 def test_cutting_equals_resizing_then_cropping(height, width, crop, long_side, draw):
     rng = np.random.default_rng(draw)

@@ -30,7 +30,7 @@ def test_without_a_mixture_an_epoch_is_one_shuffled_pass() -> None:
         assert {(draw.epoch, draw.repeat, draw.class_id) for draw in draws} == {(epoch, 0, 0)}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 12), st.integers(1, 40), st.integers(1, 5))
 def test_all_images_are_seen_equally_often_whatever_the_length_of_an_epoch(
     count: int, length: int, epochs: int
@@ -84,7 +84,7 @@ def test_crops_for_a_class_leave_the_share_of_given_masks() -> None:
 sides = st.integers(1, 90)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(sides, sides, st.integers(1, 60), st.integers(1, 120), st.data())
 def test_a_crop_shows_the_pixel_that_it_is_drawn_for(
     height: int, width: int, side: int, long_side: int, data: st.DataObject

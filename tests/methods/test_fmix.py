@@ -41,7 +41,7 @@ def share_of_fine(spectra: np.ndarray, axis: int) -> float:
     return float((fine.sum(axis=(1, 2)) / spectra.sum(axis=(1, 2))).mean())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 17), st.integers(1, 17), st.floats(0, 1), st.integers(0, 9), st.booleans())
 def test_a_mask_has_its_share(
     height: int, width: int, share: float, seed: int, compat: bool

@@ -119,7 +119,7 @@ def test_the_order_of_files_changes_no_sub_label(clustering: str) -> None:
     ),
     st.sampled_from(["kmeans", "finch"]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_sub_labels_of_a_class_sum_to_its_label(labels: np.ndarray, clustering: str) -> None:
     if not labels.any():
         return
@@ -338,7 +338,7 @@ def test_distillation_has_the_published_numbers() -> None:
 
 
 @given(LOGIT_PAIRS, st.floats(0.5, 20))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_distillation_is_a_divergence(pair: np.ndarray, temperature: float) -> None:
     student, teacher = torch.from_numpy(pair)
     for loss in ("single_label", "multi_label"):

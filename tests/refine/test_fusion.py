@@ -31,7 +31,7 @@ def fused(folder: Path, own: ScoreMap, **values: object) -> ScoreMap:
 
 
 @given(MAPS, st.lists(st.floats(0.1, 5), min_size=3, max_size=3))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_cell_by_cell(maps: np.ndarray, weights: list[float]) -> None:
     total = sum(weights)
     for at in np.ndindex(maps.shape[1:]):

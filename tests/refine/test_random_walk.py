@@ -95,7 +95,7 @@ def test_two_cells() -> None:
     torch.testing.assert_close(walked[1, 0], torch.tensor([0.43233, 0.56767]), atol=5e-6, rtol=0)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(1, 9),
     st.integers(1, 9),

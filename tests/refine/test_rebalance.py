@@ -27,7 +27,7 @@ def rebalanced(scores: np.ndarray, **values: float) -> np.ndarray:
 
 
 @given(SCORES)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_plan_is_that_of_sinkhorn_in_logarithms(scores: np.ndarray) -> None:
     cost = 1 - scores.reshape(len(scores), -1).T.astype(np.float64)  # (N, P)
     cells, classes = cost.shape
@@ -64,7 +64,7 @@ def test_a_map_that_is_high_everywhere_leaves_the_other_class_its_place() -> Non
 
 
 @given(SCORES)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_scores_never_rise_and_the_winner_of_a_cell_keeps_its_own(scores: np.ndarray) -> None:
     found = rebalanced(scores)
     assert np.isfinite(found).all()

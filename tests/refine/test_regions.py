@@ -153,7 +153,7 @@ def confidence(scores: np.ndarray, seeds: np.ndarray, index: int) -> float:
     return sum(own) / max(len(own), 1)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cases(), st.booleans(), st.sampled_from([0.5, 0.85, 1.0]))
 def test_sepl_is_the_loop_over_masks(
     case: tuple[np.ndarray, np.ndarray], first: bool, share: float
@@ -193,7 +193,7 @@ def test_sepl_is_the_loop_over_masks(
         assert not changed.any() or len(seeds) > 2  # a class may lose its last pixel by that
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(cases(), st.sampled_from([0.2, 0.4]))
 def test_smoke_is_the_loop_over_masks(case: tuple[np.ndarray, np.ndarray], least: float) -> None:
     scores, masks = case
@@ -212,7 +212,7 @@ def test_smoke_is_the_loop_over_masks(case: tuple[np.ndarray, np.ndarray], least
     np.testing.assert_array_equal(found, labels)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(cases())
 def test_voting_is_the_mean_of_means(case: tuple[np.ndarray, np.ndarray]) -> None:
     scores, masks = case

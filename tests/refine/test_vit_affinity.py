@@ -78,7 +78,7 @@ def test_equals_a_plain_loop(
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 12),
     st.sampled_from(["related", "all"]),

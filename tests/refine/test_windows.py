@@ -105,7 +105,7 @@ def through(settings: Settings, image: np.ndarray, cam: ScoreMap, window: int = 
 SIDES = st.integers(1, 50)
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 @given(
     rows=SIDES, columns=SIDES, stride=st.sampled_from([1, 2, 4]),
     window=st.integers(32, 80), overlap=st.floats(0, 0.8),
@@ -119,7 +119,7 @@ def test_a_refiner_that_changes_nothing_changes_nothing(
     np.testing.assert_allclose(found, cam.scores, atol=1e-6)
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 @given(
     height=SIDES, width=SIDES, rows=SIDES, columns=SIDES, window=st.integers(3, 60),
     own=st.tuples(SIDES, SIDES), overlap=st.floats(0, 0.8),

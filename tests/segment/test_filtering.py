@@ -19,7 +19,7 @@ def normalised(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.float() / 127.5 - 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 9), st.integers(1, 30), st.sampled_from([0.5, 0.9, 0.99, 1.0]))
 def test_thresholds_are_the_largest_that_keep_the_recall(
     seed: int, count: int, recall: float

@@ -54,7 +54,7 @@ def normalised(pixels: torch.Tensor) -> torch.Tensor:
     batch_size=st.integers(1, 5),
     flip=st.booleans(),
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_windows_of_a_pixelwise_network_give_the_whole(
     cells: tuple[int, int], window: int, overlap: float, batch_size: int, flip: bool
 ) -> None:
