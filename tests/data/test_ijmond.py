@@ -14,7 +14,6 @@ from PIL import Image
 
 from wsss.config import ConfigError
 from wsss.data import RawDataset, RawSample
-from wsss.data._coco_masks import Drawn, draw
 from wsss.data.ijmond import Ijmond, IjmondSettings, crop_starts
 
 SIZE = (60, 96)
@@ -182,27 +181,13 @@ def test_a_share_that_is_too_small_is_no_tag(root: Path) -> None:
             assert sample.class_ids == ((1,) if share >= 0.2 else ()), name
 
 
-def test_polygons_and_packed_codes_are_read() -> None:
-    """The packed code of COCO's own example of a 2 x 2 block within 4 x 4: runs 5, 2, 2, 2, 5."""
-    inside = np.zeros((4, 4), bool)
-    inside[1:3, 1:3] = True
-    polygon = Drawn("smoke", [[1, 1, 2, 1, 2, 2, 1, 2]], "x")
-    np.testing.assert_array_equal(draw(polygon, (4, 4)), inside)
-    # 5 2 2 and then differences to the second last: 2 - 2 = 0, 5 - 2 = 3
-    packed = Drawn("smoke", {"size": [4, 4], "counts": "52203"}, "x")
-    np.testing.assert_array_equal(draw(packed, (4, 4)), inside)
-    # 16 needs two letters: 16 + 32 bits of more, then 0
-    whole = Drawn("smoke", {"size": [4, 4], "counts": "0`0"}, "x")
-    assert draw(whole, (4, 4)).all()
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"categories": [{"id": 1, "name": "steam"}, {"id": 2, "name": "low"}]}, "'steam', which"),
-        ({"images": []}, "no entry has its image_id"),
-        ({"annotations": [{"id": 3, "image_id": 1, "category_id": 1}]}, "has no segmentation"),
-        ({"annotations": None}, "must hold the lists"),
+        ({"images": []}, "is of the image_id 1, which none"),
+        ({"annotations": [{"id": 3, "image_id": 1, "category_id": 1}]}, "a box does not say where smoke is; draw"),
+        ({"annotations": None}, "lists images, annotations and categories"),
     ],
 )
 def test_files_that_do_not_fit_name_the_place(root: Path, change: dict, said: str) -> None:

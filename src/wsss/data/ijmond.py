@@ -17,7 +17,7 @@ from wsss.artifacts import write_label_png
 from wsss.checks import full_key
 from wsss.cores import usable_cores
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
-from wsss.data._coco_masks import CocoImage, draw, read_coco
+from wsss.data._coco_file import CocoImage, read_coco
 from wsss.data._matching import Names
 from wsss.data._tables import read_text
 from wsss.data.images import BadImageError, open_rgb
@@ -147,10 +147,17 @@ class Ijmond:
 
     def _drawn(self, root: Path, names: Names) -> dict[str, CocoImage]:
         """What is drawn by frame; every category has a class."""
-        images = _named(root, self.settings.annotations, "annotations", read_coco)
-        for item in (item for image in images for item in image.drawn):
-            self._class_of(item.category, item.where)
-        found = {image.file_name: image for image in images}
+        images = _named(
+            root, self.settings.annotations, "annotations", lambda path: read_coco(path).images
+        )
+        for item in (item for image in images for item in image.objects):
+            self._class_of(item.word, item.where)
+            if item.shape is None:
+                raise ValueError(
+                    f"{item.where}: {item.wrong or 'a box does not say where smoke is'}; draw its "
+                    "region"
+                )
+        found = {image.entry: image for image in images}
         matched = names.match(found)
         return {name: found[entry] for entry, name in matched.items()}
 
@@ -254,14 +261,19 @@ class Ijmond:
             return None
         if drawn.size != size:
             raise ValueError(
-                f"'{drawn.file_name}' was drawn on {drawn.size[0]} x {drawn.size[1]} pixels "
+                f"'{drawn.entry}' was drawn on {drawn.size[0]} x {drawn.size[1]} pixels "
                 f"(height x width), but the frame has {size[0]} x {size[1]}; use the frames of "
                 "that file"
             )
         mask = np.zeros(size, np.uint8)
-        found = [(self._class_of(item.category, item.where), item) for item in drawn.drawn]
+        found = [(self._class_of(item.word, item.where), item) for item in drawn.objects]
         for class_id, item in sorted(found, key=lambda pair: -pair[0]):  # high opacity last
-            mask[draw(item, size)] = class_id
+            assert item.shape is not None
+            try:
+                place, inside = item.shape.pixels(size)
+            except ValueError as error:
+                raise ValueError(f"{item.where}: {error}") from None
+            mask[place][inside] = class_id
         return mask
 
     def _shown(self, mask: np.ndarray) -> tuple[int, ...]:
@@ -299,7 +311,7 @@ def crop_starts(length: int, side: int) -> list[int]:
 
 
 def _shows(frame: _Frame) -> bool:
-    return bool(frame.drawn.drawn) if frame.drawn is not None else bool(frame.share)
+    return bool(frame.drawn.objects) if frame.drawn is not None else bool(frame.share)
 
 
 def _named(
