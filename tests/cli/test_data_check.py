@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -443,6 +444,16 @@ def test_the_text_has_the_findings_of_the_json_and_the_place_of_the_sheet(projec
         assert f"{item['about']}: {' '.join(item['text'].split())}" in shown
     assert "1 error " in shown and "contact sheet: sheet.png" in shown
     assert "sizes, width x height: smallest 56 x 48" in shown
+
+
+def test_a_name_that_is_not_utf8_is_printed_as_it_can_be(project):
+    odd = os.fsdecode(b"k\xe4tze")
+    project.image("train00").rename(project.image(odd))
+    project.mask("train00").unlink()
+    del project.tags["train00"]
+    _, values = project.check()
+    assert any("k\\xe4tze" in item["text"] for item in values["findings"])
+    assert "k\\xe4tze" in CliRunner().invoke(app, ["data", "check"]).stdout
 
 
 def test_the_sheet_has_a_row_per_class_with_its_images(project):

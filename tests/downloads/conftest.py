@@ -24,6 +24,7 @@ class Server:
         cut: after so many bytes of an answer the connection ends; None never does it.
         cuts: how often that is done.
         answers: instead of a file, by path: a status and headers.
+        says_length: whether answers have a length.
         tag: of all files.
         asked: path and Range of each request.
     """
@@ -34,6 +35,7 @@ class Server:
     cut: int | None = None
     cuts: int = 1_000
     answers: dict[str, tuple[int, dict[str, str]]] = field(default_factory=dict)
+    says_length: bool = True
     tag: str = '"1"'
     asked: list[tuple[str, str]] = field(default_factory=list)
 
@@ -60,7 +62,8 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                     return
                 headers["Content-Range"] = f"bytes {start}-{len(held) - 1}/{len(held)}"
             body = held[start:]
-            self._begin(status, headers | {"Content-Length": str(len(body))})
+            length = {"Content-Length": str(len(body))} if server.says_length else {}
+            self._begin(status, headers | length)
             if server.cut is not None and server.cuts:
                 server.cuts -= 1
                 body = body[: server.cut]

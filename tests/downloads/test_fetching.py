@@ -38,7 +38,7 @@ def test_a_file_is_fetched_once(server, archive, tmp_path):
 @pytest.mark.parametrize("kind", ["md5", "sha256", "none"])
 def test_checksums_of_all_kinds(kind, server, archive, tmp_path):
     checksum = "" if kind == "none" else f"{kind}:{hashlib.new(kind, CONTENT).hexdigest()}"
-    assert fetch(Archive(archive.urls, 1, checksum), tmp_path).read_bytes() == CONTENT
+    assert fetch(Archive(archive.urls, 20_000, checksum), tmp_path).read_bytes() == CONTENT
 
 
 def test_a_connection_that_is_cut_goes_on_where_it_was(server, archive, tmp_path):
@@ -50,8 +50,7 @@ def test_a_connection_that_is_cut_goes_on_where_it_was(server, archive, tmp_path
 def test_another_run_goes_on_with_what_was_fetched(server, archive, tmp_path):
     server.cut, server.cuts = 7_000, 1
     server.answers["/a.tar"] = (503, {})
-    server.files["/b.tar"] = CONTENT
-    first = Archive((f"{server.url}/a.tar",), 1, md5(CONTENT))
+    first = Archive((f"{server.url}/a.tar",), 20_000, md5(CONTENT))
     with pytest.raises(ValueError, match="the server answers 503"):
         fetch(first, tmp_path)
     del server.answers["/a.tar"]
@@ -91,7 +90,7 @@ def test_a_file_that_has_changed_meanwhile_is_fetched_anew(server, archive, tmp_
     """Without a checksum nothing else would tell that two halves are of two files."""
     changed = CONTENT[::-1]
     server.cut, server.cuts = 7_000, 1
-    plain = Archive(archive.urls, 1)
+    plain = Archive(archive.urls, 20_000)
     real = fetching._once
 
     def then_change(url, part, archive):
@@ -109,7 +108,7 @@ def test_a_file_that_has_changed_meanwhile_is_fetched_anew(server, archive, tmp_
 
 def test_a_piece_of_which_nothing_is_known_is_not_gone_on_with(server, archive, tmp_path):
     (tmp_path / "a.tar.part").write_bytes(b"something else")
-    assert fetch(Archive(archive.urls, 1), tmp_path).read_bytes() == CONTENT
+    assert fetch(Archive(archive.urls, 20_000), tmp_path).read_bytes() == CONTENT
     assert server.asked == [("/a.tar", "")]
 
 
@@ -125,7 +124,7 @@ def test_a_piece_that_is_too_long_is_thrown_away(server, archive, tmp_path):
 
 
 def test_another_checksum_deletes_the_file(server, archive, tmp_path):
-    other = Archive(archive.urls, 1, md5(b"other"))
+    other = Archive(archive.urls, 20_000, md5(b"other"))
     with pytest.raises(ValueError, match=r"a\.tar is not the file .* its md5 is .* It was deleted"):
         fetch(other, tmp_path)
     assert names(tmp_path) == []
@@ -138,7 +137,7 @@ def test_a_file_that_is_there_and_wrong_is_fetched_anew(server, archive, tmp_pat
 
 def test_what_is_not_found_is_asked_elsewhere(server, archive, tmp_path):
     gone = f"{server.url}/gone/a.tar"
-    assert fetch(Archive((gone, *archive.urls), 1, archive.checksum), tmp_path).is_file()
+    assert fetch(Archive((gone, *archive.urls), 20_000, archive.checksum), tmp_path).is_file()
     with pytest.raises(ValueError, match=r"/gone/a\.tar: the server answers 404 \(Not Found\)"):
         fetch(Archive((gone,), 1), tmp_path / "other")
     assert server.asked.count(("/gone/a.tar", "")) == 2  # it is not asked again and again
@@ -154,6 +153,14 @@ def test_a_server_that_always_cuts_is_given_up_and_what_is_there_is_kept(server,
     assert (tmp_path / "a.tar.part").read_bytes() == CONTENT[:5_000]
 
 
+@pytest.mark.parametrize("says_length", [True, False])
+def test_a_server_that_sends_without_end_is_stopped(says_length, server, tmp_path):
+    server.files["/a.tar"], server.says_length = bytes(100_000), says_length
+    with pytest.raises(ValueError, match=r"100000 bytes, where 20000|more than 40000 bytes"):
+        fetch(Archive((f"{server.url}/a.tar",), 20_000), tmp_path)
+    assert sum(path.stat().st_size for path in tmp_path.glob("*.part")) <= 41_000
+
+
 def test_nobody_there(server, tmp_path):
     server.files["/a.tar"] = CONTENT
     dead = Archive(("http://127.0.0.1:9/a.tar",), 1)  # a port that browsers and servers leave alone
@@ -165,7 +172,7 @@ def test_nobody_there(server, tmp_path):
 def test_a_redirect_to_a_web_server_is_followed(status, server, archive, tmp_path):
     server.answers["/old.tar"] = (status, {"Location": "/a.tar"})
     server.cut, server.cuts = 7_000, 1
-    path = fetch(Archive((f"{server.url}/old.tar",), 1, archive.checksum), tmp_path)
+    path = fetch(Archive((f"{server.url}/old.tar",), 20_000, archive.checksum), tmp_path)
     assert path.name == "old.tar" and path.read_bytes() == CONTENT
     assert ("/a.tar", "bytes=7000-") in server.asked
 

@@ -31,14 +31,17 @@ def check(
     No stage is run, and nothing is written but the contact sheet. What prepare_data would stop for
     is an error; with any, the exit code is 1.
     """
+    from wsss.checks import printable
     from wsss.config.params import load_params
     from wsss.stages.data_check import check_data
 
     found = check_data(load_params(PARAMS), Path(), out, fast=fast)
     if as_json:
-        typer.echo(json.dumps(_values(found), indent=2, ensure_ascii=False))
+        text = json.dumps(_values(found), indent=2, ensure_ascii=False)
+        # half a surrogate pair, of a file name that is not UTF-8, becomes its escape in JSON
+        typer.echo(text.encode(errors="backslashreplace"))
     else:
-        typer.echo("\n".join(_lines(found)))
+        typer.echo(printable("\n".join(_lines(found))))
     if found.of("error"):
         raise typer.Exit(1)
 

@@ -155,6 +155,9 @@ def _once(url: str, part: Path, archive: Archive) -> None:
             raise _CutError("the server goes on at another place than it was asked")
         length = response.headers.get("Content-Length")
         total = start + int(length) if length and length.isdecimal() else None
+        most = 2 * archive.size
+        if total is not None and total > most:
+            raise _RefusedError(f"the server has {total} bytes, where {archive.size} are expected")
         named = {"url": url, "tag": _validator(response.headers)}
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)
@@ -162,6 +165,8 @@ def _once(url: str, part: Path, archive: Archive) -> None:
             write_json(_tag_file(part), named)
             for block in track(_blocks(response), archive.file, _mib(total, start)):
                 file.write(block)
+                if file.tell() > most:
+                    raise _RefusedError(f"the server sends more than {most} bytes; it was stopped")
     found = _size(part)
     if total is not None and found < total:
         raise _CutError(f"the connection ended after {found} of {total} bytes")

@@ -228,16 +228,14 @@ class _Check:
                 self.findings.add("warning", "masks", check_masks(review, self.params))
                 self.findings.add("warning", "masks", review.warnings())
         if all(lists[split] for split in SPLITS):
-            left = len(self.findings.ranked())
             with self.findings.catching("images"):
-                check_left(problems, prepared, self.params, work)
-            if len(self.findings.ranked()) == left:
+                check_left(problems, prepared, self.params, work)  # which lists them, too
                 self.findings.add("warning", "images", skipped_warnings(problems))
-                if not any(rest.values()) and any(item.mask for item in lists["selection"]):
-                    with self.findings.catching("masks"):
-                        check_threshold(review, self.params)
         else:
             self.findings.add("warning", "images", skipped_warnings(problems))
+        if not any(rest.values()) and any(item.mask for item in lists["selection"]):
+            with self.findings.catching("masks"):
+                check_threshold(review, self.params)
         self.findings.add("warning", "masks", turned_warnings(work.turning))
         self.findings.add("warning", "images", dark_warnings(work))
         decoded = sum(map(len, chosen.values()))
