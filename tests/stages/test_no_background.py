@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from wsss.artifacts import (
     Annotations,
@@ -110,3 +111,29 @@ def test_a_background_that_is_predicted_all_the_same_is_missed(tmp_path: Path) -
     assert scores.strict.correct.tolist() == [0, 1, 2]
     with_background = evaluate_labels(samples, *folders, 2)
     assert with_background.strict.union.tolist() == [1, 2, 2]
+
+
+def test_own_masks_hold_no_background_where_there_is_none(tmp_path: Path) -> None:
+    folder, rows = tmp_path / "own", ["image,tags"]
+    (folder / "images").mkdir(parents=True)
+    for index in range(8):
+        image = np.random.default_rng(index).integers(0, 256, (12, 16, 3), np.uint8)
+        Image.fromarray(image).save(folder / f"images/{index}.png")
+        mask = np.ones((12, 16), np.uint8)
+        mask[: 3 + index] = 2
+        write_label_png(folder / f"masks/{index}.png", mask)
+        rows.append(f"{index}.png,field;forest")
+    (folder / "tags.csv").write_text("\n".join(rows))
+    data = {"name": "folder", "root": str(folder), "tags": "tags.csv", "masks": "masks"}
+    settings = {"dataset": {**data, "background": False}, "on_bad_image": "error"}
+    params = parse_params(
+        {"prepare_data": settings, "make_pseudo_masks": {"chain": "none", "threshold": 0.3},
+         "refine": {"chains": {"none": []}}}
+    )  # fmt: skip
+    paths = Paths(tmp_path / "project")
+    run_stage("prepare_data", params, paths)
+    assert not Manifest.read(paths.splits).has_background
+    mask[5, 5] = 0
+    write_label_png(folder / "masks/7.png", mask)
+    with pytest.raises(ValueError, match=r"7\.png holds 0, the background, .*mask_values what 0"):
+        run_stage("prepare_data", params, paths)

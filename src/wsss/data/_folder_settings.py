@@ -52,6 +52,9 @@ class FolderSettings(Named):
     """The classes in the order of their ids in masks, from 1 on, or a file within root that lists
     them: a name a line, or JSON or YAML with a list or {id: name}; none takes all tags that occur,
     sorted. Settles what is a class where folders and tags may mean something else."""
+    background: bool = True
+    """Whether a pixel may show none of the classes; false where these divide all of each image
+    among them, as in maps of the ground. Masks then hold no 0."""
     empty_tag: str = "none"
     """A tag or sub-folder that says: none of the classes is there."""
     unknown_tags: tuple[Annotated[str, BeforeValidator(str)], ...] = ()

@@ -318,7 +318,14 @@ class Folder:
             )
         if settings.max_train is not None:
             splits["train"] = subset(splits["train"], settings.max_train, rng_seed)
-        return RawDataset(class_names, splits, found.problems, found.warnings, offers=given.offers)
+        return RawDataset(
+            class_names,
+            splits,
+            found.problems,
+            found.warnings,
+            offers=given.offers,
+            has_background=self.settings.background,
+        )
 
 
 def _outside(name: str, layout: Layout) -> Problem:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from wsss.artifacts import IGNORE_INDEX, read_label_png
+from wsss.checks import full_key
 
 __all__ = ["listing", "read_ground_truth", "value_counts", "wrong_ids", "wrong_size"]
 
@@ -64,7 +65,22 @@ def wrong_size(mask: np.ndarray, size: tuple[int, int]) -> str | None:
     )
 
 
-def wrong_ids(present: list[int], num_fg_classes: int) -> str | None:
+def wrong_ids(
+    present: list[int], num_fg_classes: int, *, has_background: bool = True
+) -> str | None:
+    """What is wrong with the values of a mask.
+
+    Args:
+        present: those that it has.
+        num_fg_classes: K.
+        has_background: whether it may hold 0.
+    """
+    if not has_background and 0 in present:
+        return (
+            "holds 0, the background, which data without one do not have "
+            f"({full_key('dataset.background')} is false): say in mask_values what 0 means, a "
+            f"class or {IGNORE_INDEX}, or set it to true"
+        )
     unknown = [
         value for value in present if num_fg_classes < value < IGNORE_INDEX or value > IGNORE_INDEX
     ]

@@ -56,6 +56,8 @@ def place_mask(
     num_fg_classes: int,
     meanings: Meanings,
     turned_masks: Literal["auto", "stored", "upright"] = "auto",
+    *,
+    has_background: bool = True,
 ) -> PlacedMask:
     """Write a mask as a palette or grey PNG of class ids beside its prepared image.
 
@@ -73,6 +75,7 @@ def place_mask(
             read by them.
         turned_masks: where the sizes do not tell: "upright" leaves the mask as it is, and the
             others turn it alike.
+        has_background: whether a pixel may show none of the classes.
 
     Returns:
         What was found; nothing is written where there is a problem.
@@ -91,7 +94,8 @@ def place_mask(
     if unfit:
         return PlacedMask(unfit, values)
     mask, wrong = _with_meanings(read, meanings, counts)
-    wrong = wrong or wrong_ids(list(value_counts(mask) if meanings else counts), num_fg_classes)
+    present = list(value_counts(mask) if meanings else counts)
+    wrong = wrong or wrong_ids(present, num_fg_classes, has_background=has_background)
     if wrong:
         return PlacedMask(f"{source} {wrong}", values)
     stored = prepared.size[::-1] if prepared.orientation > 4 else prepared.size

@@ -64,6 +64,7 @@ class Preparation:
         resumed: whether these folders hold work of a run that was killed.
         rules: how pixels become 8-bit RGB.
         turned_masks: see `place_mask`.
+        has_background: likewise.
 
     Attributes:
         problems: what had to be skipped.
@@ -82,8 +83,9 @@ class Preparation:
         resumed: bool = False,
         rules: PixelRules | None = None,
         turned_masks: Literal["auto", "stored", "upright"] = "auto",
+        has_background: bool = True,
     ) -> None:
-        self.num_fg_classes = num_fg_classes
+        self.num_fg_classes, self.has_background = num_fg_classes, has_background
         self.images, self.masks = images, masks
         self.rules, self.turned_masks = rules or PixelRules(), turned_masks
         self.problems: list[Problem] = []
@@ -136,6 +138,7 @@ class Preparation:
             resumed=True,  # the journal of both is one
             rules=self.rules,
             turned_masks=self.turned_masks,
+            has_background=self.has_background,
         )
 
     def _keep(
@@ -206,6 +209,7 @@ class Preparation:
             self.num_fg_classes,
             sample.mask_values,
             turned_masks,
+            has_background=self.has_background,
         )
 
     def _pixels(self, sample: RawSample) -> np.ndarray:

@@ -44,19 +44,19 @@ class ScoredSet:
 def collect_scored_set(
     name: str,
     settings: ScoredSetSettings,
-    class_names: Sequence[str],
+    project: RawDataset,
     scratch: Path,
     rng_seed: int,
 ) -> ScoredSet:
     """Find the images of a set, and give tags and masks the project's class ids.
 
     Classes go by their names, whatever their case. What a mask shows of classes that the project
-    does not have is background, as it is none of the project's.
+    does not have is background, as it is none of the project's; ignored where that has none.
 
     Args:
         name: of the set.
         settings: of the set.
-        class_names: of the project, K names.
+        project: its own data set.
         scratch: where a folder is made for the files that the data set makes.
         rng_seed: for sets that draw their images or splits.
 
@@ -68,6 +68,7 @@ def collect_scored_set(
     folder.mkdir()
     with naming(f"scored_sets.{name}"):
         raw = DATASETS.build(settings.dataset).collect(folder, rng_seed)
+        class_names = project.class_names
         ids = _ids_by_name(raw.class_names, class_names)
         found = raw.splits.get("val", [])
         others = [item for split, items in raw.splits.items() if split != "val" for item in items]
@@ -96,7 +97,10 @@ def collect_scored_set(
             )
     return ScoredSet(
         name,
-        [_by_project(sample, name, ids, len(raw.class_names)) for sample in samples],
+        [
+            _by_project(sample, name, ids, len(raw.class_names), project.has_background)
+            for sample in samples
+        ],
         [Problem(f"{name}/{problem.name}", problem.reason) for problem in raw.problems],
         warnings,
         raw.tags_from_masks,
@@ -174,14 +178,15 @@ def _plain(name: str) -> str:
 
 
 def _by_project(
-    sample: RawSample, name: str, ids: Mapping[int, int], own_classes: int
+    sample: RawSample, name: str, ids: Mapping[int, int], own_classes: int, has_background: bool
 ) -> RawSample:
     """A sample with the project's ids; without annotations, of which nothing is learned."""
     values = dict(sample.mask_values)
-    if any(ids.get(at) != at for at in range(1, own_classes + 1)):
+    if not has_background or any(ids.get(at) != at for at in range(1, own_classes + 1)):
         values = values or {at: at for at in (*range(own_classes + 1), IGNORE_INDEX)}
-        kept = {0: 0, IGNORE_INDEX: IGNORE_INDEX}
-        values = {value: kept[to] if to in kept else ids.get(to, 0) for value, to in values.items()}
+        rest = 0 if has_background else IGNORE_INDEX
+        known = dict(ids) | {IGNORE_INDEX: IGNORE_INDEX}
+        values = {value: known.get(to, rest) for value, to in values.items()}
     return replace(
         sample,
         name=f"{name}/{sample.name}",

@@ -219,6 +219,7 @@ class _Check:
             None,
             rules=self.rules,
             turned_masks=self.settings.turned_masks,
+            has_background=raw.has_background,
         )
         prepared = work.all(chosen)
         problems = [*raw.problems, *work.problems]

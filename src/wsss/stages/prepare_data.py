@@ -69,7 +69,7 @@ def run(job: Job) -> None:
         raw = DATASETS.build(settings.dataset).collect(scratch, params.base.rng_seed)
         check_class_names(raw.class_names, params)
         sets = [
-            collect_scored_set(name, item, raw.class_names, scratch, params.base.rng_seed)
+            collect_scored_set(name, item, raw, scratch, params.base.rng_seed)
             for name, item in settings.scored_sets.items()
         ]
         raw.splits.update({split: raw.splits.get(split, []) for split in SPLITS})
@@ -104,6 +104,7 @@ def run(job: Job) -> None:
                 resumed=masks.resumed and images.resumed,
                 rules=rules,
                 turned_masks=settings.turned_masks,
+                has_background=raw.has_background,
             )
             prepared = work.all(splits | background)
             works = {name: work.alike() for name in beside}
