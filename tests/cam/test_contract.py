@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from wsss.cam import clip_es, text_seeds
-from wsss.cam._base import CamMethod, ComparableCamMethod
+from wsss.cam._base import CamMethod
+from wsss.cam.comparable import ComparableCamMethod
 from wsss.cam.learning import LearningCamMethod
 from wsss.cam.multiscale import multiscale_cams
 from wsss.cam.sliding_window import SlidingWindow

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from wsss.artifacts import ScoreMap
-from wsss.cam._base import ComparableCamMethod
 from wsss.cam.cam import LinearHeadCam, LinearHeadCamSettings
+from wsss.cam.comparable import ComparableCamMethod
 from wsss.cam.multiscale import multiscale_cams
 from wsss.cam.single_stage import SingleStageMasks, SingleStageMasksSettings
 from wsss.config.sections import BackboneSettings

@@ -255,6 +255,50 @@ def test_classes_weigh_in_the_classification(
     torch.testing.assert_close(found, (0.5 * cells[0] + cells[1] + 10 * cells[2]) / 3)
 
 
+BACKBONES = [
+    BackboneSettings(model_name="mobilenetv2_050", output_stride=16, freeze_batchnorm=True),
+    BackboneSettings(model_name="resnet38d", output_stride=8, timm_kwargs={"width": 1 / 32}),
+    BackboneSettings(model_name="test_vit", output_stride=16),
+]
+
+
+@pytest.mark.parametrize("background", [True, False])
+@pytest.mark.parametrize("backbone", BACKBONES, ids=lambda backbone: str(backbone.model_name))
+def test_other_backbones_learn_the_same_bytes_again(
+    make_start: Callable[..., Start],
+    images: Tensor,
+    labels: Tensor,
+    backbone: BackboneSettings,
+    background: bool,
+) -> None:
+    found = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        settings = SingleStageSettings(channels=16, rates=(1, 2), background=background)
+        method = SingleStage(settings)
+        parts = method.begin(make_start())
+        model = Classifier(TimmBackbone(backbone), ("boat", "car", "tree"), parts=parts).train()
+        losses = method(model, images, labels, MULTI, step())
+        losses["loss"].backward()
+        gradients = {key: value.grad for key, value in model.named_parameters() if "parts" in key}
+        assert all(value is not None and value.abs().max() > 0 for value in gradients.values())
+        found.append((losses, gradients))
+    (first, one), (second, other) = found
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_reduced_precision(begin: Callable[..., Any], images: Tensor, labels: Tensor) -> None:
+    method, model = begin()
+    exact = method(model, images, labels, MULTI, step())
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = method(model, images, labels, MULTI, step())
+    assert rounded["loss"].dtype == torch.float32
+    torch.testing.assert_close(
+        rounded["classification"], exact["classification"], rtol=0.02, atol=0.02
+    )
+
+
 def test_one_class_and_no_background_is_refused() -> None:
     start: Any = type("Start", (), {"class_names": ("smoke",)})
     method = SingleStage(SingleStageSettings(background=False))

@@ -1,5 +1,1 @@
 """From a classifier to class activation maps: one method per file, and what they share."""
-
-from wsss.cam._base import CamMethod, ComparableCamMethod
-
-__all__ = ["CamMethod", "ComparableCamMethod"]

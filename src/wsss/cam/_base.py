@@ -1,13 +1,13 @@
 """What a CAM method is."""
 
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from wsss.models.classifier import Classifier
 
-__all__ = ["CamMethod", "ComparableCamMethod"]
+__all__ = ["CamMethod"]
 
 
 class CamMethod(Protocol):
@@ -31,15 +31,3 @@ class CamMethod(Protocol):
             (P, h, w) maps without a gradient, at least 0, that add up over scales; and (B, K)
             logits.
         """
-
-
-@runtime_checkable
-class ComparableCamMethod(CamMethod, Protocol):
-    """A `CamMethod` whose maps mean the same in every image, such as probabilities.
-
-    They are in [0, 1] at every scale, so that they are averaged over scales and flips, and never
-    divided by their own maximum.
-    """
-
-    comparable: Literal[True]
-    """Tells such a method from others."""

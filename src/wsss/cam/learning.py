@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from wsss.cam._base import ComparableCamMethod
+from wsss.cam.comparable import ComparableCamMethod
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -25,7 +25,7 @@ class SingleStageMasksSettings(Named):
 
 @CAM_METHODS.register(SingleStageMasksSettings)
 class SingleStageMasks:
-    """What the network says a cell is, among the image's tags and the background.
+    """What the network says a cell is, among the image's possible classes and the background.
 
     With m the softmax over these alone, b the background in it and a class c:
 

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from wsss.artifacts import Manifest, Sample, ScoreMap, read_image, write_score_map
-from wsss.cam import ComparableCamMethod
+from wsss.cam.comparable import ComparableCamMethod
 from wsss.cam.learning import LearningCamMethod
 from wsss.cam.multiscale import multiscale_cams, whole_cells, windowed_cams
 from wsss.cam.scaled_image import ScaledImage
