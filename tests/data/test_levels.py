@@ -1,5 +1,6 @@
 """Images of more than 8 bits, of numbers, and of bands: never black in silence."""
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from wsss.data.images import BadImageError, PixelRules, open_rgb
+from wsss.data.images import BadImageError, PixelRules, header_fault, image_frame, open_rgb
 
 TWELVE = PixelRules(span=(0, 4095))
 DEEP = np.random.default_rng(0).integers(0, 4096, (5, 7, 3), np.uint16)
@@ -185,7 +186,7 @@ def test_bands_that_are_no_colours_are_chosen_by_a_setting(count, dtype, planar,
     np.testing.assert_array_equal(np.asarray(open_rgb(path, rules).rgb), values[..., [3, 1, 0]])
     grey = np.asarray(open_rgb(path, PixelRules((0, 255), (2,))).rgb)
     np.testing.assert_array_equal(grey, np.repeat(values[..., [2]], 3, axis=2))
-    with pytest.raises(BadImageError, match=rf"bands 0 to {count - 1}, but bands names 9"):
+    with pytest.raises(BadImageError, match=rf"0 to {count - 1}, but bands is .* names 9"):
         open_rgb(path, PixelRules((0, 255), (0, 1, 9)))
 
 
@@ -197,6 +198,84 @@ def test_bands_leave_pictures_as_they_are(tmp_path):
     for name in ("a.png", "b.png", "c.tif"):
         found = open_rgb(tmp_path / name, PixelRules(bands=(2, 1, 0))).rgb
         np.testing.assert_array_equal(np.asarray(found), pixels)
+
+
+GEO_TAGS = [
+    (33550, "d", 3, (10.0, 10.0, 0.0), True),  # the size of a pixel on the ground
+    (33922, "d", 6, (0.0, 0.0, 0.0, 5e5, 4.6e6, 0.0), True),  # where the first one lies
+    (42113, "s", 0, "0", True),  # no data, as GDAL writes it
+]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 13])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("how", [{}, {"tile": (16, 16)}, {"compression": "zlib", "predictor": 1}])
+def test_every_form_of_a_geotiff_gives_the_bands_that_are_asked_for(
+    count, dtype, planar, how, tmp_path
+):
+    values = np.random.default_rng(1).integers(1, 251, (19, 23, count)).astype(dtype)
+    stored = values if planar == "contig" else values.transpose(2, 0, 1)
+    path = tmp_path / "a.tif"
+    more = {"photometric": "minisblack", "planarconfig": planar, "metadata": None, **how}
+    tifffile.imwrite(path, stored, extratags=GEO_TAGS, **more)
+    span = None if dtype == np.uint8 else (0, 250)
+    scaled = values if dtype == np.uint8 else np.rint(values / 250 * 255)
+    for bands in ((count - 1,), (1, 0, count - 1)):
+        rules = PixelRules(span, bands)
+        found = np.asarray(open_rgb(path, rules).rgb)
+        np.testing.assert_array_equal(found, np.broadcast_to(scaled[..., bands], (19, 23, 3)))
+        assert image_frame(path, rules).stored == (19, 23)
+        assert header_fault(path, rules) == ""
+    for bands in ((count,), (0, 1, 99)):
+        rules = PixelRules(span, bands)
+        fault = f"it has the bands 0 to {count - 1}, but bands is {list(bands)} and names"
+        assert header_fault(path, rules).startswith(fault)
+        with pytest.raises(BadImageError, match=re.escape(fault)):
+            open_rgb(path, rules)
+
+
+def test_a_grey_file_does_not_have_three_bands(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", GREY)
+    rules = PixelRules((0, 4095), (2, 1, 0))
+    assert "has the band 0 alone, but bands is [2, 1, 0]" in header_fault(tmp_path / "a.tif", rules)
+    with pytest.raises(BadImageError, match="has the band 0 alone"):
+        open_rgb(tmp_path / "a.tif", rules)
+    assert not header_fault(tmp_path / "a.tif", PixelRules((0, 4095), (0,)))
+    found = np.asarray(open_rgb(tmp_path / "a.tif", PixelRules((0, 4095), (0,))).rgb)
+    np.testing.assert_array_equal(found[..., 1], np.rint(GREY / 4095 * 255))
+
+
+def test_a_compression_that_needs_a_package_names_it(tmp_path, monkeypatch):
+    """A file of LZW, written by hand: codes of 9 bits for clear, four values of 7, and the end."""
+    codes = [256, 7, 7, 7, 7, 257]
+    bits = "".join(f"{code:09b}" for code in codes)
+    strip = bytes(int(bits[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(bits), 8))
+    entries = [(256, 3, 1), (257, 3, 1), (259, 3, 5), (262, 3, 1), (273, 4, 8), (277, 3, 4)]
+    entries += [(278, 3, 1), (279, 4, len(strip))]
+    ifd = struct.pack("<H", len(entries) + 1)
+    for tag, kind, value in (*entries[:2], (258, 3, 0), *entries[2:]):
+        count = 4 if tag == 258 else 1
+        place = 8 + len(strip) if tag == 258 else value
+        ifd += struct.pack("<HHII", tag, kind, count, place)
+    depths = struct.pack("<4H", 8, 8, 8, 8)
+    start = 8 + len(strip) + len(depths)
+    header = b"II*\0" + struct.pack("<I", start)
+    (tmp_path / "a.tif").write_bytes(header + strip + depths + ifd + bytes(4))
+    rules = PixelRules(bands=(0, 1, 2))
+    monkeypatch.setattr("wsss.data.levels.find_spec", lambda name: None)
+    for fault in (header_fault(tmp_path / "a.tif", rules), _refusal(tmp_path / "a.tif", rules)):
+        assert "its compression (LZW) needs imagecodecs" in fault
+        assert 'pip install "wsss[geotiff]"' in fault
+    pytest.importorskip("imagecodecs")
+    monkeypatch.undo()
+    assert np.asarray(open_rgb(tmp_path / "a.tif", rules).rgb).tolist() == [[[7, 7, 7]]]
+
+
+def _refusal(path: Path, rules: PixelRules) -> str:
+    with pytest.raises(BadImageError) as refused:
+        open_rgb(path, rules)
+    return str(refused.value)
 
 
 def test_near_infrared_in_the_place_of_alpha_is_left_out_by_bands(tmp_path):

@@ -369,6 +369,43 @@ def test_a_range_for_all_is_named_where_each_image_has_its_own(tmp_path):
     assert folder.run({"pixel_range": [-23, 523]})["num_skipped"] == 0
 
 
+def of_bands(folder: Folder, counts: Mapping[str, int]) -> None:
+    """Let images be TIFFs with so many bands of 16 bits."""
+    for name, count in counts.items():
+        (folder.data / f"{name}.png").unlink(missing_ok=True)
+        values = np.random.default_rng(count).integers(0, 10000, (6, 8, count), np.uint16)
+        tifffile.imwrite(
+            folder.data / f"{name}.tif", values, photometric="minisblack", planarconfig="contig"
+        )
+
+
+def test_files_without_the_bands_stop_before_any_image_is_read(tmp_path, monkeypatch):
+    folder = Folder(tmp_path)
+    of_bands(folder, dict.fromkeys(NAMES, 4))
+    monkeypatch.setattr(_preparation, "prepare_image", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(
+        ValueError, match=r"(?s)24 of 24 .*4 bands of uint16.*prepare_data.bands: \[0, 1"
+    ):
+        folder.run()
+    with pytest.raises(
+        ValueError,
+        match=r"(?s)24 of 24 images cannot be used, as their headers tell:.*cat1.tif: it has the "
+        r"bands 0 to 3, but prepare_data.bands is \[7, 2, 1\] and names 7",
+    ):
+        folder.run({"bands": [7, 2, 1]})
+
+
+def test_a_file_without_the_bands_is_skipped_as_other_bad_ones_are(tmp_path):
+    folder = Folder(tmp_path)
+    of_bands(folder, {name: 4 if name == "cat/cat0" else 13 for name in NAMES})
+    settings = {"bands": [7, 2, 1], "pixel_range": [0, 10000]}
+    report = folder.run(settings)
+    assert [item["name"] for item in report["skipped"]] == ["cat/cat0"]
+    assert report["conversions"] == {"16-bit": 23, "TIFF": 23}
+    with pytest.raises(ValueError, match=r"1 of 24 images cannot be used, as their headers tell"):
+        folder.run({**settings, "on_bad_image": "error"})
+
+
 @pytest.mark.parametrize(
     ("prepare", "rule"),
     [

@@ -97,16 +97,16 @@ def read_boxes(
 
 
 def _of_file(path: Path, names: Names, class_names: Sequence[str], key: str) -> Iterator[_Found]:
-    export = read_export(path, names, key) if is_export(path) else None
-    if export is not None:
-        for entry, item, corners, size in exported_boxes(export, class_names):
-            yield _Found(entry, item.word, corners, item.where, False, size)
-        return
     if path.suffix.lower() == ".json":
         values = read_json_text(path)
         if isinstance(values, dict):
             yield from _of_coco(values, path)
             return
+    export = read_export(path, names, key) if is_export(path) else None
+    if export is not None:
+        for entry, item, corners, size in exported_boxes(export, class_names):
+            yield _Found(entry, item.word, corners, item.where, False, size)
+        return
     for row in object_rows(path, names, _SIDES, ("left", "top")):
         values = row.values
         left, top = values["left"], values["top"]

@@ -24,7 +24,7 @@ from wsss.data._matching import Names
 from wsss.data._object_tables import class_ids_of, matched
 from wsss.data._shapes import Brush, Corners, Runs
 from wsss.data._tag_files import read_json_text
-from wsss.data.images import BadImageError, image_frame
+from wsss.data.images import BadImageError, PixelRules, image_frame
 from wsss.progress import track
 from wsss.settings import ConfigError
 
@@ -37,6 +37,8 @@ __all__ = [
     "is_export",
     "read_export",
 ]
+
+_ANY_BANDS = PixelRules(bands=(0,))  # the size is that of all bands
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,7 @@ def _draw(
         size = images[name].size
         if size is None:  # nothing was drawn, so that nothing says it
             try:
-                size = image_frame(names.files[name]).upright
+                size = image_frame(names.files[name], _ANY_BANDS).upright
             except BadImageError:
                 return None  # the image is left out, and listed
         mask = np.full(size, empty, np.uint8)

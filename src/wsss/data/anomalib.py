@@ -13,7 +13,7 @@ from wsss.checks import full_key
 from wsss.data._base import RawDataset, RawSample, source_folder
 from wsss.data._mask_pairs import missing_masks, pair_masks, refuse_lossy_masks
 from wsss.data._matching import Names
-from wsss.data.images import BadImageError, image_frame
+from wsss.data.images import BadImageError, PixelRules, image_frame
 from wsss.data.listing import list_images, some
 from wsss.data.splits import hold_out, subset
 from wsss.registry import DATASETS
@@ -23,6 +23,7 @@ __all__ = ["Anomalib", "AnomalibSettings"]
 
 _PARTS = ("train", "test", "val", "validation")
 _ALL = "defect"
+_ANY_BANDS = PixelRules(bands=(0,))  # the size is that of all bands
 
 
 class AnomalibSettings(Named):
@@ -172,7 +173,7 @@ class _EmptyMasks:
     def of(self, image: Path) -> Path | None:
         """The mask of an image; None of one that cannot be opened, which is left out later."""
         try:
-            size = image_frame(image).upright
+            size = image_frame(image, _ANY_BANDS).upright
         except BadImageError:
             return None
         if size not in self._written:

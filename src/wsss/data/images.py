@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,16 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from wsss.artifacts import atomic_path, is_of_the_system
-from wsss.data.levels import BadImageError, Levels, PixelRules, deep_pixels, scaled, tiff_pixels
+from wsss.data.levels import (
+    BadImageError,
+    Levels,
+    PixelRules,
+    check_tiff,
+    deep_pixels,
+    scaled,
+    takes_bands,
+    tiff_pixels,
+)
 
 __all__ = [
     "ORIENTATION",
@@ -20,6 +30,7 @@ __all__ = [
     "OpenedImage",
     "PixelRules",
     "PreparedImage",
+    "header_fault",
     "image_frame",
     "open_rgb",
     "prepare_image",
@@ -31,7 +42,7 @@ ORIENTATION = 0x0112
 """The tag of EXIF that says how a stored image is to be turned."""
 
 _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES = 258, 262, 277, 284  # tags of TIFF
-_SEPARATED, _SEPARATE = 5, 2  # values of the second (CMYK) and of the last
+_SEPARATE = 2  # a value of the last
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _KEPT = {"JPEG": ".jpg", "PNG": ".png"}
 _CONVERTED = {
@@ -140,8 +151,33 @@ def image_frame(source: Path, rules: PixelRules | None = None) -> ImageFrame:
                 return ImageFrame((image.height, image.width), orientation)
     except (OSError, ValueError):
         pass  # whatever else it is, or is wrong, is found by decoding it
+    with suppress(OSError, ValueError):
+        if _beginning(source).startswith(_TIFF):
+            return ImageFrame(check_tiff(source, (rules or PixelRules()).bands), 1)
     opened = open_rgb(source, rules)
     return ImageFrame(opened.stored, opened.orientation)
+
+
+def header_fault(source: Path, rules: PixelRules) -> str:
+    """Why a TIFF cannot be used, as far as its header tells, such as bands it does not have.
+
+    Returns:
+        The reason, or "": of other files, too, and where only decoding tells.
+    """
+    try:
+        with Image.open(source) as image:
+            if image.format != "TIFF" or not _beyond_pillow(image, rules):
+                return ""
+    except (OSError, ValueError):
+        pass
+    try:
+        if _beginning(source).startswith(_TIFF):
+            check_tiff(source, rules.bands)
+    except BadImageError as error:
+        return str(error)
+    except Exception:  # of a broken file; decoding it says what is wrong
+        return ""
+    return ""
 
 
 def open_rgb(source: Path, rules: PixelRules | None = None) -> OpenedImage:
@@ -211,8 +247,9 @@ def _beyond_pillow(image: Image.Image, rules: PixelRules) -> bool:
     tags: Any = getattr(image, "tag_v2", {})
     bits = tags.get(_BITS, (8,))
     planes = tags.get(_PLANES) == _SEPARATE and max(bits) > 8
-    chosen = rules.bands is not None and tags.get(_PHOTOMETRIC) != _SEPARATED
-    return planes or (chosen and tags.get(_SAMPLES, 1) not in (1, 3))
+    count = tags.get(_SAMPLES, 1)
+    chosen = rules.bands is not None and takes_bands(tags.get(_PHOTOMETRIC, 1), count)
+    return planes or (chosen and (count > 1 or rules.bands != (0,)))
 
 
 def _from_pillow(image: Image.Image, rules: PixelRules) -> OpenedImage:

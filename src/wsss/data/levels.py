@@ -3,20 +3,36 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
 
 from wsss.checks import full_key
 
-__all__ = ["BadImageError", "Levels", "PixelRules", "deep_pixels", "scaled", "tiff_pixels"]
+if TYPE_CHECKING:
+    from tifffile import TiffPage
+
+__all__ = [
+    "BadImageError",
+    "Levels",
+    "PixelRules",
+    "check_tiff",
+    "deep_pixels",
+    "scaled",
+    "takes_bands",
+    "tiff_pixels",
+]
 
 _ROWS = 2**21  # values that are scaled at once
 _TOP = 65535
 _MAX_SAMPLE, _BITS, _PHOTOMETRIC, _NODATA = 281, 258, 262, 42113  # tags of TIFF
-_WHITE_IS_ZERO, _COLOURS = 0, (2, 6)
+_WHITE_IS_ZERO, _GREYS, _COLOURS, _PICTURES = 0, (0, 1), (2, 6), (3, 5)  # the last: palette, CMYK
+_PLAIN = frozenset({"ADOBE_DEFLATE", "DEFLATE", "LZMA", "NONE", "PACKBITS"})
+"""Compressions that tifffile reads by itself."""
+_FLOATING = 3  # a predictor
 _S_MAX_SAMPLE = 341
 
 
@@ -185,6 +201,64 @@ def _first(value: Any) -> Any:
     return value[0] if isinstance(value, tuple) and value else value
 
 
+def takes_bands(photometric: int, count: int) -> bool:
+    """Whether `PixelRules.bands` says which bands of a TIFF are looked at.
+
+    So it is with any number of bands that are called grey, and with others than 1 and 3.
+
+    Args:
+        photometric: what the file calls its bands: 0 and 1 are grey, 2 is RGB.
+        count: how many there are.
+    """
+    return photometric in _GREYS or (photometric not in _PICTURES and count not in (1, 3))
+
+
+def check_tiff(source: Path, bands: tuple[int, ...] | None) -> tuple[int, int]:
+    """Look at the header of a TIFF that Pillow does not read.
+
+    Returns:
+        (height, width) in pixels of its first page.
+
+    Raises:
+        BadImageError: as `tiff_pixels`, of what the header tells.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(source) as file:
+        page = file.pages.first
+        _check_page(page, bands)
+        return page.imagelength, page.imagewidth
+
+
+def _check_page(page: "TiffPage", bands: tuple[int, ...] | None) -> None:
+    axes, count = page.axes, page.samplesperpixel
+    photometric = int(page.photometric)
+    if sorted(axes) not in (["X", "Y"], ["S", "X", "Y"]):
+        raise BadImageError(f"it is a TIFF of the axes {axes}, and no picture; save one of them")
+    if bands is not None and takes_bands(photometric, count):
+        if max(bands) >= count:
+            has = f"the bands 0 to {count - 1}" if count > 1 else "the band 0 alone"
+            raise BadImageError(
+                f"it has {has}, but {full_key('bands')} is {list(bands)} and names {max(bands)}; "
+                "name others, or leave the image out"
+            )
+    elif bands is None and count > 3 and photometric not in _COLOURS:
+        raise BadImageError(
+            f"it is a TIFF with {count} bands of {page.dtype}, and nothing says which of them "
+            f"are red, green and blue; set {full_key('bands')}, such as "
+            f"{full_key('bands')}: [0, 1, 2]"
+        )
+    compression = getattr(page.compression, "name", str(page.compression))
+    packed = compression not in _PLAIN or page.predictor == _FLOATING
+    if packed and find_spec("imagecodecs") is None:
+        kind = compression if compression not in _PLAIN else f"{compression} of floating-point"
+        raise BadImageError(
+            f"its compression ({kind}) needs imagecodecs, which is not installed: pip install "
+            '"wsss[geotiff]"; or save it without: gdal_translate -co COMPRESS=DEFLATE -co '
+            "PREDICTOR=1 IN.tif OUT.tif"
+        )
+
+
 def tiff_pixels(source: Path, bands: tuple[int, ...] | None) -> DeepPixels:
     """The first page of a TIFF that Pillow does not read: many bands, planes, other numbers.
 
@@ -192,41 +266,28 @@ def tiff_pixels(source: Path, bands: tuple[int, ...] | None) -> DeepPixels:
         Values of shape (H, W) or (H, W, 3).
 
     Raises:
-        BadImageError: nothing says which bands are colours, or there are not as many.
+        BadImageError: nothing says which bands are colours, there are not as many, or its
+            compression needs a package that is not installed.
     """
     import tifffile
 
     with tifffile.TiffFile(source) as file:
         page = file.pages.first
+        _check_page(page, bands)
         values, axes = page.asarray(), page.axes
         tags = {tag.code: tag.value for tag in page.tags}
+        photometric = int(page.photometric)
         nodata = float(page.nodata) if _NODATA in tags else None
-    if sorted(axes) not in (["X", "Y"], ["S", "X", "Y"]):
-        raise BadImageError(f"it is a TIFF of the axes {axes}, and no picture; save one of them")
     values = values.transpose([axes.index(axis) for axis in "YXS" if axis in axes])
-    count = values.shape[2] if values.ndim == 3 else 1
+    values = values.reshape(*values.shape[:2], -1)
     if values.dtype.kind == "b":
         values = values.astype(np.uint8) * 255
-    if bands is not None and count not in (1, 3):
-        if max(bands) >= count:
-            raise BadImageError(
-                f"it has the bands 0 to {count - 1}, but {full_key('bands')} names {max(bands)}; "
-                "name others"
-            )
+    count = values.shape[2]
+    if bands is not None and takes_bands(photometric, count):
         values = values[..., list(bands)]
-        count = len(bands)
-    elif count > 3 and int(tags.get(_PHOTOMETRIC, 1)) not in _COLOURS:
-        raise BadImageError(
-            f"it is a TIFF with {count} bands of {values.dtype}, and nothing says which of them "
-            f"are red, green and blue; set {full_key('bands')}, such as "
-            f"{full_key('bands')}: [0, 1, 2]"
-        )
-    if count in (1, 2):  # grey, with something besides that no picture shows
-        values = values.reshape(*values.shape[:2], -1)[..., 0]
-    else:
-        values = values[..., :3]
-    inverted = int(tags.get(_PHOTOMETRIC, 1)) == _WHITE_IS_ZERO
-    return DeepPixels(values, _stated(tags), nodata, inverted)
+    # of two bands the second is something besides grey that no picture shows
+    values = values[..., 0] if values.shape[2] < 3 else values[..., :3]
+    return DeepPixels(values, _stated(tags), nodata, photometric == _WHITE_IS_ZERO)
 
 
 def scaled(

@@ -5,18 +5,24 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
 from wsss.artifacts import IGNORE_INDEX, Paths
 from wsss.checks import printable
 from wsss.config.params import Params
+from wsss.config.preparation import PrepareDataSettings
+from wsss.cores import usable_cores
 from wsss.data import Problem, RawSample
+from wsss.data.images import PixelRules, header_fault
 from wsss.settings import ConfigError
 from wsss.stages._preparation import file_bytes
 
 __all__ = [
     "check_class_names",
+    "check_headers",
     "check_space",
     "check_writable",
     "class_lines",
@@ -100,6 +106,33 @@ def check_space(lists: Mapping[str, Sequence[RawSample]], root: Path) -> None:
         raise ValueError(
             f"the disk of {(root / 'data').resolve()} has {free / 2**20:.0f} MiB free, but copying "
             f"the images takes about {needed / 2**20:.0f} MiB; free some space, or move the project"
+        )
+
+
+def check_headers(
+    lists: Mapping[str, Sequence[RawSample]], rules: PixelRules, settings: PrepareDataSettings
+) -> None:
+    """Raise ValueError where TIFFs lack bands, or what else their headers tell, and too many do.
+
+    Decoding says the same of each, but a set of large images takes long until it does.
+    """
+    samples = [sample for found in lists.values() for sample in found]
+    tiffs = [sample for sample in samples if sample.image.suffix.lower() in (".tif", ".tiff")]
+    contexts = [copy_context() for _ in tiffs]  # messages name settings by their sections
+    with ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool:
+        faults = pool.map(
+            lambda sample, context: context.run(header_fault, sample.image, rules), tiffs, contexts
+        )
+        problems = [
+            Problem(sample.name, f"{sample.image}: {fault}")
+            for sample, fault in zip(tiffs, faults, strict=True)
+            if fault
+        ]
+    allowed = 0 if settings.on_bad_image == "error" else settings.max_skipped_share
+    if len(problems) > allowed * len(samples):
+        raise ValueError(
+            f"{len(problems)} of {len(samples)} images cannot be used, as their headers tell"
+            f"{listed_problems(problems)}"
         )
 
 

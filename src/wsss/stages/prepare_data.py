@@ -13,6 +13,7 @@ from wsss.registry import DATASETS
 from wsss.stages._annotating import Annotating, annotation_lines
 from wsss.stages._data_checks import (
     check_class_names,
+    check_headers,
     check_space,
     check_writable,
     class_lines,
@@ -92,6 +93,7 @@ def run(job: Job) -> None:
         check_single_label(splits, params)
         check_space(lists, paths.root)
         rules = PixelRules.of(settings.pixel_range, settings.bands)
+        check_headers(lists, rules, settings)
         annotating = Annotating(splits, raw, params, rules)
         with ExitStack() as stack:
             images, masks, listing, given, partial = (
