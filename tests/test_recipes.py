@@ -18,12 +18,14 @@ from wsss.config.yaml_text import load_yaml
 from wsss.registry import METHODS, REFINERS
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-ROWS = sorted(path.stem for path in FOLDER.glob("*.yaml") if re.match("voc|pets|smoke", path.stem))
+SOURCES = "voc|pets|smoke|vaihingen|aerial"
+ROWS = sorted(path.stem for path in FOLDER.glob("*.yaml") if re.match(SOURCES, path.stem))
 VARIABLES = {
     "$VOC_ROOT",
     "$PETS_ROOT",
     "$BACKGROUND_ROOT",
     "$SMOKE_ROOT",
+    "$VAIHINGEN_ROOT",
     "$SMOKE5K_ROOT",
     "$IJMOND_ROOT",
     "$RISE_ROOT",
@@ -84,7 +86,7 @@ def test_painted_defects_run_the_chain_that_is_for_photographs() -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_headers_name_recipes_that_exist(name: str) -> None:
     comments = " ".join(re.findall("#.*", recipe(name).text))
-    named = set(re.findall(r"(?<![/\w])(?:voc|pets|smoke)_\w+", comments))
+    named = set(re.findall(rf"(?<![/\w])(?:{SOURCES})_\w+", comments))
     assert named <= set(ROWS)
 
 
