@@ -65,6 +65,7 @@ def make_start(
         index: int = 0,
         previous: Classifier | None = None,
         tags: Tensor = labels,
+        has_background: bool = True,
         **teachers: Classifier,
     ) -> Start:
         asked = teachers or {"teacher": make_model(seed=7)}
@@ -78,6 +79,7 @@ def make_start(
             previous,
             over_images,
             0,
+            has_background,
         )
 
     return make

@@ -96,10 +96,11 @@ def begin(
 ) -> Callable[..., tuple[SingleStage, Classifier]]:
     """Makes the method and a classifier with its part."""
 
-    def make(**settings: Any) -> tuple[SingleStage, Classifier]:
+    def make(*, has_background: bool = True, **settings: Any) -> tuple[SingleStage, Classifier]:
         values = {"channels": 16, "rates": [1, 2]} | settings
         method = SingleStage(SingleStageSettings.model_validate(values))
-        return method, make_model(method.begin(make_start())).eval()
+        start = make_start(has_background=has_background)
+        return method, make_model(method.begin(start)).eval()
 
     return make
 
@@ -170,7 +171,9 @@ def test_an_extra_class_is_no_label(images: Tensor, taught: list[Any]) -> None:
     method = SingleStage(SingleStageSettings(channels=16, n_iters=1))
     torch.manual_seed(0)
     names = ("boat", "car")
-    start: Any = type("Start", (), {"class_names": (*names, "background_images")})
+    start: Any = type(
+        "Start", (), {"class_names": (*names, "background_images"), "has_background": True}
+    )
     backbone = TimmBackbone(BackboneSettings(model_name="resnet10t"))
     model = Classifier(backbone, names, num_extra=1, parts=method.begin(start)).eval()
     give(model, spots())
@@ -194,7 +197,7 @@ def test_without_a_background_all_classes_are_alike(
 
     monkeypatch.setattr(module, "self_labels", noted)
     for background in (True, False):
-        method, model = begin(background=background)
+        method, model = begin(has_background=background)
         method(model, images, labels, MULTI, step())
     torch.testing.assert_close(asked[0], torch.tensor([0.7, 0.6, 0.6, 0.6]))
     torch.testing.assert_close(asked[1], torch.tensor([0.6, 0.6, 0.6]))
@@ -274,9 +277,9 @@ def test_other_backbones_learn_the_same_bytes_again(
     found = []
     for _ in range(2):
         torch.manual_seed(0)
-        settings = SingleStageSettings(channels=16, rates=(1, 2), background=background)
+        settings = SingleStageSettings(channels=16, rates=(1, 2))
         method = SingleStage(settings)
-        parts = method.begin(make_start())
+        parts = method.begin(make_start(has_background=background))
         model = Classifier(TimmBackbone(backbone), ("boat", "car", "tree"), parts=parts).train()
         losses = method(model, images, labels, MULTI, step())
         losses["loss"].backward()
@@ -300,8 +303,9 @@ def test_reduced_precision(begin: Callable[..., Any], images: Tensor, labels: Te
 
 
 def test_one_class_and_no_background_is_refused() -> None:
-    start: Any = type("Start", (), {"class_names": ("smoke",)})
-    method = SingleStage(SingleStageSettings(background=False))
-    with pytest.raises(ValueError, match=r"method.background is false.*'smoke'.*set it to true"):
+    start: Any = type("Start", (), {"class_names": ("smoke",), "has_background": False})
+    method = SingleStage(SingleStageSettings())
+    with pytest.raises(ValueError, match=r"no background.*'smoke'.*nothing to learn"):
         method.begin(start)
-    assert SingleStage(SingleStageSettings()).begin(start)
+    start.has_background = True
+    assert method.begin(start)

@@ -64,6 +64,7 @@ class Start:
             at evaluation size, in eval mode without gradients, and stacks what it gives for
             each: (N, ...) in the order of `names`.
         rng_seed: for what a method draws here.
+        has_background: whether a pixel may show none of the data's classes.
     """
 
     round: int
@@ -74,6 +75,7 @@ class Start:
     previous: "Classifier | None"
     over_images: "Callable[[Classifier, Callable[[Classifier, Tensor], Tensor]], np.ndarray]"
     rng_seed: int
+    has_background: bool = True
 
 
 class Method(ABC, Generic[S]):

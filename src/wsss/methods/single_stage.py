@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from wsss.artifacts import IGNORE_INDEX
-from wsss.checks import full_key
 from wsss.methods._self_labels import self_label_loss, self_labels
 from wsss.methods.base import Method, Start
 from wsss.methods.objective import MethodSettings, present
@@ -30,9 +29,6 @@ class SingleStageSettings(MethodSettings):
     class_keys = ("class_weights",)
 
     name: Literal["single_stage"] = "single_stage"
-    background: bool = True
-    """Every pixel is of a class or of the background. False where images have none, as in land
-    cover: then every pixel is of a class."""
     stage: Literal[1, 2] = 1
     """Stage of the backbone whose features tell the edges; masks have its grid."""
     rates: tuple[PositiveInt, ...] = Field(default=(1, 12, 24, 36), min_length=1)
@@ -72,7 +68,8 @@ class SingleStage(Method[SingleStageSettings]):
 
         L = C(s, y) + w L_seg,    s_c = sum_p m_c y_c / (area + sum_p m_c) + (1 - m)^3 ln(0.01 + m)
 
-    Masks are the softmax over the classes' logits and the background's, which is 1. What they
+    Masks are the softmax over the classes' logits and the background's, which is 1 and is left out
+    of data without one. What they
     teach after a while are their averages over pixels of like colour (PAMR), at the pixels where
     one class of the image, or its background, is alone in being sure: class-balanced cross-entropy
     of the images in which each of them has such a pixel. A class of which nobody knows whether it
@@ -95,15 +92,18 @@ class SingleStage(Method[SingleStageSettings]):
         from wsss.models.segmentation_head import SegmentationHeadSettings
 
         settings = self.settings
-        if not settings.background and len(start.class_names) < 2:
+        self._has_background = start.has_background
+        if not start.has_background and len(start.class_names) < 2:
             raise ValueError(
-                f"{full_key('method.background')} is false, so that all pixels are of the only "
-                f"class, '{start.class_names[0]}', and there is nothing to learn; set it to true"
+                "the data have no background, so that all pixels are of the only class, "
+                f"'{start.class_names[0]}', and 'single_stage' has nothing to learn: give the data "
+                "more classes, or set prepare_data.dataset.background to true"
             )
         weights = settings.class_weights
         self._class_weights = [weights.get(name, 1.0) for name in start.class_names]
-        fields = {"stage", "rates", "channels", "gate", "background"}
-        return (SegmentationHeadSettings.model_validate(settings.model_dump(include=fields)),)
+        values = settings.model_dump(include={"stage", "rates", "channels", "gate"})
+        values["background"] = start.has_background
+        return (SegmentationHeadSettings.model_validate(values),)
 
     def __call__(
         self,
@@ -152,7 +152,7 @@ class SingleStage(Method[SingleStageSettings]):
         from wsss.models.pamr import pixel_adaptive_mean
 
         settings = self.settings
-        own, extra = int(settings.background), logits.shape[1] - tags.shape[1]
+        own, extra = int(self._has_background), logits.shape[1] - tags.shape[1]
         shares = [settings.background_share] * own + [settings.class_share] * logits.shape[1]
 
         def all_classes(of_tags: "Tensor") -> "Tensor":

@@ -91,6 +91,7 @@ def fit_classifier(
             previous,
             partial(_over_images, samples, task, settings),
             task.rng_seed,
+            manifest.has_background,
         )
         parts = method.begin(start)
         torch.manual_seed(task.rng_seed)  # whatever begin() did, the head starts alike
