@@ -347,6 +347,23 @@ def test_what_nobody_knows_is_left_out_of_every_score(monkeypatch: pytest.Monkey
     assert values["x_loss"] == pytest.approx(losses[~unknown].mean(), rel=1e-5)
 
 
+def test_exclusive_classes_have_no_loss_on_a_set_in_which_images_do_not_have_one_tag(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an image without a tag, cross-entropy would take the first class for the right one."""
+    targets = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    monkeypatch.setattr(classification, "_class_logits", lambda *_: (targets - 0.5, targets))
+    samples = tuple(
+        Sample(f"far/{at}", "x.png", (4, 4), ids) for at, ids in enumerate([(1,), (), (2,)])
+    )
+    settings = settings_of(loss="single_label")
+    for own, wanted in ((samples, {"far_map"}), (samples[::2], {"far_map", "far_loss"})):
+        splits = task.manifest.splits | {"far": own}
+        beside = replace(task, manifest=replace(task.manifest, splits=splits))
+        found = classification.score_classifier(None, settings, beside, "far")  # type: ignore[arg-type]
+        assert found.keys() == wanted
+
+
 def test_training_and_scores_see_what_is_uncertain(
     task: Task, starts: list[Start], begun: list[Begun], teacher: Classifier
 ) -> None:

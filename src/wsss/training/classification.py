@@ -207,13 +207,17 @@ def score_classifier(
     What nobody knows of an image is left out, and a probability of 0.5 counts as a tag.
 
     Returns:
-        <split>_map, without it where there is no such class, and <split>_loss; nothing for a split
-        without a tag.
+        <split>_map, without it where there is no such class, and <split>_loss, without it where
+        classes are exclusive and images of a scored set do not have one tag each; nothing for a
+        split without a tag.
     """
     scores, targets = _class_logits(model, settings, task, split)
     if not present(targets).any():
         return {}
-    values = {f"{split}_loss": float(Objective(settings.loss).classification(scores, targets))}
+    values = {}
+    exclusive = settings.loss == "single_label"
+    if not (exclusive and single_label_fault(task.manifest.splits[split], full_key("loss"))):
+        values[f"{split}_loss"] = float(Objective(settings.loss).classification(scores, targets))
     found = [
         average_precision_score(there, known)
         for known, there in _known_columns(scores.numpy(), targets.numpy())
