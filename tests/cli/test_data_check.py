@@ -410,6 +410,14 @@ def test_a_length_by_far_another_one_is_a_remark(project):
     assert said["level"] == "remark" and "train_segmenter.augment.long_side" in said["text"]
 
 
+def test_boxes_of_val_alone_which_nothing_takes_are_no_finding(project):
+    rows = ["image,class,left,top,right,bottom", "val00,cat,4,4,20,20"]
+    (project.source / "boxes.csv").write_text("\n".join(rows))
+    project.dataset["boxes"] = "boxes.csv"
+    code, values = project.check()
+    assert (code, values["findings"]) == (0, [])
+
+
 def test_a_full_disk_is_an_error(project, monkeypatch):
     usage = shutil._ntuple_diskusage(2**30, 2**30 - 5, 5)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)

@@ -112,6 +112,15 @@ def test_a_tar_without_its_last_bytes_is_told(mode, pack, tmp_path):
         unpack(tmp_path / "a", tmp_path / "out", MOST)
 
 
+def test_a_tar_with_a_zip_in_it_is_a_tar(pack, tmp_path):
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as packed:
+        packed.writestr("inner.txt", b"1")
+    (tmp_path / "a").write_bytes(pack(("outer.zip", held.getvalue()), mode="w"))
+    unpack(tmp_path / "a", tmp_path, MOST)
+    assert (tmp_path / "outer.zip").is_file() and not (tmp_path / "inner.txt").exists()
+
+
 def test_a_zip_with_a_flipped_bit_is_told(tmp_path):
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w") as packed:

@@ -55,7 +55,7 @@ def unpack(archive: Path, folder: Path, most: int) -> None:
         raise ValueError("this Python unpacks no archives safely; install 3.11.4 or a later one")
     done = 0
     try:
-        if zipfile.is_zipfile(archive):
+        if _is_zip(archive):
             with zipfile.ZipFile(archive) as packed:
                 for member in _zip_members(packed):
                     done = _checked(archive, member, done, most)
@@ -73,6 +73,12 @@ def unpack(archive: Path, folder: Path, most: int) -> None:
         if is_of_the_system(error):
             raise
         raise ValueError(f"{archive} is broken or cut off ({error})") from None
+
+
+def _is_zip(archive: Path) -> bool:
+    """By its first bytes: a tar may end as a ZIP archive does, with one in it."""
+    with archive.open("rb") as file:
+        return file.read(4) in (b"PK\3\4", b"PK\5\6")
 
 
 def _tar_members(tar: tarfile.TarFile) -> Iterator[_Member]:

@@ -189,8 +189,11 @@ class _Check:
 
     def _annotations(self, splits: Mapping[str, Sequence[RawSample]], raw: RawDataset) -> None:
         """Those that the settings take are errors where they do not fit, and others are warned."""
+        there = {
+            kind for kind in raw.offers if any(getattr(item, kind) for item in splits["train"])
+        }
         unused = {
-            key: "all" if kind in raw.offers and getattr(self.settings, key) == "none" else "none"
+            key: "all" if kind in there and getattr(self.settings, key) == "none" else "none"
             for kind, key in KINDS.items()
         }
         asked: tuple[tuple[Level, Any], ...] = (
