@@ -1,10 +1,12 @@
 """Patches of tissue as three published sets name them, with masks by name, and broken names."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from wsss.artifacts import Manifest, Paths, read_json, read_label_png
@@ -205,3 +207,6 @@ def test_prepare_data_places_masks_by_their_values(tmp_path, name):
     report = read_json(paths.report("prepare_data"))
     assert report["num_skipped"] == 0
     assert report["splits"]["val"]["unknown_per_class"] == dict.fromkeys(FOUR, 3)
+    assert not any("no val image" in text for text in report["warnings"])
+    advice = re.search(r"(mask_values: \{.*?\})", " ".join(report["warnings"]))
+    assert yaml.safe_load(advice[1]) == {"mask_values": {0: 1, 1: 2, 2: 3, 3: 4, 4: 0}}

@@ -101,11 +101,12 @@ class NameTags:
                 for name, path in listing.files.items()
             ]
         if not settings.mask_values and any(x.mask for found in splits.values() for x in found):
+            background = ", ".join(f"{n}: {(n + 1) % (count + 1)}" for n in range(count + 1))
             warnings.append(
                 f"masks have no background, as their value {count} is ignored: look at "
                 "mean_iou_foreground, the mean of the classes, as mean_iou counts the background "
                 f"as missed. Where {count} is background alone, set "
-                f"{full_key('dataset.mask_values')}: {{{count}: 0, ...}} with all others"
+                f"{full_key('dataset.mask_values')}: {{{background}}}"
             )
         if settings.max_train is not None:
             splits["train"] = subset(splits["train"], settings.max_train, rng_seed)

@@ -202,7 +202,12 @@ def class_warnings(splits: Mapping[str, Mapping[str, Any]], *, background: bool)
         )
     for split in ("selection", "val"):
         counts, total = splits[split]["images_per_class"], splits[split]["images"]
-        absent = [name for name, count in counts.items() if not count and train[name]]
+        unknown = splits[split].get("unknown_per_class", {})
+        absent = [
+            name
+            for name, count in counts.items()
+            if not count and train[name] and name not in unknown
+        ]
         everywhere = [
             name for name, count in counts.items() if count == total > 1 and train[name] < images
         ]
