@@ -14,7 +14,7 @@ from wsss.artifacts import Annotations, Box, Manifest, Paths, read_json, read_la
 from wsss.config import ConfigError
 from wsss.config.params import parse_params
 from wsss.data.coco import Coco, CocoSettings
-from wsss.stages import run_stage
+from wsss.stages import _preparation, run_stage
 
 SIZE = (8, 10)
 CATEGORIES = [
@@ -392,3 +392,36 @@ def test_prepare_data_places_masks_and_boxes(tree, tmp_path):
     other = Paths(tmp_path / "other")
     run_stage("prepare_data", params, other)
     assert {path.name: path.read_bytes() for path in other.masks.rglob("*.png")} == first
+
+
+def test_a_killed_run_is_continued(tree, tmp_path, monkeypatch):
+    tree.build()
+    paths = Paths(tmp_path / "project")
+    params = parse_params(
+        {
+            "prepare_data": {"dataset": {"name": "coco", "root": str(tree.root)}},
+            "make_pseudo_masks": {"chain": "none", "threshold": 0.3},
+        }
+    )
+    real, prepared = _preparation.prepare_image, []
+
+    def prepare(source, *args, **kwargs):
+        if len(prepared) == 8:
+            raise KeyboardInterrupt
+        prepared.append(source)
+        return real(source, *args, **kwargs)
+
+    monkeypatch.setattr(_preparation, "usable_cores", lambda: 0)
+    monkeypatch.setattr(_preparation, "prepare_image", prepare)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("prepare_data", params, paths)
+    again: list[Path] = []
+
+    def prepare_again(source, *args, **kwargs):
+        again.append(source)
+        return real(source, *args, **kwargs)
+
+    monkeypatch.setattr(_preparation, "prepare_image", prepare_again)
+    run_stage("prepare_data", params, paths)
+    assert 0 < len(again) <= 12 - 7  # masks were drawn again, and are known to be the same
+    assert len(Manifest.read(paths.splits).all_samples()) == 12

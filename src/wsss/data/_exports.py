@@ -1,5 +1,6 @@
 """Exports of Label Studio and CVAT: boxes, points, masks and scribbles of the images in them."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -245,6 +246,7 @@ def _draw(
     ids = class_ids_of(known, class_names, (empty_tag, "background"))
     ids |= dict.fromkeys(ignored, IGNORE_INDEX)
     images = dict(export.found())
+    changed = export.path.stat().st_mtime_ns
 
     def draw(name: str) -> Path | None:
         size = images[name].size
@@ -263,6 +265,7 @@ def _draw(
             mask[at][inside] = ids[item.word]
         path = folder / f"{name}.png"
         write_label_png(path, mask)
+        os.utime(path, ns=(changed, changed))  # a run that goes on knows that it is the same
         return path
 
     with ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool:

@@ -113,7 +113,8 @@ class Coco:
             )
         if settings.max_train is not None:
             splits["train"] = subset(splits["train"], settings.max_train, rng_seed)
-        splits = _with_masks(splits, drawn, class_names, problems)
+        changed = max(source.path.stat().st_mtime_ns for source in sources.values())
+        splits = _with_masks(splits, drawn, class_names, problems, changed)
         warnings += missing_masks(splits, *dict.fromkeys(item.path for item in sources.values()))
         has_boxes = any(sample.boxes for samples in splits.values() for sample in samples)
         offers = frozenset({"boxes"} if has_boxes else ())
@@ -299,8 +300,12 @@ def _with_masks(
     images: Mapping[str, CocoImage],
     class_names: Sequence[str],
     problems: list[Problem],
+    changed: int,
 ) -> dict[str, list[RawSample]]:
-    """Draw the masks; samples whose mask cannot be drawn become problems."""
+    """Draw the masks, as old as their source; samples without become problems.
+
+    A run that goes on after a kill knows by their age that they are the same.
+    """
 
     def draw(sample: RawSample) -> str:
         image = images[sample.name]
@@ -308,6 +313,7 @@ def _with_masks(
             return ""
         try:
             write_label_png(sample.mask, drawn_objects(image.objects, image.size, class_names))
+            os.utime(sample.mask, ns=(changed, changed))
         except ValueError as error:
             return str(error)
         return ""
