@@ -18,7 +18,8 @@ from wsss.cam.scaled_image import ScaledImage
 from wsss.cam.sliding_window import SlidingWindow
 from wsss.clustering.kmeans import kmeans
 from wsss.config.kernels import CrfKernelSettings
-from wsss.config.segmentation import PredictMasksSettings
+from wsss.config.sections import BackboneSettings
+from wsss.config.segmentation import PredictMasksSettings, RetrievalSettings
 from wsss.evaluate import ThresholdCurve, confusion_matrix, score_histogram, threshold_grid
 from wsss.evaluate.objects import object_overlaps
 from wsss.proposals.superpixels import Superpixels, SuperpixelsSettings
@@ -34,6 +35,9 @@ from wsss.segment.filtering import recall_thresholds
 from wsss.segment.predict import predict_mask_in_windows, predict_probs
 from wsss.segment.predictor import Predictor
 from wsss.segment.pseudo_masks import pseudo_mask
+from wsss.segment.retrieval import RegionIndex, RetrievalModel
+from wsss.segment.retrieval.predictor import RetrievalPredictor, painted
+from wsss.segment.retrieval.regions import pooled_features, regions_of
 from wsss.segment.smoothing import smooth
 from wsss.windows import window_starts
 
@@ -111,6 +115,10 @@ def below_one(overlap: float) -> dict[str, Callable[[], Any]]:
         ),
     }
 
+
+INDEX = RegionIndex(
+    np.ones((1, 1), np.float32), np.ones(1, np.uint8), np.array(["a"]), np.zeros((1, 4), np.int32)
+)
 
 CASES: dict[str, list[Callable[[], Any]]] = {
     "artifacts.background.power_background.best": [lambda: power_background(np.array(1.5), 4)],
@@ -237,6 +245,33 @@ CASES: dict[str, list[Callable[[], Any]]] = {
     ],
     "segment.predictor.Predictor.whole.pixels": [
         lambda: Predictor(Model(), PredictMasksSettings(), Device()).whole([], torch.ones(1))
+    ],
+    "segment.retrieval.index.RegionIndex.class_ids": [
+        lambda: RegionIndex(
+            np.zeros((1, 2), np.float32), np.ones(1), np.array(["a"]), np.zeros((1, 4))
+        )
+    ],
+    "segment.retrieval.index.RegionIndex.trimmed.share": [lambda: INDEX.trimmed(1.0)],
+    "segment.retrieval.index.RegionIndex.vote.allowed": [
+        lambda: INDEX.vote(INDEX.features, 1, np.ones(2))
+    ],
+    "segment.retrieval.predictor.painted.class_ids": [
+        lambda: painted(Proposals.from_masks(np.ones((1, 4, 6), bool)), np.zeros(1), np.ones(1))
+    ],
+    "segment.retrieval.predictor.RetrievalPredictor.whole.pixels": [
+        lambda: RetrievalPredictor(
+            RetrievalModel(RetrievalSettings(), (), Model(), BackboneSettings(), INDEX),
+            Path(),
+            Device(),
+        ).whole([], torch.ones(1))
+    ],
+    "segment.retrieval.regions.pooled_features.shown": [
+        lambda: pooled_features(
+            Proposals.from_masks(np.ones((1, 4, 6), bool)), np.ones((1, 2, 2)), (1.5, 1.0)
+        )
+    ],
+    "segment.retrieval.regions.regions_of.mask": [
+        lambda: regions_of(WRONG_DTYPE, erosions=1, min_area=1)
     ],
     "segment.smoothing.smooth.images": [
         lambda: smooth([FLOATS], torch.ones(1, 2, 4, 6), CrfKernelSettings())

@@ -21,7 +21,7 @@ class Neighbour:
     """A region of a training image.
 
     Attributes:
-        picture: (h, w, 3) uint8: the image within the region's box.
+        picture: (h, w, 3) pixels of the image within the region's box.
         class_name: of the region, or "background".
         similarity: to the proposal, in [-1, 1].
     """
@@ -37,7 +37,7 @@ class Evidence:
 
     Attributes:
         image: the name of its image.
-        picture: (h, w, 3) uint8: the image within the proposal's box, dark outside of it.
+        picture: (h, w, 3) pixels of the image within the proposal's box, dark outside of it.
         class_name: that it took.
         score: of that; see `Votes`.
         neighbours: the regions that had a vote, from the most similar.

@@ -18,7 +18,7 @@ class Votes:
     """What the regions nearest to each of N features say.
 
     Attributes:
-        class_ids: (N,) uint8: the class, or background, that most of them have; of several, that
+        class_ids: (N,): the class, or background, that most of them have; of several, that
             with the larger sum of similarities, then the lower id.
         scores: (N,) float32: the sum of the similarities of those of that class, divided by how
             many were asked; in [-1, 1].
@@ -106,6 +106,7 @@ class RegionIndex:
         check_shape("features", features.shape, ("N", self.features.shape[1]))
         asked = np.arange(len(self))
         if allowed is not None:
+            check_dtype("allowed", allowed.dtype, "bool")
             asked = np.flatnonzero(allowed[self.class_ids])
         k = min(k, len(asked))
         if k == 0:

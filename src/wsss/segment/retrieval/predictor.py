@@ -154,6 +154,7 @@ def painted(proposals: Proposals, order: np.ndarray, class_ids: np.ndarray) -> n
     Returns:
         (H, W) uint8: 0 where there is none.
     """
+    check_dtype("class_ids", class_ids.dtype, "uint8")
     mask = np.zeros(proposals.size, np.uint8)
     flat = mask.reshape(-1)
     for number in order.tolist():

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from wsss.artifacts import IGNORE_INDEX, TOUCHING, Proposals, check_label_map
-from wsss.checks import check_shape
+from wsss.checks import check_shape, check_share
 
 __all__ = ["pooled_features", "regions_of"]
 
@@ -73,6 +73,8 @@ def pooled_features(
     from scipy.sparse import csr_array  # type: ignore[import-untyped]
 
     check_shape("features", features.shape, ("D", "h", "w"))
+    for share in shown:
+        check_share("shown", share, zero=False)
     (height, width), (rows, columns) = masks.size, features.shape[1:]
     y = _cells(height, rows * shown[0], rows)
     x = _cells(width, columns * shown[1], columns)
