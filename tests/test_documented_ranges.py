@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsss.artifacts import Proposals, ScoreMap, write_label_png
+from wsss.artifacts import Proposals, ScoreMap, class_parts, write_label_png
 from wsss.artifacts.background import BackgroundSettings, background_scores, power_background
 from wsss.cam.clip_es import in_boxes, log_odds, spread_in_boxes
 from wsss.cam.multiscale import multiscale_cams, windowed_cams
@@ -121,6 +121,7 @@ INDEX = RegionIndex(
 )
 
 CASES: dict[str, list[Callable[[], Any]]] = {
+    "artifacts.parts.class_parts.mask": [lambda: next(class_parts(WRONG_DTYPE))],
     "artifacts.background.power_background.best": [lambda: power_background(np.array(1.5), 4)],
     "artifacts.background.background_scores.scores": [
         lambda: background_scores(ABOVE, BackgroundSettings(), 0.3),

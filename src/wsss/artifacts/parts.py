@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from wsss.artifacts.label_png import IGNORE_INDEX
+from wsss.artifacts.label_png import IGNORE_INDEX, check_label_map
 
 __all__ = ["TOUCHING", "Corner", "class_parts"]
 
@@ -24,6 +24,9 @@ def class_parts(mask: np.ndarray) -> Iterator[tuple[int, Corner, np.ndarray]]:
     Yields:
         The class id, where the part is, and (h, w) bool: which pixels there belong to it.
 
+    Raises:
+        ValueError: the mask is not uint8.
+
     Example:
         >>> mask = np.array([[0, 2, 0], [0, 0, 2], [1, 255, 0]], np.uint8)
         >>> [(class_id, int(part.sum())) for class_id, _, part in class_parts(mask)]
@@ -31,6 +34,7 @@ def class_parts(mask: np.ndarray) -> Iterator[tuple[int, Corner, np.ndarray]]:
     """
     from scipy import ndimage  # type: ignore[import-untyped]
 
+    check_label_map("mask", mask)
     present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
     for class_id in present[(present != 0) & (present != IGNORE_INDEX)].tolist():
         labels, _ = ndimage.label(mask == class_id, TOUCHING)

@@ -68,7 +68,7 @@ def place_mask(
     Args:
         source: what annotators drew.
         target: the file to write; None only looks.
-        image: the prepared image's file, or what gives its pixels, (H, W, 3) uint8.
+        image: the prepared image's file, or what gives its pixels as `read_image` does.
         prepared: what became of the image.
         num_fg_classes: K.
         meanings: of the values; empty where they are class ids. Where it has colours, the mask is
