@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from wsss.artifacts import read_json, write_json
 from wsss.config.sections import BackboneSettings
 from wsss.config.segmentation import SegmenterSettings
 from wsss.models.classifier import Classifier, load_classifier, save_classifier
@@ -103,3 +104,15 @@ def test_data_without_a_background_never_get_it(classifier: Path, tmp_path: Path
     assert torch.equal(model(images), logits)
     logits[:, 1:].logsumexp(dim=1).sum().backward()
     assert not model.net.segmentation_head[0].weight.grad[0].any()
+
+
+def test_files_of_before_there_were_own_networks_are_read(classifier: Path, tmp_path: Path) -> None:
+    made = make_segmenter(SegmenterSettings(arch="unet"), classifier).eval()
+    save_segmenter(made, tmp_path)
+    spec = read_json(tmp_path / "model.json")
+    del spec["backbones"], spec["has_background"]
+    write_json(tmp_path / "model.json", spec)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        logits = load_segmenter(tmp_path)(images)
+        torch.testing.assert_close(logits, made(images), atol=1e-3, rtol=1e-3)

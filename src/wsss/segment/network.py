@@ -178,7 +178,8 @@ def save_segmenter(model: Segmenter, folder: Path) -> None:
 def load_segmenter(folder: Path) -> Segmenter:
     """Read what `save_segmenter` wrote: in eval mode, on the CPU."""
     spec = read_json(folder / "model.json")
-    lists = {name: tuple(spec[name]) for name in ("class_names", "mean", "std", "backbones")}
+    keys = ("class_names", "mean", "std", "backbones")  # networks of before have no backbones
+    lists = {key: tuple(spec.get(key, ())) for key in keys}
     model = Segmenter(_Spec(**(spec | lists)))
     weights = read_weights(folder / "weights.safetensors")
     load_matching(model.net, weights, str(folder))
