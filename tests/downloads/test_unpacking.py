@@ -34,7 +34,7 @@ def test_a_tar_is_unpacked(mode, pack, tmp_path):
 BAD_NAMES = {
     "../evil": "leads out of the folder",
     "a/../../evil": "leads out of the folder",
-    "/tmp/evil": "absolute path",
+    "/evil": "absolute path",
     "..\\evil": "leads out of the folder",
     "C:\\evil": "absolute path",
     "\\\\server\\share\\evil": "absolute path",
@@ -55,7 +55,7 @@ def test_a_member_outside_of_the_folder_is_refused(name, kind, pack, tmp_path):
     with pytest.raises(ValueError, match=BAD_NAMES[name]):
         unpack(path, inside, MOST)
     assert not list(tmp_path.rglob("*evil*"))
-    assert not Path("/tmp/evil").exists()
+    assert not Path("/evil").exists()
 
 
 SPECIAL = {
