@@ -485,3 +485,73 @@ def test_the_sheet_has_a_row_per_class_with_its_images(project):
     first = Path("reports/data_check.png").read_bytes()
     project.check()
     assert Path("reports/data_check.png").read_bytes() == first
+
+
+def beside(project: Project, count: int = 6) -> Path:
+    """Set the project to score another folder of images beside val; its folder."""
+    root = project.source.parent / "roofs"
+    rows = [("image", "tags")]
+    for at in range(count):
+        rng = np.random.default_rng(1000 + at)
+        path = root / f"images/roof{at}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (*SIZE, 3), np.uint8)).save(path)
+        mask = np.zeros(SIZE, np.uint8)
+        mask[4:20, 4:20] = 1 + at % 2
+        write_label_png(root / f"masks/roof{at}.png", mask)
+        rows.append((f"roof{at}.png", ("cat", "dog")[at % 2]))
+    with (root / "tags.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    settings = {"name": "folder", "root": str(root), "tags": "tags.csv", "masks": "masks"}
+    project.prepare["scored_sets"] = {"roofs": {"dataset": settings, "part": "all"}}
+    return root
+
+
+def test_a_clean_set_that_is_scored_beside_val_is_a_line(project):
+    beside(project)
+    code, values = project.check()
+    assert code == 0 and not [item for item in values["findings"] if item["level"] != "remark"]
+    shown = CliRunner().invoke(app, ["data", "check"]).stdout
+    assert "roofs, scored beside val: 6 images, 6 with a mask" in shown
+
+
+@pytest.mark.parametrize(
+    ("spoil", "level", "text"),
+    [
+        (lambda root, project: cut(root / "images/roof0.png"), "warning", "roofs/images/roof0"),
+        (
+            lambda root, project: write_label_png(root / "masks/roof0.png", np.zeros((4, 4), "u1")),
+            "warning",
+            "4 x 4 pixels",
+        ),
+        (
+            lambda root, project: [
+                write_label_png(path, np.full(SIZE, 2 - at % 2, np.uint8))
+                for at, path in enumerate(sorted((root / "masks").iterdir()))
+            ],
+            "error",
+            "masks contradict the tags",
+        ),
+        (
+            lambda root, project: project.prepare["scored_sets"]["roofs"]["dataset"].update(
+                root=str(project.source)
+            ),
+            "error",
+            "that are learned from",
+        ),
+        (
+            lambda root, project: project.prepare["scored_sets"]["roofs"]["dataset"].update(
+                classes=["yak"], tags="none.csv"
+            ),
+            "error",
+            "none.csv is not a file",
+        ),
+    ],
+    ids=["truncated", "mask of another size", "masks against tags", "learned from", "no tags"],
+)
+def test_what_is_wrong_with_a_set_beside_val_is_named(project, spoil, level, text):
+    spoil(beside(project), project)
+    code, values = project.check()
+    found = [item for item in values["findings"] if item["level"] == level]
+    assert any(text in item["text"] for item in found), values
+    assert code == (level == "error")

@@ -60,11 +60,17 @@ from wsss.stages._pixel_checks import (
     check_masks,
     check_threshold,
     dark_warnings,
+    pixel_warnings,
     skipped_warnings,
     turned_warnings,
 )
 from wsss.stages._preparation import Preparation
 from wsss.stages._same_files import same_files, same_files_remarks, same_files_warnings
+from wsss.stages._scored_sets import (
+    check_not_learned,
+    collect_scored_set,
+    scored_contradictions,
+)
 
 __all__ = ["LEVELS", "DataCheck", "Finding", "Level", "check_data"]
 
@@ -121,6 +127,8 @@ class _Check:
         self.settings = params.prepare_data
         self.rules = PixelRules.of(self.settings.pixel_range, self.settings.bands)
         self.findings = Findings()
+        self.beside: dict[str, list[Sample]] = {}  # of scored sets
+        self.beside_problems: list[Problem] = []
 
     def run(self, sheet: Path) -> DataCheck:
         background = self._background()
@@ -134,6 +142,7 @@ class _Check:
         raw, lists = self._lists(raw, background)
         splits = {split: lists[split] for split in SPLITS}
         self._annotations(splits, raw)
+        beside = self._scored_sets(raw, lists)
         manifest, report, decoded = self._pixels(raw, lists)
         self._numbers(manifest, report)
         with self.findings.catching("images"):
@@ -142,7 +151,7 @@ class _Check:
         self.findings.add("warning", "duplicates", same_files_warnings(groups))
         self.findings.add("remark", "duplicates", same_files_remarks(groups))
         shown = self._sheet(sheet, manifest, lists)
-        lines = [*class_lines(report), *_lines(report)]
+        lines = [*class_lines(report), *beside, *_lines(report)]
         images = (sum(map(len, lists.values())), decoded)
         return DataCheck(self.findings.ranked(), tuple(lines), report, images, shown)
 
@@ -206,6 +215,45 @@ class _Check:
                 denied = raw.tags_from_masks or settings.contradicting_masks == "warn"
                 check_annotations(parts, raw.class_names, self.rules, ignores_denied=denied)
 
+    def _scored_sets(self, raw: RawDataset, lists: Mapping[str, Sequence[RawSample]]) -> list[str]:
+        """A line of each set that is scored beside val, with what is wrong about it."""
+        lines = []
+        learned = [item for split, items in lists.items() if split != "val" for item in items]
+        for name, settings in self.settings.scored_sets.items():
+            about = f"scored set {name}"
+            with self.findings.catching(about):
+                found = collect_scored_set(
+                    name, settings, raw, self.scratch, self.params.base.rng_seed
+                )
+                self.findings.add("warning", about, found.warnings)
+                check_not_learned([found], learned)
+                check_names({**lists, name: found.samples})
+                samples = found.samples
+                if self.fast:
+                    samples = subset(samples, FAST, self.params.base.rng_seed)
+                work = self._preparation(raw)
+                self.beside |= work.all({name: samples})
+                self.beside_problems += [*found.problems, *work.problems]
+                self.findings.add("warning", about, pixel_warnings(work))
+                said = scored_contradictions(found, work, raw, self.params)
+                self.findings.add("warning", about, said)
+                masks = sum(sample.mask is not None for sample in samples)
+                lines.append(
+                    f"{name}, scored beside val: {len(samples)} images, {masks} with a mask"
+                )
+        return lines
+
+    def _preparation(self, raw: RawDataset) -> Preparation:
+        """Reads images and masks, and writes nothing."""
+        return Preparation(
+            len(raw.class_names),
+            None,
+            None,
+            rules=self.rules,
+            turned_masks=self.settings.turned_masks,
+            has_background=raw.has_background,
+        )
+
     def _pixels(
         self, raw: RawDataset, lists: Mapping[str, Sequence[RawSample]]
     ) -> tuple[Manifest, dict[str, Any], int]:
@@ -216,16 +264,9 @@ class _Check:
                 chosen[split] = subset(list(samples), FAST, self.params.base.rng_seed)
                 names = {sample.name for sample in chosen[split]}
                 rest[split] = [sample for sample in samples if sample.name not in names]
-        work = Preparation(
-            len(raw.class_names),
-            None,
-            None,
-            rules=self.rules,
-            turned_masks=self.settings.turned_masks,
-            has_background=raw.has_background,
-        )
+        work = self._preparation(raw)
         prepared = work.all(chosen)
-        problems = [*raw.problems, *work.problems]
+        problems = [*raw.problems, *work.problems, *self.beside_problems]
         review = MaskReview(work.drawn, raw.class_names)
         if not raw.tags_from_masks:
             with self.findings.catching("masks"):
@@ -233,7 +274,8 @@ class _Check:
                 self.findings.add("warning", "masks", review.warnings())
         if all(lists[split] for split in SPLITS):
             with self.findings.catching("images"):
-                check_left(problems, prepared, self.params, work)  # which lists them, too
+                left = prepared | self.beside
+                check_left(problems, left, self.params, work)  # which lists them, too
                 self.findings.add("warning", "images", skipped_warnings(problems))
         else:
             self.findings.add("warning", "images", skipped_warnings(problems))
