@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsss.artifacts import Manifest, Paths, read_json, read_label_png
+from wsss.artifacts import Annotations, Manifest, Paths, read_json, read_label_png
 from wsss.config.params import Params, parse_params
 from wsss.config.recipes import BASE_RECIPE, Recipe, recipe_params
+from wsss.data.synthetic_aerial import paint_areas
 from wsss.stages import run_stage
+from wsss.stages.data_check import check_data
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parents[1] / "recipes"
@@ -60,6 +62,8 @@ def _tiny(name: str, **sections: Any) -> Params:
 def _run(root: Path, params: Params, *stages: str) -> Paths:
     paths = Paths(root / "project")
     paths.root.mkdir()
+    looked = check_data(params, paths.root, root / "sheet.png")
+    assert not looked.of("error") and looked.sheet is not None
     for stage in stages:
         run_stage(stage, params, paths)
     return paths
@@ -234,3 +238,57 @@ def test_voc_with_fmix_walked_by_affinity_net(tmp_path: Path) -> None:
     manifest = Manifest.read(paths.splits)
     assert manifest.num_fg_classes == 20
     _check_masks(paths)
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        ("vaihingen_masks", False),
+        ("vaihingen_masks_tags", False),
+        ("vaihingen_unet_consistency", True),
+    ],
+)
+def test_vaihingen_from_a_few_masks_and_many_tags(tmp_path: Path, name: str, whole: bool) -> None:
+    """Nothing says background; masks to learn from are those of one image alone. Some recipes
+    predict whole images, in windows."""
+    paint_areas(tmp_path / "vaihingen", 6, (96, 128), 8, 0)
+    method = {"channels": 16, "rates": [1, 2], "n_iters": 1, "segmentation_from": 0}
+    own = {"name": "single_stage", **method} if name == "vaihingen_masks_tags" else {"name": "cam"}
+    network = {"arch": "enc_dec_unpool", "encoder_weights": "none"}
+    kwargs = {"arch_kwargs": {"dropout": 0.5, "widths": [4, 8, 8, 8, 8]}}
+    segmenter = SEGMENTER if "unet" in name else SEGMENTER | {"model": network | kwargs}
+    params = _tiny(
+        name,
+        prepare_data={
+            "dataset": {"root": str(tmp_path / "vaihingen"), "num_masks": 1, "num_val": 2,
+                        "tile": 48},
+        },
+        train_classifier=NETWORK
+        | {"backbone": TINY_RESNET | {"freeze_batchnorm": False}, "eval_long_side": 48}
+        | {"method": own},
+        generate_cams={"scales": [1.0]},
+        refine={
+            "chains": {
+                "crf": [{"name": "dense_crf", "n_iters": 1}],
+                "pamr": [{"name": "pamr", "n_iters": 1}],
+            }
+        },
+        train_segmenter=segmenter | {"images_per_epoch": 16},
+        predict_masks={"window": 64} if whole else {},
+    )  # fmt: skip
+    chain = params.make_pseudo_masks.chain
+    paths = _run(
+        tmp_path, params, "prepare_data", "train_classifier", "generate_cams",
+        f"refine_cams@{chain}", f"evaluate_refined@{chain}", *MASKS,
+        "train_segmenter", "predict_masks", "evaluate_segmenter",
+    )  # fmt: skip
+    manifest = Manifest.read(paths.splits)
+    assert not manifest.has_background
+    given = {item.split("/")[0] for item in Annotations.read(paths.annotations).masks}
+    assert len(given) == 1
+    _check_masks(paths)
+    for sample in manifest.splits["val"]:
+        mask = read_label_png(paths.predictions / f"val/{sample.name}.png")
+        assert mask.shape == sample.size and mask.min() > 0 and mask.max() <= 5
+    found = read_json(paths.report("evaluate_segmenter"))["val"]
+    assert "background" not in found["iou"]
