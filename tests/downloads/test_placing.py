@@ -104,7 +104,7 @@ def test_of_an_archive_that_is_refused_nothing_is_left(
 ):
     """Without a checksum, as that of some data sets is not known."""
     server.files["/images.tar.gz"] = spoilt(pack)
-    unknown = tuple(replace(archive, checksum="", size=5000) for archive in table["toys"].archives)
+    unknown = tuple(replace(archive, checksum="", size=6000) for archive in table["toys"].archives)
     table["toys"] = replace(table["toys"], archives=unknown)
     folder = tmp_path / "deep/er"
     with pytest.raises(ValueError, match=f"{words}(.|\n)* All that was fetched is deleted"):

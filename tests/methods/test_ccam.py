@@ -187,6 +187,9 @@ class Colours(nn.Module):
     def stages(self) -> tuple[nn.Module, ...]:
         return tuple(self.net)
 
+    def stage_widths(self) -> list[int]:
+        return [3, 3]
+
     def forward(self, images: Tensor) -> Tensor:
         return functional.avg_pool2d(images, 4)
 
