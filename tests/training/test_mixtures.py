@@ -91,6 +91,20 @@ def test_ignoring_images_with_tags_alone_is_training_on_the_others(
     assert same(alone, among)
 
 
+@pytest.mark.parametrize(("form", "alone"), [("ignored", True), ("pseudo_masks", False)])
+def test_an_epoch_is_judged_by_masks_of_annotators_where_pseudo_masks_teach_nothing(
+    fit: Fit, halves: Task, tmp_path: Path, form: str, alone: bool
+) -> None:
+    first, *others = (sample.name for sample in halves.manifest.splits["selection"])
+    scores = []
+    for _ in range(2):
+        _, fitted = fit(f"0123{first}", tags_only={"name": form}, images_per_epoch=8)
+        scores.append([row["selection_pseudo_mean_iou"] for row in fitted.history])
+        for name in others:  # what nobody drew is wrong now
+            write_label_png(tmp_path / f"masks/{name}.png", np.ones((64, 64), np.uint8))
+    assert (scores[0] == scores[1]) == alone
+
+
 def test_seeds_teach_where_there_is_no_mask(fit: Fit, tmp_path: Path) -> None:
     """Points and scribbles: partial cross-entropy, with the CRF's energy beside it."""
     for index in range(8):

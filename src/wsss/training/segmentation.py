@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wsss.artifacts import Annotations, read_label_png
+from wsss.artifacts import Annotations, Sample, read_label_png
 from wsss.checks import full_key
 from wsss.config.segmentation import TrainSegmenterSettings
 from wsss.evaluate import confusion_matrix
@@ -78,6 +78,10 @@ def fit_segmenter(
         model.normalisation,
         None if average is None else average.model,
     )
+    judged = task.manifest.splits["selection"]
+    given = [sample for sample in judged if sample.name in annotations.masks]
+    if given and not form.takes_pseudo_masks:  # what nothing is learned from tells no epoch apart
+        judged = tuple(given)
     last = form.keep == "last" and not all(maps.given)
     metric = None if last else "selection_pseudo_mean_iou"
     new = [part for name, part in model.net.named_children() if name != "encoder"]
@@ -96,7 +100,7 @@ def fit_segmenter(
             mixture=maps.mixture(settings, names),
         ),
         lessons,
-        partial(_score_selection, settings, task, pseudo_masks),
+        partial(_score_selection, settings, task, pseudo_masks, judged),
         metric=metric,
         settings=settings,
         checkpoint="last",
@@ -167,9 +171,16 @@ def _predictor(model: nn.Module) -> Predict:
 
 
 def _score_selection(
-    settings: TrainSegmenterSettings, task: Task, pseudo_masks: Path, model: Segmenter
+    settings: TrainSegmenterSettings,
+    task: Task,
+    pseudo_masks: Path,
+    judged: Sequence[Sample],
+    model: Segmenter,
 ) -> dict[str, float]:
-    """Agreement with the pseudo masks of the selection split, which training never saw.
+    """Agreement with the pseudo masks of images of the selection split, which training never saw.
+
+    Those of an image with a mask of an annotator are that mask. Where a form learns from no other
+    pseudo masks, and some such images are there, they are the ones that are judged.
 
     This picks the epoch without ground truth; it is no estimate of the true mean IoU.
 
@@ -181,7 +192,7 @@ def _score_selection(
     num_classes = task.manifest.num_fg_classes + 1
     matrix = np.zeros((num_classes, num_classes + 1), np.int64)
     for samples, images in task.whole_images(
-        task.manifest.splits["selection"],
+        judged,
         model.normalisation,
         batch_size=settings.batch_size,
         long_side=settings.eval_long_side,
