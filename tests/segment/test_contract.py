@@ -1,6 +1,7 @@
 """What every pixel loss and every form for tags alone promises, of each name in the registries."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -255,6 +256,39 @@ def test_a_given_mask_is_used_unchanged_beside_images_with_tags_alone(name: str)
         lesson, *_ = lesson_of(form_of(name), batch, seed)
         assert torch.equal(lesson.masks[batch.given], batch.masks[batch.given])
         assert torch.equal(lesson.images[batch.given], batch.images[batch.given])
+
+
+@pytest.mark.parametrize("name", TAG_FORMS.names())
+def test_every_form_learns_in_reduced_precision_as_in_full(name: str) -> None:
+    """Terms are float32 under autocast, near those of full precision, and reach the network.
+
+    Lightning hands over images and tags in reduced precision, too.
+    """
+    batch = crops([True, False, False], [[1, 1, 1], [1, 0, 1], [0, 1, float("nan")]])
+    exact, *_ = lesson_of(form_of(name, confidence=0.3), batch)
+    images, labels = batch.images.bfloat16(), batch.labels.bfloat16()
+    reduced = replace(batch, images=images, labels=labels)
+    with torch.autocast("cpu", torch.bfloat16):
+        lesson, model, _ = lesson_of(form_of(name, confidence=0.3), reduced)
+    for term, value in lesson.terms.items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, exact.terms[term], rtol=0.1, atol=0.05)
+    total = sum(lesson.terms.values(), lesson.logits.float().logsumexp(dim=1).mean())
+    total.backward()
+    assert model.head.weight.grad is not None and model.head.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", PIXEL_LOSSES.names())
+def test_every_pixel_loss_learns_in_reduced_precision_as_in_full(
+    name: str, logits: Tensor, masks: Tensor
+) -> None:
+    loss = loss_of(name)
+    exact = loss(logits, pixels(masks))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss(logits.bfloat16(), pixels(masks))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, exact, rtol=0.05, atol=0.01)
+    assert gradient(found, logits).isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["self_training", "consistency"])

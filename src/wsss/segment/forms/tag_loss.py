@@ -74,7 +74,7 @@ def tag_cross_entropy(probs: "Tensor", labels: "Tensor") -> "Tensor":
 
     Args:
         probs: (B, K) float32 in [0, 1].
-        labels: (B, K) float32 in [0, 1], NaN where unknown.
+        labels: (B, K) of any precision in [0, 1], NaN where unknown.
     """
     import torch
     from torch.nn import functional
@@ -82,6 +82,6 @@ def tag_cross_entropy(probs: "Tensor", labels: "Tensor") -> "Tensor":
     known = ~labels.isnan()
     with torch.autocast(probs.device.type, enabled=False):
         cost = functional.binary_cross_entropy(
-            probs.clamp(0, 1), labels.nan_to_num(), reduction="none"
+            probs.float().clamp(0, 1), labels.float().nan_to_num(), reduction="none"
         )
     return (cost * known).sum() / known.sum().clamp(min=1)
