@@ -43,6 +43,10 @@ class BackgroundSettings(Settings):
             )
         return self
 
+    def without_background(self) -> Self:
+        """The same for data of which every pixel shows a class."""
+        return self.model_copy(update={"background": "none"})
+
 
 def power_background(best: Scores, alpha: float) -> Scores:
     """(1 - best)^alpha: what the power background scores.

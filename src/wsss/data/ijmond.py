@@ -13,11 +13,11 @@ from typing import Literal, TypeVar
 import numpy as np
 from pydantic import Field, NonNegativeInt
 
-from wsss.artifacts import write_label_png
 from wsss.checks import full_key
 from wsss.cores import usable_cores
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
 from wsss.data._coco_file import CocoImage, read_coco
+from wsss.data._crops import write_crop
 from wsss.data._matching import Names
 from wsss.data._tables import read_text
 from wsss.data.images import BadImageError, open_rgb
@@ -241,14 +241,11 @@ class Ijmond:
                 bottom = min(image.height, top + (side or image.height))
                 right = min(image.width, left + (side or image.width))
                 at = f"{name}/{row}_{column}"
-                path = scratch / "images" / f"{at}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                image.crop((left, top, right, bottom)).save(path, compress_level=1)
+                part = None if mask is None else mask[top:bottom, left:right]
+                box = left, top, right, bottom
+                path, target = write_crop(scratch, at, image, box, part)
                 sample = RawSample(at, path, ())
-                if mask is not None:
-                    part = mask[top:bottom, left:right]
-                    target = scratch / "masks" / f"{at}.png"
-                    write_label_png(target, part)
+                if part is not None:
                     sample = replace(sample, class_ids=self._shown(part), mask=target)
                 else:
                     sample = self._voted(sample, frame.share)

@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from wsss.artifacts import IGNORE_INDEX, write_label_png
+from wsss.artifacts import IGNORE_INDEX
 from wsss.checks import did_you_mean, full_key
 from wsss.cores import usable_cores
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
+from wsss.data._crops import write_crop
 from wsss.data.images import BadImageError, open_rgb
 from wsss.data.listing import list_images, some
 from wsss.progress import track
@@ -317,10 +318,7 @@ def _cut(
     for left, top, right, bottom in boxes:
         own = _inside(mask, (left, top, right, bottom))
         name = area.name if whole else f"{area.name}/{top:05d}_{left:05d}"
-        image_path, mask_path = (scratch / kind / f"{name}.png" for kind in ("images", "masks"))
-        image_path.parent.mkdir(parents=True, exist_ok=True)
-        image.crop((left, top, right, bottom)).save(image_path, compress_level=1)
-        write_label_png(mask_path, own)
+        image_path, mask_path = write_crop(scratch, name, image, (left, top, right, bottom), own)
         class_ids = sorted(tags) if whole else _tags(own, settings.min_share)
         samples.append(RawSample(name, image_path, tuple(class_ids), mask_path))
     return samples

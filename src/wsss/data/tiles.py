@@ -9,10 +9,11 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
-from wsss.artifacts import read_label_png, write_label_png
+from wsss.artifacts import read_label_png
 from wsss.checks import full_key
 from wsss.cores import usable_cores
 from wsss.data._base import Problem, RawDataset, RawSample, source_folder
+from wsss.data._crops import write_crop
 from wsss.data._mask_pairs import pair_masks
 from wsss.data._matching import Names
 from wsss.data.images import BadImageError, OpenedImage, open_rgb, turned
@@ -188,10 +189,8 @@ def _cut(
     tiles = []
     for (row, column), box in boxes.items():
         name = f"{sample.name}/{row}_{column}"
-        image_path, mask_path = (scratch / kind / f"{name}.png" for kind in ("images", "masks"))
-        write_label_png(mask_path, masks[row, column].astype(np.uint8))
-        image_path.parent.mkdir(parents=True, exist_ok=True)
-        image.crop(box).save(image_path, compress_level=1)
+        own = masks[row, column].astype(np.uint8)
+        image_path, mask_path = write_crop(scratch, name, image, box, own)
         class_ids = (1,) if (row, column) in shown else ()
         tiles.append(RawSample(name, image_path, class_ids, mask_path))
     return tiles

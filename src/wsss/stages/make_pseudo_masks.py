@@ -32,7 +32,7 @@ def run(job: Job) -> None:
     samples = manifest.all_samples()
     given = Annotations.read(paths.annotations)
     if not manifest.has_background:
-        settings = settings.model_copy(update={"background": "none"})
+        settings = settings.without_background()
     threshold = chosen_threshold(settings, paths)
     folder = paths.refined(settings.chain)
     source = None

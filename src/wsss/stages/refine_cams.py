@@ -31,9 +31,7 @@ def make_chain(refiners: Sequence[Named], params: Params, paths: Paths) -> Chain
     """
     if not read_classes(paths.splits)[1]:
         refiners = [
-            entry.model_copy(update={"background": "none"})
-            if isinstance(entry, BackgroundSettings)
-            else entry
+            entry.without_background() if isinstance(entry, BackgroundSettings) else entry
             for entry in refiners
         ]
     context = Context(
