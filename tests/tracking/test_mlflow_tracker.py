@@ -378,3 +378,22 @@ def test_an_outage_neither_stops_the_stage_nor_loses_values(
         pytest.fail("the stage began without a server")
     assert "secret" not in str(stopped.value)
     assert "MLFLOW_TRACKING_URI" in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "way_out"),
+    [
+        ("http://127.0.0.1:40147/api failed with exception: refused", "Start that server"),
+        ("http://10.0.40.3:54030/api failed with exception: refused", "Start that server"),
+        ("endpoint /api/2.0/40147 failed with error code 403 != 200.", "may not write"),
+        ("endpoint /api/2.0/54030 failed with error code 401 != 200.", "MLFLOW_TRACKING_USERNAME"),
+        ("endpoint /api/2.0 failed with error code 502 != 200. Body: 401", "Start that server"),
+    ],
+)
+def test_what_a_server_answered_is_not_read_from_ports_and_ids(said: str, way_out: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    from wsss.tracking import mlflow_tracker
+
+    error = MlflowException(f"API request to {said}")
+    assert way_out in mlflow_tracker._way_out(error)

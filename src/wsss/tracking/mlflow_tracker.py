@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -24,7 +25,7 @@ from mlflow.utils.validation import (
 
 from wsss.artifacts import read_json, write_json
 from wsss.checks import printable
-from wsss.tracking._base import Table
+from wsss.tracking._base import Table, now
 from wsss.tracking.database import BESIDE, artifacts_uri, database_file, settle
 from wsss.tracking.naming import without_repeats
 from wsss.tracking.overview import write_overview
@@ -68,12 +69,14 @@ class MlflowTracker:
             raise _unusable(start.uri, error) from error
         self._remember("running")
 
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+    def metrics(
+        self, values: Mapping[str, float], step: int = 0, moment: int | None = None
+    ) -> None:
         """Remember values of one step. Infinite ones become NaN: databases cannot hold them."""
-        now = time.time_ns() // 1_000_000
+        moment = now() if moment is None else moment
         for key, value in values.items():
             number = float(value) if math.isfinite(value) else math.nan
-            self._metrics.append(Metric(_key(key), number, now, step))
+            self._metrics.append(Metric(_key(key), number, moment, step))
         if len(self._metrics) >= MAX_METRICS_PER_BATCH:
             self.flush()
 
@@ -98,11 +101,11 @@ class MlflowTracker:
         if time.monotonic() - self._failed_at >= _RETRY_SECONDS:
             self._try_send()
 
-    def end(self, status: str, error: str = "") -> None:
+    def end(self, status: str, error: str = "", moment: int | None = None) -> None:
         """Send all that is left and end the run as FINISHED, FAILED or KILLED."""
         if error:
             self._tags["error"] = error
-        if self._try_send(status):
+        if self._try_send(status, moment):
             self._remember(status.lower())
             return
         _logger.warning(
@@ -118,11 +121,11 @@ class MlflowTracker:
             known = {"run_id": self.run_id, "key": self._start.key, "status": status}
             write_json(Path(self._start.record), known)
 
-    def _try_send(self, status: str | None = None) -> bool:
+    def _try_send(self, status: str | None = None, moment: int | None = None) -> bool:
         try:
             self._send()
             if status:
-                self._client.set_terminated(self.run_id, status)
+                self._client.set_terminated(self.run_id, status, moment)
                 if not self._start.stage:
                     write_overview(self._client, self._experiment)
         except Exception as error:  # whatever it is, the stage's work goes on
@@ -245,7 +248,8 @@ def _create(client: MlflowClient, experiment_id: str, start: RunStart) -> str:
         asked = f"attributes.run_name LIKE '{pattern}%'"
         others = client.search_runs([experiment_id], asked, max_results=1000)
         name = without_repeats(name, [str(run.info.run_name) for run in others])
-    run_id = str(client.create_run(experiment_id, run_name=name).info.run_id)
+    made = client.create_run(experiment_id, start.began or None, run_name=name)
+    run_id = str(made.info.run_id)
     rows = [
         Param(_key(key), _cut(value, MAX_PARAM_VAL_LENGTH)) for key, value in start.settings.items()
     ]
@@ -303,7 +307,40 @@ def _unusable(uri: str, error: Exception) -> ConnectionError:
     if database := database_file(uri):
         return unusable(database, uri, _reason(error))
     return ConnectionError(
-        f"MLflow cannot record at {_hidden(uri)}: {_reason(error)}\n"
-        "Start that server, or set MLFLOW_TRACKING_URI to another one; "
-        "without it, runs go to mlflow.db in the project."
+        f"MLflow cannot record at {_hidden(uri)}: {_reason(error)}\n{_way_out(error)}"
     )
+
+
+def _status(error: Exception) -> int:
+    """The HTTP status of a server's answer, 0 where none came.
+
+    MLflow gives 500 to errors without an answer and to answers that are not its own, and has the
+    status of those in their message. Digits elsewhere in it may be a port or an id.
+    """
+    if answered := re.search(r"failed with error code (\d{3})\b", str(error)):
+        return int(answered[1])
+    return getattr(error, "get_http_status_code", int)()
+
+
+def _way_out(error: Exception) -> str:
+    """What to do about a server's no."""
+    text, status = str(error), _status(error)
+    elsewhere = "set MLFLOW_TRACKING_URI to another one; without it, runs go to mlflow.db"
+    if "host header" in text.lower():
+        return (
+            "The server does not go by the name in that address: use one that it knows, or start "
+            "it with that name among --allowed-hosts."
+        )
+    if status == 401:
+        return (
+            "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to a user of that server "
+            "(docs/server.md: users and rights)."
+        )
+    if status == 403:
+        user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+        return (
+            f"The user {user!r} may not write in that experiment. Let its owner or an admin give "
+            "the right to edit it (docs/server.md: users and rights), or set machine.experiment "
+            "to another name."
+        )
+    return f"Start that server, or {elsewhere} in the project."
