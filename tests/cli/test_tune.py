@@ -4,7 +4,7 @@ import difflib
 import importlib.util
 import subprocess
 import sys
-import threading
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from wsss.artifacts import Paths
 from wsss.cli.app import app
 from wsss.config.params import load_params
+from wsss.config.yaml_text import load_yaml
 from wsss.tuning.base import holds
-from wsss.tuning.search import Outcome, prepare
-from wsss.tuning.storage import complete_trials, find_studies, find_study
+from wsss.tuning.search import Outcome, Prepared
+from wsss.tuning.storage import Found, find_studies
 from wsss.tuning.worker import run_trials
 
 
@@ -37,12 +38,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RANK", "1")  # records nothing
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///unused.db")
 
-    def search(settings, params, paths, *, trials, workers, storage, timeout):  # type: ignore[no-untyped-def]
-        _, job = prepare(settings, params, paths, workers, storage, timeout)
-        run_trials(job, 0, threading.Semaphore(trials))
-        return Outcome(trials, trials, 0)
+    def run(search: Prepared) -> Outcome:
+        job = replace(search.job, alone=True)
+        return Outcome(run_trials(job, 0), search.wanted, 0)
 
-    monkeypatch.setattr("wsss.tuning.search.search", search)
+    monkeypatch.setattr("wsss.tuning.search.run_in_processes", run)
     return tmp_path
 
 
@@ -52,15 +52,18 @@ def wsss(*arguments: str, code: int = 0) -> str:
     return result.output
 
 
+def found_studies() -> list[Found]:
+    values = load_yaml(Path("params.yaml").read_text(), "params.yaml")
+    return find_studies("crf", values, Paths(Path()), None)
+
+
 def test_run_show_apply(project: Path) -> None:
     before = Path("params.yaml").read_text()
     printed = wsss("run", "crf", "--trials", "12", "--set", "max_images=4")
-    assert "12 trials of the chain crf; * what params.yaml has" in printed
+    assert "12 trials scored by evaluate_refined@crf; * what params.yaml has" in printed
     assert "wsss tune apply crf" in printed
 
-    params, paths = load_params(), Paths(Path())
-    _, study = find_study("crf", params, paths, None)
-    trials = complete_trials(study)
+    trials = found_studies()[0].trials
     best = trials[0]
     start = next(trial for trial in trials if trial.number == 0)
     assert best.value > start.value
@@ -96,7 +99,7 @@ def test_a_better_study_than_the_one_that_ran_last_is_named_and_can_be_taken(
     wsss("run", "crf", "--trials", "1", "--set", "max_images=4", "--set", "sigma_xy=[11,13]")
     wsss("run", "crf", "--trials", "1", "--set", "max_images=2")
     wsss("run", "crf", "--trials", "1", "--set", "max_images=4", "--set", "sigma_rgb=[5,7]")
-    last, *others = find_studies("crf", load_params(), Paths(Path()), None)
+    last, *others = found_studies()
     best = max(others, key=lambda item: len(item.trials))
     assert best.trials[0].value > last.trials[0].value
     (other,) = [item for item in others if not item.compares_with(last)]
@@ -114,6 +117,38 @@ def test_a_better_study_than_the_one_that_ran_last_is_named_and_can_be_taken(
     wsss("apply", "crf", "--study", best.name)
     assert holds(load_params(), best.trials[0].user_attrs["settings"])
     assert best.name in wsss("show", "crf", "--study", "crf-none", code=1)
+
+
+def test_a_page_with_pictures(project: Path) -> None:
+    wsss("run", "crf", "--trials", "3")
+    assert "wrote seen/index.html" in wsss("show", "crf", "--out", "seen")
+    assert {path.name for path in Path("seen").iterdir()} == {
+        "history.png", "index.html", "slices.png"
+    }  # fmt: skip
+    page = Path("seen/index.html").read_text()
+    assert page.count("<img") == 2
+    assert "From 10 scored trials on" in page
+    assert not {'src="h', "href"} & set(page.split()), "it needs no other file"
+    best = found_studies()[0].trials[0]
+    assert f"<td>{best.values[0]:.4f}</td>" in page
+    wsss("run", "crf", "--trials", "9")
+    wsss("show", "crf", "--html", "seen")
+    assert Path("seen/importances.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("seen/index.html").read_text().count("<img") == 3
+
+
+def test_a_search_of_ones_own_and_a_worker_that_joins(project: Path) -> None:
+    Path("mine.yaml").write_text(
+        "sampler: grid\n"
+        "space:\n"
+        "  refine.chains.crf.0.n_iters: {type: int, low: 1, high: 3}\n"
+        "set: {refine.chains.crf.0.sigma_xy: 14}\n"
+    )
+    assert "3 trials scored by evaluate_refined@crf" in wsss("run", "./mine.yaml")
+    assert "0 trials of the study mine-" in wsss("worker", "./mine.yaml")
+    printed = wsss("apply", "./mine.yaml", "--trial", "1")
+    assert "Trials had other settings than params.yaml" in printed
+    assert "refine.chains.crf" in printed
 
 
 def test_a_torn_journal_is_gone_on_with_and_said(project: Path) -> None:
@@ -143,7 +178,10 @@ def test_values_that_were_not_tried(project: Path) -> None:
         (["apply", "crf"], "run `wsss tune run crf`"),
         (["show", "crf", "--storage", "none.journal"], "none.journal: there is no such file"),
         (["run", "crf", "--set", "max_imags=3"], "did you mean 'max_images'?"),
-        (["run", "crf", "--set", "chain=none"], "has no dense_crf"),
+        (["run", "crf", "--set", "chain=none"], "refine.chains.none has no 'dense_crf'"),
+        (["run", "mine/crf.yaml"], "mine/crf.yaml is not a file"),
+        (["worker", "crf"], "run `wsss tune run crf`"),
+        (["apply", "crf", "--trial", "3"], "run `wsss tune run crf`"),
         (["run", "crf", "--storage", "nodriver://me:secret@host/x"], "nodriver://***@host/x"),
     ],
 )

@@ -1,16 +1,28 @@
 """A small project that has been run up to data/cams, and an MLflow database for its trials."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from wsss.artifacts import Manifest, Paths, Sample, ScoreMap, write_label_png, write_score_map
+from wsss.artifacts import (
+    Annotations,
+    Manifest,
+    Paths,
+    Sample,
+    ScoreMap,
+    write_label_png,
+    write_score_map,
+)
 from wsss.config.params import Params, load_params
+from wsss.config.yaml_text import load_yaml
 from wsss.tracking import prepare_mlflow
 
 SIZE = (24, 32)
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 PARAMS = """\
 # what the project says about itself
@@ -63,6 +75,9 @@ def make_project(root: Path) -> Paths:
             samples.append(Sample(name, f"{name}.png", SIZE, (1, 2), f"{name}.png"))
         splits[split] = tuple(samples)
     Manifest(("cat", "dog"), splits).write(paths.splits)
+    annotations = paths.annotations
+    Annotations(annotations / "masks", annotations / "partial").write()
+    shutil.copytree(RECIPES / "tuning", root / "recipes" / "tuning")
     return paths
 
 
@@ -90,6 +105,13 @@ def project(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> P
 @pytest.fixture
 def params(project: Paths) -> Params:
     return load_params(project.root / "params.yaml")
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    """The plain tree of params.yaml."""
+    found: dict[str, Any] = load_yaml(PARAMS, "params.yaml")
+    return found
 
 
 @pytest.fixture

@@ -1,7 +1,11 @@
+"""Searches of a refine chain: scored in memory, as refine_cams and evaluate_refined would."""
+
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -17,21 +21,40 @@ from wsss.artifacts import (
     read_score_map,
     write_score_map,
 )
-from wsss.config.params import Params, parse_params
+from wsss.config.params import Params
+from wsss.config.recipes import with_settings
 from wsss.refine.dense_crf import PRESETS, DenseCrfSettings
 from wsss.stages import run_stage
-from wsss.tuning.base import changed, holds
-from wsss.tuning.crf import CrfSearch, CrfSearchSettings
-from wsss.tuning.storage import search_settings
+from wsss.tuning.base import Score, holds
+from wsss.tuning.objective import Objective
+from wsss.tuning.plan import make_plan, read_search
+from wsss.tuning.route import Route, make_route
 
-STUDY = CrfSearch(CrfSearchSettings())
 CRF = "refine.chains.crf.0"
+Values = dict[str, Any]
 
 
-def with_chain(params: Params, *chain: dict[str, object]) -> Params:
-    tree = params.model_dump(mode="json")
-    tree["refine"]["chains"] = {"crf": list(chain), "none": []}
-    return parse_params(tree)
+def crf_route(project: Paths, values: Values, **overrides: Any) -> Route:
+    _, settings = read_search(project.root, "crf", overrides)
+    return make_route(make_plan(project.root, "crf", settings, values))
+
+
+def scorer(route: Route, paths: Paths) -> Callable[[Params], Score]:
+    objective = Objective(route, paths, "study")
+    objective.prepare()
+    assert objective._in_memory is not None
+    return objective._in_memory
+
+
+def with_chain(values: Values, *chain: Values) -> Values:
+    return values | {"refine": {"chains": {"crf": list(chain), "none": []}}}
+
+
+def of_stages(project: Paths, params: Params) -> Values:
+    run_stage("refine_cams@crf", params, project)
+    run_stage("evaluate_refined@crf", params, project)
+    report: Values = read_json(project.report("evaluate_refined_crf"))
+    return report
 
 
 @pytest.mark.parametrize(
@@ -43,51 +66,54 @@ def with_chain(params: Params, *chain: dict[str, object]) -> Params:
     ],
 )
 def test_the_score_is_that_of_the_stages(
-    project: Paths, params: Params, settings: dict[str, object]
+    project: Paths, values: Values, settings: dict[str, object]
 ) -> None:
     """In memory or through data/refined: the same pixels, so exactly the same number."""
-    trial = changed(params, settings)
-    found = STUDY.scorer(params, project)(trial)
-    run_stage("refine_cams@crf", trial, project)
-    run_stage("evaluate_refined@crf", trial, project)
-    report = read_json(project.report("evaluate_refined_crf"))
+    route = crf_route(project, values)
+    trial = route.plan.space.changed(settings)
+    found = scorer(route, project)(trial)
+    report = of_stages(project, trial)
     assert round(found.value, 6) == report["selection"]["mean_iou_pets"]
     assert found.threshold == report["threshold"]
     assert 0.3 < found.value < 1
+    assert found.seconds
 
 
-def test_refiners_around_the_crf_stay(project: Paths, params: Params) -> None:
+def test_refiners_around_the_crf_stay(project: Paths, values: Values) -> None:
     """The first dense_crf is tuned; what stands behind it runs with its own settings."""
-    crf = params.refine.chains["crf"][0].model_dump(mode="json")
-    params = with_chain(params, crf, crf | {"sigma_xy": 30.0, "unary": "labels"})
-    found = STUDY.scorer(params, project)(changed(params, {f"{CRF}.sigma_rgb": 20.0}))
-    trial = with_chain(
-        params, crf | {"sigma_rgb": 20.0}, crf | {"sigma_xy": 30.0, "unary": "labels"}
-    )
-    run_stage("refine_cams@crf", trial, project)
-    run_stage("evaluate_refined@crf", trial, project)
-    report = read_json(project.report("evaluate_refined_crf"))
-    assert round(found.value, 6) == report["selection"]["mean_iou_pets"]
+    crf = values["refine"]["chains"]["crf"][0]
+    rebalance = {"name": "rebalance"}
+    values = with_chain(values, rebalance, crf, crf | {"sigma_xy": 30.0, "unary": "labels"})
+    route = crf_route(project, values)
+    assert route.first == 1
+    trial = route.plan.space.changed({"refine.chains.crf.1.sigma_rgb": 20.0})
+    found = scorer(route, project)(trial)
+    assert round(found.value, 6) == of_stages(project, trial)["selection"]["mean_iou_pets"]
 
 
-def test_only_selection_images_are_read(project: Paths, params: Params) -> None:
-    before = STUDY.scorer(params, project)(params)
+def test_only_selection_images_are_read(project: Paths, values: Values, params: Params) -> None:
+    route = crf_route(project, values)
+    before = scorer(route, project)(params)
     for folder in (project.images, project.masks, project.cams):
         for split in ("train", "val"):
             shutil.rmtree(folder / split)
-    assert STUDY.scorer(params, project)(params) == before
+    assert scorer(route, project)(params).value == before.value
 
 
-def test_max_images_are_drawn_from_the_seed(project: Paths, params: Params) -> None:
-    few = CrfSearch(CrfSearchSettings(max_images=3))
-    _, drawn = few._samples(params, project)
+def test_max_images_are_drawn_from_the_seed(project: Paths, values: Values, params: Params) -> None:
+    few = crf_route(project, values, max_images=3)
+    drawn = few.samples(project)[1]
     assert len(drawn) == len({item.name for item in drawn}) == 3
-    assert drawn == few._samples(params, project)[1] == sorted(drawn, key=lambda item: item.name)
+    assert drawn == few.samples(project)[1] == sorted(drawn, key=lambda item: item.name)
     others = [
-        few._samples(changed(params, {"base.rng_seed": seed}), project)[1] for seed in range(8)
+        crf_route(project, with_settings(values, {"base.rng_seed": seed}), max_images=3).samples(
+            project
+        )[1]
+        for seed in range(8)
     ]
     assert any(other != drawn for other in others)
-    assert few.scorer(params, project)(params) != STUDY.scorer(params, project)(params)
+    all_images = scorer(crf_route(project, values), project)(params)
+    assert scorer(few, project)(params).value != all_images.value
 
 
 def test_stored_scores_are_those_read_back(tmp_path: Path) -> None:
@@ -100,30 +126,35 @@ def test_stored_scores_are_those_read_back(tmp_path: Path) -> None:
     assert as_stored(given).scores.dtype == read.dtype
 
 
-def test_current_values_are_suggested_to_the_last_digit(params: Params) -> None:
-    trial = optuna.trial.FixedTrial(STUDY.current(params))
-    settings = STUDY.suggest(trial, params)
+def test_current_values_are_suggested_to_the_last_digit(
+    project: Paths, values: Values, params: Params
+) -> None:
+    space = crf_route(project, values).plan.space
+    settings = space.draw(optuna.trial.FixedTrial(space.current()))
     assert settings[f"{CRF}.threshold"] == 0.41237
     assert holds(params, settings)
-    assert changed(params, settings) == params
+    assert space.changed(settings) == params
 
 
-def test_a_preset_is_tuned_as_the_numbers_it_stands_for(project: Paths, params: Params) -> None:
-    preset = with_chain(params, {"name": "dense_crf", "preset": "irn"})
-    written = with_chain(params, {"name": "dense_crf", **PRESETS["irn"]})
-    assert STUDY.current(preset) == STUDY.current(written)
-    assert STUDY.current(preset) == STUDY.current(preset) | {"sigma_xy": 50, "unary": "labels"}
-    assert STUDY.key(preset, project) == STUDY.key(written, project)
-    found = changed(preset, {f"{CRF}.sigma_xy": 20.0})
-    assert found == changed(written, {f"{CRF}.sigma_xy": 20.0})
+def test_a_preset_is_tuned_as_the_numbers_it_stands_for(project: Paths, values: Values) -> None:
+    preset = crf_route(project, with_chain(values, {"name": "dense_crf", "preset": "irn"}))
+    written = crf_route(project, with_chain(values, {"name": "dense_crf", **PRESETS["irn"]}))
+    current = preset.plan.space.current()
+    assert current == written.plan.space.current()
+    assert current[f"{CRF}.sigma_xy"] == 50 and current[f"{CRF}.unary"] == "labels"
+    assert preset.key(project) == written.key(project)
+    changed = {f"{CRF}.sigma_xy": 20.0}
+    found = preset.plan.space.changed(changed).model_dump()
+    assert found == written.plan.space.changed(changed).model_dump()
 
 
-def test_suggestions_are_short_in_range_and_belong_together(params: Params) -> None:
+def test_suggestions_are_short_in_range_and_belong_together(project: Paths, values: Values) -> None:
+    space = crf_route(project, values).plan.space
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     seen = set()
-    for _ in range(60):
-        settings = STUDY.suggest(study.ask(), params)
-        crf = changed(params, settings).refine.chains["crf"][0]
+    for _ in range(40):
+        settings = space.draw(study.ask())
+        crf = space.changed(settings).refine.chains["crf"][0]
         assert isinstance(crf, DenseCrfSettings)
         assert crf.n_iters == 3
         assert (f"{CRF}.gt_prob" in settings) == (crf.unary == "labels")
@@ -131,47 +162,56 @@ def test_suggestions_are_short_in_range_and_belong_together(params: Params) -> N
         assert (f"{CRF}.alpha" in settings) == (crf.background == "power")
         for key, value in settings.items():
             if isinstance(value, float):
-                low, high = getattr(STUDY.settings, key.rpartition(".")[2])
-                assert low <= value <= high
+                wanted = space.ranges[key]
+                assert wanted.low is not None and wanted.high is not None
+                assert wanted.low <= value <= wanted.high
                 assert float(f"{value:.4g}") == value
         seen.add((crf.unary, crf.background))
     assert len(seen) == 4
 
 
-def test_a_choice_of_one_is_kept_and_the_current_one_not_forced(params: Params) -> None:
-    study = CrfSearch(CrfSearchSettings(unary=("labels",), background=("power",)))
-    assert {"unary", "background"}.isdisjoint(study.current(params))  # soft and constant
+def test_a_choice_of_one_is_kept_and_the_current_one_not_forced(
+    project: Paths, values: Values
+) -> None:
+    space = crf_route(project, values, unary=["labels"], background=["power"]).plan.space
+    current = space.current()
+    assert {f"{CRF}.unary", f"{CRF}.background"}.isdisjoint(current)  # soft and constant
     study_of_one = optuna.create_study()
-    study_of_one.enqueue_trial(study.current(params))
-    settings = study.suggest(study_of_one.ask(), params)
+    study_of_one.enqueue_trial(current)
+    settings = space.draw(study_of_one.ask())
     assert settings[f"{CRF}.unary"] == "labels"
     assert settings[f"{CRF}.sigma_xy"] == 12
 
 
-def test_the_key_follows_what_decides_a_score(project: Paths, params: Params) -> None:
-    key = STUDY.key(params, project)
-    assert (
-        STUDY.key(changed(params, {f"{CRF}.sigma_xy": 99.0, f"{CRF}.alpha": 9.0}), project) == key
-    )
-    assert STUDY.key(changed(params, {f"{CRF}.n_iters": 4}), project) != key
-    assert STUDY.key(changed(params, {"evaluate.select_by": "mean_iou"}), project) != key
-    assert CrfSearch(CrfSearchSettings(max_images=2)).key(params, project) != key
+def test_the_key_follows_what_decides_a_score(project: Paths, values: Values) -> None:
+    def key(changes: Values | None = None, **overrides: Any) -> str:
+        return crf_route(project, with_settings(values, changes or {}), **overrides).key(project)
+
+    first = key()
+    assert key({f"{CRF}.sigma_xy": 99.0, f"{CRF}.alpha": 9.0}) == first
+    assert key({"train_segmenter.epochs": 7, "make_pseudo_masks.ignore_margin": 0.2}) == first
+    assert key({f"{CRF}.n_iters": 4}) != first
+    assert key({"evaluate.select_by": "mean_iou"}) != first
+    assert key(max_images=2) != first
+    assert key(sigma_xy=[10, 20]) != first
     cams = sorted((project.cams / "selection").iterdir())
     shutil.copy(cams[0], cams[1])
-    assert STUDY.key(params, project) != key
-    (project.cams / "val" / "große 0.npz").unlink()
-    shutil.copy(cams[0], cams[1])
-    assert STUDY.key(params, project) != key
+    assert key() != first
 
 
-def test_what_is_missing_is_named(project: Paths, params: Params) -> None:
-    with pytest.raises(ValueError, match=r"no chain 'crv'; did you mean 'crf'\?"):
-        CrfSearch(CrfSearchSettings(chain="crv")).check(params, project)
-    with pytest.raises(ValueError, match=r"chains\.none has no dense_crf .* chain=NAME \(crf\)"):
-        CrfSearch(CrfSearchSettings(chain="none")).check(params, project)
+def test_what_is_missing_is_named(project: Paths, values: Values) -> None:
+    with pytest.raises(ValueError, match=r"refine\.chains has no key 'crv'; did you mean 'crf'\?"):
+        crf_route(project, values, chain="crv")
+    with pytest.raises(ValueError, match=r"refine\.chains\.none has no 'dense_crf'; it is empty"):
+        crf_route(project, values, chain="none")
+    route = crf_route(project, values)
     (project.cams / "selection" / "große 2.npz").unlink()
     with pytest.raises(ValueError, match=r"1 of 6 .*große 2.*dvc repro generate_cams"):
-        STUDY.check(params, project)
+        route.check(project)
+    shutil.rmtree(project.cams)
+    with pytest.raises(ValueError, match=r"data/cams is not there.*`dvc repro generate_cams`"):
+        route.check(project)
+    project.cams.mkdir()
     manifest = Manifest.read(project.splits)
     bare = {
         split: tuple(
@@ -181,31 +221,43 @@ def test_what_is_missing_is_named(project: Paths, params: Params) -> None:
     }
     Manifest(manifest.class_names, bare).write(project.splits)
     with pytest.raises(ValueError, match="no image of the selection split has a mask"):
-        STUDY.check(params, project)
+        route.check(project)
     shutil.rmtree(project.splits)
-    with pytest.raises(ValueError, match="dvc repro generate_cams"):
-        STUDY.check(params, project)
+    with pytest.raises(ValueError, match="dvc repro prepare_data"):
+        route.check(project)
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("overrides", "message"),
     [
-        ({"sigma_xy": [80, 20]}, r"smallest, largest"),
-        ({"gt_prob": [0.5, 1]}, r"gt_prob: 1 is no gt_prob"),
-        ({"unary": ["hard"]}, r"unary\.0 must be 'soft' or 'labels', but is 'hard'"),
+        ({"sigma_xy": [80, 20]}, r"low is the smaller one"),
+        ({"sigma_xy": [1, 2, 3]}, r"must be \[smallest, largest\]"),
+        ({"gt_prob": [0.5, 1]}, r"gt_prob must be less than 1, but is 1"),
+        ({"unary": ["hard"]}, r"unary must be 'soft' or 'labels', but is 'hard'"),
         ({"max_image": 3}, r"did you mean 'max_images'\?"),
+        ({"sigma_yx": [3, 4]}, r"did you mean 'sigma_xy'\?"),
     ],
 )
-def test_ranges_are_checked(values: dict[str, object], message: str) -> None:
+def test_ranges_are_checked(
+    project: Paths, values: Values, overrides: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
-        search_settings("crf", values)
+        crf_route(project, values, **overrides)
 
 
-def test_no_heavy_library_is_imported_to_know_the_studies() -> None:
+def test_no_heavy_library_is_imported_to_read_a_search(project: Paths) -> None:
     code = (
-        "import sys; from wsss.registry import SEARCHES; print(SEARCHES.names())\n"
+        "import sys; from pathlib import Path\n"
+        "from wsss.config.yaml_text import load_yaml, read_text\n"
+        "from wsss.tuning.plan import make_plan, read_search\n"
+        "from wsss.tuning.route import make_route\n"
+        "name, settings = read_search(Path(), 'crf')\n"
+        "values = load_yaml(read_text(Path('params.yaml')), '')\n"
+        "print(make_route(make_plan(Path(), name, settings, values)).score)\n"
         "heavy = ('torch', 'mlflow', 'optuna', 'matplotlib', 'wsss.densecrf')\n"
         "print([one for one in heavy if one in sys.modules])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split("\n")[:2] == ["['chain', 'crf']", "[]"]
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=project.root
+    )
+    assert found.stdout.split("\n")[:2] == ["evaluate_refined@crf", "[]"]

@@ -1,9 +1,5 @@
-"""Search for better settings: each search is one file, run by workers that share a storage.
+"""Search for better settings: each search is a YAML file, run by workers that share a storage.
 
-`base` says what a search is; `search` starts workers, `worker` is one of them, and `storage`
-keeps and finds trials.
+`plan` reads it, `space` is what it varies, and `route` finds the stages that a trial runs; `search`
+starts workers, `worker` is one of them, and `storage` keeps and finds trials.
 """
-
-from wsss.tuning.base import Score, Search
-
-__all__ = ["Score", "Search"]

@@ -1,8 +1,11 @@
 """Run the trials of a search in several processes."""
 
+import importlib.util
+import logging
 import math
 import multiprocessing
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,21 +13,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from wsss.artifacts import Paths
-from wsss.config.params import Params
-from wsss.registry import SEARCHES
-from wsss.settings import Named
+from wsss.checks import ConfigError
+from wsss.progress import EVERY
 from wsss.tracking import check_tracking, experiment_name
-from wsss.tuning.base import Search, holds
-from wsss.tuning.storage import (
-    complete_trials,
-    create_study,
-    fail_dead_trials,
-    open_storage,
-    worker_id,
-)
+from wsss.tuning.base import holds
+from wsss.tuning.objective import trial_folder
+from wsss.tuning.plan import Plan, SearchSettings, make_plan
+from wsss.tuning.retry import fail_dead_trials, sweep, worker_id
+from wsss.tuning.route import make_route
+from wsss.tuning.storage import HEARTBEAT, complete_trials, create_study, find_studies, open_storage
 from wsss.tuning.worker import STOPPED, Job, work
 
-__all__ = ["Outcome", "prepare", "search"]
+__all__ = ["Outcome", "Prepared", "join", "prepare", "run_in_processes"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Outcome:
     """What a search came to.
 
     Attributes:
-        complete: trials that were scored.
+        complete: trials that were finished, those ended early among them.
         wanted: those asked for.
         lost: workers that died.
     """
@@ -42,108 +44,223 @@ class Outcome:
     lost: int
 
 
-def search(
-    settings: Named,
-    params: Params,
+@dataclass(frozen=True)
+class Prepared:
+    """A search whose trials wait.
+
+    Attributes:
+        study: the Optuna study.
+        job: what to tell the workers.
+        wanted: how many trials wait.
+        workers: how many are to run them.
+        before: how many were finished before.
+    """
+
+    study: Any
+    job: Job
+    wanted: int
+    workers: int
+    before: int
+
+    def outcome(self, lost: int) -> Outcome:
+        """What came of it, once the workers have ended, of which so many died."""
+        return Outcome(_num_finished(self.study) - self.before, self.wanted, lost)
+
+
+def prepare(
+    name: str,
+    settings: SearchSettings,
+    values: Mapping[str, Any],
     paths: Paths,
     *,
-    trials: int = 40,
+    trials: int | None = None,
     workers: int = 1,
     storage: str | None = None,
     timeout: float | None = None,
-) -> Outcome:
-    """Add trials to a search.
+    heartbeat: float = HEARTBEAT,
+) -> Prepared:
+    """Check everything, make the Optuna study once, and queue the trials.
 
-    Workers take trials one by one until `trials` are done, whatever it had before. A
-    worker that is killed loses its trial, which does not count; the others go on.
+    Trials wait in the storage, and workers take them one by one; others may join (see `join`). The
+    trial of a worker that is killed waits again, and the others go on.
 
     Args:
+        name: of the search.
         settings: of the search.
-        params: params.yaml, whose own values are tried first.
+        values: the plain tree of params.yaml, whose own values are tried first.
         paths: the project.
-        trials: how many to complete, at least 1.
-        workers: processes, at least 1; they share the cores.
+        trials: how many to run, at least 1, whatever there was before; None is settings.trials, or
+            the whole grid.
+        workers: at least 1; they share the cores.
         storage: see `open_storage`.
         timeout: seconds after which no trial starts.
+        heartbeat: see `open_storage`.
 
     Raises:
-        ValueError, OSError: the search cannot run here, or a worker met what the user can mend.
+        ValueError, OSError: the search cannot run here.
+    """
+    import optuna
+
+    from wsss.densecrf import get_num_threads
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    plan = make_plan(paths.root, name, settings, values)
+    _check_sampler(plan)
+    route = make_route(plan)
+    route.check(paths)
+    check_tracking(paths.root, experiment_name(plan.params.machine.experiment, "trials"))
+    study = create_study(route, paths, open_storage(name, paths, storage, heartbeat))
+    fail_dead_trials(study)
+    known, before = len(study.get_trials(deepcopy=False)), _num_finished(study)
+    wanted = _queue_trials(study, plan, trials)
+    job = Job(
+        name=name,
+        settings=settings,
+        values=dict(values),
+        paths=paths,
+        storage=storage,
+        study_name=study.study_name,
+        num_before=known,
+        num_threads=max(get_num_threads() // workers, 1),
+        deadline=math.inf if timeout is None else time.time() + timeout,
+        heartbeat=heartbeat,
+        alone=workers == 1,
+    )
+    return Prepared(study, job, wanted, min(workers, wanted), before)
+
+
+def run_in_processes(search: Prepared) -> Outcome:
+    """Run the trials that wait in processes of this one.
+
+    Raises:
+        ValueError, OSError: a worker met what the user can mend.
         RuntimeError: a worker met a bug; its trace is on stderr.
     """
-    workers = min(workers, trials)
-    study, job = prepare(settings, params, paths, workers, storage, timeout)
     context = multiprocessing.get_context("spawn")
-    tickets, problems = context.Semaphore(trials), context.SimpleQueue()
+    problems = context.SimpleQueue()
     processes = [
-        context.Process(target=work, args=(job, index, tickets, problems), daemon=True)
-        for index in range(workers)
+        context.Process(target=work, args=(search.job, index, problems), daemon=True)
+        for index in range(search.workers)
     ]
+    dead: set[str] = set()
     try:
         for process in processes:
             process.start()
-        ours = {worker_id(process.pid or 0) for process in processes}
-        _watch(processes, study, ours, trials)
+        _watch({process: worker_id(process.pid or 0) for process in processes}, search, dead)
     finally:
         for process in processes:
             if process.pid is not None:
                 process.terminate()
                 process.join()
-        fail_dead_trials(study)
+        fail_dead_trials(search.study, dead)
+        sweep(search.study, trial_folder(search.job.paths, search.job.study_name))
     if not problems.empty():
         raise ValueError(problems.get())
     failed = [code for process in processes if (code := process.exitcode)]
     if any(code > 0 and code != STOPPED for code in failed):
         raise RuntimeError("a worker stopped on an error; its trace is above")
-    return Outcome(len(_of(study, ours)), trials, len(failed))
+    return search.outcome(len(failed))
 
 
-def prepare(
-    settings: Named,
-    params: Params,
+def join(
+    name: str,
+    values: Mapping[str, Any],
     paths: Paths,
-    workers: int = 1,
+    *,
     storage: str | None = None,
+    limit: int | None = None,
     timeout: float | None = None,
-) -> tuple[Any, Job]:
-    """Make the Optuna study once, before workers start, and queue what params.yaml has.
+    heartbeat: float = HEARTBEAT,
+) -> Job:
+    """What to tell a worker that joins a search which another process has started.
 
-    Returns:
-        The Optuna study, and what to tell the workers.
+    Args:
+        name: of the search.
+        values: the plain tree of params.yaml.
+        paths: the project, which holds the same data as where the search was started.
+        storage: see `open_storage`.
+        limit: how many trials to run at most.
+        timeout: seconds after which no trial starts.
+        heartbeat: see `open_storage`.
+
+    Raises:
+        ValueError: no search of this name was started on these data and settings.
     """
-    import optuna
-    from optuna.trial import TrialState
-
     from wsss.densecrf import get_num_threads
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    search: Search = SEARCHES.build(settings)
-    search.check(params, paths)
-    check_tracking(paths.root, experiment_name(params.machine.experiment, "trials"))
-    opened = open_storage(settings.name, paths, storage)
-    study = create_study(settings, params, paths, opened)
-    fail_dead_trials(study)
-    known = study.get_trials(deepcopy=False)
-    first = search.current(params)
-    due = any(
-        (item.state == TrialState.WAITING and item.user_attrs.get("current") == first)
-        for item in known
-    ) or any(holds(params, item.user_attrs["settings"]) for item in complete_trials(study))
-    if not due:
-        study.enqueue_trial(first, user_attrs={"current": first})
-    return study, Job(
-        settings=settings,
-        params=params,
+    found = find_studies(name, values, paths, storage, empty=True, heartbeat=heartbeat)[0]
+    found.route.check(paths)
+    return Job(
+        name=name,
+        settings=found.route.plan.settings,
+        values=dict(values),
         paths=paths,
         storage=storage,
-        study_name=study.study_name,
-        num_before=len(known),
-        num_threads=max(get_num_threads() // workers, 1),
+        study_name=found.name,
+        num_before=len(found.study.get_trials(deepcopy=False)),
+        num_threads=get_num_threads(),
         deadline=math.inf if timeout is None else time.time() + timeout,
+        limit=limit,
+        heartbeat=heartbeat,
     )
 
 
-def _watch(processes: list[Any], study: Any, ours: set[str], trials: int) -> None:
-    """Wait for the workers beside a line of progress, on a terminal."""
+def _queue_trials(study: Any, plan: Plan, trials: int | None) -> int:
+    """Let as many trials wait as are wanted, the values of params.yaml first; how many do."""
+    from optuna.trial import TrialState, create_trial
+
+    known = study.get_trials(deepcopy=False)
+    waiting = [trial for trial in known if trial.state == TrialState.WAITING]
+    tried = [trial for trial in known if trial.state != TrialState.FAIL]
+    told = [trial.system_attrs.get("fixed_params") or trial.params for trial in tried]
+    due: list[dict[str, Any]] = []
+    first = plan.space.current()
+    if first and first not in told:
+        complete = complete_trials(study)
+        if not any(holds(plan.params, trial.user_attrs["settings"]) for trial in complete):
+            due.append(first)
+    grid = plan.settings.sampler == "grid"
+    if grid:
+        due += [point for point in plan.space.grid() if point not in (*told, *due)]
+    if trials is None:
+        trials = max(len(due) + len(waiting), 1) if grid else plan.settings.trials
+    for params in due[: max(trials - len(waiting), 0)]:
+        study.enqueue_trial(params)
+        waiting.append(params)
+    if grid and not waiting:
+        raise ValueError(
+            f"{plan.space.source}: every value of the grid was tried; see `wsss tune show "
+            f"{plan.name}`, or change its ranges"
+        )
+    while len(waiting) < trials and not grid:
+        study.add_trial(create_trial(state=TrialState.WAITING))
+        waiting.append(None)
+    return len(waiting)
+
+
+def _check_sampler(plan: Plan) -> None:
+    """Raise ConfigError or ImportError where the sampler cannot do what is asked."""
+    settings, source = plan.settings, plan.space.source
+    if settings.sampler == "cmaes":
+        if settings.seconds_per_image:
+            raise ConfigError(
+                f"{source}: cmaes has one objective; set seconds_per_image: false, or sampler: tpe"
+            )
+        if importlib.util.find_spec("cmaes") is None:
+            raise ImportError(f"{source}: the sampler cmaes needs its package: pip install cmaes")
+    if settings.sampler == "grid":
+        next(plan.space.grid())
+
+
+def _watch(ours: Mapping[Any, str], search: Prepared, dead: set[str]) -> None:
+    """Wait for the workers beside a line of progress, on a terminal; give back what dead ones had.
+
+    Args:
+        ours: processes and the names of their workers.
+        search: whose trials they run.
+        dead: is told the workers that are gone.
+    """
+    study = search.study
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -153,14 +270,30 @@ def _watch(processes: list[Any], study: Any, ours: set[str], trials: int) -> Non
         TextColumn("{task.fields[best]}"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("trials", total=trials, best="")
-        while any(process.is_alive() for process in processes):
-            for process in processes:
-                process.join(0.5 / len(processes))
-            if console.is_terminal and (done := complete_trials(study)):
-                best = f"best {done[0].value:.4f} (trial {done[0].number})"
-                progress.update(task, completed=len(_of(study, ours)), best=best)
+        task = progress.add_task("trials", total=search.wanted, best="")
+        shown = time.monotonic()
+        while any(process.is_alive() for process in ours):
+            for process in ours:
+                process.join(0.5 / len(ours))
+            gone = {name for process, name in ours.items() if process.exitcode is not None}
+            if gone - dead:
+                dead |= gone
+                fail_dead_trials(study, dead)
+            if not console.is_terminal and time.monotonic() - shown < EVERY:
+                continue
+            shown = time.monotonic()
+            if done := complete_trials(study):
+                best = f"best {done[0].values[0]:.4f} (trial {done[0].number})"
+                count = _num_finished(study) - search.before
+                progress.update(task, completed=count, best=best)
+                if not console.is_terminal:
+                    log.info("%d of %d trials, %s", count, search.wanted, best)
+        dead |= set(ours.values())
 
 
-def _of(study: Any, workers: set[str]) -> list[Any]:
-    return [trial for trial in complete_trials(study) if trial.user_attrs.get("worker") in workers]
+def _num_finished(study: Any) -> int:
+    """How many trials are done, those among them that were ended early."""
+    from optuna.trial import TrialState
+
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    return len(study.get_trials(deepcopy=False, states=states))
