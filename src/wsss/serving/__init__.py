@@ -1,0 +1,3 @@
+"""Models for use elsewhere: packed with what prediction needs, registered, compared, fetched."""
+
+__all__: list[str] = []
