@@ -63,12 +63,17 @@ def test_windows_of_a_pixelwise_network_give_the_whole(
     net, size = nn.Conv2d(3, 5, 1), (cells[0] * 32, cells[1] * 32)
     image = np.random.default_rng(sum(cells)).integers(0, 256, (*size, 3), np.uint8)
     pixels = normalised(torch.from_numpy(image).permute(2, 0, 1)[None])
+    blended, sums = np.full((5, *size), np.nan, np.float32), np.zeros((2, 5))
     with torch.inference_mode():
         (probs,) = predict_probs(net, pixels, flip=flip)
         mask = predict_mask_in_windows(
             net, image, normalise=normalised, window=window * 32, overlap=overlap, flip=flip,
-            batch_size=batch_size,
+            batch_size=batch_size, probs=blended, sums=sums,
         )  # fmt: skip
+    assert np.allclose(blended, probs.numpy(), atol=1e-5)
+    assert np.allclose(sums[0], probs.sum(dim=(1, 2)), rtol=1e-4)
+    won = [blended[label][mask == label].sum() for label in range(5)]
+    assert np.allclose(sums[1], won, rtol=1e-4)
     assert mask.shape == size and mask.dtype == np.uint8
     best, second = probs.topk(2, dim=0).values
     certain = (best - second > 1e-5).numpy()

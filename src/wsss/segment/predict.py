@@ -12,7 +12,7 @@ from wsss.config.kernels import CrfKernelSettings
 from wsss.segment.smoothing import smooth
 from wsss.windows import window_starts, window_weights
 
-__all__ = ["predict_mask_in_windows", "predict_probs"]
+__all__ = ["class_sums", "predict_mask_in_windows", "predict_probs"]
 
 SIDE_MULTIPLE = 32  # what every encoder's strides divide
 
@@ -81,6 +81,8 @@ def predict_mask_in_windows(
     batch_size: int = 1,
     present: Tensor | None = None,
     crf: CrfKernelSettings | None = None,
+    probs: np.ndarray | None = None,
+    sums: np.ndarray | None = None,
 ) -> np.ndarray:
     """Segment an image that is too large to be run whole.
 
@@ -101,6 +103,10 @@ def predict_mask_in_windows(
         batch_size: windows in one batch.
         present: (C,) bool: classes that the image may have; None leaves out none.
         crf: of a dense CRF over the probabilities of each window; None is without.
+        probs: (C, H, W) float32, filled with the blended probabilities, which sum to 1 over
+            classes; None where they are not wanted.
+        sums: (2, C) float64, to which those of `class_sums` are added; None where they are not
+            wanted.
 
     Returns:
         (H, W) uint8, the most probable class of each pixel.
@@ -123,17 +129,44 @@ def predict_mask_in_windows(
             crops = np.stack([image[top : top + high, x : x + wide] for x in batch])
             images = normalise(torch.from_numpy(crops).permute(0, 3, 1, 2))
             allowed = None if present is None else present.expand(len(batch), -1)
-            probs = predict_probs(model, images, scales=scales, flip=flip, present=allowed)
+            found = predict_probs(model, images, scales=scales, flip=flip, present=allowed)
             if crf is not None:
-                probs = smooth(list(crops), probs, crf)
+                found = smooth(list(crops), found, crf)
             if not strip.ndim:
-                strip = probs.new_zeros(probs.shape[1], high, width)
-                weights = torch.from_numpy(window_weights(high, wide)).to(probs.device)
-            for x, window_probs in zip(batch, probs, strict=True):
+                strip = found.new_zeros(found.shape[1], high, width)
+                weights = torch.from_numpy(window_weights(high, wide)).to(found.device)
+            for x, window_probs in zip(batch, found, strict=True):
                 strip[:, :, x : x + wide] += window_probs * weights
         # the sum of weights is the same for all classes, so that the most probable one needs none
         finished = below - top
+        if probs is not None:
+            done = strip[:, :finished]
+            probs[:, top:below] = (done / done.sum(dim=0)).cpu().numpy()
         mask[top:below] = strip[:, :finished].argmax(dim=0).to(torch.uint8).cpu().numpy()
+        if sums is not None:
+            done = strip[:, :finished]
+            sums += class_sums((done / done.sum(dim=0)).cpu().numpy(), mask[top:below])
         strip[:, : high - finished] = strip[:, finished:].clone()
         strip[:, high - finished :] = 0
     return mask
+
+
+def class_sums(probs: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Sum the probabilities of each class over all pixels, and over those that it wins.
+
+    Args:
+        probs: (C, H, W) float32, summing to 1 over classes.
+        mask: (H, W), the most probable class of each pixel.
+
+    Returns:
+        (2, C) float64 pixels, as `ExpectedPixels.of` takes them.
+
+    Example:
+        >>> probs = np.array([[[0.75, 0.5]], [[0.25, 0.5]]], np.float32)
+        >>> class_sums(probs, np.array([[0, 0]], np.uint8))
+        array([[1.25, 0.75],
+               [1.25, 0.  ]])
+    """
+    won = np.take_along_axis(probs, mask[None].astype(np.intp), axis=0)
+    correct = np.bincount(mask.ravel(), weights=won.ravel(), minlength=len(probs))
+    return np.stack([probs.sum(axis=(1, 2), dtype=np.float64), correct])

@@ -7,14 +7,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from wsss.artifacts import Sample
+from wsss.artifacts import ExpectedPixels, Sample
 from wsss.checks import check_dtype
 from wsss.config.segmentation import PredictMasksSettings
 from wsss.segment.network import Segmenter
-from wsss.segment.predict import predict_mask_in_windows, predict_probs
+from wsss.segment.predict import class_sums, predict_mask_in_windows, predict_probs
 from wsss.segment.smoothing import smooth
 
-__all__ = ["Predictor"]
+__all__ = ["Predictor", "most_probable"]
 
 
 class Predictor:
@@ -40,7 +40,21 @@ class Predictor:
         self._views = settings.model_dump(include={"scales", "flip"})
 
     def whole(self, samples: Sequence[Sample], pixels: Tensor) -> list[np.ndarray]:
-        """(H, W) uint8 masks of images of one size.
+        """(H, W) uint8 masks of images of one size; arguments as of `probs`."""
+        return most_probable(self.probs(samples, pixels))
+
+    def with_expected(
+        self, samples: Sequence[Sample], pixels: Tensor
+    ) -> list[tuple[np.ndarray, ExpectedPixels | None]]:
+        """As `whole`, each with what the network expects in the mask; arguments as of `probs`."""
+        probs = self.probs(samples, pixels)
+        return [
+            (mask, ExpectedPixels.of(*class_sums(of_image.cpu().numpy(), mask)))
+            for mask, of_image in zip(most_probable(probs), probs, strict=True)
+        ]
+
+    def probs(self, samples: Sequence[Sample], pixels: Tensor) -> Tensor:
+        """(B, K + 1, H, W) probabilities in images of one size, on the device; after the CRF.
 
         Args:
             samples: B of them.
@@ -55,10 +69,27 @@ class Predictor:
             probs = predict_probs(self._model, images, present=self._rows(samples), **self._views)
         if self._settings.crf is not None:
             probs = smooth([*pixels.permute(0, 2, 3, 1).numpy()], probs, self._settings.crf)
-        return list(probs.argmax(dim=1).to(torch.uint8).cpu().numpy())
+        return probs
 
-    def in_windows(self, sample: Sample, image: np.ndarray) -> np.ndarray:
-        """The (H, W) uint8 mask of a large image, (H, W, 3) uint8."""
+    def in_windows_with_expected(
+        self, sample: Sample, image: np.ndarray
+    ) -> tuple[np.ndarray, ExpectedPixels | None]:
+        """As `in_windows`, with what the network expects in the mask."""
+        sums = np.zeros((2, len(self._model.spec.class_names) + 1))
+        mask = self.in_windows(sample, image, sums=sums)
+        return mask, ExpectedPixels.of(*sums)
+
+    def in_windows(
+        self,
+        sample: Sample,
+        image: np.ndarray,
+        probs: np.ndarray | None = None,
+        sums: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """The (H, W) uint8 mask of a large image, (H, W, 3) uint8.
+
+        `probs` and `sums` are filled, if given; see `predict_mask_in_windows`.
+        """
         rows = self._rows([sample])
         with torch.inference_mode(), self._fabric.autocast():
             return predict_mask_in_windows(
@@ -70,6 +101,8 @@ class Predictor:
                 batch_size=self._settings.batch_size,
                 present=None if rows is None else rows[0],
                 crf=self._settings.crf,
+                probs=probs,
+                sums=sums,
                 **self._views,
             )
 
@@ -83,3 +116,8 @@ class Predictor:
         rows = np.stack([self._present[sample.name] for sample in samples])
         allowed: Tensor = self._fabric.to_device(torch.from_numpy(rows))
         return allowed
+
+
+def most_probable(probs: Tensor) -> list[np.ndarray]:
+    """The (H, W) uint8 masks of (B, K + 1, H, W) probabilities."""
+    return list(probs.argmax(dim=1).to(torch.uint8).cpu().numpy())
