@@ -1,0 +1,144 @@
+"""Masks against the masks of annotators."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from wsss.api.results import Maps, Mask
+from wsss.artifacts import check_label_map, read_label_png
+from wsss.checks import check_shape
+from wsss.evaluate import Counts, LabelScores, confusion_matrix, label_report
+from wsss.evaluate.ground_truth import value_counts, wrong_ids, wrong_size
+from wsss.evaluate.metrics import image_iou
+
+__all__ = ["OneMask", "Scores", "evaluate"]
+
+OneMask: TypeAlias = Mask | str | Path | np.ndarray | Image.Image
+"""A mask of class ids, 0 background, 1..K, 255 ignored: what `wsss.mask` and `wsss.predict` give, a
+palette or grey PNG, (H, W) uint8, or a Pillow image of such a PNG."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """How masks agree with ground truth, pixels pooled over all images.
+
+    Attributes:
+        images: how many.
+        mean_iou: over the background and the classes that either has; NaN where the ground truth
+            has no class.
+        iou: by name of the class.
+        foreground_iou: all classes taken as one; NaN likewise, and without a background.
+        pixel_accuracy: the share of labelled pixels that are right.
+        coverage: the share of ground-truth pixels whose prediction is not ignored (255); all others
+            are of these pixels alone.
+        confusion: (K + 1, K + 2) int64: rows ground truth, columns prediction, ignored last.
+        report: all that reports of evaluations have, of the split "images".
+    """
+
+    images: int
+    mean_iou: float
+    iou: dict[str, float]
+    foreground_iou: float
+    pixel_accuracy: float
+    coverage: float
+    confusion: np.ndarray = field(repr=False)
+    report: dict[str, Any] = field(repr=False)
+
+
+def evaluate(
+    predictions: OneMask | Iterable[OneMask],
+    masks: OneMask | Iterable[OneMask],
+    class_names: Sequence[str] | None = None,
+) -> Scores:
+    """Score masks by ground truth, as the pipeline does.
+
+    Args:
+        predictions: of one image or many.
+        masks: those of annotators, of the same images in the same order.
+        class_names: K names; None takes them from the predictions.
+
+    Raises:
+        ValueError: there are not as many of both, sizes differ, a mask holds what is no class, or
+            nothing says what the classes are.
+
+    Example:
+        >>> truth = np.array([[0, 1], [1, 1]], np.uint8)
+        >>> found = np.array([[0, 0], [1, 1]], np.uint8)
+        >>> scores = evaluate(found, truth, ["cat"])
+        >>> {name: round(value, 3) for name, value in scores.iou.items()}
+        {'background': 0.5, 'cat': 0.667}
+    """
+    found, wanted = _listed(predictions), _listed(masks)
+    if len(found) != len(wanted) or not found:
+        raise ValueError(
+            f"there are {len(found)} predictions and {len(wanted)} masks; give as many of both, "
+            "and one at least"
+        )
+    names = class_names
+    if names is None:
+        names = next((item.class_names for item in found if isinstance(item, Mask)), None)
+    if names is None:
+        raise ValueError("nothing says what the classes are; give class_names=[...]")
+    size = len(names) + 1
+    matrix, ious = np.zeros((size, size + 1), np.int64), []
+    for at, (prediction, mask) in enumerate(zip(found, wanted, strict=True)):
+        gt_mask = _labels(mask, f"masks[{at}]")
+        labels = _labels(prediction, f"predictions[{at}]")
+        wrong = wrong_size(gt_mask, (labels.shape[0], labels.shape[1]))
+        wrong = wrong or wrong_ids(list(value_counts(gt_mask)), len(names))
+        if wrong:
+            raise ValueError(f"{_called(mask, f'masks[{at}]')} {wrong}")
+        of_image = confusion_matrix(gt_mask, labels, size)
+        matrix += of_image
+        ious.append(float(image_iou(Counts.of(of_image[:, :-1]))))
+    known = [value for value in ious if not np.isnan(value)]
+    mean = float(np.mean(known)) if known else float("nan")
+    background = bool(matrix[0].any() or matrix[:, 0].any())
+    scored = LabelScores(matrix, len(found), mean, has_background=background)
+    report = label_report({"images": scored}, names, {}, from_tags=True)
+    own, nothing = report["images"], float("nan")
+    return Scores(
+        len(found),
+        own.get("mean_iou", nothing),
+        own.get("iou", {}),
+        own.get("foreground_iou", nothing),
+        own.get("pixel_accuracy", nothing),
+        scored.coverage,
+        matrix,
+        report,
+    )
+
+
+def _listed(masks: Any) -> list[Any]:
+    if isinstance(masks, Mask | Maps | str | Path | np.ndarray | Image.Image):
+        return [masks]
+    return list(masks)
+
+
+def _labels(mask: Any, what: str) -> np.ndarray:
+    """(H, W) uint8."""
+    if isinstance(mask, Maps):
+        raise ValueError(f"{what} are maps, which have no classes yet; take wsss.mask(maps)")
+    if isinstance(mask, Mask):
+        return mask.labels
+    if isinstance(mask, str | Path):
+        path = Path(mask).expanduser()
+        if not path.is_file():
+            raise ValueError(f"{what} is {path}, and there is no such file")
+        return read_label_png(path)
+    if isinstance(mask, Image.Image) and mask.mode not in ("P", "L", "1"):
+        raise ValueError(
+            f"{what} has mode {mask.mode}; a mask holds class ids, so take a palette or grey image"
+        )
+    labels = np.asarray(mask)
+    check_shape(what, labels.shape, ("H", "W"))
+    check_label_map(what, labels)
+    return labels
+
+
+def _called(mask: Any, what: str) -> str:
+    return str(mask) if isinstance(mask, str | Path) else what
