@@ -1,0 +1,1 @@
+"""Projects of one's own, outside of this repository: started, understood, upgraded, run whole."""

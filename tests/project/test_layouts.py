@@ -1,0 +1,109 @@
+"""What a folder of images is taken for, and what is said of one that is not understood."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wsss.project.layouts import KNOWN, has_masks, read_folder
+from wsss.settings import ConfigError
+
+Layouts = dict[str, Callable[[Path], Any]]
+
+
+@pytest.mark.parametrize(
+    ("layout", "images", "classes", "masks"),
+    [
+        ("a sub-folder per class", 24, ("cat", "dog"), True),
+        ("a table of tags", 24, ("cat", "dog"), False),
+        ("good and defective parts", 20, ("defect",), True),
+        ("COCO", 18, ("cat", "dog"), True),
+        ("PASCAL VOC", 16, None, False),
+    ],
+)
+def test_layouts_are_told_apart(
+    layouts: Layouts, tmp_path: Path, layout: str, images: int, classes: Any, masks: bool
+) -> None:
+    layouts[layout](tmp_path)
+    found = read_folder(tmp_path)
+    assert found.layout == layout
+    assert sum(map(len, found.raw.splits.values())) == images
+    assert classes is None or found.raw.class_names == classes
+    assert has_masks(found.raw) == masks
+    names = {found.raw.class_names[i - 1] for x in found.raw.splits["train"] for i in x.class_ids}
+    assert names == set(classes or ("cat", "dog"))
+
+
+def test_every_kind_that_is_told_of_has_an_example_that_is_read(layouts: Layouts) -> None:
+    assert {*layouts, "tags in file names"} == set(KNOWN)
+
+
+def test_tags_in_file_names(layouts: Layouts, tmp_path: Path) -> None:
+    made = layouts["a table of tags"](tmp_path / "other")
+    made.root = tmp_path / "patches"
+    for at in range(8):
+        made.add(f"training/{at}[{at % 2} {1 - at % 2}].png", "cat")
+        made.add(f"val/img/{at}.png", "cat", f"val/mask/{at}.png", value=1)
+    found = read_folder(tmp_path / "patches")
+    assert found.layout == "tags in file names"
+    assert found.dataset["val_masks"] == "val/mask"
+    assert found.raw.class_names == ("class_1", "class_2")
+
+
+@pytest.mark.parametrize("where", ["tags.csv", "labels/mine.csv", "../elsewhere.csv"])
+def test_a_table_may_be_named_wherever_it_lies(
+    layouts: Layouts, tmp_path: Path, where: str
+) -> None:
+    made = layouts["a table of tags"](tmp_path / "data")
+    moved = made.root / where
+    moved.parent.mkdir(exist_ok=True)
+    (made.root / "tags.csv").rename(moved)
+    found = read_folder(made.root, moved)
+    assert found.dataset["images"] == "images"
+    assert {name: len(items) for name, items in found.raw.splits.items() if items} == {
+        "train": 19,
+        "val": 5,
+    }
+
+
+def test_masks_beside_a_table_are_found(layouts: Layouts, tmp_path: Path) -> None:
+    made = layouts["a table of tags"](tmp_path)
+    for at in range(24):
+        made.add(f"images/{at:02}.jpg", ("cat", "dog", "scratch")[at % 3], f"masks/{at:02}.png")
+    found = read_folder(tmp_path)
+    assert found.dataset["masks"] == "masks"
+    assert has_masks(found.raw)
+
+
+def test_a_class_may_be_called_masks(layouts: Layouts, tmp_path: Path) -> None:
+    made = layouts["a sub-folder per class"](tmp_path)
+    (tmp_path / "masks").rename(tmp_path / "drawn")
+    for at in range(4):  # of faces
+        made.add(f"drawn/{at}.png")
+    with pytest.raises(ValueError, match="is not understood") as error:
+        read_folder(tmp_path / "drawn" / "cat")
+    assert "12 .png, in no folder" in str(error.value)
+
+
+def test_what_is_not_understood_is_told_with_what_is_known(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/notes.txt").write_text("?")
+    with pytest.raises(ValueError, match="is not understood") as error:
+        read_folder(tmp_path)
+    text = str(error.value)
+    assert "it holds 1 .txt, in the folders a" in text
+    assert all(f"{layout}: {example}" in text for layout, example in KNOWN.items())
+
+
+def test_a_table_that_does_not_fit_says_why(layouts: Layouts, tmp_path: Path) -> None:
+    made = layouts["a table of tags"](tmp_path)
+    table = made.write("wrong.csv", "image,tags\nnowhere.jpg,cat\n")
+    with pytest.raises(ValueError, match="nowhere"):
+        read_folder(tmp_path, table)
+
+
+@pytest.mark.parametrize(("folder", "table"), [("none", None), (".", "none.csv")])
+def test_what_is_not_there(tmp_path: Path, folder: str, table: str | None) -> None:
+    with pytest.raises(ConfigError, match="is not a f"):
+        read_folder(tmp_path / folder, tmp_path / table if table else None)
