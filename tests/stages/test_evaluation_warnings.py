@@ -66,7 +66,7 @@ def test_masks_without_any_class_give_no_number_and_name_the_way_out(
     assert set(report) == {"protocol", "warnings"}
     assert "no mask of the selection split" in report["protocol"]["threshold"]
     assert "make_pseudo_masks.threshold" in report["warnings"][0]
-    with pytest.raises(ValueError, match=r"no mask of the selection split.*set a number such as"):
+    with pytest.raises(ValueError, match=r"no mask of the selection split.*set it to usual"):
         run_stage("make_pseudo_masks", chance_params, defects_at_chance)
     predict(defects_at_chance, "val", lambda _: 0)
     report = evaluated("evaluate_segmenter", chance_params, defects_at_chance)

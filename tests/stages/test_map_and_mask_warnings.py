@@ -215,7 +215,7 @@ def test_what_others_made_is_read_once_from_its_file(tmp_path: Path) -> None:
 
     tally = Tally(look, mask_tally().read, ".png")
     tally.note(samples[0], np.ones((1, 4), np.uint8))
-    tally.add([{"b": [("lost", 1)]}])
+    tally.add([({"b"}, {"b": [("lost", 1)]})])
     tally.complete(samples, tmp_path)
     assert looked == ["a", "c"]
-    assert tally.found == {"a": [], "b": [("lost", 1)], "c": [("lost", 1), ("bare", 0)]}
+    assert tally.found == {"b": [("lost", 1)], "c": [("lost", 1), ("bare", 0)]}

@@ -68,7 +68,7 @@ def warnings_of_threshold(report: Report, step: float, select_by: str) -> Iterat
         if "holds a class" in reason:
             yield (
                 f"threshold: {reason}; check prepare_data's mask values, add masks of them, or set "
-                "make_pseudo_masks.threshold to a number such as 0.3"
+                "make_pseudo_masks.threshold to usual"
             )
         return
     thresholds = threshold_grid(step)

@@ -29,6 +29,7 @@ EMPTY = 0.01  # no score of an empty map reaches this
 FULL = 0.5  # no score of a full map is below this share of its highest
 IGNORED = 0.95  # share of pixels
 OFTEN = 0.2  # share of results from which it is a warning; of one class, twice as much
+_AT_ONCE = 1024  # results whose reading waits in threads together
 FEW = 5  # images of a class of which nothing can be said; of all classes, twice as many
 
 Fault = tuple[str, int]
@@ -47,6 +48,10 @@ class Tally(Generic[Result]):
         look: gives the faults of a result.
         read: reads one from its file.
         suffix: of the file's name.
+
+    Attributes:
+        seen: names of the images that were looked at.
+        found: by name, the faults of those that have any.
     """
 
     def __init__(
@@ -56,27 +61,36 @@ class Tally(Generic[Result]):
         suffix: str,
     ) -> None:
         self.look, self.read, self.suffix = look, read, suffix
+        self.seen: set[str] = set()
         self.found: dict[str, list[Fault]] = {}
 
     def note(self, sample: Sample, result: Result) -> None:
         """Look at what was just made of an image."""
-        self.found[sample.name] = self.look(sample, result)
+        self._keep(sample, self.look(sample, result))
 
-    def add(self, parts: Iterable[dict[str, list[Fault]]]) -> None:
-        """Add what other processes found."""
-        for part in parts:
-            self.found |= part
+    def add(self, parts: Iterable[tuple[set[str], dict[str, list[Fault]]]]) -> None:
+        """Add what other processes have `seen` and `found`."""
+        for seen, found in parts:
+            self.seen |= seen
+            self.found |= found
 
     def complete(self, samples: Sequence[Sample], folder: Path) -> None:
         """Look at the files in a folder that no process has looked at."""
-        missing = [sample for sample in samples if sample.name not in self.found]
+        missing = [sample for sample in samples if sample.name not in self.seen]
 
         def look(sample: Sample) -> list[Fault]:
             return self.look(sample, self.read(folder / f"{sample.name}{self.suffix}"))
 
         with ThreadPoolExecutor(min(usable_cores(), 16)) as pool:
-            faults = pool.map(look, missing)
-            self.found |= {item.name: own for item, own in zip(missing, faults, strict=True)}
+            for start in range(0, len(missing), _AT_ONCE):
+                some = missing[start : start + _AT_ONCE]
+                for sample, faults in zip(some, pool.map(look, some), strict=True):
+                    self._keep(sample, faults)
+
+    def _keep(self, sample: Sample, faults: list[Fault]) -> None:
+        self.seen.add(sample.name)
+        if faults:
+            self.found[sample.name] = faults
 
     def images(self, what: str) -> int:
         """How many images have a fault as a whole."""
@@ -217,7 +231,7 @@ def prediction_warnings(
     """Warn of tagged images that are predicted as background, and of classes never found."""
     for split in splits:
         tagged = [sample for sample in manifest.splits[split] if sample.class_ids]
-        bare = sum(("bare", 0) in tally.found[sample.name] for sample in tagged)
+        bare = sum(("bare", 0) in tally.found.get(sample.name, ()) for sample in tagged)
         lost = tally.classes("lost", manifest, tagged)
         never = [name for name, (count, all_of_it) in lost.items() if count == all_of_it >= FEW]
         parts = []
