@@ -1,0 +1,121 @@
+"""ONNX files, which ONNX Runtime and many others run."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wsss.export.graphs import Graph
+
+__all__ = ["OPSET", "run_onnx", "write_onnx"]
+
+OPSET = 20
+"""The version of ONNX's operators: the first whose resizing knows all that PyTorch's does."""
+
+_AXES = ("batch", "height", "width")
+
+
+def write_onnx(
+    program: Any, graph: Graph, texts: Mapping[str, str], file: Path, *, optional: bool = True
+) -> None:
+    """Write an ONNX file; the same program gives the same bytes.
+
+    Args:
+        program: of `wsss.export.graphs.trace`.
+        graph: that was traced.
+        texts: become metadata properties.
+        file: to write.
+        optional: whether the input `present` may be left out, for which it is all classes then.
+
+    Raises:
+        ImportError: the extra is not installed.
+        ValueError: an operation of the network is not among those of ONNX.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  PyTorch translates with it
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"the format onnx needs {error.name}, which is not installed: pip install 'wsss[onnx]'"
+        ) from None
+    import torch
+
+    try:
+        found = torch.onnx.export(
+            program,
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=list(graph.input_names),
+            output_names=list(graph.output_names),
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = str(error).partition("## Exception summary")[2] or str(error)
+        raise ValueError(
+            "the network has an operation that ONNX has not: "
+            f"{' '.join(reason.split())[:400]}; take the format torch_export"
+        ) from error
+    assert found is not None
+    model = found.model_proto
+    _without_places(model)
+    _named_axes(model.graph)
+    if optional and "present" in graph.input_names:
+        everything = np.ones((1, graph.num_classes), bool)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(everything, "present"))
+    onnx.helper.set_model_props(model, dict(texts))
+    onnx.checker.check_model(model)
+    file.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def run_onnx(file: Path) -> Callable[..., list[np.ndarray]]:
+    """A function of the file's inputs, in their order.
+
+    Raises:
+        ImportError: ONNX Runtime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise ImportError(
+            "the format onnx is checked with onnxruntime, which is not installed: "
+            "pip install 'wsss[onnx]'"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of an input that may be left out
+    session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
+    known = (*session.get_inputs(), *session.get_overridable_initializers())
+    names = [item.name for item in known]
+
+    def run(*inputs: np.ndarray) -> list[np.ndarray]:
+        found: list[np.ndarray] = session.run(None, dict(zip(names, inputs)))
+        return found
+
+    return run
+
+
+def _without_places(model: Any) -> None:
+    """Leave out which lines of which files on this machine the nodes came from."""
+    del model.metadata_props[:]
+    for part in (model.graph, *model.functions):
+        part.doc_string = ""
+        del part.metadata_props[:]
+        del part.value_info[:]  # its sizes are formulas of names that are changed
+        for node in part.node:
+            node.doc_string = ""
+            del node.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        value.doc_string = ""
+        del value.metadata_props[:]
+
+
+def _named_axes(graph: Any) -> None:
+    """Call the axes of the images batch, height and width, there and in all that follows."""
+    images = graph.input[0].type.tensor_type.shape.dim
+    names = {images[axis].dim_param: name for axis, name in enumerate(_AXES)}
+    for value in (*graph.input, *graph.output):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_param = names.get(axis.dim_param, "")
+    for value in graph.input[1:]:
+        value.type.tensor_type.shape.dim[0].dim_param = "batch_or_1"
