@@ -1,7 +1,8 @@
-"""Prepare the databases, and start the MLflow server, of compose.yaml.
+"""Prepare the stores of compose.yaml, and start the servers that stand on them.
 
-    python mlflow_service.py init     databases, tables, users; may be repeated
-    python mlflow_service.py serve
+    python mlflow_service.py init        databases, tables, users and buckets; may be repeated
+    python mlflow_service.py serve       MLflow
+    python mlflow_service.py dashboard   optuna-dashboard, which has no login
 
 Passwords come from the environment and are never arguments, which other processes can read.
 """
@@ -12,7 +13,10 @@ import sys
 from urllib.parse import quote
 
 DATABASES = ("mlflow", "mlflow_auth", "optuna")
-AUTH_CONFIG = "/tmp/mlflow_auth.ini"
+BUCKETS = {"ARTIFACTS": "mlflow", "REMOTE": "dvc"}
+"""By store the one bucket in it. Each store has a key of its own, and an address."""
+
+AUTH_CONFIG = os.environ.get("AUTH_CONFIG", "/tmp/mlflow_auth.ini")
 ALLOWED_HOSTS = "mlflow,mlflow:*,localhost,localhost:*,127.0.0.1,127.0.0.1:*"
 
 
@@ -51,11 +55,34 @@ def init() -> None:
             users.update_user(name, password=password)
         else:
             users.create_user(name, password, is_admin=name == "admin")
-    print("databases, tables and users are ready")
+
+    from optuna.storages import RDBStorage
+
+    # the first of several workers would make the tables while the others ask for them
+    RDBStorage(database_url("optuna"), skip_compatibility_check=True).upgrade()
+    for store, bucket in BUCKETS.items():
+        if f"{store}_KEY" in os.environ:
+            make_bucket(store, bucket)
+    print("databases, tables, users and buckets are ready")
+
+
+def make_bucket(store: str, bucket: str) -> None:
+    """Make the bucket of a store unless it is there."""
+    import boto3
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=os.environ[f"{store}_URL"],
+        aws_access_key_id="wsss",
+        aws_secret_access_key=os.environ[f"{store}_KEY"],
+        region_name="us-east-1",
+    )
+    if bucket not in {known["Name"] for known in client.list_buckets()["Buckets"]}:
+        client.create_bucket(Bucket=bucket)
 
 
 def serve() -> None:
-    """Replace this process by the server."""
+    """Replace this process by MLflow's server."""
     config = configparser.RawConfigParser()
     config["mlflow"] = {
         "default_permission": "NO_PERMISSIONS",
@@ -72,15 +99,22 @@ def serve() -> None:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     options = {
-        "--host": "0.0.0.0",
-        "--port": "5000",
+        "--host": os.environ.get("MLFLOW_LISTEN", "0.0.0.0"),
+        "--port": os.environ.get("MLFLOW_PORT", "5000"),
         "--workers": os.environ.get("MLFLOW_WORKERS", "2"),
         "--app-name": "basic-auth",
-        "--artifacts-destination": os.environ.get("MLFLOW_ARTIFACTS", "/mlartifacts"),
+        "--artifacts-destination": os.environ.get("MLFLOW_ARTIFACTS", "s3://mlflow/artifacts"),
         "--allowed-hosts": ALLOWED_HOSTS,
     }
     os.execvp("mlflow", ["mlflow", "server", *(part for pair in options.items() for part in pair)])
 
 
+def dashboard() -> None:
+    """Show the studies; whoever reaches the port may look at them."""
+    from optuna_dashboard import run_server
+
+    run_server(database_url("optuna"), host="0.0.0.0", port=8080)
+
+
 if __name__ == "__main__":
-    {"init": init, "serve": serve}[sys.argv[1]]()
+    {"init": init, "serve": serve, "dashboard": dashboard}[sys.argv[1]]()

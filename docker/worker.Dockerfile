@@ -18,14 +18,16 @@ RUN apt-get update \
         g++ python3-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY csrc csrc
+COPY recipes recipes
 COPY src src
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python AS dependencies
 COPY requirements.txt /tmp/requirements.txt
-RUN pip install --no-cache-dir -r /tmp/requirements.txt 'psycopg[binary]>=3.2,<4'
+RUN pip install --no-cache-dir -r /tmp/requirements.txt \
+        'psycopg[binary]>=3.2,<4' 'dvc-s3>=3.2,<4'
 
 FROM dependencies AS worker
 RUN --mount=type=bind,from=native,source=/wheels,target=/wheels \
