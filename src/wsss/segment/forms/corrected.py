@@ -40,8 +40,8 @@ class Corrected(OwnLabelForm[CorrectedSettings]):
     keep = "last"
 
     def __call__(self, model: Any, predict: Predict, batch: TrainBatch, step: Step) -> Lesson:
-        rows, masks = batch.rows(), batch.masks
-        if len(rows) and step.progress >= self.settings.start:
+        rows, masks = self.rows(batch, step), batch.masks
+        if len(rows):
             own = self.certain(predict, batch, rows)
             masks = masks.index_copy(0, rows, own.where(own != IGNORE_INDEX, masks[rows]))
         logits: Tensor = model(batch.images)
