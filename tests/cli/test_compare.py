@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -256,3 +257,53 @@ def test_false_alarms_stand_beside_the_mean_iou_and_alone_without_masks(
     assert {"evaluate_segmenter/val/false_alarms/area", "train_classifier/selection_map"} <= set(
         found
     )
+
+
+def test_a_page_has_the_scores_by_the_names_of_mlflow(
+    project: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wsss.cli import compared_page
+
+    recorded: list[str] = []
+    monkeypatch.setattr(compared_page, "has_mlflow", lambda: recorded.append("asked") or False)
+    curve = "threshold,val_mean_iou\n0.2,0.1\n0.3,0.6\n"
+    (project / "reports/evaluate_refined_crf_curve.csv").write_text(curve)
+    assert run("HEAD", "puny-bait", "workspace", "--html", "out/page.html").exit_code == 0
+    page = (project / "out/page.html").read_text("utf-8")
+    assert recorded == ["asked"]
+    for name, values in (("cam", ("0.410", "0.300")), ("crf", ("0.470", "0.520", "0.600"))):
+        assert f"<code>{name}.val_mean_iou</code>" in page
+        assert all(f">{value}</td>" in page for value in values)
+    assert "große Katze" in page
+    assert "<b>workspace</b> with 0.600, 0.080 above puny-bait" in page
+
+
+def test_rows_of_a_study_are_one_with_their_seeds(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
+) -> None:
+    from wsss.tracking import known_runs, open_tracker, prepare_mlflow, tracking_uri
+
+    prepare_mlflow()
+    import mlflow  # noqa: F401 - so that runs are recorded here
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    for row, values in (("cam", (0.4, 0.5)), ("puzzle", (0.6,))):
+        for seed, value in enumerate(values):
+            tags = {"study": "small", "size": "s", "row": row, "seed": str(seed)}
+            root = tmp_path / f"{row}{seed}"
+            settings = {"base": {"rng_seed": seed}, "method": row}
+            with open_tracker(
+                "study", root, "wsss studies", settings, key=row + str(seed),
+                tags=tags | {"mlflow.runName": f"small s {row} {seed}"},
+            ) as tracker:  # fmt: skip
+                tracker.metrics({"evaluate_refined/val/mean_iou": value, "row/minutes": 2})
+    assert run("study:small", "--html", "page.html").exit_code == 0
+    page = (project / "page.html").read_text("utf-8")
+    assert "0.450 ± 0.071" in page and ">0.600</td>" in page
+    assert "refined.val_mean_iou" in page and "2.0 min" in page
+    alone = json.loads(run("study:small/puzzle", "--json").stdout)
+    assert alone["metrics"]["evaluate_refined/val/mean_iou"] == [0.6]
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        names = {name for (name,) in database.execute("SELECT name FROM experiments")}
+    assert "wsss comparisons" in names
+    assert not known_runs(tracking_uri(project), "wsss comparisons", ["another"])

@@ -1,4 +1,4 @@
-"""Pictures for people: the panel and the curve that stages store with their runs."""
+"""For people: the panel and the curve that stages store with their runs, and pages."""
 
 from wsss.report.cells import PanelColumn, choose_samples
 from wsss.report.curves import draw_curve

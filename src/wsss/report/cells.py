@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from wsss.artifacts import Sample, read_image, read_label_png, read_score_map
+from wsss.artifacts import Sample, has_file, read_image, read_label_png, read_score_map
 from wsss.evaluate.ground_truth import read_ground_truth
 from wsss.report.overlays import mask_above, outline, overlay_mask, overlay_scores
 
-__all__ = ["CELL", "PanelColumn", "choose_samples", "row_cells"]
+__all__ = ["CELL", "PanelColumn", "choose_samples", "ground_truth_of", "row_cells"]
 
 # all in pixels: height, width
 CELL = (168, 216)
@@ -44,7 +44,7 @@ class PanelColumn:
                 return None
             name = sample.mask
         path = self.folder / name
-        return path if path.is_file() else None
+        return path if has_file(path) else None
 
 
 def choose_samples(samples: Sequence[Sample], number: int) -> list[Sample]:
@@ -65,6 +65,19 @@ def choose_samples(samples: Sequence[Sample], number: int) -> list[Sample]:
         for class_id in samples[best].class_ids:
             seen[class_id] = seen.get(class_id, 0) + 1
     return [samples[at] for at in sorted(chosen)]
+
+
+def ground_truth_of(masks: Path, sample: Sample, num_fg_classes: int) -> np.ndarray | None:
+    """The ground truth of a sample, (H, W) uint8, to be shown beside results; None without one.
+
+    Args:
+        masks: the folder of ground-truth masks.
+        sample: of the image.
+        num_fg_classes: K.
+    """
+    if sample.mask is None or not has_file(masks / sample.mask):
+        return None
+    return read_ground_truth(masks / sample.mask, sample.size, num_fg_classes)
 
 
 def row_cells(
