@@ -14,10 +14,14 @@ from wsss import evaluate
 from wsss.artifacts import Sample, ScoreMap, write_label_png, write_score_map
 from wsss.data.images import PreparedImage
 from wsss.evaluate import (
+    ChainScores,
+    Counts,
+    choose_chains,
     confusion_matrix,
     evaluate_labels,
     evaluate_score_maps,
     group_ids,
+    paired_differences,
     read_ground_truth,
     score_histogram,
     threshold_grid,
@@ -33,6 +37,14 @@ def message_of(call: Callable[[], Any]) -> str:
     with pytest.raises(ValueError) as caught:
         call()
     return str(caught.value)
+
+
+def test_chains_that_cannot_be_compared() -> None:
+    one = ChainScores(0.5, 0.5, {"a": 0.5}, {"a": 3})
+    other = ChainScores(0.5, 0.5, {"a": 0.5}, {"a": 2})
+    assert "no chain to choose from" in message_of(lambda: choose_chains({}, ["a"], 20))
+    text = message_of(lambda: choose_chains({"crf": one, "pamr": other}, ["a"], 20))
+    assert "the chain 'pamr' was scored on other images than the others" in text
 
 
 @pytest.mark.parametrize("name", ["gt_mask", "mask"])
@@ -153,10 +165,23 @@ def test_files_of_other_classes_are_right_when_written_again(tmp_path: Path) -> 
     assert evaluate_score_maps([sample], files, masks, 2, 0.5).images == 1
 
 
+def test_a_comparison_needs_the_image_that_it_says_it_lacks() -> None:
+    one = Counts(*(np.array([[3, 2]]), np.array([[4, 5]]), np.array([[6, 2]])))
+    none = Counts(*(part[:0] for part in vars(one).values()))
+
+    def compared(counts: Counts) -> Any:
+        return paired_differences(counts, counts, ("cat",), np.random.default_rng(0))
+
+    assert message_of(lambda: compared(none)) == "there is no image to compare on"
+    assert compared(one)[0].gain == 0
+
+
 TESTED = {
+    "chains.py": ["there is no chain", "on other images than the others"],
     "confusion.py": ["holds"],
     "ground_truth.py": ["{path} {wrong}"],
     "metrics.py": ["class_groups."],
+    "paired.py": ["there is no image"],
     "placing.py": [
         *("cannot be read as a mask", "ValueError(wrong)", "the first such pixel is at"),
         *("fractions", "leave 0..65535"),

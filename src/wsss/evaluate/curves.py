@@ -94,6 +94,7 @@ class ThresholdCurve:
         thresholds: (T,) float64.
         histogram: (C, K, T + 1) int64, as `score_histogram`, over all classes.
         images: how many were added.
+        class_images: (C,) int64, how many of them show each class in their ground truth.
     """
 
     def __init__(self, num_classes: int, step: float, *, has_background: bool = True) -> None:
@@ -102,6 +103,7 @@ class ThresholdCurve:
             (num_classes, num_classes - 1, len(self.thresholds) + 1), np.int64
         )
         self.images = 0
+        self.class_images = np.zeros(num_classes, np.int64)
         self._iou_sum = np.zeros(len(self.thresholds))
         self._iou_images = 0
 
@@ -118,6 +120,7 @@ class ThresholdCurve:
         check_dtype("class_ids", class_ids.dtype, "uint8")
         check_values("class_ids", class_ids, 1, len(self.histogram) - 1)
         self.images += 1
+        self.class_images += histogram.any(axis=(1, 2))
         if len(class_ids):
             self.histogram[:, class_ids.astype(np.intp) - 1] += histogram
         else:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wsss.artifacts import Sample
+from wsss.artifacts import Sample, has_file
 from wsss.evaluate.ground_truth import read_ground_truth
 from wsss.evaluate.splits import in_parallel, label_matrix
 
@@ -64,7 +64,7 @@ def count_false_alarms(
         for sample in samples
         if not sample.class_ids and (sample.mask is not None or not sample.uncertain)
     ]
-    if not any((labels / f"{sample.name}.png").exists() for sample in empty):
+    if not any(has_file(labels / f"{sample.name}.png") for sample in empty):
         return None
 
     def count(sample: Sample) -> tuple[int, int, int, int]:
@@ -78,5 +78,7 @@ def count_false_alarms(
         wrong = int(matrix[0, 1:-1].sum())
         return 1, int(wrong > 0), pixels, wrong
 
-    found = np.array(list(in_parallel(count, empty)), np.int64).sum(axis=0)
+    found = np.zeros(4, np.int64)
+    for of_image in in_parallel(count, empty):
+        found += of_image
     return FalseAlarms(*found.tolist()) if found[0] else None

@@ -54,6 +54,10 @@ class Counts:
         square = matrix[:, :num_classes]
         return cls(square.diagonal(), matrix.sum(axis=1), square.sum(axis=0))
 
+    def pooled(self) -> Self:
+        """The sums over the first axis, such as that of images."""
+        return type(self)(self.correct.sum(axis=0), self.gt.sum(axis=0), self.predicted.sum(axis=0))
+
     @property
     def union(self) -> np.ndarray:
         """(..., C) int64: pixels that have a class or are predicted as it."""

@@ -13,6 +13,7 @@ from wsss.artifacts import (
     IGNORE_INDEX,
     atomic_path,
     is_of_the_system,
+    open_file,
     read_image,
     write_label_png,
 )
@@ -278,7 +279,7 @@ def shrink_mask(path: Path, size: tuple[int, int]) -> None:
         path: the mask, which is replaced.
         size: (height, width) in pixels.
     """
-    with Image.open(path) as mask:
+    with open_file(path) as file, Image.open(file) as mask:
         if (mask.height, mask.width) == size:
             return
         small = mask.resize(size[::-1], Image.Resampling.NEAREST)

@@ -60,11 +60,19 @@ def score_map_report(
     class_names: Sequence[str],
     class_groups: Groups,
     select_by: str,
+    fixed: float | None = None,
 ) -> dict[str, Any]:
     """The report on score maps.
 
+    Args:
+        curves: by split.
+        class_names: K names, without the background.
+        class_groups: see `group_ids`.
+        select_by: see `best_threshold`.
+        fixed: a threshold of the curves, that is taken in place of the best.
+
     Returns:
-        threshold: the best on the selection split, if that has masks of any class;
+        threshold: the best on the selection split, if that has masks of any class, or `fixed`;
         <split>: the scores of `split_scores` at that threshold, foreground_iou (of all classes
             taken as one, over the pixels of the split), iou_image_mean, average_precision, images;
         oracle.<split>: the best threshold of the split itself, and its value of `select_by`;
@@ -82,6 +90,10 @@ def score_map_report(
     }
     report["protocol"]["oracle"] = f"the threshold with the best {select_by} of the split itself"
     chosen = best.get("selection")
+    if fixed is not None:
+        report["protocol"]["threshold"] = f"{fixed:g}, as the maps are made to be cut there"
+        report["threshold"] = fixed
+        return report | _at_threshold(curves, class_names, class_groups, fixed)
     if chosen is None:
         report["protocol"]["threshold"] = (
             f"none, as no mask of the selection split holds a class that counts in {select_by}"
@@ -89,14 +101,25 @@ def score_map_report(
             else "none, as the selection split has no masks to choose it on"
         )
         return report
-    index = chosen[0]
     report["protocol"]["threshold"] = (
         f"best {select_by} on the selection split"
         if curves["selection"].has_background
         else "0, as each pixel has a class"
     )
-    report["threshold"] = float(curves["selection"].thresholds[index])
+    report["threshold"] = float(curves["selection"].thresholds[chosen[0]])
+    return report | _at_threshold(curves, class_names, class_groups, report["threshold"])
+
+
+def _at_threshold(
+    curves: Mapping[str, ThresholdCurve],
+    class_names: Sequence[str],
+    class_groups: Groups,
+    threshold: float,
+) -> dict[str, Any]:
+    """The scores of each split at a threshold of its curve."""
+    report: dict[str, Any] = {}
     for split, curve in curves.items():
+        index = int(np.flatnonzero(curve.thresholds == threshold)[0])
         counts = curve.counts()
         at = Counts(counts.correct[index], counts.gt[index], counts.predicted[index])
         further = {}

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from wsss.artifacts import Manifest
+from wsss.artifacts import Manifest, has_file, write_json
 from wsss.evaluate import (
+    ChainScores,
+    ThresholdCurve,
     count_false_alarms,
     curve_columns,
     evaluate_labels,
@@ -44,24 +46,80 @@ def score_maps(job: Job) -> None:
     Every split, and every scored set, is scored of which both results and masks are there (train
     too, as papers report it). Without any mask the report says so, and the stage succeeds.
     """
-    manifest, settings = _manifest(job), job.params.evaluate
-    folder = job.paths.root / _scored(job)
-    classes = manifest.class_names
+    manifest, step = _manifest(job), job.params.evaluate.threshold_step
+    curves = scored_curves(job, manifest, _scored(job), step)
+    report_curves(job, manifest, curves, step)
+
+
+def refined_maps(job: Job) -> None:
+    """The same, and what the chain is worth on the selection split, class by class, for a choice
+    among chains."""
+    manifest, step = _manifest(job), job.params.evaluate.threshold_step
+    folder = _scored(job)
+    curves = scored_curves(job, manifest, folder, step)
+    report = report_curves(job, manifest, curves, step)
+    settings = job.params.evaluate
+    splits = {split: report.get(split, {}).get(settings.select_by) for split in curves}
+    values: dict[str, Any] = {"maps": job.inputs[folder], "splits": _rounded(splits)}
+    curve = curves.get("selection")
+    scores = curve and ChainScores.of(
+        curve, manifest.class_names, settings.class_groups, settings.select_by
+    )
+    if scores:
+        values["selection"] = scores.values()
+    with job.staging() as staging:
+        write_json(staging.path / job.paths.chain_scores(job.entry).name, values)
+
+
+def scored_curves(
+    job: Job, manifest: Manifest, folder: str, step: float
+) -> dict[str, ThresholdCurve]:
+    """By split, and by scored set, the curve of those that have both results and masks.
+
+    Args:
+        job: of an evaluation.
+        manifest: the samples.
+        folder: of the score maps, relative to the project.
+        step: distance of the thresholds.
+    """
     curves = {
         split: evaluate_score_maps(
             manifest.splits[split],
-            folder,
+            job.paths.root / folder,
             job.paths.masks,
             manifest.num_fg_classes,
-            settings.threshold_step,
+            step,
             has_background=manifest.has_background,
         )
         for split in manifest.splits
-        if _scorable(manifest, split, folder, ".npz")
+        if _scorable(manifest, split, job.paths.root / folder, ".npz")
     }
-    _check_results(job, manifest, curves)
-    report = score_map_report(curves, classes, settings.class_groups, settings.select_by)
-    thresholds = threshold_grid(settings.threshold_step)
+    _check_results(job, manifest, curves, folder)
+    return curves
+
+
+def report_curves(
+    job: Job,
+    manifest: Manifest,
+    curves: Mapping[str, ThresholdCurve],
+    step: float,
+    further: Mapping[str, Any] | None = None,
+    *,
+    fixed: float | None = None,
+) -> dict[str, Any]:
+    """Write the report, the curve and the warnings of score maps; the report.
+
+    Args:
+        job: of an evaluation.
+        manifest: the samples.
+        curves: as of `scored_curves`.
+        step: distance of their thresholds.
+        further: what the report says besides.
+        fixed: a threshold, in place of the best one on the selection split.
+    """
+    settings, classes = job.params.evaluate, manifest.class_names
+    report = score_map_report(curves, classes, settings.class_groups, settings.select_by, fixed)
+    thresholds = threshold_grid(step)
     columns = curve_columns(curves, classes, settings.class_groups)
     table = {"threshold": thresholds} | columns
     rows = [
@@ -69,14 +127,15 @@ def score_maps(job: Job) -> None:
         for at in range(len(thresholds))
     ]
     job.curve(rows, list(table))
-    report = _rounded(report)
-    of_threshold = warnings_of_threshold(report, settings.threshold_step, settings.select_by)
+    report = _rounded({**report, **(further or {})})
+    of_threshold = warnings_of_threshold(report, step, settings.select_by)
     for text in (
         *(of_threshold if manifest.has_background else ()),
         *warnings_of_classes(report, _with_masks(manifest), _SEE_MAPS),
     ):
         job.warn(text)
     _record(job, report)
+    return dict(report)
 
 
 def label_maps(job: Job) -> None:
@@ -100,7 +159,7 @@ def label_maps(job: Job) -> None:
         for split in manifest.splits
         if _scorable(manifest, split, folders[split], ".png")
     }
-    _check_results(job, manifest, scores)
+    _check_results(job, manifest, scores, _scored(job))
     classes = manifest.class_names
     report = label_report(scores, classes, settings.class_groups, from_tags=from_tags)
     for split, found in scores.items():
@@ -146,11 +205,10 @@ def _scored(job: Job) -> str:
     return path
 
 
-def _check_results(job: Job, manifest: Manifest, scored: Collection[str]) -> None:
+def _check_results(job: Job, manifest: Manifest, scored: Collection[str], path: str) -> None:
     """Raise ValueError if there are masks, but no result of any image that has one."""
     masked = _with_masks(manifest).all_samples()
     if masked and not scored:
-        path = _scored(job)
         source = job.pipeline.source(path, job.params)
         raise ValueError(
             f"{job.paths.root / path} holds nothing of the {len(masked)} images that have a mask, "
@@ -168,7 +226,7 @@ def _record(job: Job, report: Mapping[str, Any]) -> None:
 def _scorable(manifest: Manifest, split: str, folder: Path, suffix: str) -> bool:
     """Whether an image of the split has both a mask and a result; then all masks need one."""
     return any(
-        sample.mask is not None and (folder / f"{sample.name}{suffix}").exists()
+        sample.mask is not None and has_file(folder / f"{sample.name}{suffix}")
         for sample in manifest.splits[split]
     )
 
@@ -196,9 +254,10 @@ CAMS = Stage(
 )
 REFINED = Stage(
     "evaluate_refined",
-    score_maps,
+    refined_maps,
     settings=("evaluate",),
     reads=("data/masks", "data/refined/{entry}", "data/splits"),
+    makes=("data/chain_scores/{entry}",),
     code=_CODE,
     foreach="refine.chains",
     curve=Curve("threshold", "val_mean_iou"),
