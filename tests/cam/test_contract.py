@@ -119,6 +119,21 @@ def test_a_class_has_the_same_map_whatever_else_is_wanted(
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_maps_in_reduced_precision_are_nearly_the_same(
+    classifier: Callable[[str], Classifier], name: str, method: CamMethod
+) -> None:
+    model = classifier(KIND.get(name, "cnn"))
+    torch.manual_seed(1)
+    images, ids = torch.randn(2, 3, 64, 96), [(1, 3), (2,)]
+    exact = cams_of(model, method, images, ids)
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = cams_of(model, method, images, ids)
+    for found, expected in zip(coarse, exact, strict=True):
+        assert found.dtype == expected.dtype
+        assert (found - expected).abs().mean() < 0.1
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_no_tags_and_an_image_smaller_than_a_cell(
     classifier: Callable[[str], Classifier], name: str, method: CamMethod
 ) -> None:

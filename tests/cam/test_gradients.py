@@ -7,12 +7,13 @@ import torch
 from timm.layers import SqueezeExcite
 from torch import nn
 
+from wsss.cam._gradients import without_backward
 from wsss.cam.cam import LinearHeadCam, LinearHeadCamSettings
 from wsss.cam.grad_cam import grad_cam_maps
 from wsss.cam.grad_cam_plus_plus import grad_cam_plus_plus_maps
 from wsss.cam.layer_cam import layer_cam_maps
 from wsss.checks import naming
-from wsss.config.sections import BackboneSettings
+from wsss.config.sections import BackboneSettings, HeadSettings
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import CAM_METHODS
@@ -110,6 +111,33 @@ def test_batches_equal_one_image_and_class_at_a_time(kind: str, name: str) -> No
         expected.append(MAPS_OF[name](*grids)[0] * cells)
     maps, _ = build(name, INNER[kind])(model, images, ROWS, COLUMNS)
     torch.testing.assert_close(maps, torch.stack(expected), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MAPS_OF)
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_no_backward_pass_gives_the_same_maps(kind: str, name: str) -> None:
+    model, images = make_model(kind), torch.randn(3, 3, 64, 96)
+    method = build(name)
+    wanted, logits = method(model, images, ROWS, COLUMNS)
+    known = without_backward(method, model)
+    assert method.needs_gradients and not known.needs_gradients
+    with torch.inference_mode():
+        maps, scores = known(model, images, ROWS, COLUMNS)
+        none, _ = known(model, images, ROWS[:0], COLUMNS[:0])
+    torch.testing.assert_close(maps, wanted, rtol=1e-5, atol=1e-6 * float(wanted.max()))
+    torch.testing.assert_close(scores, logits)
+    assert none.shape == (0, *maps.shape[1:])
+
+
+@pytest.mark.parametrize("name", MAPS_OF)
+def test_where_gradients_are_not_known_there_is_a_backward_pass(name: str) -> None:
+    backbone = TimmBackbone(BACKBONES["cnn"])
+    for head in (HeadSettings(kernel_size=3), HeadSettings(pooling="max")):
+        method = build(name)
+        assert without_backward(method, Classifier(backbone, ("a",), head)) is method
+    for layers in (("stage4",), ("stage3", "last")):
+        method = build(name, *layers)
+        assert without_backward(method, Classifier(backbone, ("a",))) is method
 
 
 @pytest.mark.parametrize("name", MAPS_OF)

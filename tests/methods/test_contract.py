@@ -75,6 +75,26 @@ def test_losses_are_finite_scalars_and_teach_every_parameter(
             assert parameter.grad.abs().max() > 0, key
 
 
+def test_reduced_precision_has_nearly_the_same_losses(
+    begin: Begin, images: Tensor, labels: Tensor
+) -> None:
+    """As of a trainer in bf16-mixed, which hands over tags in it, too."""
+    method, model = begin()
+    model.train()
+    exact = method(model, images, labels, MULTI, make_step())
+    method, model = begin()
+    model.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = method(model, images.bfloat16(), labels.bfloat16(), MULTI, make_step())
+    coarse["loss"].backward()
+    for key, value in coarse.items():
+        assert torch.isfinite(value), key
+        torch.testing.assert_close(value.float(), exact[key].float(), rtol=0.1, atol=0.05)
+    assert all(
+        weights.grad is None or weights.grad.isfinite().all() for weights in model.parameters()
+    )
+
+
 def test_inputs_stay_as_they_are(begin: Begin, images: Tensor, labels: Tensor) -> None:
     before = images.clone(), labels.clone()
     method, model = begin()
@@ -191,8 +211,9 @@ class Batches:
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.batch = {"name": list("abcd"), "image": images, "labels": labels}
+        self.images_per_step = 4
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int, first_step: int = 0) -> None:
         pass
 
     def __len__(self) -> int:

@@ -13,9 +13,10 @@ from wsss.settings import Named
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from wsss.cam._base import CamMethod
     from wsss.models.classifier import Classifier
 
-__all__ = ["GradientCam", "GradientCamSettings", "gradient_cams"]
+__all__ = ["GradientCam", "GradientCamSettings", "gradient_cams", "without_backward"]
 
 LARGEST_POWER = 10
 """Power of two by which gradients are multiplied at most: half precision ends at 65504."""
@@ -41,15 +42,46 @@ class GradientCam(ABC):
 
     @abstractmethod
     def maps(self, activations: "Tensor", gradients: "Tensor") -> "Tensor":
-        """(n, D, h, w) each to (n, h, w), at least 0.
+        """(n, D, h, w) activations and gradients to (n, h, w), at least 0.
 
-        A map that is nowhere above 0 stays empty; nothing is stretched to fill a range.
+        A map that is nowhere above 0 stays empty; nothing is stretched to fill a range. Gradients
+        that are the same in all cells may be (n, D, 1, 1).
         """
 
     def __call__(
         self, model: "Classifier", images: "Tensor", rows: "Tensor", columns: "Tensor"
     ) -> "tuple[Tensor, Tensor]":
         return gradient_cams(model, images, rows, columns, self.layers, self.maps)
+
+
+class _LinearHeadGradients:
+    """A gradient method where the gradients are known: those of a mean are W / cells."""
+
+    needs_gradients = False
+
+    def __init__(self, method: GradientCam) -> None:
+        self.method = method
+
+    def __call__(
+        self, model: "Classifier", images: "Tensor", rows: "Tensor", columns: "Tensor"
+    ) -> "tuple[Tensor, Tensor]":
+        output = model(images)
+        features = output.features[rows].float()
+        gradients = model.head.weight[columns].float() / features.shape[2:].numel()
+        return self.method.maps(features, gradients), output.logits
+
+
+def without_backward(method: "CamMethod", model: "Classifier") -> "CamMethod":
+    """The same maps by a forward pass alone, where the gradients are known; else the method itself.
+
+    That is so of gradient methods that look at the last layer alone, of a classifier whose head is
+    linear in each cell and pooled by the mean.
+    """
+    if isinstance(method, GradientCam) and method.layers == ("last",):
+        head = model.head_settings
+        if head.kernel_size == 1 and head.pooling == "mean":
+            return _LinearHeadGradients(method)
+    return method
 
 
 def gradient_cams(

@@ -22,7 +22,7 @@ def grad_cam_maps(activations: "Tensor", gradients: "Tensor") -> "Tensor":
 
     Args:
         activations: (n, D, h, w).
-        gradients: (n, D, h, w) of the class score.
+        gradients: (n, D, h, w) of the class score; or (n, D, 1, 1), the same in all cells.
 
     Returns:
         (n, h, w), at least 0.
@@ -47,4 +47,4 @@ class GradCam(GradientCam):
     """
 
     def maps(self, activations: "Tensor", gradients: "Tensor") -> "Tensor":
-        return grad_cam_maps(activations, gradients) * activations[0, 0].numel()
+        return grad_cam_maps(activations, gradients) * activations.shape[2:].numel()

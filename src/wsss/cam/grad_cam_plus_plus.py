@@ -25,7 +25,7 @@ def grad_cam_plus_plus_maps(activations: "Tensor", gradients: "Tensor") -> "Tens
 
     Args:
         activations: (n, D, h, w), A.
-        gradients: (n, D, h, w) of the class score, g.
+        gradients: (n, D, h, w) of the class score, g; or (n, D, 1, 1), the same in all cells.
 
     Returns:
         (n, h, w), at least 0.
@@ -42,7 +42,7 @@ def grad_cam_plus_plus_maps(activations: "Tensor", gradients: "Tensor") -> "Tens
     positive = gradients.relu()
     below = 2 + positive * activations.sum(dim=(2, 3), keepdim=True)
     below = below.where(below != 0, torch.inf)  # which activations without a ReLU can bring about
-    weights = (positive / below).sum(dim=(2, 3), keepdim=True)
+    weights = (positive / below).mean(dim=(2, 3), keepdim=True) * activations.shape[2:].numel()
     return (weights * activations).sum(dim=1).relu()
 
 

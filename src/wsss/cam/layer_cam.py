@@ -22,7 +22,7 @@ def layer_cam_maps(activations: "Tensor", gradients: "Tensor") -> "Tensor":
 
     Args:
         activations: (n, D, h, w), A.
-        gradients: (n, D, h, w) of the class score, g.
+        gradients: (n, D, h, w) of the class score, g; or (n, D, 1, 1), the same in all cells.
 
     Returns:
         (n, h, w), at least 0.
@@ -45,4 +45,4 @@ class LayerCam(GradientCam):
     """
 
     def maps(self, activations: "Tensor", gradients: "Tensor") -> "Tensor":
-        return layer_cam_maps(activations, gradients) * activations[0, 0].numel()
+        return layer_cam_maps(activations, gradients) * activations.shape[2:].numel()

@@ -1,0 +1,184 @@
+"""Maps as settings say them: of images that are resized whole, or of their windows."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wsss.cam._gradients import without_backward
+from wsss.cam.comparable import ComparableCamMethod
+from wsss.cam.learning import LearningCamMethod
+from wsss.cam.multiscale import multiscale_cams, whole_cells, windowed_cams
+from wsss.cam.scaled_image import ScaledImage
+from wsss.cam.sliding_window import SlidingWindow
+from wsss.checks import check_dtype
+from wsss.registry import CAM_METHODS
+from wsss.windows import window_starts
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from torch import Tensor
+
+    from wsss.config.sections import GenerateCamsSettings
+    from wsss.models.classifier import Classifier
+
+__all__ = ["FOUND", "CamMaker"]
+
+FOUND = 0.5
+"""The probability from which the classifier is believed that a class is there of which nobody
+knows."""
+
+CPU_PIXELS = 640_000  # two images of 480 x 640: their features fit a CPU's cache
+
+
+class CamMaker:
+    """A classifier, a CAM method and their settings.
+
+    Args:
+        model: in eval mode, on the CPU; it stays as it is.
+        settings: of the maps.
+        fabric: the device and the precision.
+
+    Attributes:
+        method: as the settings name it; see `without_backward`.
+        learned: whether the method has seen good images.
+    """
+
+    def __init__(
+        self, model: "Classifier", settings: "GenerateCamsSettings", fabric: "Fabric"
+    ) -> None:
+        import torch
+
+        from wsss.models.fusion import fuse_batchnorm
+
+        self.method: Any = without_backward(CAM_METHODS.build(settings.method), model)
+        # a method that needs gradients may look at any layer, which has to be there
+        if not self.method.needs_gradients:
+            stride = model.backbone.output_stride
+            model = fuse_batchnorm(model, torch.rand(1, 3, 4 * stride, 4 * stride))
+        self._model: Any = fabric.to_device(model)
+        self._settings, self._fabric = settings, fabric
+        self.learned = False
+
+    @property
+    def learns(self) -> bool:
+        """Whether the method sees good images before its first map."""
+        return isinstance(self.method, LearningCamMethod)
+
+    def learn(self, images: Iterable[np.ndarray], count: int, rng_seed: int) -> None:
+        """Show the method images without any class.
+
+        Args:
+            images: each as of `windowed_cams`.
+            count: of them.
+            rng_seed: of what the method draws.
+        """
+        import torch
+
+        with torch.inference_mode(), self._fabric.autocast():
+            self.method.learn(self._model, map(self._shown, images), count, rng_seed)
+        self.learned = True
+
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The (height, width) to which `whole` expects an image to be resized, bilinearly."""
+        stride = self._model.backbone.output_stride
+        return whole_cells(size, 1, stride, self._settings.align_corners)
+
+    def is_large(self, size: tuple[int, int]) -> bool:
+        """Whether an image of this size runs in windows."""
+        return max(size) > (self._settings.window or float("inf"))
+
+    def whole(
+        self, pixels: "Tensor", class_ids: Sequence[Sequence[int]]
+    ) -> "tuple[list[Tensor], Tensor]":
+        """Maps of images of one size.
+
+        Args:
+            pixels: (B, 3, H, W) uint8 on the CPU, of the size that `resized` gives.
+            class_ids: as of `multiscale_cams`.
+
+        Returns:
+            As `multiscale_cams`.
+
+        Raises:
+            ValueError: pixels are not uint8.
+        """
+        import torch
+
+        check_dtype("pixels", pixels.dtype, "uint8")
+        # an image that is no larger than a window can be at a larger scale
+        method = self._sliding() if self._settings.window else self.method
+        with torch.inference_mode(not method.needs_gradients), self._fabric.autocast():
+            return multiscale_cams(
+                self._model,
+                method,
+                self._prepare(pixels),
+                class_ids,
+                max_pixels=self._max_pixels(),
+                **self._views(*pixels.shape[2:]),
+            )
+
+    def in_windows(self, image: np.ndarray, class_ids: Sequence[int]) -> "tuple[Tensor, Tensor]":
+        """Maps of an image that is never resized whole.
+
+        Args:
+            image: as of `windowed_cams`.
+            class_ids: as of `windowed_cams`.
+
+        Returns:
+            As `windowed_cams`.
+        """
+        import torch
+
+        method = self._sliding()
+        with torch.inference_mode(not method.needs_gradients), self._fabric.autocast():
+            return windowed_cams(
+                self._model,
+                method,
+                image,
+                class_ids,
+                normalise=self._prepare,
+                **self._views(*image.shape[:2]),
+            )
+
+    def nothing(self, size: tuple[int, int]) -> np.ndarray:
+        """(0, h, w) float32: the maps of an image without any class."""
+        return np.zeros((0, *self._views(*size)["grid"]), np.float32)
+
+    def _shown(self, image: np.ndarray) -> "Iterator[Tensor]":
+        """An image at each scale, in windows where it is larger than one."""
+        settings, stride = self._settings, self._model.backbone.output_stride
+        for scale in settings.scales:
+            size = whole_cells(image.shape[:2], scale, stride, settings.align_corners)
+            scaled = ScaledImage(
+                image, self._prepare, size,
+                align_corners=settings.align_corners, antialias=scale < 1,
+            )  # fmt: skip
+            sides = [min(side, settings.window or side) for side in size]
+            starts = [window_starts(*axis, 0) for axis in zip(size, sides, strict=True)]
+            for top in starts[0]:
+                yield from (scaled.window(top, left, *sides) for left in starts[1])
+
+    def _sliding(self) -> SlidingWindow:
+        """The method in windows."""
+        settings, at_once = self._settings, self._settings.batch_size
+        if max_pixels := self._max_pixels():
+            at_once = max_pixels // settings.window**2
+        return SlidingWindow(self.method, settings.window, settings.window_overlap, at_once)
+
+    def _max_pixels(self) -> int | None:
+        return CPU_PIXELS if self._fabric.device.type == "cpu" else None
+
+    def _prepare(self, pixels: "Tensor") -> "Tensor":
+        """(B, 3, H, W) uint8 to float32, normalised, on the device."""
+        normal: Tensor = self._model.backbone.normalisation(self._fabric.to_device(pixels))
+        return normal
+
+    def _views(self, height: int, width: int) -> dict[str, Any]:
+        stride = self._settings.grid_stride
+        grid = -(-height // stride), -(-width // stride)
+        return (
+            {"grid": grid}
+            | self._settings.model_dump(include={"scales", "flip", "align_corners"})
+            | {"stretch": not isinstance(self.method, ComparableCamMethod)}
+        )
