@@ -1,7 +1,23 @@
 """Files between stages: manifests, score maps, index PNGs; checked on read, atomic on write."""
 
 from wsss.artifacts.annotations import Annotations, Box, inside_boxes
+from wsss.artifacts.corrections import (
+    CORRECTIONS,
+    Correction,
+    Corrections,
+    as_utc,
+    mask_hash,
+    mask_of_size,
+)
+from wsss.artifacts.expected import ExpectedPixels, read_expected
 from wsss.artifacts.files import atomic_path, is_of_the_system, read_json, write_json
+from wsss.artifacts.filling import (
+    Filling,
+    finish_shards,
+    pack_folder,
+    parts_together,
+    unpack_folder,
+)
 from wsss.artifacts.fingerprint import contents, fingerprint
 from wsss.artifacts.image import open_image, read_image
 from wsss.artifacts.label_png import (
@@ -16,6 +32,8 @@ from wsss.artifacts.manifest import (
     SPLITS,
     Manifest,
     Sample,
+    is_packed,
+    mark_packed,
     read_classes,
     report_splits,
     single_label_fault,
@@ -30,8 +48,10 @@ from wsss.artifacts.score_map import (
     read_score_map,
     write_score_map,
 )
+from wsss.artifacts.shards import ShardError, file_names, has_file, open_file, read_bytes
 
 __all__ = [
+    "CORRECTIONS",
     "IGNORE_INDEX",
     "RESERVED",
     "SPLITS",
@@ -39,22 +59,40 @@ __all__ = [
     "Annotations",
     "Box",
     "Corner",
+    "ExpectedPixels",
+    "Correction",
+    "Corrections",
+    "Filling",
     "Manifest",
     "Paths",
     "Proposals",
     "Sample",
     "ScoreMap",
+    "ShardError",
     "as_stored",
+    "as_utc",
     "atomic_path",
     "check_label_map",
     "class_parts",
     "contents",
+    "file_names",
     "fingerprint",
+    "finish_shards",
+    "has_file",
     "inside_boxes",
     "is_of_the_system",
+    "is_packed",
+    "mark_packed",
+    "mask_hash",
+    "mask_of_size",
+    "open_file",
     "open_image",
+    "pack_folder",
     "palette",
+    "parts_together",
+    "read_bytes",
     "read_classes",
+    "read_expected",
     "read_further_map",
     "read_image",
     "read_json",
@@ -63,6 +101,7 @@ __all__ = [
     "read_score_map",
     "report_splits",
     "single_label_fault",
+    "unpack_folder",
     "write_json",
     "write_label_png",
     "write_proposals",

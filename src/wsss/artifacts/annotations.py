@@ -10,6 +10,7 @@ import numpy as np
 from wsss.artifacts.files import read_json_lines, write_json_lines
 from wsss.artifacts.label_png import read_label_png
 from wsss.artifacts.manifest import Sample
+from wsss.artifacts.shards import file_names
 
 __all__ = ["Annotations", "Box", "inside_boxes"]
 
@@ -71,9 +72,14 @@ class Annotations:
         """Where the whole mask of an image lies: 0, class ids, 255."""
         return self.mask_folder / f"{name}.png"
 
+    @property
+    def seeds_folder(self) -> Path:
+        """Where points and scribbles lie."""
+        return self.partial_folder / "seeds"
+
     def seeds_path(self, name: str) -> Path:
         """Where the points and scribbles of an image lie: 0 and class ids, 255 between them."""
-        return self.partial_folder / "seeds" / f"{name}.png"
+        return self.seeds_folder / f"{name}.png"
 
     def mask(self, name: str) -> np.ndarray | None:
         """(H, W) uint8: the whole mask of an image, or None."""
@@ -126,14 +132,13 @@ class Annotations:
             ValueError: a line is none of annotations; the text names the file and the line.
         """
         masks, partial = folder / "masks", folder / "partial"
-        found = (path.relative_to(masks).as_posix() for path in masks.rglob("*.png"))
         rows = []
         if partial.exists():
             rows = list(read_json_lines(partial / "annotations.jsonl", _parsed, "annotations"))
         return cls(
             masks,
             partial,
-            frozenset(name.removesuffix(".png") for name in found),
+            frozenset(name.removesuffix(".png") for name in file_names(masks)),
             frozenset(name for name, has_seeds, _ in rows if has_seeds),
             {name: boxes for name, _, boxes in rows if boxes},
         )

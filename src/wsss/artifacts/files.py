@@ -83,9 +83,11 @@ def read_json(path: Path) -> Any:
 
 def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
     """Write JSON, a line per row, atomically."""
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def read_json_lines(path: Path, parse: Callable[[Any], Parsed], what: str) -> Iterator[Parsed]:
@@ -100,11 +102,11 @@ def read_json_lines(path: Path, parse: Callable[[Any], Parsed], what: str) -> It
         ValueError: a line is not JSON, or `parse` raises KeyError, TypeError or ValueError; the
             text names the file and the line.
     """
-    text = path.read_text(encoding="utf-8").removesuffix("\n")
-    # not splitlines(): names may hold other line separators, such as U+2028
-    for number, line in enumerate(text.split("\n") if text else [], 1):
-        try:
-            parsed = parse(json.loads(line))
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {number}: not {what} ({error!r})") from None
-        yield parsed
+    # names may hold other line separators, such as U+2028 or "\r"
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                parsed = parse(json.loads(line.removesuffix("\n")))
+            except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path}, line {number}: not {what} ({error!r})") from None
+            yield parsed

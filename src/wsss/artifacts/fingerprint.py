@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from wsss.artifacts.shards import has_file, read_bytes, recorded_hashes
 from wsss.settings import Settings
 from wsss.sources import held
 
@@ -38,21 +39,33 @@ def contents(path: Path) -> str:
     """A hash of what a file or a folder holds: names below the folder, and bytes.
 
     It is the same wherever the folder lies. A path that is not there has a hash of its own.
-    Hidden files count, but for those of work that is not finished (".*.tmp").
+    Hidden files count, but for those of work that is not finished (".*.tmp"). Of shards whose
+    hashes are recorded, it is these that count, so that files of many images are not read.
     """
     if not path.exists():
-        return "missing"
-    members = list(_members(path))
+        return _of_member(path) if has_file(path) else "missing"
+    members, recorded = list(_members(path)), recorded_hashes(path)
+
+    def hashed_as(member: Path) -> str:
+        return recorded.get(member) or _digest(member)
+
     if len(members) < 64:
-        digests = [_digest(member) for member in members]
+        digests = [hashed_as(member) for member in members]
     else:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            digests = list(pool.map(_digest, members))
+            digests = list(pool.map(hashed_as, members))
     digest = hashlib.sha256()
+    is_folder = path.is_dir()
     for member, hashed in zip(members, digests, strict=True):
-        name = member.relative_to(path).as_posix() if path.is_dir() else ""
+        name = member.relative_to(path).as_posix() if is_folder else ""
         digest.update(f"{name}\0{hashed}\n".encode())
     return digest.hexdigest()
+
+
+def _of_member(path: Path) -> str:
+    """The same hash of a file in a shard as of one that lies by itself."""
+    hashed = hashlib.sha256(read_bytes(path)).hexdigest()
+    return hashlib.sha256(f"\0{hashed}\n".encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from wsss.artifacts.files import is_of_the_system
+from wsss.artifacts.shards import open_file
 
 __all__ = ["open_image", "read_image"]
 
@@ -20,14 +21,14 @@ Image.MAX_IMAGE_PIXELS = 2**28
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image of the project, and decode it within the block.
+    """Open an image of the project, in a shard or not, and decode it within the block.
 
     Raises:
         ValueError: it is missing, or cannot be decoded; the text names the file.
         OSError: the system, and not the file, is to blame; so in all that reads files here.
     """
     try:
-        with Image.open(path) as image:
+        with open_file(path) as file, Image.open(file) as image:
             yield image
     except OSError as error:
         if is_of_the_system(error):

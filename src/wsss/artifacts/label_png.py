@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+from wsss.artifacts.expected import EXPECTED_KEY, ExpectedPixels
 from wsss.artifacts.files import atomic_path
 from wsss.artifacts.image import open_image
 from wsss.checks import check_shape
@@ -62,19 +63,24 @@ def check_label_map(name: str, mask: np.ndarray) -> None:
     raise ValueError(f"{found}; take {name}.{cast}{note}")
 
 
-def write_label_png(path: Path, mask: np.ndarray) -> None:
+def write_label_png(path: Path, mask: np.ndarray, expected: ExpectedPixels | None = None) -> None:
     """Write a mask with the VOC palette, atomically.
 
     Args:
         path: the file to write; its folder is made.
         mask: (H, W) uint8.
+        expected: what its maker expects in it, for `read_expected`; None says nothing.
     """
     check_shape("mask", mask.shape, ("H", "W"))
     check_label_map("mask", mask)
     image = Image.fromarray(mask)
     image.putpalette(palette().tobytes())
+    note = None
+    if expected is not None:
+        note = PngImagePlugin.PngInfo()
+        note.add_text(EXPECTED_KEY, expected.text())
     with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG", compress_level=3)
+        image.save(temporary, format="PNG", pnginfo=note, compress_level=3)
 
 
 def read_label_png(path: Path) -> np.ndarray:

@@ -1,7 +1,8 @@
 """What a stage knows of the data: the classes, and per split the images with their tags."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol, Self
@@ -16,6 +17,8 @@ __all__ = [
     "Manifest",
     "Sample",
     "Tagged",
+    "is_packed",
+    "mark_packed",
     "read_classes",
     "report_splits",
     "single_label_fault",
@@ -23,11 +26,13 @@ __all__ = [
 
 SPLITS = ("train", "selection", "val")
 
-RESERVED = frozenset({"background", "classes", "oracle", "protocol", "threshold", "warnings"})
+RESERVED = frozenset(
+    {"background", "chains", "classes", "oracle", "protocol", "threshold", "warnings"}
+)
 """What no scored set may be called: files beside the splits', and keys of reports."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One prepared image.
 
@@ -78,12 +83,14 @@ class Manifest:
         background: images of anything but the classes, without tags and masks: one more class
             for the classifier to tell apart while it is trained, in no split and never scored.
         has_background: whether a pixel may show none of the classes.
+        packed: whether stages pack the files that they make of images; see `Filling`.
     """
 
     class_names: tuple[str, ...]
     splits: dict[str, tuple[Sample, ...]]
     background: tuple[Sample, ...] = ()
     has_background: bool = True
+    packed: bool = False
 
     @property
     def num_fg_classes(self) -> int:
@@ -126,10 +133,8 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write classes.json, one <split>.jsonl per split, and background.jsonl if there is any."""
-        names = list(self.class_names)
-        write_json(
-            folder / "classes.json",
-            names if self.has_background else {"names": names, "background": False},
+        _write_classes(
+            folder, self.class_names, has_background=self.has_background, packed=self.packed
         )
         lists = self.splits | ({"background": self.background} if self.background else {})
         for path in folder.glob("*.jsonl"):
@@ -150,27 +155,56 @@ class Manifest:
         }
         extra = folder / "background.jsonl"
         background = _read_samples(extra, 0) if extra.exists() else ()
-        return cls(names, splits, background, has_background)
+        return cls(names, splits, background, has_background, is_packed(folder))
 
 
 def read_classes(folder: Path) -> tuple[tuple[str, ...], bool]:
     """The K names of the classes, and whether there is a background; of data/splits."""
+    found = _classes(folder)
+    return tuple(found["names"]), found.get("background", True)
+
+
+def is_packed(folder: Path) -> bool:
+    """Whether stages pack the files that they make of images; of data/splits."""
+    return bool(_classes(folder).get("packed", False))
+
+
+def mark_packed(folder: Path, *, packed: bool) -> None:
+    """Say in data/splits whether stages pack the files that they make of images."""
+    names, has_background = read_classes(folder)
+    _write_classes(folder, names, has_background=has_background, packed=packed)
+
+
+def _write_classes(
+    folder: Path, names: Sequence[str], *, has_background: bool, packed: bool
+) -> None:
+    unusual = {} if has_background else {"background": False}
+    unusual |= {"packed": True} if packed else {}
+    value = {"names": list(names), **unusual} if unusual else list(names)
+    write_json(folder / "classes.json", value)
+
+
+def _classes(folder: Path) -> dict[str, Any]:
     found = read_json(folder / "classes.json")
-    names = found if isinstance(found, list) else found["names"]
-    return tuple(names), names is found
+    return {"names": found} if isinstance(found, list) else found
 
 
 def _row(sample: Sample) -> dict[str, Any]:
     """What a line says of a sample; of uncertain classes only where there are any."""
-    row = asdict(sample)
-    if not sample.uncertain:
-        del row["uncertain"]
-    return row
+    row = {
+        "name": sample.name,
+        "image": sample.image,
+        "size": sample.size,
+        "class_ids": sample.class_ids,
+        "mask": sample.mask,
+    }
+    return row | ({"uncertain": sample.uncertain} if sample.uncertain else {})
 
 
 def _read_samples(path: Path, num_fg_classes: int) -> tuple[Sample, ...]:
     samples = []
-    for number, sample in enumerate(read_json_lines(path, _parsed, "a sample"), 1):
+    parse = partial(_parsed, known={})
+    for number, sample in enumerate(read_json_lines(path, parse, "a sample"), 1):
         if any(not 1 <= class_id <= num_fg_classes for class_id in sample.class_ids):
             rule = f"lie in 1..{num_fg_classes}" if num_fg_classes else "be empty"
             raise ValueError(
@@ -183,17 +217,21 @@ def _read_samples(path: Path, num_fg_classes: int) -> tuple[Sample, ...]:
     return tuple(samples)
 
 
-def _parsed(row: Any) -> Sample:
+def _parsed(row: Any, known: dict[Any, Any]) -> Sample:
+    """A sample; what many have in common, such as their size, is in memory once."""
+    image, mask = row["image"], row["mask"]
+    uncertain = tuple(
+        (int(class_id), None if prob is None else float(prob))
+        for class_id, prob in row.get("uncertain", ())
+    )
+    size, ids = tuple(row["size"]), tuple(row["class_ids"])
     return Sample(
         row["name"],
-        row["image"],
-        tuple(row["size"]),
-        tuple(row["class_ids"]),
-        row["mask"],
-        tuple(
-            (int(class_id), None if prob is None else float(prob))
-            for class_id, prob in row.get("uncertain", ())
-        ),
+        image,
+        known.setdefault(size, size),
+        known.setdefault(ids, ids),
+        image if mask == image else mask,
+        known.setdefault(uncertain, uncertain),
     )
 
 

@@ -57,6 +57,10 @@ class Paths:
     def refined(self, chain: str) -> Path:
         return self.root / "data/refined" / chain
 
+    def chain_scores(self, chain: str) -> Path:
+        """What the maps of a chain score on each class, for the choice among chains."""
+        return self.root / "data/chain_scores" / chain / "scores.json"
+
     @property
     def pseudo_masks(self) -> Path:
         return self.root / "data/pseudo_masks"
@@ -68,6 +72,18 @@ class Paths:
     @property
     def predictions(self) -> Path:
         return self.root / "data/predictions"
+
+    def of_images(self) -> list[Path]:
+        """The folders that hold a file of each image, or of some, of those that are there."""
+        data = self.root / "data"
+        named = [
+            folder
+            for kind in ("further_cams", "predictions", "proposals", "refined")
+            for folder in sorted((data / kind).glob("[!.]*"))
+        ]
+        partial = self.annotations / "partial/seeds"
+        single = [self.images, self.masks, self.annotations / "masks", partial, self.cams]
+        return [folder for folder in (*single, *named, self.pseudo_masks) if folder.is_dir()]
 
     def report(self, name: str, suffix: str = ".json") -> Path:
         return self.root / "reports" / f"{name}{suffix}"

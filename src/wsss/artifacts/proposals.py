@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from wsss.artifacts.files import atomic_path, is_of_the_system
+from wsss.artifacts.shards import ShardError, open_file
 from wsss.checks import check_dtype, check_shape
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def write_proposals(path: Path, proposals: Proposals) -> None:
 def read_proposals(path: Path) -> Proposals:
     """Read proposals. Raises ValueError that names a file which holds none."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open_file(path) as file, np.load(file, allow_pickle=False) as arrays:
             height, width = arrays["size"].tolist()
             return Proposals(
                 np.cumsum(arrays["steps"], dtype=np.int32),
@@ -218,6 +219,8 @@ def read_proposals(path: Path) -> Proposals:
                 arrays["quality"],
                 (height, width),
             )
+    except ShardError:
+        raise
     except Exception as error:  # damage inside an archive surfaces as almost any type
         if is_of_the_system(error):
             raise

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from wsss.artifacts.files import atomic_path, is_of_the_system
+from wsss.artifacts.shards import ShardError, has_file, open_file
 from wsss.checks import check_dtype, check_shape, check_values
 
 __all__ = ["ScoreMap", "as_stored", "read_further_map", "read_score_map", "write_score_map"]
@@ -142,7 +143,7 @@ def _levels(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def read_score_map(path: Path) -> ScoreMap:
     """Read a score map. Raises ValueError that names a file which is not one."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open_file(path) as file, np.load(file, allow_pickle=False) as arrays:
             scores = arrays["scores"].astype(np.float32)
             scores *= arrays["steps"][:, None, None]
             height, width = arrays["size"].tolist()
@@ -152,6 +153,8 @@ def read_score_map(path: Path) -> ScoreMap:
                 (height, width),
                 arrays["class_probs"],
             )
+    except ShardError:
+        raise
     except Exception as error:  # damage inside an archive surfaces as almost any type
         if is_of_the_system(error):
             raise
@@ -175,7 +178,7 @@ def read_further_map(folder: Path, name: str, own: ScoreMap) -> ScoreMap:
         ValueError: it is missing, lacks a class, or is of another size.
     """
     path = folder / f"{name}.npz"
-    if not path.exists():
+    if not has_file(path):
         raise ValueError(f"{path} is missing; run `dvc repro generate_further_cams`")
     other = read_score_map(path)
     if not np.isin(own.class_ids, other.class_ids).all() or other.size != own.size:

@@ -50,7 +50,7 @@ class RawPoint:
     relative: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RawSample:
     """One image before preparation.
 

@@ -46,6 +46,8 @@ class AnnotatedImage:
         size: (height, width) in pixels, which things were drawn on; None where it is not said.
         drawn: in the order of the file.
         split: what the export calls its split; "" of none.
+        who: the person; "" where that is not said.
+        when: they last changed it, ISO 8601; "" likewise.
     """
 
     entries: Mapping[str, str]
@@ -53,6 +55,8 @@ class AnnotatedImage:
     size: tuple[int, int] | None = None
     drawn: Sequence[Drawn] = field(default_factory=list)
     split: str = ""
+    who: str = ""
+    when: str = ""
 
 
 def is_nothing(word: str, classes: Collection[str], empty_tag: str) -> bool:

@@ -1,7 +1,7 @@
 """Exports of Label Studio and CVAT: boxes, points, masks and scribbles of the images in them."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,9 @@ __all__ = [
     "draw_scribbles",
     "exported_boxes",
     "exported_points",
+    "ids_of_words",
     "is_export",
+    "painted",
     "read_export",
 ]
 
@@ -239,12 +241,7 @@ def _draw(
     empty: int,
 ) -> dict[str, Path]:
     """Draw things of each image on pixels of the value `empty`, what is on top last."""
-    listed = [item for own in found.values() for item in own]
-    words = {item.word: item.where for item in reversed(listed)}
-    ignored = {word for word in words if is_ignored(word, class_names)}
-    known = {word: where for word, where in words.items() if word not in ignored}
-    ids = class_ids_of(known, class_names, (empty_tag, "background"))
-    ids |= dict.fromkeys(ignored, IGNORE_INDEX)
+    ids = ids_of_words((item for own in found.values() for item in own), class_names, empty_tag)
     images = dict(export.found())
     changed = export.path.stat().st_mtime_ns
 
@@ -255,14 +252,7 @@ def _draw(
                 size = image_frame(names.files[name], _ANY_BANDS).upright
             except BadImageError:
                 return None  # the image is left out, and listed
-        mask = np.full(size, empty, np.uint8)
-        for item in sorted(found[name], key=lambda item: item.order):
-            assert item.shape is not None
-            try:
-                at, inside = item.shape.pixels(size)
-            except ValueError as error:
-                raise ValueError(f"{item.where}: {error}") from None
-            mask[at][inside] = ids[item.word]
+        mask = painted(found[name], size, ids, empty)
         path = folder / f"{name}.png"
         write_label_png(path, mask)
         os.utime(path, ns=(changed, changed))  # a run that goes on knows that it is the same
@@ -271,3 +261,53 @@ def _draw(
     with ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool:
         files = list(track(pool.map(draw, found), folder.name, len(found)))
     return {name: path for name, path in zip(found, files, strict=True) if path}
+
+
+def ids_of_words(
+    drawn: Iterable[Drawn], class_names: Sequence[str], empty_tag: str
+) -> dict[str, int]:
+    """What the labels of things are in masks: class ids, 0 of the background, and 255.
+
+    Args:
+        drawn: the things.
+        class_names: K names.
+        empty_tag: the label that is the background, as "background" is.
+
+    Raises:
+        ValueError: a label is no class; the text says where it stands first.
+    """
+    words: dict[str, str] = {}
+    for item in drawn:
+        words.setdefault(item.word, item.where)
+    ignored = {word for word in words if is_ignored(word, class_names)}
+    known = {word: where for word, where in words.items() if word not in ignored}
+    ids = class_ids_of(known, class_names, (empty_tag, "background"))
+    return ids | dict.fromkeys(ignored, IGNORE_INDEX)
+
+
+def painted(
+    regions: Sequence[Drawn], size: tuple[int, int], ids: Mapping[str, int], empty: int
+) -> np.ndarray:
+    """Regions on the pixels of their image, what is on top last.
+
+    Args:
+        regions: each with a shape.
+        size: (height, width) in pixels.
+        ids: of labels; see `ids_of_words`.
+        empty: the value of pixels that no region covers.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        ValueError: a region does not fit the image; the text says which.
+    """
+    mask = np.full(size, empty, np.uint8)
+    for item in sorted(regions, key=lambda item: item.order):
+        assert item.shape is not None
+        try:
+            at, inside = item.shape.pixels(size)
+        except ValueError as error:
+            raise ValueError(f"{item.where}: {error}") from None
+        mask[at][inside] = ids[item.word]
+    return mask

@@ -32,7 +32,9 @@ def is_shortened(values: Any) -> bool:
     return isinstance(first, dict) and {"annotation_id", "annotator"} <= first.keys()
 
 
-def read_label_studio(values: Sequence[Any], path: Path) -> list[AnnotatedImage]:
+def read_label_studio(
+    values: Sequence[Any], path: Path, *, every: bool = False
+) -> list[AnnotatedImage]:
     """The images that somebody has annotated.
 
     Of several annotations of an image, the one that was changed last counts; those that were
@@ -43,6 +45,7 @@ def read_label_studio(values: Sequence[Any], path: Path) -> list[AnnotatedImage]
     Args:
         values: the JSON's contents.
         path: its file, for errors.
+        every: give all annotations of an image that count at all, each as an image of its own.
 
     Raises:
         ValueError: a task or what was drawn in it is of another layout.
@@ -52,11 +55,11 @@ def read_label_studio(values: Sequence[Any], path: Path) -> list[AnnotatedImage]
         where = f"{path}, task {_named(task, number)}"
         if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
             raise ValueError(f"{where} has no data; export the project as JSON again")
-        annotation = _latest(task.get("annotations") or [])
-        if annotation is None:
-            continue
-        size, drawn = _result(annotation.get("result") or [], where)
-        images.append(AnnotatedImage(_entries(task), where, size, drawn))
+        annotations = _by_age(task.get("annotations") or [])
+        for annotation in annotations if every else annotations[-1:]:
+            size, drawn = _result(annotation.get("result") or [], where)
+            who, when = _person(annotation.get("completed_by")), _changed(annotation)
+            images.append(AnnotatedImage(_entries(task), where, size, drawn, who=who, when=when))
     return images
 
 
@@ -64,20 +67,27 @@ def _named(task: Any, number: int) -> str:
     return str(task.get("id", f"number {number}")) if isinstance(task, dict) else f"number {number}"
 
 
-def _latest(annotations: Sequence[Any]) -> Mapping[str, Any] | None:
+def _by_age(annotations: Sequence[Any]) -> list[Mapping[str, Any]]:
+    """Those that count, the one that was changed last at the end."""
     kept = [
         item
         for item in annotations
         if isinstance(item, dict) and not (item.get("was_cancelled") or item.get("skipped"))
     ]
-    return max(
-        enumerate(kept),
-        key=lambda pair: (
-            str(pair[1].get("updated_at") or pair[1].get("created_at") or ""),
-            pair[0],
-        ),
-        default=(0, None),
-    )[1]
+    return sorted(kept, key=_changed)
+
+
+def _changed(annotation: Mapping[str, Any]) -> str:
+    return str(annotation.get("updated_at") or annotation.get("created_at") or "")
+
+
+def _person(value: Any) -> str:
+    """Who completed an annotation: an address or a name, or the number of the user."""
+    if isinstance(value, dict):
+        names = (value.get("first_name"), value.get("last_name"))
+        full = " ".join(str(name) for name in names if name)
+        return str(value.get("email") or value.get("username") or full or value.get("id") or "")
+    return "" if value is None else str(value)
 
 
 def _entries(task: Mapping[str, Any]) -> dict[str, str]:

@@ -30,6 +30,7 @@ __all__ = [
     "OpenedImage",
     "PixelRules",
     "PreparedImage",
+    "from_pillow",
     "header_fault",
     "image_frame",
     "open_rgb",
@@ -234,7 +235,7 @@ def _decoded(source: Path, rules: PixelRules) -> OpenedImage:
     try:
         with Image.open(source) as image:
             if not (image.format == "TIFF" and _beyond_pillow(image, rules)):
-                return _from_pillow(image, rules)
+                return from_pillow(image, rules)
     except UnidentifiedImageError:
         begins = _beginning(source)
         if not begins.startswith(_TIFF):
@@ -252,7 +253,9 @@ def _beyond_pillow(image: Image.Image, rules: PixelRules) -> bool:
     return planes or (chosen and (count > 1 or rules.bands != (0,)))
 
 
-def _from_pillow(image: Image.Image, rules: PixelRules) -> OpenedImage:
+def from_pillow(image: Image.Image, rules: PixelRules | None = None) -> OpenedImage:
+    """An opened image as `open_rgb` has one of a file. Raises as that does of its values."""
+    rules = rules or PixelRules()
     done, levels = set(), None
     sixteen = any(";16" in str(tile[3]) for tile in getattr(image, "tile", []))
     if getattr(image, "n_frames", 1) > 1:

@@ -43,7 +43,8 @@ class NameTagsSettings(Named):
     """The folder of their masks."""
     mask_values: dict[MaskKey, int | str] = Field(default_factory=dict)
     """What values of masks mean, as of the data set `folder`. Without it, they count the classes
-    from 0, and the value after the last one, white background and what was excluded, is ignored."""
+    from 0, and the value after the last one, white background and what was excluded, is ignored.
+    Where none of them means 0, no pixel is background."""
     max_train: PositiveInt | None = None
     """Only so many training images, chosen by rng_seed; none takes all."""
 
@@ -100,19 +101,13 @@ class NameTags:
                 self._sample(f"{split}/{name}", path, tags[name], paired.get(name), values)
                 for name, path in listing.files.items()
             ]
-        if not settings.mask_values and any(x.mask for found in splits.values() for x in found):
-            background = ", ".join(f"{n}: {(n + 1) % (count + 1)}" for n in range(count + 1))
-            warnings.append(
-                f"masks have no background, as their value {count} is ignored: look at "
-                "mean_iou_foreground, the mean of the classes, as mean_iou counts the background "
-                f"as missed. Where {count} is background alone, set "
-                f"{full_key('dataset.mask_values')}: {{{background}}}"
-            )
         if settings.max_train is not None:
             splits["train"] = subset(splits["train"], settings.max_train, rng_seed)
         folders = [x for x in (settings.train_masks, settings.val_masks) if x is not None]
         warnings += missing_masks(splits, *(root / folder for folder in folders))
-        return RawDataset(settings.classes, splits, [], warnings)
+        return RawDataset(
+            settings.classes, splits, [], warnings, has_background=0 in meanings.values()
+        )
 
     def _sample(
         self,
