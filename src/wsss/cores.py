@@ -14,6 +14,7 @@ __all__ = [
     "processes_here",
     "rank",
     "share",
+    "tasks_here",
     "usable_cores",
     "world_size",
 ]
@@ -24,13 +25,13 @@ Item = TypeVar("Item")
 def usable_cores() -> int:
     """The cores for this process, of those that the machine has; at least 1.
 
-    Processes that run one stage on this machine share them.
+    Processes that run one stage on this machine share them, and so do tasks beside one another.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    return max(1, cores // processes_here())
+    return max(1, cores // (processes_here() * tasks_here()))
 
 
 def world_size() -> int:
@@ -41,6 +42,11 @@ def world_size() -> int:
 def processes_here() -> int:
     """How many of them run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def tasks_here() -> int:
+    """How many tasks run beside one another on this machine; see `wsss.launch`."""
+    return int(os.environ.get("WSSS_TASKS_HERE", "1"))
 
 
 def rank() -> int:

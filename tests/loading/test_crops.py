@@ -141,11 +141,15 @@ def test_padding_is_zero_after_normalisation(tmp_path, samples):
     assert (image != 0).any()
 
 
+def _all_of(loader):
+    return [(batch["name"], batch["image"].clone(), batch["labels"]) for batch in loader]
+
+
 def _all(loader, epochs):
     seen = []
     for epoch in epochs:
         loader.set_epoch(epoch)
-        seen += [(batch["name"], batch["image"].clone(), batch["labels"]) for batch in loader]
+        seen += _all_of(loader)
     return seen
 
 
@@ -184,20 +188,46 @@ def test_loading_leaves_the_global_generator_alone(tmp_path, samples):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_processes_share_an_epoch(tmp_path, samples):
-    augment = AugmentSettings(crop_size=8, long_side=(8, 8))
-    parts = [
-        [
-            name
-            for names, *_ in _all(
-                _batches(tmp_path, samples, augment, batch_size=1, rank=rank, world_size=3), [0]
-            )
-            for name in names
-        ]
-        for rank in range(3)
+@pytest.mark.parametrize(("batch_size", "world_size"), [(4, 2), (5, 2), (8, 3), (20, 3)])
+def test_processes_share_each_batch_of_one_process(tmp_path, samples, batch_size, world_size):
+    """Nothing is left out or shown twice, also where parts are uneven."""
+    augment = AugmentSettings(crop_size=24, long_side=(24, 60), jitter=(0.3, 0.3, 0.3, 0.1))
+    alone = _all(_batches(tmp_path, samples, augment, batch_size=batch_size), [0, 1])
+    loaders = [
+        _batches(
+            tmp_path, samples, augment, batch_size=batch_size, rank=rank, world_size=world_size
+        )
+        for rank in range(world_size)
     ]
-    assert [len(part) for part in parts] == [3, 3, 3]
-    assert {name for part in parts for name in part} == {sample.name for sample in samples}
+    assert {loader.images_per_step for loader in loaders} == {min(batch_size, 8)}
+    parts = [_all(loader, [0, 1]) for loader in loaders]
+    for whole, *shared in zip(alone, *parts, strict=True):
+        assert [name for names, *_ in shared for name in names] == whole[0]
+        assert torch.equal(torch.cat([images for _, images, _ in shared]), whole[1])
+        sizes = [len(names) for names, *_ in shared]
+        assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_pass_starts_with_any_step_and_decodes_nothing_before(tmp_path, samples, workers):
+    augment = AugmentSettings(crop_size=24, long_side=(24, 60))
+    whole = _all(_batches(tmp_path, samples, augment, batch_size=2), [1])
+    loader = _batches(tmp_path, samples, augment, batch_size=2, workers=workers)
+    missing = {name for names, *_ in whole[:3] for name in names}
+    for sample in samples:
+        if sample.name in missing:
+            (tmp_path / "images" / sample.image).unlink()
+    loader.set_epoch(1, 3)
+    assert len(loader) == 4, "of the whole pass"
+    ((names, images, _),) = _all_of(loader)
+    assert names == whole[3][0]
+    assert torch.equal(images, whole[3][1])
+
+
+def test_a_batch_smaller_than_the_number_of_processes_is_refused(tmp_path, samples):
+    augment = AugmentSettings(crop_size=8, long_side=(8, 8))
+    with pytest.raises(ValueError, match=r"a batch of 1 cannot be shared by 2 .* to 2 or more"):
+        _batches(tmp_path, samples, augment, batch_size=1, world_size=2)
 
 
 def test_fewer_samples_than_a_batch_are_one_batch(tmp_path, samples):

@@ -14,12 +14,12 @@ from wsss.artifacts import Sample, write_label_png
 from wsss.config.sections import AugmentSettings
 from wsss.loading.crops import TrainDataset, TrainLoader, draw_crop
 from wsss.loading.normalisation import Normalisation
-from wsss.loading.order import Draw, Mixture, epoch_draws
+from wsss.loading.order import Draw, Mixture, epoch_draws, part_of_batch
 from wsss.seeding import generator
 
 
-def shown(count: int, mixture: Mixture, epoch: int = 0, world_size: int = 1) -> list[Draw]:
-    return epoch_draws(count, mixture, rng_seed=7, epoch=epoch, world_size=world_size)
+def shown(count: int, mixture: Mixture, epoch: int = 0) -> list[Draw]:
+    return list(epoch_draws(count, mixture, rng_seed=7, epoch=epoch))
 
 
 def test_without_a_mixture_an_epoch_is_one_shuffled_pass() -> None:
@@ -47,14 +47,13 @@ def test_all_images_are_seen_equally_often_whatever_the_length_of_an_epoch(
 def test_every_batch_has_its_share_of_given_masks(share: float, world_size: int) -> None:
     mixture = Mixture(96, given=[1, 4, 6], given_share=share)
     for epoch in range(2):
-        draws = shown(20, mixture, epoch, world_size)
-        for rank in range(world_size):
-            own = [draw.sample in (1, 4, 6) for draw in draws[rank::world_size]]
-            for start in range(0, len(own) - 7, 8):
-                assert abs(sum(own[start : start + 8]) - 8 * share) < 1
-    seen = Counter(
-        draw.sample for epoch in range(9) for draw in shown(20, mixture, epoch, world_size)
-    )
+        draws = shown(20, mixture, epoch)
+        for start in range(0, 96, 8):
+            for rank in range(world_size):
+                own = part_of_batch(draws[start : start + 8], rank, world_size)
+                given = sum(draw.sample in (1, 4, 6) for draw in own)
+                assert abs(given - 8 * share / world_size) < 1
+    seen = Counter(draw.sample for epoch in range(9) for draw in shown(20, mixture, epoch))
     of_given = [seen[index] for index in (1, 4, 6)]
     others = [seen[index] for index in range(20) if index not in (1, 4, 6)]
     assert max(of_given) - min(of_given) <= 1 and max(others) - min(others) <= 1

@@ -20,10 +20,11 @@ from wsss.training.task import Task
 class Batches:
     """Two batches of a linear problem, drawn from the epoch."""
 
-    epoch = 0
+    epoch = first_step = 0
+    images_per_step = 8
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def set_epoch(self, epoch: int, first_step: int = 0) -> None:
+        self.epoch, self.first_step = epoch, first_step
 
     def __len__(self) -> int:
         return 2
@@ -32,6 +33,8 @@ class Batches:
         draw = torch.Generator().manual_seed(self.epoch)
         for index in range(2):
             image = torch.randn(8, 3, 2, 2, generator=draw)
+            if index < self.first_step:
+                continue
             yield {"name": [f"{index}-{item}" for item in range(8)], "image": image}
 
 
@@ -42,7 +45,12 @@ def loss_fn(model: nn.Module, batch: Mapping[str, Any], step: Step) -> dict[str,
 
 
 def train(
-    task: Task, *, epochs: int, stop_after: int | None = None, scores: list[float] | None = None
+    task: Task,
+    *,
+    epochs: int,
+    stop_after: int | None = None,
+    scores: list[float] | None = None,
+    losses: list[float] | None = None,
 ) -> tuple[nn.Module, Fitted]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
@@ -52,7 +60,8 @@ def train(
         call = next(calls)
         if call == stop_after:
             raise KeyboardInterrupt
-        return {"score": scores[call] if scores else float(call)}
+        loss = {"selection_loss": losses[call]} if losses else {}
+        return {"score": scores[call] if scores else float(call), **loss}
 
     fitted = fit(
         task,
@@ -93,6 +102,17 @@ def test_best_epoch_is_kept_and_the_earlier_wins_a_tie(make_task: Callable[..., 
     state = torch.load(task.work / ".work.last.pt", weights_only=True)
     assert not torch.equal(state["model"]["1.weight"], best.state_dict()["1.weight"])
     assert torch.equal(state["best"]["1.weight"], best.state_dict()["1.weight"])
+
+
+def test_of_equal_scores_the_lowest_loss_wins(make_task: Callable[..., Task]) -> None:
+    """Ten images are told apart after one epoch, and every epoch after it scores 1."""
+    scores, losses = [1.0, 1.0, 0.9, 1.0, 1.0], [0.5, 0.2, 0.01, 0.1, 0.1]
+    _, fitted = train(make_task("whole"), epochs=5, scores=scores, losses=losses)
+    assert (fitted.epoch, fitted.score) == (3, 1.0)
+    with pytest.raises(KeyboardInterrupt):
+        train(make_task("cut"), epochs=5, scores=scores, losses=losses, stop_after=2)
+    _, refitted = train(make_task("cut"), epochs=5, scores=scores[2:], losses=losses[2:])
+    assert (refitted.epoch, refitted.score) == (3, 1.0)
 
 
 def half_precision(growth_interval: int) -> Fabric:
@@ -140,6 +160,8 @@ def test_a_batch_that_leaves_batch_norm_one_value_is_named(
 
 class Spoilt(Batches):
     """Batches of which one step is not finite."""
+
+    images_per_step = 1
 
     def __init__(self, steps: int, wrong: int) -> None:
         self.steps, self.wrong = steps, wrong

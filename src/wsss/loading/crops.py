@@ -4,7 +4,6 @@ What a sample becomes is decided by rng_seed and its `Draw` alone. The sampler h
 workers, so neither their number nor their age matters.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
 from wsss.artifacts import IGNORE_INDEX, Sample, open_image, read_label_png
+from wsss.checks import full_key
 from wsss.config.sections import AugmentSettings
 from wsss.loading.normalisation import Normalisation
-from wsss.loading.order import Draw, Mixture, epoch_draws
+from wsss.loading.order import Draw, Mixture, epoch_draws, part_of_batch
 from wsss.loading.same_size import with_long_side
 from wsss.seeding import derive_seed, generator
+from wsss.stopping import leave_signals
 
 __all__ = [
     "Crop",
@@ -211,47 +212,57 @@ def _pixel_of(mask: np.ndarray, class_id: int, rng: np.random.Generator) -> tupl
     return row, column
 
 
-class _EpochSampler(Sampler[Draw]):
-    """The draws of one process; see `epoch_draws`.
+class _EpochBatches(Sampler[list[Draw]]):
+    """A process's part of the batches of an epoch; see `epoch_draws`.
 
-    The attribute is set, and there is no set_epoch: Fabric would call that with a count of
+    The attributes are set, and there is no set_epoch: Fabric would call that with a count of
     its own, which starts at 0 again in a resumed run.
     """
 
     def __init__(
-        self, count: int, mixture: Mixture, rng_seed: int, rank: int, world_size: int
+        self,
+        count: int,
+        mixture: Mixture,
+        rng_seed: int,
+        batch_size: int,
+        rank: int,
+        world_size: int,
     ) -> None:
         self.count, self.mixture, self.rng_seed = count, mixture, rng_seed
         self.rank, self.world_size = rank, world_size
-        self.epoch = 0
+        length = mixture.images_per_epoch or count
+        self.batch_size = min(batch_size, length)
+        self.steps = length // self.batch_size
+        self.epoch = self.first_step = 0
 
     def __len__(self) -> int:
-        return math.ceil((self.mixture.images_per_epoch or self.count) / self.world_size)
+        return self.steps
 
-    def __iter__(self) -> Iterator[Draw]:
-        draws = epoch_draws(
-            self.count,
-            self.mixture,
-            rng_seed=self.rng_seed,
-            epoch=self.epoch,
-            world_size=self.world_size,
-        )
-        for position in range(len(self)):  # the first ones fill up uneven processes
-            yield draws[(position * self.world_size + self.rank) % len(draws)]
+    def __iter__(self) -> Iterator[list[Draw]]:
+        draws = epoch_draws(self.count, self.mixture, rng_seed=self.rng_seed, epoch=self.epoch)
+        for step in range(self.first_step, self.steps):
+            start = step * self.batch_size
+            batch = draws[start : start + self.batch_size]
+            yield [*part_of_batch(batch, self.rank, self.world_size)]
 
 
 class TrainLoader:
-    """Shuffled batches of a `TrainDataset`; the same for any number of workers.
+    """Shuffled batches of a `TrainDataset`; the same for any number of workers and processes.
 
     Args:
         dataset: what to load.
-        batch_size: per process. A last, smaller batch is left out, unless it is the only one.
+        batch_size: of all processes together. A last, smaller batch is left out, unless it is the
+            only one.
         workers: processes that load; 0 loads in this one.
         mixture: what an epoch is made of; None is one pass over all samples.
-        rank, world_size: which part of each epoch this training process sees.
+        rank: of this training process, which sees its part of each batch.
+        world_size: how many of them there are.
+
+    Attributes:
+        images_per_step: of all processes together.
 
     Raises:
-        ValueError: there are no samples.
+        ValueError: there are no samples, or fewer in a batch than processes.
     """
 
     def __init__(
@@ -266,27 +277,33 @@ class TrainLoader:
     ) -> None:
         if not len(dataset):
             raise ValueError("there is no image to train on; look at reports/prepare_data.json")
-        self._sampler = _EpochSampler(
-            len(dataset), mixture or Mixture(), dataset.rng_seed, rank, world_size
+        self._batches = _EpochBatches(
+            len(dataset), mixture or Mixture(), dataset.rng_seed, batch_size, rank, world_size
         )
+        self.images_per_step = self._batches.batch_size
+        if self.images_per_step < world_size:
+            raise ValueError(
+                f"a batch of {self.images_per_step} cannot be shared by {world_size} processes; "
+                f"set {full_key('batch_size')} to {world_size} or more, with as many images to "
+                "train on, or lower machine.devices"
+            )
         self._loader: DataLoader[dict[str, Any]] = DataLoader(
             dataset,
-            batch_size,
-            sampler=self._sampler,
+            batch_sampler=self._batches,
             num_workers=workers,
-            drop_last=len(self._sampler) >= batch_size,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             # a generator of its own, so that loading does not draw from the global one
             generator=torch.Generator().manual_seed(dataset.rng_seed),
+            worker_init_fn=leave_signals,
         )
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order and augmentation of the next pass."""
-        self._sampler.epoch = epoch
+    def set_epoch(self, epoch: int, first_step: int = 0) -> None:
+        """Choose the order and augmentation of the next pass, and the step that it starts with."""
+        self._batches.epoch, self._batches.first_step = epoch, first_step
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self._loader)

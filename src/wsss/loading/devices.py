@@ -22,6 +22,7 @@ __all__ = [
     "barrier",
     "broadcast",
     "broadcast_state",
+    "check_devices",
     "device_of",
     "gather",
     "gather_shares",
@@ -41,8 +42,10 @@ def device_of(accelerator: str) -> "torch.device":
     """
     import torch
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment
 
-    device: torch.device = Fabric(accelerator=accelerator, devices=1).device
+    fabric = Fabric(accelerator=accelerator, devices=1, plugins=[LightningEnvironment()])
+    device: torch.device = fabric.device
     return torch.device("cuda", local_rank()) if device.type == "cuda" else device
 
 
@@ -54,20 +57,51 @@ def make_fabric(machine: "MachineSettings", precision: str) -> "Fabric":
     """
     import torch
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import (
+        LightningEnvironment,
+        TorchElasticEnvironment,
+    )
 
+    check_devices(machine.accelerator, processes_here())
+    # named, as within a job of Slurm a process that is alone would be taken for one of its tasks
+    alone = world_size() == 1
+    environment = LightningEnvironment() if alone else TorchElasticEnvironment()
     # a method may leave parts of the network out of a step, or run it more than once
-    strategy = "ddp_find_unused_parameters_true" if world_size() > 1 else "auto"
+    strategy = "auto" if alone else "ddp_find_unused_parameters_true"
     fabric = Fabric(
         accelerator=machine.accelerator,
         strategy=strategy,
         devices=processes_here(),
         num_nodes=world_size() // processes_here(),
         precision=precision,
+        plugins=[environment],
     )
     fabric.launch()
     if world_size() > 1 and fabric.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(usable_cores())
     return fabric
+
+
+def check_devices(accelerator: str, count: int) -> None:
+    """Raise ValueError where this machine has not one device for each process.
+
+    Args:
+        accelerator: machine.accelerator.
+        count: of processes on this machine.
+    """
+    if count == 1:
+        return
+    import torch
+    from lightning_fabric.accelerators import MPSAccelerator
+
+    there = torch.cuda.device_count()
+    if accelerator == "mps" or (accelerator == "auto" and MPSAccelerator.is_available()):
+        raise ValueError(f"machine.devices is {count}, but there is one device of MPS; set it to 1")
+    if (accelerator == "cuda" or (accelerator == "auto" and there)) and count > there:
+        raise ValueError(
+            f"{count} processes would run on this machine, which has {there} GPUs that PyTorch can "
+            f"use; set machine.devices to {max(1, there)}, or machine.accelerator to cpu"
+        )
 
 
 def num_workers(machine: "MachineSettings") -> int:

@@ -5,13 +5,13 @@ All of it is decided by (rng_seed, epoch) alone.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 
 from wsss.seeding import generator
 
-__all__ = ["Draw", "Mixture", "epoch_draws"]
+__all__ = ["Draw", "Mixture", "epoch_draws", "part_of_batch"]
 
 
 class Draw(NamedTuple):
@@ -45,10 +45,8 @@ class Mixture:
     with_class: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
-def epoch_draws(
-    count: int, mixture: Mixture, *, rng_seed: int, epoch: int, world_size: int = 1
-) -> list[Draw]:
-    """The crops of an epoch, those of all processes: rank r takes every world_size-th from r on.
+def epoch_draws(count: int, mixture: Mixture, *, rng_seed: int, epoch: int) -> Sequence[Draw]:
+    """The crops of an epoch, of all processes that train together.
 
     Samples come in shuffled passes that go on from epoch to epoch, so that all are seen equally
     often whatever the length of an epoch. Where masks are given to all samples, or to none, their
@@ -59,7 +57,6 @@ def epoch_draws(
         mixture: what an epoch is made of.
         rng_seed: of the order.
         epoch: counted from 0.
-        world_size: processes that train together.
 
     Example:
         >>> [draw.sample for draw in epoch_draws(3, Mixture(4), rng_seed=0, epoch=0)]
@@ -74,7 +71,7 @@ def epoch_draws(
     indices = np.empty(length, int)
     share = mixture.given_share if 0 < given.sum() < count else 0
     if share:
-        turn = np.arange(length) // world_size  # all processes take the same kind together
+        turn = np.arange(length)
         slots = np.floor((turn + 1) * share + 1e-9) > np.floor(turn * share + 1e-9)
         for kind, name in ((True, "given"), (False, "others")):
             pool, where = np.flatnonzero(given == kind), np.flatnonzero(slots == kind)
@@ -92,12 +89,57 @@ def epoch_draws(
                 pool = pool[given[pool] == given[indices[at]]]
             if len(pool):
                 indices[at], classes[at] = rng.choice(pool), class_id
-    seen: dict[int, int] = {}
-    draws = []
-    for index, class_id in zip(indices.tolist(), classes.tolist(), strict=True):
-        draws.append(Draw(epoch, index, seen.get(index, 0), class_id))
-        seen[index] = seen.get(index, 0) + 1
-    return draws
+    return _Draws(epoch, indices, _repeats(indices), classes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Draws(Sequence[Draw]):
+    """Draws as arrays, of which one is made when it is asked for: an epoch may have millions."""
+
+    epoch: int
+    samples: np.ndarray
+    repeats: np.ndarray
+    classes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @overload
+    def __getitem__(self, at: int) -> Draw: ...
+    @overload
+    def __getitem__(self, at: slice) -> "_Draws": ...
+    def __getitem__(self, at: int | slice) -> "Draw | _Draws":
+        columns = self.samples[at], self.repeats[at], self.classes[at]
+        if isinstance(at, slice):
+            return _Draws(self.epoch, *columns)
+        return Draw(self.epoch, *map(int, columns))
+
+
+def _repeats(indices: np.ndarray) -> np.ndarray:
+    """How often each index has come before.
+
+    Example:
+        >>> _repeats(np.array([4, 1, 4, 4, 1]))
+        array([0, 0, 1, 2, 1])
+    """
+    order = np.argsort(indices, kind="stable")
+    same = indices[order]
+    repeats = np.empty(len(indices), int)
+    repeats[order] = np.arange(len(indices)) - np.searchsorted(same, same)
+    return repeats
+
+
+def part_of_batch(batch: Sequence[Draw], rank: int, world_size: int) -> Sequence[Draw]:
+    """The part of a batch that one of several processes loads; parts differ by one image at most.
+
+    What stands beside one another stays together, so that each part has its share of given masks.
+
+    Example:
+        >>> [len(part_of_batch([Draw(0, 0)] * 7, rank, 3)) for rank in range(3)]
+        [2, 2, 3]
+    """
+    start, stop = (len(batch) * edge // world_size for edge in (rank, rank + 1))
+    return batch[start:stop]
 
 
 def _passes(pool: np.ndarray, start: int, stop: int, rng_seed: int, *purpose: str) -> np.ndarray:

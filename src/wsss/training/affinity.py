@@ -13,13 +13,14 @@ from torch.nn import functional
 
 from wsss.artifacts import (
     IGNORE_INDEX,
+    Filling,
+    has_file,
     read_image,
     read_label_png,
     read_score_map,
     write_label_png,
 )
 from wsss.config.sections import AffinitySettings
-from wsss.cores import share
 from wsss.loading.devices import barrier
 from wsss.models.affinity_net import AffinityNet
 from wsss.models.irn import Irn
@@ -92,13 +93,17 @@ def write_seeds(settings: AffinitySettings, task: Task, cams: Path) -> Path:
     folder = _seeds(task)
     method: Any = settings.method
     samples = task.manifest.splits["train"]
-    missing = [sample for sample in share(samples) if not (folder / f"{sample.name}.png").exists()]
-    batches = [missing[start : start + BATCH_SIZE] for start in range(0, len(missing), BATCH_SIZE)]
-    for batch in track(batches, f"{method.name} labels", len(missing), BATCH_SIZE):
-        images = [read_image(task.images / sample.image) for sample in batch]
-        maps = [read_score_map(cams / f"{sample.name}.npz") for sample in batch]
-        for sample, seeds in zip(batch, affinity_labels(images, maps, method), strict=True):
-            write_label_png(folder / f"{sample.name}.png", seeds)
+    filling = Filling(folder, len(samples), packed=task.manifest.packed)
+    for part in filling.parts(samples, lambda sample: f"{sample.name}.png"):
+        missing = [
+            sample for sample in filling.share(part) if not has_file(folder / f"{sample.name}.png")
+        ]
+        batches = [missing[at : at + BATCH_SIZE] for at in range(0, len(missing), BATCH_SIZE)]
+        for batch in track(batches, f"{method.name} labels", len(missing), len):
+            images = [read_image(task.images / sample.image) for sample in batch]
+            maps = [read_score_map(cams / f"{sample.name}.npz") for sample in batch]
+            for sample, seeds in zip(batch, affinity_labels(images, maps, method), strict=True):
+                write_label_png(folder / f"{sample.name}.png", seeds)
     barrier()
     return folder
 

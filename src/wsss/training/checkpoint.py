@@ -7,7 +7,7 @@ import torch
 
 from wsss.artifacts import atomic_path, is_of_the_system
 
-__all__ = ["epochs_done", "load_checkpoint", "save_checkpoint"]
+__all__ = ["load_checkpoint", "save_checkpoint", "what_is_done"]
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -21,13 +21,16 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             raise
 
 
-def epochs_done(path: Path) -> int:
-    """Count the epochs behind a checkpoint of `fit`; 0 for a file that is none, or not there."""
+def what_is_done(path: Path) -> str:
+    """Say what is behind a checkpoint of `fit`; "" for a file that is none, or not there."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return int(state["epoch"]) + 1
+        epochs = int(state["epoch"]) + 1
+        steps = state["part"]["steps"] if state["part"] else 0
     except Exception:  # torch raises many types
-        return 0
+        return ""
+    part = f"{steps} steps of epoch {epochs + 1}" if steps else ""
+    return " and ".join(filter(None, [f"epochs 1 to {epochs}" * bool(epochs), part]))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:

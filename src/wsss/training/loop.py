@@ -2,11 +2,9 @@
 
 import copy
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, Protocol
 
 import torch
@@ -19,8 +17,12 @@ from wsss.cores import is_first, rank, world_size
 from wsss.loading.devices import broadcast, broadcast_state, gather
 from wsss.progress import track
 from wsss.seeding import Step, derive_seed, generator
+from wsss.stopping import StoppedError, stopping_later
 from wsss.training.average import WeightAverage
+from wsss.training.batch_norm import SharedBatchNorm
 from wsss.training.checkpoint import load_checkpoint, save_checkpoint
+from wsss.training.finite import FiniteLosses, check_weights
+from wsss.training.part_epoch import KEEP, Agreement, KeepTime, go_on, part_of_epoch
 from wsss.training.schedules import lr_factor, make_optimizer
 from wsss.training.task import Task
 
@@ -31,14 +33,17 @@ log = logging.getLogger(__name__)
 
 LossFn = Callable[[Any, Mapping[str, Any], Step], Mapping[str, Tensor]]
 
-STEPS_BETWEEN_CHECKS = 50
-"""Losses are looked at together: to ask a GPU for one is to wait for it."""
-
 
 class Batches(Protocol):
-    """A loader whose order and augmentation depend on the epoch alone."""
+    """A loader whose order and augmentation depend on the epoch alone.
 
-    def set_epoch(self, epoch: int) -> None: ...
+    Attributes:
+        images_per_step: of all processes together; each yields its part of them.
+    """
+
+    images_per_step: int
+
+    def set_epoch(self, epoch: int, first_step: int = 0) -> None: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Any: ...
 
@@ -79,6 +84,10 @@ def fit(
 ) -> Fitted:
     """Train for settings.epochs, keep the best epoch by `metric`, resume where a run ended.
 
+    The state is kept after each epoch, every machine.checkpoint_minutes within one, and when a
+    signal asks the process to stop: all processes stop after the same step, and a run that goes on
+    from there gives what an undisturbed one gives.
+
     Args:
         task: the machine, the seed, the folder for the checkpoint and the tracker.
         model: on the CPU; holds the best weights afterwards.
@@ -87,16 +96,18 @@ def fit(
         loss_fn: of (model, batch, step), where step.rng is the step's own, so that a resumed run
             draws the same; "loss" is minimised, the rest recorded.
         score_fn: scores the model in eval mode on the selection split.
-        metric: the score to maximise; the earlier epoch wins a tie. None, or one that `score_fn`
-            does not give, keeps the last epoch.
+        metric: the score to maximise. Few images give the same score again and again; then the
+            epoch of the lowest "selection_loss" wins, where `score_fn` gives that, and the earliest
+            otherwise. None, or one that `score_fn` does not give, keeps the last epoch.
         settings: epochs, optimiser, memory format.
-        checkpoint: names the file in the task's folder that has the state after each epoch.
+        checkpoint: names the file in the task's folder that has the state.
         epochs_before: that the tracker has seen already.
         average: of the weights of `model`, which is scored and kept in their place.
 
     Raises:
         ValueError: a loss is not finite; the text names the step and the images, and the
             checkpoint of the last epoch is kept.
+        StoppedError: a signal came, and the state is kept.
     """
     fabric, rng_seed, log_of_epochs = task.fabric, task.rng_seed, task.log(epochs_before)
     path = task.work / f".work.{checkpoint}.pt"
@@ -108,6 +119,7 @@ def fit(
     done = Fitted()
     best: dict[str, Tensor] = {}
     first_epoch = 0
+    part: dict[str, Any] | None = None
     state = load_checkpoint(path)
     if state is not None:
         model.load_state_dict(state["model"])
@@ -117,61 +129,20 @@ def fit(
         best = state["best"]
         if average is not None:
             average.model.load_state_dict(state["average"])
-        first_epoch = state["epoch"] + 1
-        log.info("resuming after epoch %d of %d", first_epoch, settings.epochs)
+        first_epoch, part = state["epoch"] + 1, state["part"]
+        log.info("resuming %s", _place(first_epoch, settings.epochs, part, len(batches)))
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: lr_factor(step, total, settings.optimizer),
-        last_epoch=first_epoch * len(batches) - 1,
+        last_epoch=first_epoch * len(batches) + (part["steps"] if part else 0) - 1,
     )
-    wrapped, wrapped_optimizer = fabric.setup(_Learner(model, loss_fn), optimizer)
+    wrapped, wrapped_optimizer = fabric.setup(_Learner(model, loss_fn, batches), optimizer)
     if average is not None:
         fabric.to_device(average.model)
-    seconds, images, waited = 0.0, 0, 0.0
-    for epoch in range(first_epoch, settings.epochs):
-        batches.set_epoch(epoch)
-        own = () if is_first() else (rank(),)  # dropout differs between processes
-        fabric.seed_everything(derive_seed(rng_seed, "fit", epoch, *own) % 2**32, verbose=False)
-        wrapped.train()
-        sums: dict[str, Tensor] = {}
-        finite = _FiniteLosses(epoch)
-        started = asked = time.perf_counter()
-        description = f"epoch {epoch + 1}/{settings.epochs}"
-        for step, batch in enumerate(track(batches, description, len(batches))):
-            waited += time.perf_counter() - asked
-            now = Step(
-                generator(rng_seed, "step", epoch, step, rank()),
-                (epoch + step / len(batches)) / settings.epochs,
-                batch["name"],
-            )
-            losses = _step(fabric, wrapped, wrapped_optimizer, batch, now, settings)
-            scheduler.step()
-            if average is not None:
-                average.update(model, epoch * len(batches) + step)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value
-            finite.note(losses["loss"], batch["name"], step)
-            images += len(batch["name"]) * world_size()
-            asked = time.perf_counter()
-        finite.check()
-        broadcast_state(model)  # statistics of batch norm are each process's own
-        if average is not None:
-            broadcast_state(average.model)
-        _check_weights(model, epoch)
-        seconds += time.perf_counter() - started
-        wrapped.eval()
-        with torch.inference_mode():
-            scores = broadcast(score_fn(scored))
-        means = gather({name: value.item() / len(batches) for name, value in sums.items()})
-        row: dict[str, float] = {
-            f"train_{name}": sum(mean[name] for mean in means) / len(means) for name in means[0]
-        }
-        row |= {"epoch": epoch, "lr": float(scheduler.get_last_lr()[0]), **scores}
-        done.history.append(row)
-        score = scores.get(metric or "", float(epoch))
-        if score > done.score or not best:
-            done.epoch, done.score = epoch, score
-            best = copy.deepcopy(scored.state_dict())
+    agreement, keep_time = Agreement(), KeepTime(task.machine.checkpoint_minutes)
+
+    def keep(epochs_done: int, part: dict[str, Any] | None = None) -> None:
+        keep_time.start()
         if is_first():
             save_checkpoint(
                 path,
@@ -180,13 +151,82 @@ def fit(
                     "average": {} if average is None else average.model.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "precision": fabric.strategy.precision.state_dict(),  # the scale of losses
-                    "epoch": epoch,
+                    "epoch": epochs_done - 1,
+                    "part": part,
                     "best": best,
                     "best_epoch": done.epoch,
                     "best_score": done.score,
                     "history": done.history,
                 },
             )
+
+    seconds, images, waited = 0.0, 0, 0.0
+    for epoch in range(first_epoch, settings.epochs):
+        own = () if is_first() else (rank(),)  # dropout differs between processes
+        fabric.seed_everything(derive_seed(rng_seed, "fit", epoch, *own) % 2**32, verbose=False)
+        first_step, sums = go_on(part, fabric.device) if part else (0, {})
+        part = None
+        batches.set_epoch(epoch, first_step)
+        wrapped.train()
+        finite = FiniteLosses(epoch)
+        started = asked = time.perf_counter()
+        description = f"epoch {epoch + 1}/{settings.epochs}"
+        left = len(batches) - first_step
+        with stopping_later() as signal:
+            for step, batch in enumerate(
+                track(batches, description, left) if left else (), first_step
+            ):
+                waited += time.perf_counter() - asked
+                now = Step(
+                    generator(rng_seed, "step", epoch, step, rank()),
+                    (epoch + step / len(batches)) / settings.epochs,
+                    batch["name"],
+                )
+                losses = _step(fabric, wrapped, wrapped_optimizer, batch, now, settings, batches)
+                scheduler.step()
+                if average is not None:
+                    average.update(model, epoch * len(batches) + step)
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value
+                finite.note(losses["loss"], batch["name"], step)
+                images += batches.images_per_step
+                last = step + 1 == len(batches)
+                agreed = (agreement.now if last else agreement.after_step)(
+                    signal() or keep_time.asks()
+                )
+                if agreed:
+                    finite.check()
+                    check_weights(model, epoch)
+                    keep(epoch, part_of_epoch(step + 1, sums, fabric.device))
+                if agreed > KEEP:
+                    raise StoppedError(agreed)
+                asked = time.perf_counter()
+            finite.check()
+            broadcast_state(model)  # buffers are each process's own after the last step
+            if average is not None:
+                broadcast_state(average.model)
+            check_weights(model, epoch)
+            seconds += time.perf_counter() - started
+            means = gather({name: value.item() / len(batches) for name, value in sums.items()})
+            ended = part_of_epoch(len(batches), sums, fabric.device)
+        wrapped.eval()
+        try:
+            with torch.inference_mode():
+                scores = broadcast(score_fn(scored))
+        except KeyboardInterrupt:  # scoring may take long, and changes nothing
+            keep(epoch, ended)
+            raise
+        row: dict[str, float] = {
+            f"train_{name}": sum(mean[name] for mean in means) / len(means) for name in means[0]
+        }
+        row |= {"epoch": epoch, "lr": float(scheduler.get_last_lr()[0]), **scores}
+        with stopping_later():
+            done.history.append(row)
+            score = scores.get(metric or "", float(epoch))
+            if not best or (score, -_loss(row)) > (done.score, -_loss(done.history[done.epoch])):
+                done.epoch, done.score = epoch, score
+                best = copy.deepcopy(scored.state_dict())
+            keep(epoch + 1)
         told = {key: value for key, value in row.items() if key != "epoch"}
         log_of_epochs.metrics(told, step=epoch)
         log_of_epochs.flush()
@@ -202,6 +242,16 @@ def fit(
     return done
 
 
+def _loss(row: Mapping[str, float]) -> float:
+    return row.get("selection_loss", 0.0)
+
+
+def _place(epochs: int, of_epochs: int, part: Mapping[str, Any] | None, of_steps: int) -> str:
+    if part is None:
+        return f"after epoch {epochs} of {of_epochs}"
+    return f"in epoch {epochs + 1} of {of_epochs}, after step {part['steps']} of {of_steps}"
+
+
 def _step(
     fabric: Fabric,
     model: Any,
@@ -209,6 +259,7 @@ def _step(
     batch: Mapping[str, Any],
     step: Step,
     settings: TrainSettings,
+    batches: Batches,
 ) -> dict[str, Tensor]:
     on_device = {
         key: fabric.to_device(value) if torch.is_tensor(value) else value
@@ -221,7 +272,7 @@ def _step(
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        count = len(batch["name"])
+        count = batches.images_per_step
         few = f"there are {count} images to train on: add some, or " * (count < settings.batch_size)
         raise ValueError(
             f"a batch of {count} leaves batch norm a single value per channel, which it cannot "
@@ -236,56 +287,23 @@ def _step(
 
 
 class _Learner(nn.Module):
-    """A network with its losses inside, so that precision and processes wrap them both."""
+    """A network with its losses inside, so that precision and processes wrap them both.
 
-    def __init__(self, model: nn.Module, loss_fn: LossFn) -> None:
+    Losses are means over a process's part of a batch. They are weighted by its size, so that their
+    mean over the processes, which gradients are taken of, is that over the images.
+    """
+
+    def __init__(self, model: nn.Module, loss_fn: LossFn, batches: Batches) -> None:
         super().__init__()
-        self.model, self.loss_fn = model, loss_fn
+        self.model, self.loss_fn, self.batches = model, loss_fn, batches
 
     def forward(self, batch: Mapping[str, Any], step: Step) -> dict[str, Tensor]:
         """The losses by name, of which "loss" alone has a gradient."""
-        losses = self.loss_fn(self.model, batch, step)
+        if world_size() == 1:
+            losses = self.loss_fn(self.model, batch, step)
+        else:
+            weight = len(batch["name"]) * world_size() / self.batches.images_per_step
+            with SharedBatchNorm():
+                losses = self.loss_fn(self.model, batch, step)
+            losses = {key: value * weight for key, value in losses.items()}
         return {key: value if key == "loss" else value.detach() for key, value in losses.items()}
-
-
-class _FiniteLosses:
-    """Stops training at a loss that is not finite, without waiting for the device in every step."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.noted: list[tuple[int, Tensor, list[str]]] = []
-
-    def note(self, loss: Tensor, names: list[str], step: int) -> None:
-        """Keep the loss of a step, and now and then look at those that were kept."""
-        self.noted.append((step, loss.detach(), names))
-        if len(self.noted) == STEPS_BETWEEN_CHECKS:
-            self.check()
-
-    def check(self) -> None:
-        """Raise ValueError for the first loss that is not finite; forget the others."""
-        if not self.noted:
-            return
-        values = torch.stack([loss for _, loss, _ in self.noted]).tolist()
-        wrong = [
-            (step, value, names)
-            for value, (step, _, names) in zip(values, self.noted, strict=True)
-            if not math.isfinite(value)
-        ]
-        self.noted = []
-        # one process after the other breaks, and all have to stop
-        for step, value, names in sorted(chain.from_iterable(gather(wrong[:1]))):
-            raise ValueError(
-                f"the loss is {value} in epoch {self.epoch + 1}, step {step + 1}; "
-                f"{_lower_the_rate()}. The batch: {', '.join(names)}"
-            )
-
-
-def _check_weights(model: nn.Module, epoch: int) -> None:
-    """Raise ValueError if the last step of an epoch, whose loss was finite, broke the network."""
-    finite = torch.stack([weights.isfinite().all() for weights in model.parameters()])
-    if not finite.all():
-        raise ValueError(f"weights are not finite after epoch {epoch + 1}; {_lower_the_rate()}")
-
-
-def _lower_the_rate() -> str:
-    return f"lower {full_key('optimizer.lr')} or set {full_key('optimizer.gradient_clip')}"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wsss.artifacts import Manifest, Sample
 from wsss.config.sections import MachineSettings, TrainSettings
-from wsss.cores import rank, world_size
+from wsss.cores import rank, share, world_size
 from wsss.loading.crops import TrainDataset, TrainLoader
 from wsss.loading.devices import num_workers
 from wsss.loading.normalisation import Normalisation
@@ -119,7 +119,7 @@ class Task:
             batch_size=batch_size,
             num_workers=num_workers(self.machine),
             size_for=partial(with_long_side, long_side=long_side),
-            shared=True,
+            dealt=share,
             description=description,
         ):
             yield batch, normalisation(self.fabric.to_device(pixels))
