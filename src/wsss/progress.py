@@ -1,8 +1,15 @@
-"""What a terminal shows of long work: log lines, and one kind of progress bar."""
+"""What is shown of long work: a bar on a terminal, and a line a minute elsewhere."""
 
+import json
 import logging
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -17,9 +24,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-__all__ = ["show_log", "track"]
+__all__ = ["EVERY", "duration", "show_log", "track"]
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+
+EVERY = 60.0
+"""Seconds between two lines, off a terminal."""
 
 
 class _Rate(ProgressColumn):
@@ -40,21 +52,28 @@ def show_log() -> None:
     )
     for noisy in ("alembic", "mlflow", "timm", "httpx", "lightning_fabric"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Lightning, on a machine with Slurm, of what runs outside of a job
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
 
 
 def track(
-    items: Iterable[Item], description: str, total: int | None = None, size: int = 1
+    items: Iterable[Item],
+    description: str,
+    total: int | None = None,
+    size: int | Callable[[Item], int] = 1,
 ) -> Iterator[Item]:
-    """Yield `items` beside a progress bar with rate and time left; silent off a terminal.
+    """Yield `items` beside a progress bar with rate and time left; off a terminal a line a minute.
+
+    A task notes how far it is in a file, which the process that waits for it reads.
 
     Args:
         items: what is worked through.
         description: what is being done, such as "CAMs".
         total: how many units there are; None asks len(items).
-        size: units an item stands for, such as the images of a batch.
+        size: units an item stands for, such as the images of a batch; or what tells them.
     """
     if total is None and hasattr(items, "__len__"):
-        total = len(items) * size  # type: ignore[arg-type]
+        total = len(items) * (1 if callable(size) else size)  # type: ignore[arg-type]
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -63,8 +82,106 @@ def track(
         _Rate(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    shown = console.is_terminal
+    with (
+        Progress(*columns, console=console, disable=not shown) as progress,
+        _Lines(description, None if shown else total) as lines,
+    ):
         task = progress.add_task(description, total=total)
+        _note.begin(description, total or 0)
         for item in items:
             yield item
-            progress.advance(task, size)
+            units = size(item) if callable(size) else size
+            progress.advance(task, units)
+            lines.done += units
+            _note.advance(units)
+        _note.write()
+
+
+def duration(seconds: float) -> str:
+    """A time in words.
+
+    Example:
+        >>> duration(7500), duration(59), duration(61)
+        ('2 h 5 min', '59 s', '1 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, rest = divmod(int(seconds) // 60, 60)
+    return f"{hours} h {rest} min" if hours else f"{rest} min"
+
+
+class _Lines:
+    """Logs a line a minute, from a thread, since one item may take longer.
+
+    Args:
+        what: is done.
+        total: units; None logs nothing.
+    """
+
+    def __init__(self, what: str, total: int | None) -> None:
+        self.done = 0
+        self._what, self._total = what, total
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._started = time.monotonic()
+        if self._total is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+
+    def _run(self) -> None:
+        total = self._total or 0
+        while not self._ended.wait(EVERY):
+            rate = self.done / (time.monotonic() - self._started)
+            parts = [f"{self.done} of {total}"]
+            if rate > 0:
+                parts += [f"{rate:.1f}/s", f"{duration(max(total - self.done, 0) / rate)} left"]
+            log.info("%s: %s", self._what, ", ".join(parts))
+
+
+class _Note:
+    """How far a task is, in the file that WSSS_PROGRESS names; of several ranks, the first."""
+
+    def __init__(self) -> None:
+        self._what, self._done, self._total = "", 0, 0
+        self._written = 0.0
+
+    def begin(self, what: str, total: int) -> None:
+        """Note that further work begins."""
+        self._what = what
+        self._total += total
+        self.write()
+
+    def advance(self, size: int) -> None:
+        """Note what is done, once a second."""
+        self._done += size
+        if time.monotonic() - self._written > 1:
+            self.write()
+
+    def write(self) -> None:
+        """Write it down."""
+        name = os.environ.get("WSSS_PROGRESS")
+        if not name or os.environ.get("RANK", "0") != "0":
+            return
+        self._written = time.monotonic()
+        path = Path(name)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        note = {"what": self._what, "done": min(self._done, self._total), "total": self._total}
+        try:
+            temporary.write_text(json.dumps(note))
+            os.replace(temporary, path)
+        except OSError:  # it only shows what others can do without
+            temporary.unlink(missing_ok=True)
+
+
+_note = _Note()

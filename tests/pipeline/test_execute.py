@@ -70,7 +70,7 @@ def test_a_stage_that_is_stopped_says_what_is_kept_and_how_to_go_on(
 ) -> None:
     started.append(process := start(project, "slow"))
     process.send_signal(number)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == code
     assert f"toy was stopped by {name}\n" in said
     assert f"{files(project)} files in data/.toy.partial" in said
@@ -109,7 +109,7 @@ def test_work_that_is_complete_is_kept_when_what_goes_with_it_fails(
         started.append(process := start(project, how))
         assert process.stdout and any(line == "late\n" for line in process.stdout)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
     assert "100 files in data/.toy.partial" in said and "goes on from there" in said
     assert not (project / "data/toy").exists()
     assert run(project, "none")[0] == 0

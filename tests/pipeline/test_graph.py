@@ -151,3 +151,31 @@ def test_recorded_settings_are_all_that_a_stage_depends_on(name: str) -> None:
         assert {"prepare_data", "train_classifier", "generate_cams", "refine", "evaluate"} <= set(
             tree
         )
+
+
+def test_one_stage_reads_what_is_made_for_each_entry() -> None:
+    """Also of a folder that its own out lies in, which DVC does not let it depend on."""
+    tell = Stage(
+        "tell",
+        work,
+        reads=("data/fine/{entry}",),
+        makes=("data/told/{entry}",),
+        foreach="refine.chains",
+    )
+    best = Stage(
+        "zz_best",
+        work,
+        reads=("data/fine/{*refine.chains}", "data/told/{*refine.chains}"),
+        makes=("data/fine/best",),
+        unwanted=lambda params: params.base.rng_seed == 0,
+    )
+    toy = Pipeline([CHOOSE, best, tell, REFINE, PREPARE, EXTRA])
+    assert best.inputs(PARAMS) == ("data/fine/a", "data/fine/b", "data/told/a", "data/told/b")
+    order = [stage.name for stage in toy]
+    assert order.index("tell") < order.index("zz_best") < order.index("choose")
+    needed = [target.name for target in toy.upstream(toy.target("zz_best", PARAMS), PARAMS)]
+    assert needed[-5:] == ["refine@a", "refine@b", "tell@a", "tell@b", "zz_best"]
+    written = yaml.safe_load(dvc_text(toy))["stages"]["zz_best"]
+    assert [path for path in written["deps"] if path.startswith("data")] == ["data/told"]
+    assert best.is_idle(parse_params({"base": {"rng_seed": 0}}))
+    assert not best.is_idle(PARAMS)

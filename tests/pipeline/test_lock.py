@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from wsss.pipeline.lock import committed, workspace
+from wsss.pipeline.lock import committed, folder_md5, workspace
 from wsss.sources import write_listing
 
 STAGES = {
@@ -27,14 +27,21 @@ STAGES = {
     "score": {
         "foreach": "${chains}",
         "do": {
-            "cmd": f"{sys.executable} src/code/run.py score_${{key}} data/${{key}}",
+            "cmd": f"{sys.executable} src/code/run.py score_${{key}} data/scored/${{key}}",
             "deps": ["data/images", "src/code"],
             "params": ["chains.${key}"],
-            "outs": ["data/${key}"],
+            "outs": ["data/scored/${key}"],
             "metrics": [{"reports/score_${key}.json": {"cache": False}}],
         },
     },
+    "choose": {  # what several stages have made in one folder
+        "cmd": f"{sys.executable} src/code/run.py choose data/chosen",
+        "deps": ["data/scored"],
+        "outs": ["data/chosen"],
+        "metrics": [{"reports/choose.json": {"cache": False}}],
+    },
 }
+ALL = ["choose", "prepare", "score_crf", "score_none"]
 CODE = """\
 import json, pathlib, sys, yaml
 name, out = sys.argv[1:]
@@ -94,7 +101,7 @@ def params(root: Path) -> dict[str, dict]:
 def test_what_dvc_made_is_all_its_own(project: Path) -> None:
     for snapshot in (workspace(project), committed(project, "HEAD")):
         assert snapshot.strangers() == {}
-        assert sorted(snapshot.reports()) == ["prepare", "score_crf", "score_none"]
+        assert sorted(snapshot.reports()) == ALL
 
 
 def test_a_report_of_other_settings_is_a_stranger_and_so_is_all_that_follows(
@@ -104,7 +111,7 @@ def test_a_report_of_other_settings_is_a_stranger_and_so_is_all_that_follows(
     values["prepare"]["dataset"]["size"] = [1, 3]
     write(project, values)
     found = workspace(project).strangers()
-    assert sorted(found) == ["prepare", "score_crf", "score_none"]
+    assert sorted(found) == ALL
     assert set(found.values()) == {"prepare.dataset.size of params.yaml is another"}
     assert committed(project, "HEAD").strangers() == {}
     git(project, "commit", "-qam", "settings that were never run")
@@ -116,7 +123,7 @@ def test_one_chain_changed_leaves_the_others(project: Path) -> None:
     values = params(project)
     values["chains"]["crf"][0]["sigma"] = 4
     write(project, values)
-    assert list(workspace(project).strangers()) == ["score_crf"]
+    assert sorted(workspace(project).strangers()) == ["choose", "score_crf"]
 
 
 def test_a_report_of_a_chain_that_is_gone_is_a_stranger(project: Path) -> None:
@@ -124,7 +131,8 @@ def test_a_report_of_a_chain_that_is_gone_is_a_stranger(project: Path) -> None:
     del values["chains"]["crf"]
     write(project, values)
     assert workspace(project).strangers() == {
-        "score_crf": "score@crf does not run with these settings"
+        "choose": "score@crf does not run with these settings",
+        "score_crf": "score@crf does not run with these settings",
     }
 
 
@@ -133,13 +141,18 @@ def test_a_report_of_other_code_is_a_stranger(project: Path) -> None:
     (project / "src/code/__pycache__/x.pyc").write_text("no code")
     assert workspace(project).strangers() == {}
     (project / "src/code/deep/part.py").write_text("x = 1\n")
-    assert sorted(workspace(project).strangers()) == ["prepare", "score_crf", "score_none"]
+    assert sorted(workspace(project).strangers()) == [
+        "choose",
+        "prepare",
+        "score_crf",
+        "score_none",
+    ]
 
 
 def test_a_report_of_data_that_have_grown_is_a_stranger(project: Path) -> None:
     (project.parent / "photos/b.jpg").write_text("2")
     found = workspace(project).strangers()
-    assert sorted(found) == ["prepare", "score_crf", "score_none"]
+    assert sorted(found) == ALL
     assert set(found.values()) == {"the files that prepare names have changed"}
     (project.parent / "photos/b.jpg").unlink()
     assert workspace(project).strangers() == {}
@@ -149,15 +162,38 @@ def test_a_report_that_another_hand_wrote_is_a_stranger(project: Path) -> None:
     (project / "reports/score_crf.json").write_text(json.dumps({"score": 1.0}))
     (project / "reports/mine.json").write_text(json.dumps({"score": 1.0}))
     found = workspace(project).strangers()
+    assert found.pop("choose") == found["score_crf"]  # which it follows
     assert found == {
         "mine": "dvc.lock does not know it",
         "score_crf": "reports/score_crf.json is not the one that `dvc repro` made",
     }
 
 
+def test_a_folder_is_hashed_as_dvc_hashes_it(tmp_path: Path) -> None:
+    for name in ("b.json", "sub/c", "sub-part/d", "a"):  # "-" comes before "/"
+        (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "model" / name).write_text(name)
+    for command in ("git init -q", "dvc init -q", "dvc add -q model"):
+        subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    known = yaml.safe_load((tmp_path / "model.dvc").read_text())["outs"][0]
+    assert folder_md5(tmp_path / "model") == known["md5"]
+
+
+def test_the_lock_knows_what_a_stage_has_read(project: Path) -> None:
+    lock = workspace(project)
+    assert lock.dependencies("score@crf").keys() == {"data/images", "src/code"}
+    assert lock.dependencies("score@crf")["data/images"] == folder_md5(project / "data/images")
+    assert lock.dependencies("score@gone") == {}
+
+
 def test_without_dvc_lock_nothing_is_known_of_any_report(project: Path) -> None:
     (project / "dvc.lock").unlink()
-    assert sorted(workspace(project).strangers()) == ["prepare", "score_crf", "score_none"]
+    assert sorted(workspace(project).strangers()) == [
+        "choose",
+        "prepare",
+        "score_crf",
+        "score_none",
+    ]
 
 
 def test_old_data_do_not_come_back_from_the_run_cache(project: Path) -> None:

@@ -147,7 +147,7 @@ def test_what_is_kept_names_epochs_and_files(tmp_path: Path) -> None:
     assert kept_work([out, entries]) == ""
     (tmp_path / ".classifier.partial").mkdir()
     assert kept_work([out, entries]) == ""
-    save_checkpoint(tmp_path / ".classifier.partial/.work.round0.pt", {"epoch": 2})
+    save_checkpoint(tmp_path / ".classifier.partial/.work.round0.pt", {"epoch": 2, "part": {}})
     (tmp_path / ".classifier.partial/.work.round1.pt").write_bytes(b"torn")
     (entries / ".more.partial/train").mkdir(parents=True)
     (entries / ".more.partial/train/a.npz").touch()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from wsss.pipeline import processes
-from wsss.pipeline.processes import LostProcessError, lost_another, run_together
+from wsss.pipeline.others import LostProcessError
+from wsss.pipeline.processes import lost_another, run_together
 
 FILL = """
 import sys
@@ -120,7 +121,7 @@ def test_a_process_that_was_left_alone_says_nothing(capfd: pytest.CaptureFixture
     """It is the first to end, and not the one to blame."""
     code = (
         "import os, sys, time\n"
-        "from wsss.pipeline.processes import LEFT_ALONE\n"
+        "from wsss.pipeline.others import LEFT_ALONE\n"
         "if os.environ['RANK'] == '0': sys.exit(LEFT_ALONE)\n"
         "time.sleep(1); sys.stderr.write('no image b\\n'); sys.exit(1)\n"
     )

@@ -1,5 +1,6 @@
 """All stages in the order in which they run, and what depends on what."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,6 +110,8 @@ class Pipeline:
         waiting = [target]
         while waiting:
             at = waiting.pop()
+            if at.stage.last:
+                return self.targets(params)
             for path in at.inputs(params):
                 source = self.source(path, params)
                 if source is not None and source.name not in found:
@@ -141,11 +144,17 @@ class Pipeline:
 
     def _readable(self, stage: Stage) -> list[Stage]:
         """The stages whose outs a stage reads, whatever the names in braces stand for."""
-        wanted = {_pattern(path) for path in stage.reads}
+        if stage.last:
+            return [other for other in self._by_name.values() if not other.last]
+        wanted = [_pattern(path) for path in stage.reads]
         return [
             other
             for other in self._by_name.values()
-            if wanted & {_pattern(path) for path in (*other.makes, other.report_path(_any(other)))}
+            if any(
+                pattern.fullmatch(_one_entry(path))
+                for path in (*other.makes, other.report_path(_any(other)))
+                for pattern in wanted
+            )
         ]
 
 
@@ -154,9 +163,19 @@ def _any(stage: Stage) -> str:
     return "{entry}" if stage.foreach else ""
 
 
-def _pattern(path: str) -> str:
+def _pattern(path: str) -> re.Pattern[str]:
+    """What a path of `reads` may be: entries are of the one `foreach`, settings name anything."""
+    text = re.escape(_one_entry(path))
     for name in placeholders(path):
-        path = path.replace(f"{{{name}}}", "*")
+        text = text.replace(re.escape(f"{{{name}}}"), ".+")
+    return re.compile(text)
+
+
+def _one_entry(path: str) -> str:
+    """The path with one sign for entries of a `foreach`, be it one or each of them."""
+    for name in placeholders(path):
+        if name == "entry" or name.startswith("*"):
+            path = path.replace(f"{{{name}}}", "*")
     return path
 
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +22,8 @@ from wsss.artifacts import (
 from wsss.checks import naming, printable
 from wsss.config.params import Params
 from wsss.cores import is_first, share
+from wsss.launch import Part, Site, fill
+from wsss.pipeline.code import CodeLock
 from wsss.pipeline.graph import Pipeline, Target
 from wsss.pipeline.staging import Staging, drop_others, has_key
 from wsss.settings import Settings
@@ -37,6 +39,9 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 _ENTRY_REPORT = "report.json"
+
+REPORTS = "reports"
+"""The folder of what stages report."""
 
 PANEL_IMAGES = 6
 """Rows of a panel."""
@@ -56,6 +61,9 @@ class Job:
         paths: of the project, or of a trial's folder.
         tracker: gets metrics, tags and files; silent in all processes but the first.
         warnings: what `warn` was told.
+        site: where tasks may do the work; None has all of it done here.
+        part: of the work, that this process does as a task; None does all of it.
+        task_params: settings of the tasks; None is `params`.
     """
 
     pipeline: Pipeline
@@ -64,6 +72,9 @@ class Job:
     paths: Paths
     tracker: Tracker
     warnings: list[str] = field(default_factory=list)
+    site: Site | None = None
+    part: Part | None = None
+    task_params: Params | None = None
     _stagings: list[Staging] | None = None
 
     @property
@@ -74,7 +85,14 @@ class Job:
     def run(self) -> None:
         """Do the stage's work; messages name settings below its section."""
         with naming(self.target.section):
-            self.target.stage.run(self)
+            if self._is_unwanted:
+                for out in self.target.outs(self.params):
+                    drop_others(self.paths.root / out, ())
+                self.report({})
+                if curve := self.target.stage.curve:
+                    self.curve([], [curve.x, curve.y])
+            else:
+                self.target.stage.run(self)
         for text in self.warnings:
             log.warning("%s: %s", self.target.name, text)
 
@@ -97,19 +115,43 @@ class Job:
 
     @cached_property
     def inputs(self) -> dict[str, str]:
-        """By path, a hash of the contents of all that the stage reads."""
-        return self._held(self.target.inputs(self.params))
+        """By path, a hash of the contents of all that the stage reads, if it is wanted."""
+        if self._is_unwanted:
+            return {}
+        read = self.target.inputs(self.params)
+        if REPORTS in read:  # of which no folder and no record of a run counts: see .dvcignore
+            told = sorted((self.paths.root / REPORTS).glob("*"))
+            names = [file.name for file in told if file.is_file() and ".run." not in file.name]
+            read = (*set(read).difference({REPORTS}), *(f"{REPORTS}/{name}" for name in names))
+        return self._held(read)
+
+    @cached_property
+    def code(self) -> str:
+        """A hash of the code that the results come from; of what wsss.lock says, where one is."""
+        lock = CodeLock.read(self.paths.root)
+        stage = self.target.stage
+        return lock.fingerprint(stage.code_parts) if lock else stage.code_fingerprint()
 
     @cached_property
     def key(self) -> str:
         """A hash of all that decides the results: settings, inputs, code."""
-        settings = self.target.settings(self.params)
-        return fingerprint(settings, self.inputs, self.target.stage.code_fingerprint())
+        settings, code = self.target.settings(self.params), self.code
+        if self.part is not None:  # what is read is as it was for the process that wants the part
+            self.part.check(fingerprint(settings, code))
+            return self.part.key
+        return fingerprint(settings, self.inputs, code)
 
     def staging(self, made: int = 0) -> Staging:
         """The out in the making, in the order of the stage's `makes`."""
         out = self.target.outs(self.params)[made]
-        staging = Staging(self.paths.root / out, self.key, keep_work=self._stagings is not None)
+        checked = (self.target.settings(self.params), self.code)
+        staging = Staging(
+            self.paths.root / out,
+            self.key,
+            keep_work=self._stagings is not None,
+            part=self.part,
+            fill=self._fill(out, self.key, fingerprint(*checked)),
+        )
         if self._stagings is not None:
             self._stagings.append(staging)
         return staging
@@ -136,19 +178,31 @@ class Job:
         folder = self.paths.root / stage.makes[0]
         shared = self.target.settings(self.params)
         del shared[stage.entries]
-        code = stage.code_fingerprint()
-        drop_others(folder, entries)
+        code = self.code
+        if self.part is None:
+            drop_others(folder, entries)
         report = {}
         for name, settings in entries.items():
             out = folder / name
-            held = self._held(reads(settings)) if reads else self.inputs
-            key = fingerprint(settings, shared, held, code)
-            if not has_key(out, key):
+            checked = fingerprint(settings, shared, code)
+            if self.part is None:
+                held = self._held(reads(settings)) if reads else self.inputs
+                key = fingerprint(settings, shared, held, code)
+            elif self.part.out == f"{stage.makes[0]}/{name}":
+                self.part.check(checked)
+                key = self.part.key
+            else:  # another task's
+                continue
+            if self.part is not None or not has_key(out, key):
                 before = len(self.warnings)
-                with naming(name), Staging(out, key, keep_key=True) as staging:
+                filled = self._fill(f"{stage.makes[0]}/{name}", key, checked, name)
+                with (
+                    naming(name),
+                    Staging(out, key, keep_key=True, part=self.part, fill=filled) as staging,
+                ):
                     values = make(name, settings, staging.path)
                     said = {"warnings": self.warnings[before:]} if self.warnings[before:] else {}
-                    if is_first():
+                    if self.is_first:
                         write_json(staging.path / _ENTRY_REPORT, {**values, **said})
                 del self.warnings[before:]
             report[name] = read_json(out / _ENTRY_REPORT)
@@ -170,13 +224,13 @@ class Job:
 
     def report(self, values: Mapping[str, Any]) -> None:
         """Write reports/<stage>.json."""
-        if is_first():
+        if self.is_first:
             warnings = {"warnings": self.warnings} if self.warnings else {}
             write_json(self.paths.report(self.target.report), {**values, **warnings})
 
     def curve(self, rows: Sequence[Mapping[str, float]], columns: Sequence[str]) -> None:
         """Write reports/<stage>_curve.csv, six digits a value; what a row lacks stays empty."""
-        if not is_first():
+        if not self.is_first:
             return
         name = f"{self.target.report}_curve"
         with (
@@ -199,7 +253,7 @@ class Job:
             threshold: of the score maps shown last; adds a column of the classes above it.
             truth: adds the ground truth, which evaluation alone opens.
         """
-        if not is_first():
+        if not self.is_first:
             return
         from wsss.report import draw_panel
 
@@ -246,12 +300,28 @@ class Job:
 
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
         """The part of the items that this process does; the others do the rest."""
-        return share(items)
+        return share(items) if self.part is None else self.part.share(items)
 
     def _held(self, paths: Sequence[str]) -> dict[str, str]:
         return {path: contents(self.paths.root / path) for path in paths}
 
     @property
+    def _is_unwanted(self) -> bool:
+        return self.target.stage.unwanted(self.params)
+
+    @property
     def is_first(self) -> bool:
         """Whether this process writes what is not an out."""
-        return is_first()
+        return is_first() and self.part is None
+
+    def _fill(
+        self, out: str, key: str, checked: str, entry: str = ""
+    ) -> Callable[[Path], None] | None:
+        """What lets tasks fill an out; None where this process does all of it."""
+        kind = self.target.stage.spread(self.params)
+        if self.site is None or self.part is not None or not kind:
+            return None
+        params = self.task_params or self.params
+        part = Part(out, key, checked, kind, params.model_dump(mode="json"))
+        machine = self.params.machine
+        return partial(fill, self.target.name, self.paths, machine, self.site, part, entry)

@@ -18,10 +18,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wsss.config.yaml_text import load_yaml
+from wsss.pipeline.code import CODE_LOCK
 from wsss.settings import ConfigError
 from wsss.sources import LISTING, current_listing
 
-__all__ = ["Snapshot", "committed", "is_report", "workspace"]
+__all__ = ["Snapshot", "changed_stages", "committed", "folder_md5", "is_report", "workspace"]
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Snapshot:
 
     Attributes:
         files: their contents by path below the project: params.yaml, dvc.yaml, dvc.lock, reports
-            and code.
+            and code, or wsss.lock in its place.
         sources: data/sources/<section>.json as it would be written now; None where that is not
             known.
     """
@@ -57,6 +58,11 @@ class Snapshot:
             if reason := self._reason(stage) if stage else "dvc.lock does not know it":
                 found[name] = reason
         return found
+
+    def dependencies(self, stage: str) -> dict[str, str]:
+        """By path, DVC's hash of what a stage read when it ran last; empty where it never did."""
+        found = self._stages.get(stage, {}).get("deps", ())
+        return {item["path"]: str(item.get("md5", "")) for item in found}
 
     @cached_property
     def _stages(self) -> dict[str, Any]:
@@ -100,6 +106,8 @@ class Snapshot:
             text = None if self.sources is None else self.sources.get(PurePosixPath(path).stem)
             if text is not None and hashlib.md5(text.encode()).hexdigest() != md5:
                 yield f"the files that {PurePosixPath(path).stem} names have changed"
+        elif inside := sorted({by for out, by in self._source.items() if path in _above(out)}):
+            yield from filter(None, map(self._reason, inside))
         elif source is None:
             if self._hash(path) != md5:
                 yield f"{path} has changed"
@@ -143,19 +151,36 @@ class Snapshot:
         below = sorted(name for name in self.files if name.startswith(f"{path}/"))
         if not below:
             return None
-        listing = [
+        return _listing_md5(
             {
-                "md5": hashlib.md5(self.files[name]).hexdigest(),
-                "relpath": name.removeprefix(f"{path}/"),
+                name.removeprefix(f"{path}/"): hashlib.md5(self.files[name]).hexdigest()
+                for name in below
             }
-            for name in below
-        ]
-        return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
+        )
+
+
+def _above(path: str) -> set[str]:
+    """The folders that a path lies in."""
+    return {str(folder) for folder in PurePosixPath(path).parents}
+
+
+def folder_md5(folder: Path) -> str:
+    """The hash that DVC gives a folder on disk: of the names and the MD5 of all files below it.
+
+    Args:
+        folder: small enough to be read whole, such as a model.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    members = {path.relative_to(folder).as_posix(): _file_md5(path) for path in files}
+    return _listing_md5(members)
 
 
 def is_report(path: str) -> bool:
-    """Whether a path below the project is that of a stage's report."""
-    return re.fullmatch(r"reports/[^/]+(?<!\.run)\.json", path) is not None
+    """Whether a path below the project is that of a stage's report.
+
+    What people found, in reports/audit.json, is none.
+    """
+    return re.fullmatch(r"reports/(?!audit\.json$)[^/]+(?<!\.run)\.json", path) is not None
 
 
 def workspace(root: Path) -> Snapshot:
@@ -163,11 +188,30 @@ def workspace(root: Path) -> Snapshot:
     files: dict[str, bytes] = {}
     lock = root / "dvc.lock"
     text = lock.read_text(encoding="utf-8") if lock.exists() else ""
-    wanted = ["params.yaml", "dvc.yaml", "dvc.lock", "reports", *_code(text)]
+    wanted = ["params.yaml", "dvc.yaml", "dvc.lock", CODE_LOCK, "reports", *_code(text)]
     for name in wanted:
         for file in _below(root / name):
             files[file.relative_to(root).as_posix()] = file.read_bytes()
     return Snapshot(files, current_listing(root))
+
+
+def changed_stages(root: Path) -> set[str]:
+    """Ask DVC for the stages that it would run, as their results are those of something else.
+
+    Raises:
+        ValueError: DVC is not installed, or cannot say.
+    """
+    command = ["dvc", "status", "--json"]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+        found: Mapping[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    except FileNotFoundError:
+        raise ValueError("DVC is not installed, and knows what is up to date") from None
+    except (subprocess.CalledProcessError, json.JSONDecodeError, IndexError) as error:
+        said = getattr(error, "stderr", "") or str(error)
+        raise ValueError(f"`dvc status` does not say what is up to date: {said.strip()}") from None
+    # what is always changed is so for no reason
+    return {name for name, why in found.items() if why != ["always changed"]}
 
 
 def committed(root: Path, commit: str) -> Snapshot:
@@ -201,6 +245,17 @@ def _below(path: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(path):
         folders[:] = [name for name in folders if name != "__pycache__" and path.name != "reports"]
         yield from (Path(folder, name) for name in names if not name.endswith((".pyc", ".png")))
+
+
+def _file_md5(path: Path) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "md5").hexdigest()
+
+
+def _listing_md5(members: Mapping[str, str]) -> str:
+    """DVC's hash of a folder, from the MD5 of each file by its path below the folder."""
+    listing = [{"md5": md5, "relpath": name} for name, md5 in sorted(members.items())]
+    return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
 def _at(tree: Any, key: str) -> Any:

@@ -8,39 +8,24 @@ import errno
 import os
 import re
 import shutil
-import signal
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from wsss.artifacts.shards import INDEX, members
 from wsss.pipeline.staging import partial_folder
 
-__all__ = ["StoppedError", "costly_settings", "explain", "kept_work", "stop_on_sigterm"]
+__all__ = ["costly_settings", "explain", "kept_work"]
 
 _SHARED_MEMORY = ("bus error", "shared memory", "/torch_", "shm_open")
 _GPU_MEMORY = ("cuda out of memory", "cuda error: out of memory", "status_alloc_failed")
 _MEMORY = ("out of memory", "can't allocate memory", "unable to allocate", "cannot allocate memory")
 _MANY_FILES = ("too many open files", "items of ancdata")
 _COSTLY = ("batch_size", "crop_size", "eval_long_side", "window", "scales", "max_pixels")
-
-
-class StoppedError(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM, as Slurm, Docker and `kill` do."""
-
-
-def stop_on_sigterm() -> None:
-    """Let SIGTERM end this process as Ctrl-C does: runs are closed, and something is said."""
-
-    def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
-        raise StoppedError("SIGTERM")
-
-    if threading.current_thread() is threading.main_thread():  # others may not
-        signal.signal(signal.SIGTERM, stop)
 
 
 def explain(
@@ -103,16 +88,24 @@ def kept_work(outs: Sequence[Path]) -> str:
             if not partial.is_dir():
                 continue
             files = [file for file in partial.rglob("*") if file.is_file()]
-            count = sum(not file.name.startswith(".") for file in files)
+            count = sum(map(_files, files))
             epochs = [
-                f"epochs 1 to {done} of {file.name[6:-3]}"
+                f"{done} of {file.name[6:-3]}"
                 for file in sorted(partial.glob(".work.*.pt"))
-                if (done := _epochs(file))
+                if (done := _training(file))
             ]
             made = [*epochs, *([f"{count} files"] if count else [])]
             if made:
                 kept.append(f"{' and '.join(made)} in {partial}")
     return f"What is done is kept: {', '.join(kept)}." if kept else ""
+
+
+def _files(file: Path) -> int:
+    """How many files a person counts one as: those in a shard, and none that is hidden."""
+    if file.suffix == ".zip":
+        with suppress(ValueError):  # a damaged one
+            return len(members(file))
+    return int(not file.name.startswith(".") and file.name != INDEX)
 
 
 def _own_words(text: str) -> str:
@@ -189,10 +182,10 @@ def _first_line(text: str) -> str:
     return line if len(line) <= 300 else f"{line[:297]}..."
 
 
-def _epochs(checkpoint: Path) -> int:
-    from wsss.training.checkpoint import epochs_done
+def _training(checkpoint: Path) -> str:
+    from wsss.training.checkpoint import what_is_done
 
-    return epochs_done(checkpoint)
+    return what_is_done(checkpoint)
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from wsss.artifacts import contents, fingerprint
 from wsss.config.params import Params, parse_params
 from wsss.config.yaml_text import load_yaml
 from wsss.pipeline.graph import Pipeline, Target
 from wsss.pipeline.job import Job
+from wsss.pipeline.names import data_digest
 from wsss.pipeline.stage import Stage
 from wsss.settings import ConfigError
 from wsss.tracking import Dataset, Tracker, experiment_name, open_tracker
@@ -72,12 +72,11 @@ def datasets(job: Job) -> list[Dataset]:
     stage = job.target.stage
     if "data/splits" not in stage.reads:
         return []
-    settings = job.params.prepare_data
-    digest = fingerprint(settings, job.params.base.rng_seed, contents(job.paths.splits))
-    context = "evaluation" if "data/masks" in stage.reads else "inference"
+    context = "evaluation" if stage.evaluates or stage.last else "inference"
     if stage.name.startswith("train_"):
         context = "training"
-    return [Dataset(settings.dataset.name, digest[:16], context)]
+    digest = data_digest(job.params, job.paths)
+    return [Dataset(job.params.prepare_data.dataset.name, digest, context)]
 
 
 def first_line(stage: Stage) -> str:

@@ -26,6 +26,9 @@ def run_job(job: Job) -> None:
 def record_outcome(job: Job) -> None:
     """Tell the tracker what a stage's report says, and store report, curve and panel."""
     stage, name = job.target.stage, job.target.report
+    if stage.last:
+        _record_page(job)
+        return
     file = job.paths.report(name)
     if not file.exists():
         return
@@ -39,7 +42,7 @@ def record_outcome(job: Job) -> None:
     threshold = report.get("threshold")
     if stage.curve:
         _record_curve(job, report)
-    evaluates = "data/masks" in stage.reads
+    evaluates = stage.evaluates
     if stage.picture or evaluates:
         job.panel(threshold if evaluates else None, truth=evaluates)
 
@@ -80,6 +83,16 @@ def report_scores(report: Mapping[str, Any]) -> dict[str, float]:
             by_class = report[split].get("iou", {})
             scores |= {f"classes/{split}/iou/{name}": value for name, value in by_class.items()}
     return scores
+
+
+def _record_page(job: Job) -> None:
+    """Store what the last stage made, and its scores."""
+    folder = job.paths.root / job.target.stage.makes[0]
+    report = job.paths.root / job.target.stage.report_path()
+    if report.exists():
+        job.tracker.metrics(read_json(report)["scores"])
+        for file in sorted(folder.glob("[!.]*")):
+            job.tracker.artifact(file)
 
 
 def _record_curve(job: Job, report: Mapping[str, Any]) -> None:

@@ -17,27 +17,23 @@ from pathlib import Path
 from typing import IO, Any
 
 from wsss.cores import world_size
+from wsss.pipeline.others import LEFT_ALONE, LostProcessError
+from wsss.stopping import stop_processes
 
 __all__ = [
-    "LEFT_ALONE",
-    "LostProcessError",
     "end_with_parent",
     "is_one_of_several",
+    "is_started_by_another",
     "lost_another",
     "run_together",
 ]
 
 _PARENT = "WSSS_PARENT"
-_GRACE = 10.0  # seconds from SIGTERM to SIGKILL
+_GRACE = 10.0  # seconds from SIGTERM to SIGKILL, where one is lost and the others cannot go on
+_TO_KEEP = 60.0  # the same where all are asked to stop, and keep what they have done
 _OWN_WORDS = 3.0  # seconds in which the others may end, too, once one has
 _LATE = 60.0  # seconds in which the others end once rank 0, which has most to do, is done
 _SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh"}
-LEFT_ALONE = 75
-"""The exit code of a process that could not go on because another one is gone."""
-
-
-class LostProcessError(OSError):
-    """A process of several ended before the others; the text says which, and what to do."""
 
 
 def run_together(command: Sequence[str], count: int) -> int:
@@ -68,7 +64,7 @@ def run_together(command: Sequence[str], count: int) -> int:
     with contextlib.ExitStack() as stack:
         notes: list[IO[bytes] | None] = [None]  # rank 0 speaks for all; of others errors alone
         notes += [stack.enter_context(tempfile.TemporaryFile()) for _ in range(1, count)]
-        stack.callback(_stop, processes)
+        stack.push(lambda kind, *_: stop_processes(processes, _TO_KEEP if kind else _GRACE))
         for at, note in enumerate(notes):
             ranks = {"RANK": str(at), "LOCAL_RANK": str(at)}
             environment = os.environ | shared | ranks
@@ -77,7 +73,7 @@ def run_together(command: Sequence[str], count: int) -> int:
         if failed is None:
             return 0
         stuck = processes[failed].poll() is None
-        _stop(processes)
+        stop_processes(processes, _GRACE)
         code = processes[failed].returncode
         note = notes[failed]
         first = processes[0].returncode
@@ -104,21 +100,30 @@ def is_one_of_several() -> bool:
     return _PARENT in os.environ
 
 
+def is_started_by_another() -> bool:
+    """Whether torchrun, or another launcher of several processes, has started this process."""
+    return "LOCAL_RANK" in os.environ and not is_one_of_several()
+
+
 def end_with_parent() -> None:
-    """Let this process end when the one that started it is gone: `run_together`, or DVC.
+    """Let this process end when the one that started it is gone: `run_together`, torchrun, or DVC.
 
     What a stage makes once its DVC is gone nobody takes; the next DVC deletes it and starts the
     stage anew. Where the stage ends, too, the next one goes on with what is done. A stage that was
     started by hand goes on without its shell.
     """
-    if not (is_one_of_several() or "DVC_STAGE" in os.environ):
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    if not (is_one_of_several() or by_torchrun or "DVC_STAGE" in os.environ):
         return
     line = _above()
 
     def watch() -> None:
         while _above() == line:
             time.sleep(0.5)
-        if not is_one_of_several():
+        if by_torchrun:  # a signal that asks to stop ends torchrun itself, and comes here, too
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(_TO_KEEP)
+        elif not is_one_of_several():
             text = "The process that started this one is gone, so it ends; what is done is kept.\n"
             with contextlib.suppress(OSError):  # there may be nobody to read it
                 os.write(2, text.encode())
@@ -168,19 +173,6 @@ def lost_another(error: BaseException) -> bool:
     signs = ("gloo", "nccl", "connection closed by peer", "connection reset")
     text = f"{type(error).__name__} {error}".lower()
     return world_size() > 1 and isinstance(error, RuntimeError) and any(s in text for s in signs)
-
-
-def _stop(processes: Sequence["subprocess.Popen[Any]"]) -> None:
-    for process in processes:
-        if process.poll() is None:
-            process.terminate()
-    deadline = time.monotonic() + _GRACE
-    for process in processes:
-        try:
-            process.wait(max(deadline - time.monotonic(), 0.01))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _free_port() -> int:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from wsss.config.params import Params
-from wsss.pipeline.code import code_fingerprint
+from wsss.pipeline.code import code_fingerprint, code_parts
 
 __all__ = ["Curve", "Picture", "Stage", "setting_at"]
 
@@ -41,6 +41,16 @@ class Curve:
     y: str
 
 
+def _nothing(params: Params) -> Literal["", "images", "epochs"]:
+    del params
+    return ""
+
+
+def _never(params: Params) -> bool:
+    del params
+    return False
+
+
 def _whole(params: Params) -> Literal["all", "scored"]:
     del params
     return "all"
@@ -51,7 +61,8 @@ class Stage:
     """One step of the pipeline.
 
     Paths are relative to the project. In them {entry} stands for the entry that runs, and a dotted
-    key, such as {make_pseudo_masks.chain}, for what params.yaml has there.
+    key, such as {make_pseudo_masks.chain}, for what params.yaml has there. With a star, as in
+    {*refine.chains}, a path of `reads` stands for several: one for each name of the mapping there.
 
     Attributes:
         name: as in dvc.yaml, MLflow and reports/<name>.json.
@@ -67,8 +78,14 @@ class Stage:
         curve: what DVC plots of the stage's curve; None where it writes none.
         picture: how panels show what it makes; None where they do not.
         devices: whether it runs on machine.devices devices, one process each.
+        spread: what its work is, where tasks can do it beside one another: "images", of which each
+            does a part, "epochs", which the processes of one task train together, or "" of neither.
         images: whether a table of methods needs its results on "all" images, or on those that are
             "scored" alone, which leaves out the training images.
+        unwanted: whether the settings want nothing of it; then it leaves an empty folder, as a
+            stage whose `entries` are none.
+        last: whether it comes after all others and reads what they report: whatever lies in
+            reports/ beside pictures and the records of runs. Its own report lies in what it makes.
     """
 
     name: str
@@ -82,7 +99,15 @@ class Stage:
     curve: Curve | None = None
     picture: Picture | None = None
     devices: bool = False
+    spread: Callable[[Params], Literal["", "images", "epochs"]] = _nothing
     images: Callable[[Params], Literal["all", "scored"]] = _whole
+    unwanted: Callable[[Params], bool] = _never
+    last: bool = False
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether it scores results against masks of annotators."""
+        return "data/masks" in self.reads and not self.last
 
     @property
     def section(self) -> str:
@@ -105,6 +130,8 @@ class Stage:
 
     def report_path(self, entry: str = "") -> str:
         """Where its report is, such as "reports/evaluate_refined_crf.json"."""
+        if self.last:  # what lies in reports/ is what it reads
+            return f"{self.makes[0]}/{self.report(entry)}.json"
         return f"reports/{self.report(entry)}.json"
 
     def entries_to_run(self, params: Params) -> tuple[str, ...]:
@@ -112,12 +139,16 @@ class Stage:
         return tuple(setting_at(params, self.foreach)) if self.foreach else ("",)
 
     def is_idle(self, params: Params) -> bool:
-        """Whether there is nothing to do, as its section names no entries."""
-        return bool(self.entries) and not getattr(params, self.entries)
+        """Whether there is nothing to do, as its section names no entries or nobody wants it."""
+        return self.unwanted(params) or (bool(self.entries) and not getattr(params, self.entries))
 
     def inputs(self, params: Params, entry: str = "") -> tuple[str, ...]:
         """`reads` with names filled in."""
-        return tuple(_filled(path, params, entry) for path in self.reads)
+        return tuple(
+            _filled(path, params, entry)
+            for template in self.reads
+            for path in _each(template, params)
+        )
 
     def outs(self, params: Params, entry: str = "") -> tuple[str, ...]:
         """`makes` with names filled in."""
@@ -127,6 +158,11 @@ class Stage:
         """The values of its settings by dotted key, as models and plain values."""
         keys = (_filled(key, params, entry) for key in self.settings)
         return {key: setting_at(params, key) for key in keys}
+
+    @property
+    def code_parts(self) -> list[str]:
+        """All packages and modules behind its results; see `wsss.pipeline.code.code_parts`."""
+        return code_parts(self.code, self.module)
 
     def code_fingerprint(self) -> str:
         """A hash of the code that its results come from, Python and native."""
@@ -152,8 +188,18 @@ def setting_at(params: Params, key: str) -> Any:
 
 
 def placeholders(template: str) -> Iterator[str]:
-    """The names in braces of a path or key."""
-    yield from re.findall(r"\{([\w.]+)\}", template)
+    """The names in braces of a path or key; of several paths with their star."""
+    yield from re.findall(r"\{(\*?[\w.]+)\}", template)
+
+
+def _each(template: str, params: Params) -> Iterator[str]:
+    """The paths that a template with a star stands for; any other alone."""
+    starred = [name for name in placeholders(template) if name.startswith("*")]
+    if not starred:
+        yield template
+    for name in starred:  # one, as no path has two
+        for own in setting_at(params, name[1:]):
+            yield template.replace(f"{{{name}}}", own)
 
 
 def _filled(template: str, params: Params, entry: str) -> str:

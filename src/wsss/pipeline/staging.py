@@ -8,7 +8,8 @@ Where a stage makes several named folders, only those need to be made anew whose
 another one. There it stays in the finished folder.
 
 Where several processes fill a folder, rank 0 makes it and moves it into place; the
-others wait for both. Processes that know nothing of one another do not fill the same folder: see
+others wait for both. Tasks that do a part each find the folder made, and leave it where it is.
+Processes that know nothing of one another do not fill the same folder: see
 `wsss.pipeline.exclusive`.
 """
 
@@ -16,15 +17,19 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from wsss.artifacts.files import write_json
+from wsss.artifacts.filling import finish_shards
 from wsss.cores import is_first, rank, world_size
+from wsss.launch import Part, PartDone
+from wsss.launch.tasks import stop_jobs
 from wsss.pipeline.exclusive import hold
+from wsss.pipeline.others import run_token
 
 __all__ = ["Staging", "drop_others", "has_key", "partial_folder"]
 
@@ -70,6 +75,9 @@ class Staging:
         keep_key: the finished folder says its key, for `has_key`.
         keep_work: what is dropped at the end is kept until `settle`, so that the folder can be
             opened again.
+        part: of the folder, that this process does as a task: then it neither makes the folder nor
+            moves it into place, and `with` ends with PartDone.
+        fill: lets tasks fill the folder, given where it is, before this process goes on.
 
     Attributes:
         path: where to write. Files whose names start with ".work." are dropped at the end.
@@ -82,15 +90,27 @@ class Staging:
     """
 
     def __init__(
-        self, out: Path, key: str, *, keep_key: bool = False, keep_work: bool = False
+        self,
+        out: Path,
+        key: str,
+        *,
+        keep_key: bool = False,
+        keep_work: bool = False,
+        part: Part | None = None,
+        fill: Callable[[Path], None] | None = None,
     ) -> None:
         self.out, self.key, self.keep_key, self.keep_work = out, key, keep_key, keep_work
+        self.part, self.fill = part, fill
         self.path = partial_folder(out)
         self.resumed = self._completed = False
         self._aside = out.with_name(f".{out.name}.work.partial")
         self._lock = ExitStack()
 
     def __enter__(self) -> Self:
+        if self.part is not None:
+            self._check_made()
+            self.resumed = True
+            return self
         if not is_first():
             self._wait_for_first()
             self.resumed = True
@@ -104,6 +124,7 @@ class Staging:
             lock.enter_context(hold(self.out))
             self.resumed = has_key(self.path, self.key)
             if not self.resumed:
+                stop_jobs(self.path)
                 _remove(self.path)
                 self.resumed = has_key(self._aside, self.key)
                 if self.resumed:  # DVC has deleted the rest, and not the checkpoints
@@ -114,8 +135,18 @@ class Staging:
             _remove(self._aside)
             if world_size() > 1:
                 write_json(self.path / _RUN, {"key": self.key, "run": _run()})
+            if self.fill is not None:
+                self.fill(self.path)
             self._lock = lock.pop_all()
         return self
+
+    def _check_made(self) -> None:
+        """Raise ValueError unless the folder is still made for what this task was started for."""
+        if not has_key(self.path, self.key):
+            raise ValueError(
+                f"{self.path} is not made any more for what this task was started for: settings, "
+                "inputs or code have changed since, or it is finished; the task has nothing to do"
+            )
 
     def _wait_for_first(self) -> None:
         """Wait until rank 0 of this very run has the folder, and made it for the same key."""
@@ -143,6 +174,11 @@ class Staging:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self.part is not None:
+            if kind is None:
+                self._check_made()
+                raise PartDone
+            return
         with self._lock:
             if kind is None:  # otherwise what is done stays for the next run
                 self._complete()
@@ -156,8 +192,10 @@ class Staging:
         for other in range(1, world_size()):
             while not self._done(other).exists():
                 time.sleep(_POLL)
+        stop_jobs(self.path)  # that are left where this process did without them
         for leftover in self.path.rglob(".*.tmp"):
             leftover.unlink()
+        finish_shards(self.path)
         (self.path / _RUN).unlink(missing_ok=True)
         for mark in self.path.glob(".work.done.*"):
             mark.unlink()
@@ -210,8 +248,8 @@ class Staging:
 
 def _run() -> str:
     """What the processes of one run have in common, and those of another one have not."""
-    names = ("MASTER_PORT", "TORCHELASTIC_RUN_ID", "WSSS_PARENT")
-    return "-".join(os.environ.get(name, "0") for name in names)
+    names = ("MASTER_PORT", "WSSS_PARENT")
+    return run_token() or "-".join(os.environ.get(name, "0") for name in names)
 
 
 def _mark_empty(folder: Path, is_empty: bool) -> None:

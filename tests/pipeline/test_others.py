@@ -1,0 +1,101 @@
+"""Processes that a launcher per node has started: none waits for one that is gone."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from wsss.pipeline.others import LEFT_ALONE, LostProcessError, join_others, run_token
+
+MEMBER = """
+import os, signal, sys, time
+from wsss.cores import rank
+from wsss.pipeline import others
+others._OWN_END = 0.5
+what = sys.argv[1]
+with others.join_others():
+    print(others.run_token(), flush=True)
+    if what == str(rank()):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "error" and rank() == 1:
+        sys.exit(3)
+    if what != "well":
+        time.sleep(60)
+    time.sleep(0.5 * rank())
+if what == "well" and not rank():
+    time.sleep(1)
+"""
+
+
+def run(what: str, count: int = 3) -> tuple[list[int], list[str], str, float]:
+    """Exit codes, tokens, what was said, and the seconds until the last one ended."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count)}
+    members = [
+        subprocess.Popen(
+            [sys.executable, "-c", MEMBER, what],
+            env=os.environ | where | {"RANK": str(rank), "LOCAL_RANK": "0"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+    tokens = [member.stdout.readline() for member in members if member.stdout]
+    started = time.monotonic()
+    said = [member.communicate(timeout=120)[1] for member in members]
+    return (
+        [member.returncode for member in members],
+        tokens,
+        "".join(said),
+        (time.monotonic() - started),
+    )
+
+
+def test_all_have_one_token_and_may_end_at_different_times() -> None:
+    codes, tokens, said, _ = run("well")
+    assert codes == [0, 0, 0], said
+    assert len(set(tokens)) == 1 and len(tokens[0]) > 20
+    assert "is gone" not in said
+
+
+@pytest.mark.parametrize(
+    ("what", "codes"),
+    [
+        ("0", [-signal.SIGKILL, LEFT_ALONE, LEFT_ALONE]),
+        ("1", [LEFT_ALONE, -signal.SIGKILL, LEFT_ALONE]),
+        ("error", [LEFT_ALONE, 3, LEFT_ALONE]),
+    ],
+)
+def test_one_that_is_gone_ends_all_that_wait_for_it_with_a_message(
+    what: str, codes: list[int]
+) -> None:
+    found, _, said, seconds = run(what)
+    assert found == codes
+    lost = 1 if what == "0" else 2
+    assert said.count(f"Process {lost} of 3 is gone, and the others end, too") == 1
+    assert seconds < 30
+
+
+def test_alone_there_is_no_token() -> None:
+    assert run_token() == ""
+
+
+def test_a_first_process_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise RuntimeError("connection refused\nat length")
+
+    monkeypatch.setattr("wsss.pipeline.others._lines", refuse)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with (
+        pytest.raises(LostProcessError, match=r"process 2 of 2 cannot .*\(connection refused\)"),
+        join_others(),
+    ):
+        pass

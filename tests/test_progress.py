@@ -1,0 +1,65 @@
+"""How far long work is: lines in a log, and notes for the process that waits for a task."""
+
+import json
+import logging
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from wsss import progress
+
+
+def test_off_a_terminal_a_line_comes_every_while_even_within_one_item(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "wsss.progress")
+    monkeypatch.setattr(progress, "EVERY", 0.1)
+    for at in progress.track([1, 2, 3, 4], "CAMs", 8, 2):
+        if at == 3:
+            time.sleep(0.5)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) >= 3
+    assert all(line.startswith("CAMs: 4 of 8, ") and line.endswith(" s left") for line in lines)
+    caplog.clear()
+    for _ in progress.track([1, 2], "slow to begin"):
+        time.sleep(0.25)
+        break
+    assert caplog.records[0].getMessage() == "slow to begin: 0 of 2"
+    caplog.clear()
+    time.sleep(0.25)
+    assert not caplog.records, "work that was left says nothing any more"
+    assert "progress" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_batches_of_different_sizes_count_as_what_they_hold(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(progress, "_note", progress._Note())
+    monkeypatch.setenv("WSSS_PROGRESS", str(tmp_path / "note"))
+    batches = progress.track([[1], [2, 3], [4]], "CAMs", 4, len)
+    counted = [progress._note._done for _ in batches]
+    assert counted == [0, 1, 3] and progress._note._done == 4
+
+
+def test_short_work_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert list(progress.track(range(5), "quick")) == [*range(5)]
+    assert not caplog.records
+
+
+def test_a_task_notes_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_note", progress._Note())
+    monkeypatch.setenv("WSSS_PROGRESS", str(tmp_path / "note"))
+    for _ in progress.track(range(5), "first"):
+        pass
+    for at in progress.track([1, 2], "CAMs", 8, 4):
+        if at == 2:
+            break
+    else:
+        pytest.fail("it went on")
+    assert json.loads((tmp_path / "note").read_text()) == {"what": "CAMs", "done": 5, "total": 13}
+    list(progress.track([1, 2], "CAMs", 8, 4))
+    assert json.loads((tmp_path / "note").read_text())["done"] == 5 + 4 + 8
+    assert [file.name for file in tmp_path.iterdir()] == ["note"]
