@@ -10,21 +10,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
 
+from ..browser import chromium, keep, wait
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 ROOT = Path(__file__).parents[2]
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-    "--disable-background-networking --disable-component-update --disable-dev-shm-usage "
-    "--window-size=1600,1000"
-)
 SMALLER = {
     "num_train: 360": "num_train: 60",
     "num_val: 100": "num_val: 20",
@@ -112,39 +109,11 @@ def answers(address: str) -> bool:
         return False
 
 
-def wait(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come"
-        time.sleep(0.5)
-    return found
-
-
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("needs Debian's chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in FLAGS.split():
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield opened
-    opened.quit()
-
-
-def keep(browser: Any, name: str, tmp_path: Path) -> None:
-    """Store what the browser shows, in 256 colours."""
-    from PIL import Image
-
-    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}.png"
-    browser.save_screenshot(str(file))
-    Image.open(file).convert("RGB").quantize(256).save(file, optimize=True)
+    profile = tmp_path_factory.mktemp("chromium")
+    with chromium(profile, "--window-size=1600,1000") as opened:
+        yield opened
 
 
 def test_the_link_shows_scores_at_once_and_pictures_after_one_click(

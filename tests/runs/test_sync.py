@@ -25,6 +25,7 @@ STAGES = [
     "train_segmenter",
     "predict_masks",
     "evaluate_segmenter",
+    "report",
 ]
 
 
@@ -75,16 +76,18 @@ def test_an_experiment_is_one_run_named_after_what_changed(project: Path) -> Non
     text = Path("params.yaml").read_text(encoding="utf-8")
     Path("params.yaml").write_text(text.replace("sigma_rgb: 10", "sigma_rgb: 13"))
     second = sync_runs(project, load_params())
-    assert second.restored == ("refine_cams@crf",)  # those after it read the same bytes as before
+    # those after it read the same bytes as before, but the report shows the settings
+    assert second.restored == ("refine_cams@crf", "report")
     runs = runs_of(project, "wsss")
-    assert list(runs) == ["synthetic_cam", "sigma_rgb=13"]
+    start, changed_name = runs  # the first is named after what differs from its recipe
+    assert start.startswith("num_train=") and changed_name == "sigma_rgb=13"
     assert [run.info.run_id for run in runs.values()] == [first.experiment, second.experiment]
     for run in runs.values():
         assert run.data.metrics.keys() == {
             f"{name}.val_mean_iou" for name in ("cam", "crf", "none", "pseudo", "segmenter")
         }
         assert {data.dataset.name for data in run.inputs.dataset_inputs} == {"synthetic"}
-        assert {"panel.png", "panel.json"} <= artifacts(project, run)
+        assert {"panel.png", "panel.json", "report.html"} <= artifacts(project, run)
     changed = runs["sigma_rgb=13"]
     assert changed.data.params["refine.chains.crf.0.sigma_rgb"] == "13.0"
     assert "`refine.chains.crf.0.sigma_rgb`: 13" in changed.data.tags["mlflow.note.content"]
@@ -98,6 +101,13 @@ def test_an_experiment_is_one_run_named_after_what_changed(project: Path) -> Non
     assert set(table["columns"]) == {
         *("image", "input", "CAM", "refined", "pseudo mask", "prediction", "ground truth")
     }
+    page = Path(client.download_artifacts(changed.info.run_id, "report.html")).read_text("utf-8")
+    made = (project / "data/report/report.html").read_text("utf-8")
+    revision = changed.data.tags["git.rev"]
+    assert revision in page and revision not in made
+    assert "<dt>Times</dt><dd>not known of any stage" in page and "<dt>Times</dt>" not in made
+    for name, value in changed.data.metrics.items():
+        assert name in page and f"{value:.3f}" in page
     # back at the old settings, the old run stands for them
     Path("params.yaml").write_text(text)
     assert sync_runs(project, load_params()).experiment == first.experiment
@@ -110,11 +120,11 @@ def test_results_of_something_else_are_not_recorded(
 
     shutil.rmtree(project / "data/predictions")
     done = sync_runs(project, load_params())
-    assert done.stale == ("predict_masks", "evaluate_segmenter")
+    assert done.stale == ("predict_masks", "evaluate_segmenter", "report")
     assert done.experiment == ""
     assert "evaluate_segmenter" not in runs_of(project, "wsss stages")
     monkeypatch.delenv("DVC_STAGE")
-    monkeypatch.setattr(sync, "_changed", lambda root: {"refine_cams@crf"})
+    monkeypatch.setattr(sync, "changed_stages", lambda root: {"refine_cams@crf"})
     assert "refine_cams@crf" in sync_runs(project, load_params()).stale
 
 

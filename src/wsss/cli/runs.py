@@ -16,7 +16,8 @@ app = typer.Typer(
 def sync() -> None:
     """Give every result a run, also one that DVC restored; give the experiment its own.
 
-    `dvc repro` does so at its end. It is needed after `dvc pull`, `dvc exp apply`, or a checkout.
+    What MLflow missed while it was away is sent first. `dvc repro` does so at its end. It is needed
+    after `dvc pull`, `dvc exp apply`, or a checkout.
     """
     from wsss.config.params import load_params
     from wsss.progress import show_log

@@ -2,20 +2,24 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from wsss.artifacts import Manifest, fingerprint, read_json, report_splits
+from wsss.artifacts import Manifest, fingerprint, read_json
 from wsss.config.params import Params
 from wsss.config.recipes import BASE_RECIPE, Recipe, recipe_params
 from wsss.config.yaml_text import load_yaml, read_text
-from wsss.pipeline import Job, Target
+from wsss.pipeline import Job
+from wsss.pipeline.names import named_scores
 from wsss.pipeline.origin import committed_params, datasets, target_changes
 from wsss.report import save_cells
+from wsss.report.frame import with_facts, write_page
 from wsss.settings import ConfigError
 from wsss.tracking import RunStart, experiment_name, known_runs, open_run, tracking_uri
 from wsss.tracking.naming import short_name
 from wsss.tracking.provenance import flatten, run_start
+from wsss.tracking.times import run_seconds
 
 __all__ = ["experiment_changes", "experiment_scores", "record_experiment"]
 
@@ -62,29 +66,19 @@ def record_experiment(jobs: Sequence[Job], runs: Mapping[str, str], tags: Mappin
         datasets=_data(jobs),
         description=_description(changes, params),
     )
-    return _record(start, jobs)
+    return _record(start, jobs, run_seconds(uri, runs))
 
 
 def experiment_scores(jobs: Sequence[Job]) -> dict[str, float]:
-    """Gather what all evaluations say on val: "cam.val_mean_iou" of evaluate_cams, "crf..." of the
-    chain crf, "pseudo...", "segmenter..."; and on scored sets, "cam.smoke5k_mean_iou".
+    """Gather what all evaluations say on val and on scored sets; see `named_scores`.
 
     All that the runs page draws is a bar for each; more of them would hide these. The rest is with
     the runs of the stages.
     """
-    scores: dict[str, float] = {}
-    for job in jobs:
-        report = read_json(job.paths.report(job.target.report))
-        if "protocol" not in report:
-            continue
-        label = _label(job.target)
-        for split in report_splits(report):
-            if split in ("train", "selection"):
-                continue
-            for key, value in report[split].items():
-                if key.startswith("mean_iou") and key != "mean_iou_foreground":
-                    scores[f"{label}.{split}_{key}"] = value
-    return scores
+    return named_scores(
+        (job.target, read_json(job.paths.root / job.target.stage.report_path(job.target.entry)))
+        for job in jobs
+    )
 
 
 def experiment_changes(jobs: Sequence[Job]) -> dict[str, str]:
@@ -119,12 +113,6 @@ def _recipe(root: Path, params: Params) -> Params | None:
         return None
 
 
-def _label(target: Target) -> str:
-    """What an evaluation is of: the entry, or the stage's name without what all have."""
-    name = target.stage.name.removeprefix("evaluate_").removesuffix("_masks").removesuffix("s")
-    return target.entry or name
-
-
 def _data(jobs: Sequence[Job]) -> list[Any]:
     """The data set, once for each thing it was used for."""
     return sorted({data for job in jobs for data in datasets(job)}, key=lambda data: data.context)
@@ -138,16 +126,20 @@ def _description(changes: Mapping[str, str], params: Params) -> str:
     return "\n".join(lines)
 
 
-def _record(start: RunStart, jobs: Sequence[Job]) -> str:
-    """Send scores and pictures; the pictures are those of the last evaluation."""
-    last = next((job for job in reversed(jobs) if "data/masks" in job.target.stage.reads), jobs[-1])
+def _record(start: RunStart, jobs: Sequence[Job], seconds: Mapping[str, float]) -> str:
+    """Send scores, pictures and the report; the pictures are those of the last evaluation."""
+    last = next((job for job in reversed(jobs) if job.target.stage.evaluates), jobs[-1])
     manifest = Manifest.read(last.paths.splits)
-    columns, samples = last.panel_columns(truth="data/masks" in last.target.stage.reads)
+    columns, samples = last.panel_columns(truth=last.target.stage.evaluates)
     with tempfile.TemporaryDirectory(prefix="wsss-") as folder, open_run(start) as tracker:
         tracker.metrics(experiment_scores(jobs))
         panel = last.paths.report(f"{last.target.report}/panel", ".png")
         if panel.exists():
             tracker.artifact(panel)
+        for page in _pages(jobs):
+            text = with_facts(page.read_text(encoding="utf-8"), _facts(start, seconds))
+            write_page(Path(folder) / page.name, text)
+            tracker.artifact(Path(folder) / page.name)
         if samples:
             table = save_cells(
                 Path(folder), last.paths.images, samples, columns, manifest.num_fg_classes
@@ -156,3 +148,31 @@ def _record(start: RunStart, jobs: Sequence[Job]) -> str:
             order = [*first, *(name for name in table if name not in first)]
             tracker.table("panel.json", {name: table[name] for name in order})
     return tracker.run_id
+
+
+def _pages(jobs: Sequence[Job]) -> list[Path]:
+    """The page of the last stage, where it has run."""
+    made = [
+        job.paths.root / job.target.outs(job.params)[0] for job in jobs if job.target.stage.last
+    ]
+    return [page for folder in made for page in sorted(folder.glob("*.html"))]
+
+
+def _facts(start: RunStart, seconds: Mapping[str, float]) -> dict[str, str]:
+    """What this run alone knows, and what is therefore not on the page that a stage makes."""
+    revision = start.tags.get("git.rev", "not in git")
+    changed = " with changes" if start.tags.get("git.dirty") == "true" else ""
+    began = datetime.fromtimestamp(start.began / 1000, UTC)
+    times = ", ".join(f"{stage} {_spoken(value)}" for stage, value in seconds.items())
+    return {
+        "Revision": f"{revision}{changed}",
+        "Recorded": f"{began:%Y-%m-%d %H:%M} UTC",
+        "Times": times or "not known of any stage, as their results were restored",
+    }
+
+
+def _spoken(seconds: float) -> str:
+    """A time, as a person says it."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"

@@ -1,11 +1,9 @@
 """A run for each result that is there, whoever made it: what DVC skips or restores makes none."""
 
-import json
 import logging
 import os
-import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from wsss.artifacts import Paths, read_json, write_json
 from wsss.config.params import Params, load_params
 from wsss.pipeline import Job, Target
+from wsss.pipeline.lock import changed_stages
 from wsss.pipeline.origin import open_stage_run
 from wsss.pipeline.outcome import record_epochs, record_outcome
 from wsss.progress import show_log
@@ -24,13 +23,15 @@ from wsss.tracking import (
     experiment_name,
     has_mlflow,
     known_runs,
+    prepare_mlflow,
+    send_unsent,
     tracking_uri,
     was_lost,
 )
 from wsss.tracking.provenance import run_record
 from wsss.tracking.usable import SYNC
 
-__all__ = ["Synced", "main", "sync_runs"]
+__all__ = ["Synced", "main", "sync_after_run", "sync_runs"]
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +67,24 @@ def main() -> None:
         log.warning("%s%s", str(error).removesuffix(SYNC), SYNC)
 
 
-def sync_runs(root: Path, params: Params) -> Synced:
+def sync_after_run(root: Path, params: Params, stale: Collection[str]) -> None:
+    """Look through the runs at the end of a `wsss run`; a lost MLflow does not stop it.
+
+    Args:
+        root: the project.
+        params: its settings.
+        stale: the stages whose results are of something else.
+    """
+    try:
+        sync_runs(root, params, stale)
+    except (ValueError, OSError) as error:
+        log.warning("%s%s", str(error).removesuffix(SYNC), SYNC)
+
+
+def sync_runs(root: Path, params: Params, stale: Collection[str] | None = None) -> Synced:
     """See that every result has a run with its scores and pictures, and the experiment its own.
+
+    First, MLflow is told what it missed of runs while it was away.
 
     A result that has none, as DVC restored it or took it for unchanged, gets one that is marked as
     restored. Pictures that are missing below reports/ are drawn anew.
@@ -75,6 +92,7 @@ def sync_runs(root: Path, params: Params) -> Synced:
     Args:
         root: the project.
         params: its settings.
+        stale: the stages whose results are of something else; None asks DVC.
 
     Raises:
         ConnectionError: MLflow cannot be asked.
@@ -82,14 +100,19 @@ def sync_runs(root: Path, params: Params) -> Synced:
     if not has_mlflow():
         log.info("No runs are recorded: MLflow is not installed (pip install mlflow)")
         return Synced((), ())
+    prepare_mlflow()
+    if late := send_unsent(root, tracking_uri(root)):
+        log.info("told MLflow what it had missed of: %s", ", ".join(late))
     pipeline, paths = find_stages(), Paths(root)
     targets = [target for target in pipeline.targets(params) if not target.stage.is_idle(params)]
-    changed = () if os.environ.get("DVC_STAGE") else _changed(root)
-    stale = tuple(target.name for target in targets if _is_stale(target, params, paths, changed))
+    changed: Collection[str] = () if stale is None else stale
+    if stale is None and not os.environ.get("DVC_STAGE"):
+        changed = changed_stages(root)
+    outdated = tuple(item.name for item in targets if _is_stale(item, params, paths, changed))
     jobs = [
         Job(pipeline, target, params, paths, NullTracker())
         for target in targets
-        if target.name not in stale
+        if target.name not in outdated
     ]
     experiment = experiment_name(params.machine.experiment, "stages")
     known = known_runs(tracking_uri(root), experiment, [job.key for job in jobs])
@@ -110,31 +133,16 @@ def sync_runs(root: Path, params: Params) -> Synced:
                 record_outcome(job)
     if restored:
         log.info("recorded in MLflow as restored: %s", ", ".join(restored))
-    if stale:
-        return Synced(tuple(restored), stale)
+    if outdated:
+        return Synced(tuple(restored), outdated)
     tags = RESTORED if len(restored) == len(targets) else {}
     run_id = record_experiment(jobs, {job.target.name: _run_id(job) for job in jobs}, tags)
     remember(root, experiment_run=run_id)
     return Synced(tuple(restored), (), run_id)
 
 
-def _changed(root: Path) -> Collection[str]:
-    """The stages that DVC would run: their results are those of something else."""
-    command = ["dvc", "status", "--json"]
-    try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-        found: Mapping[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    except FileNotFoundError:
-        raise ValueError("DVC is not installed, and knows what is up to date") from None
-    except (subprocess.CalledProcessError, json.JSONDecodeError, IndexError) as error:
-        said = getattr(error, "stderr", "") or str(error)
-        raise ValueError(f"`dvc status` does not say what is up to date: {said.strip()}") from None
-    # what is always changed is so for no reason
-    return {name for name, why in found.items() if why != ["always changed"]}
-
-
 def _is_stale(target: Target, params: Params, paths: Paths, changed: Collection[str]) -> bool:
-    needed = [*target.inputs(params), *target.outs(params), f"reports/{target.report}.json"]
+    needed = [*target.inputs(params), *target.outs(params), target.stage.report_path(target.entry)]
     return target.name in changed or not all((paths.root / path).exists() for path in needed)
 
 
@@ -161,7 +169,6 @@ def _known(record: Path) -> dict[str, Any]:
 
 def _has_pictures(job: Job) -> bool:
     stage, name = job.target.stage, job.target.report
-    evaluates = "data/masks" in stage.reads
-    if not (stage.picture or evaluates):
+    if not (stage.picture or stage.evaluates):
         return True
     return job.paths.report(f"{name}/panel", ".png").exists()

@@ -12,6 +12,7 @@ from wsss.tracking._base import NullTracker, RunTracker, Table, Tracker
 from wsss.tracking.database import database_file, finished_runs, tracking_uri
 from wsss.tracking.environment import has_mlflow, prepare_mlflow
 from wsss.tracking.provenance import Dataset, RunStart, run_start
+from wsss.tracking.unsent import KeepingTracker, Unsent, send_unsent
 from wsss.tracking.usable import check_database
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "open_run",
     "open_tracker",
     "prepare_mlflow",
+    "send_unsent",
     "tracking_uri",
     "was_lost",
 ]
@@ -42,7 +44,7 @@ def experiment_name(experiment: str, kind: str) -> str:
 
     Args:
         experiment: machine.experiment.
-        kind: "" for whole experiments; "stages", "trials" or "studies".
+        kind: "" for whole experiments; "stages", "trials", "studies" or "comparisons".
 
     Example:
         >>> experiment_name("wsss", "stages")
@@ -172,6 +174,8 @@ def open_run(start: RunStart) -> Iterator[RunTracker]:
         from wsss.tracking.helper import HelperTracker
 
         tracker = HelperTracker(start)
+    if unsent := Unsent.of(start):
+        tracker = KeepingTracker(tracker, unsent, start.key)
     try:
         yield tracker
     except BaseException as error:

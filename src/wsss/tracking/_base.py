@@ -1,10 +1,11 @@
 """What a stage may tell its tracker."""
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["NullTracker", "RunTracker", "Table", "Tracker"]
+__all__ = ["NullTracker", "RunTracker", "Table", "Tracker", "now"]
 
 Table = Mapping[str, Sequence[str | Path]]
 """Columns of equal length; a path is a picture, which MLflow shows."""
@@ -36,7 +37,13 @@ class RunTracker(Tracker, Protocol):
         run_id: MLflow's, once the run has ended; "" if MLflow was lost.
     """
 
-    run_id: str
+    @property
+    def run_id(self) -> str: ...
+
+    def metrics(
+        self, values: Mapping[str, float], step: int = 0, moment: int | None = None
+    ) -> None:
+        """Remember values of one step, of a moment in milliseconds since 1970, or of now."""
 
     def table(self, name: str, columns: Table) -> None:
         """Store a table that the runs page lays out as a grid, of the first column and runs.
@@ -46,7 +53,7 @@ class RunTracker(Tracker, Protocol):
             columns: the first one names the rows; the second one is shown first.
         """
 
-    def end(self, status: str, error: str = "") -> None:
+    def end(self, status: str, error: str = "", moment: int | None = None) -> None:
         """Send all that is left and end the run as FINISHED, FAILED or KILLED."""
 
 
@@ -64,3 +71,8 @@ class NullTracker:
 
     def flush(self) -> None:
         pass
+
+
+def now() -> int:
+    """Milliseconds since 1970, as MLflow has them."""
+    return time.time_ns() // 1_000_000

@@ -22,6 +22,7 @@ __all__ = [
     "database_uri",
     "experiment_ids",
     "finished_runs",
+    "read_rows",
     "settle",
     "tracking_uri",
 ]
@@ -149,6 +150,16 @@ def finished_runs(database: Path, experiment: str) -> dict[str, str]:
             experiment,
         )
     return dict(rows)
+
+
+def read_rows(database: Path, *queries: str) -> list[list[Any]]:
+    """Give the rows of each query; none where the database, or a table of it, is not there.
+
+    Raises:
+        ConnectionError: the database cannot be read.
+    """
+    with _read_only(database) as opened:
+        return [_rows(opened, query) for query in queries]
 
 
 @contextmanager

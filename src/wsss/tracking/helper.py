@@ -10,13 +10,15 @@ which leaves when nobody has come for a while.
 import json
 import logging
 import os
+import queue
 import select
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +27,8 @@ from typing import Any
 from filelock import FileLock
 
 from wsss.artifacts import fingerprint
-from wsss.tracking._base import Table
+from wsss.tracking._base import Table, now
+from wsss.tracking.calls import decode, encode
 from wsss.tracking.database import database_file
 from wsss.tracking.environment import prepare_mlflow
 from wsss.tracking.provenance import RunStart
@@ -37,7 +40,6 @@ IDLE_SECONDS = 20.0
 """How long a helper waits for the next stage."""
 
 _logger = logging.getLogger(__name__)
-_PATH = "<path>"  # marks a picture in a table
 
 
 class HelperTracker:
@@ -60,27 +62,24 @@ class HelperTracker:
         self._unread = b""
         self.run_id = ""
         self._exists = self._lost = self._ended = False
-        self._send(asdict(start))
+        self._send(["start", asdict(start)])
         if database is None:
             self._wait(lambda: self._exists)
 
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+    def metrics(
+        self, values: Mapping[str, float], step: int = 0, moment: int | None = None
+    ) -> None:
         """Remember values of one step."""
-        self._send(["metrics", {key: float(value) for key, value in values.items()}, step])
+        plain = {key: float(value) for key, value in values.items()}
+        self._send(["metrics", plain, step, now() if moment is None else moment])
 
     def artifact(self, path: Path) -> None:
         """Store a file at the root of the run's artifacts, under its own name."""
-        self._send(["artifact", str(path.absolute())])
+        self._send(["artifact", path])
 
     def table(self, name: str, columns: Table) -> None:
         """Store a table with pictures."""
-        plain = {
-            title: [
-                {_PATH: str(cell.absolute())} if isinstance(cell, Path) else cell for cell in column
-            ]
-            for title, column in columns.items()
-        }
-        self._send(["table", name, plain])
+        self._send(["table", name, {title: list(column) for title, column in columns.items()}])
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags of the run."""
@@ -90,19 +89,19 @@ class HelperTracker:
         """Send what is buffered."""
         self._send(["flush"])
 
-    def end(self, status: str, error: str = "") -> None:
+    def end(self, status: str, error: str = "", moment: int | None = None) -> None:
         """Send all that is left, end the run and wait until that is done."""
-        self._send(["end", status, error])
+        self._send(["end", status, error, moment])
         self._wait(lambda: self._ended)
         self._socket.close()
 
-    def _send(self, message: Any) -> None:
+    def _send(self, call: list[Any]) -> None:
         while not self._lost and select.select([self._socket], [], [], 0)[0]:
             self._read()
         if self._lost:
             return
         try:
-            self._socket.sendall(json.dumps(message).encode() + b"\n")
+            self._socket.sendall(encode(call).encode() + b"\n")
         except OSError:
             self._lose()
 
@@ -129,7 +128,8 @@ class HelperTracker:
                 return
             if kind == "exists":
                 self._exists, self.run_id = True, rest[0]
-            self._ended |= kind == "ended"
+            if kind == "ended":  # "" of a run that MLflow does not have whole
+                self._ended, self.run_id = True, rest[0]
 
     def _lose(self, reason: str = "") -> None:
         """Go on without MLflow; before a server has made the run, raise ConnectionError."""
@@ -219,12 +219,15 @@ class _Answers(logging.Handler):
 
 def main() -> None:
     """Serve one caller, or all that come to an address until none has come for a while."""
-    number, address, idle = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-    channel = socket.socket(fileno=number)
+    handle, address, idle = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+    channel = socket.socket(fileno=handle)
     answers = _Answers()
     logging.getLogger("wsss").addHandler(answers)
     logging.getLogger("wsss").setLevel(logging.INFO)
     prepare_mlflow()
+    # a cluster signals all processes of a job; the stage still has something to say
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     if not address:
         _serve(channel, answers)
         os._exit(0)  # MLflow's own farewell takes longer than a caller should wait
@@ -256,28 +259,38 @@ def _serve(connection: socket.socket, answers: _Answers) -> None:
             _record(calls, answers)
         except Exception as error:  # the caller alone can show it
             answers.say("error", str(error) or repr(error))
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RD)  # nobody reads on
 
 
 def _record(calls: Iterable[str], answers: _Answers) -> None:
-    lines = iter(calls)
-    start = RunStart.from_json(next(lines))
+    arrived = _read_ahead(calls)
+    (_, values), *_ = [decode(next(arrived))]
     from wsss.tracking.mlflow_tracker import MlflowTracker
 
-    tracker = MlflowTracker(start)
+    tracker = MlflowTracker(RunStart.from_json(json.dumps(values)))
     answers.say("exists", tracker.run_id)
-    ending = ["KILLED"]
-    with suppress(ConnectionError):
-        for line in lines:
-            method, *arguments = json.loads(line, object_hook=_with_paths)
-            if method == "end":
-                ending = arguments
-                break
-            if method == "artifact":
-                arguments = [Path(arguments[0])]
-            getattr(tracker, method)(*arguments)
+    ending: list[Any] = ["KILLED"]
+    for line in arrived:
+        method, *arguments = decode(line)
+        if method == "end":
+            ending = arguments
+            break
+        getattr(tracker, method)(*arguments)
     tracker.end(*ending)
-    answers.say("ended")
+    answers.say("ended", tracker.run_id)
 
 
-def _with_paths(value: dict[str, Any]) -> Any:
-    return Path(value[_PATH]) if value.keys() == {_PATH} else value
+def _read_ahead(lines: Iterable[str]) -> Iterator[str]:
+    """Take lines in as they come: while a server hangs, whoever sends them must not wait."""
+    arrived: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        with suppress(OSError):  # the other end was reset
+            for line in lines:
+                arrived.put(line)
+        arrived.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (line := arrived.get()) is not None:
+        yield line

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from wsss.tracking._base import now
+
 __all__ = ["Dataset", "RunStart", "flatten", "origin_tags", "run_start"]
 
 # written by the pipeline itself, so they say nothing about the code and settings of a run
@@ -46,6 +48,7 @@ class RunStart:
         tags: further tags.
         datasets: the images that were read.
         record: the file that remembers the run's id; "" for none.
+        began: when, in milliseconds since 1970; 0 for when MLflow hears of it.
     """
 
     stage: str
@@ -57,6 +60,7 @@ class RunStart:
     tags: dict[str, str] = field(default_factory=dict)
     datasets: Sequence[Dataset] = ()
     record: str = ""
+    began: int = 0
 
     @classmethod
     def from_json(cls, text: str) -> "RunStart":
@@ -104,6 +108,7 @@ def run_start(
         tags={name: value for name, value in every_tag.items() if value},
         datasets=tuple(datasets),
         record=str(run_record(root, stage)),
+        began=now(),
     )
 
 
