@@ -203,7 +203,7 @@ def test_a_row_has_the_warnings_of_all_its_stages(
 ) -> None:
     root, _ = project
     told: dict[str, str] = {}
-    run_stage = run._run_stage
+    run_stage = run.run_apart
 
     def warned(pipeline: Pipeline, target: Target, *args: Any, **kwargs: Any) -> dict[str, Any]:
         done = run_stage(pipeline, target, *args, **kwargs)
@@ -215,7 +215,7 @@ def test_a_row_has_the_warnings_of_all_its_stages(
         told.update(tags)
         yield NullTracker()
 
-    monkeypatch.setattr(run, "_run_stage", warned)
+    monkeypatch.setattr(run, "run_apart", warned)
     monkeypatch.setattr(run, "open_tracker", noted)
     go(root)
     first, second = NAMES[1:3]
@@ -275,6 +275,7 @@ def test_a_row_that_trains_on_maps_has_them_of_all_images(project: tuple[Path, l
     assert seen == {"generate_cams": 1, "refine_cams": 1}
     assert ran[-1] == "evaluate_segmenter"
     assert found["row/minutes"] > 0
+    assert found["row/cpu_minutes"] > 0
     run.run_row(root, params, tags)
     assert seen == {"generate_cams": 0, "refine_cams": 0}
 

@@ -12,6 +12,7 @@ from wsss.artifacts import fingerprint
 from wsss.checks import did_you_mean
 from wsss.config.params import Params
 from wsss.config.recipes import BASE_RECIPE, Recipe, recipe_params
+from wsss.config.shipped import recipe_files
 from wsss.config.yaml_text import load_yaml, read_text
 from wsss.settings import ConfigError, Settings, explain
 from wsss.sources import find_source, held, named_sources
@@ -128,16 +129,15 @@ def ground_of(root: Path, plan: Plan, size: str) -> Ground:
 
 
 def read_plan(root: Path, name: str) -> Plan:
-    """Read recipes/studies/<name>.yaml.
+    """Read recipes/studies/<name>.yaml, or one that ships of that name.
 
     Raises:
         ConfigError: there is no such study, or it does not fit.
     """
-    folder = root / FOLDER
-    known = [path.stem for path in folder.glob("*.yaml")]
+    known = recipe_files(root / "recipes", "studies")
     if name not in known:
         raise ConfigError(f"no study is named '{name}'; {did_you_mean(name, known)}")
-    path = folder / f"{name}.yaml"
+    path = known[name]
     values = load_yaml(read_text(path), str(path))
     if isinstance(values, dict) and values.get("extends"):
         base = read_plan(root, values["extends"])

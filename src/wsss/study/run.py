@@ -1,20 +1,19 @@
 """Running a study: every stage of every row, each result made once and kept."""
 
 import logging
+import math
 import os
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from wsss.artifacts import Manifest, Paths, contents, fingerprint, read_json, write_json
+from wsss.artifacts import Manifest, fingerprint, read_json, write_json
 from wsss.config.params import Params
-from wsss.pipeline import Job, Pipeline, Target
+from wsss.pipeline import Pipeline, Target
+from wsss.pipeline.apart import run_apart
 from wsss.pipeline.exclusive import hold
-from wsss.pipeline.outcome import run_job
 from wsss.stages import find_stages
 from wsss.study.plan import TARGETS, Plan, ground_of, row_params
 from wsss.tracking import (
@@ -25,33 +24,12 @@ from wsss.tracking import (
     was_lost,
 )
 
-__all__ = ["RESULTS", "row_folder", "run_row", "run_study"]
+__all__ = ["RESULTS", "row_folder", "run_row", "run_study", "wanted_rows"]
 
 log = logging.getLogger(__name__)
 
 RESULTS = ".study"
 """The folder, below the project's root, that holds what stages made."""
-
-
-class _Collector:
-    """A tracker that remembers the last value of everything."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, float] = {}
-        self.named: dict[str, str] = {}
-        self.files: list[Path] = []
-
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        self.values.update(values)
-
-    def artifact(self, path: Path) -> None:
-        self.files.append(path)
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        self.named.update(values)
-
-    def flush(self) -> None:
-        pass
 
 
 def run_study(
@@ -62,6 +40,7 @@ def run_study(
     *,
     rows: Sequence[str] = (),
     seeds: int = 1,
+    seed: int | None = None,
     ignore_code: bool = False,
     force: bool = False,
 ) -> None:
@@ -74,6 +53,7 @@ def run_study(
         size: a name in plan.sizes.
         rows: those to run; empty is all.
         seeds: how often each of plan.repeated runs, with seeds 0, 1, ... added to rng_seed.
+        seed: run this one alone.
         ignore_code: keep results of older code where the settings are the same.
         force: run everything anew.
 
@@ -86,10 +66,9 @@ def run_study(
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri(root)  # rows have folders of their own
     chosen = rows or tuple(plan.rows)
     jobs = [
-        (row, seed, row_params(root, plan, row, size))
-        for seed in range(seeds)
-        for row in chosen
-        if seed == 0 or row in (plan.repeated or plan.rows)
+        (row, number, row_params(root, plan, row, size))
+        for row, number in wanted_rows(plan, chosen, seeds)
+        if seed in (None, number)
     ]
     ground = str(ground_of(root, plan, size))
     anew: set[Path] | None = set() if force else None
@@ -111,6 +90,16 @@ def run_study(
                 ignore_code=ignore_code,
                 anew=anew,
             )
+
+
+def wanted_rows(plan: Plan, rows: Sequence[str], seeds: int) -> list[tuple[str, int]]:
+    """The rows that run, each with its seed; see `run_study`."""
+    return [
+        (row, seed)
+        for seed in range(seeds)
+        for row in rows or tuple(plan.rows)
+        if seed == 0 or row in (plan.repeated or plan.rows)
+    ]
 
 
 def run_row(
@@ -136,8 +125,9 @@ def run_row(
         anew: results that were made anew already, where all are to be; None makes what is missing.
 
     Returns:
-        The last value of every metric of every stage, as "<stage>/<metric>"; and "row/minutes" that
-        its stages took, whichever row ran them.
+        The last value of every metric of every stage, as "<stage>/<metric>"; the "row/minutes" that
+        its stages took, whichever row ran them; and their "row/cpu_minutes", summed over cores,
+        which other work on the machine changes less.
     """
     pipeline = find_stages()
     found: dict[str, float] = {}
@@ -149,7 +139,7 @@ def run_row(
     seeded = params.model_copy(update={"base": base})
     needed = row_targets(pipeline, params, targets)
     trains = any(target.stage.name == "make_pseudo_masks" for target in needed)
-    minutes = 0.0
+    minutes, cpu_minutes = 0.0, 0.0
     for target in needed:
         stage = target.stage
         own = params if stage.name == "prepare_data" else seeded
@@ -162,16 +152,27 @@ def run_row(
             if anew is not None and place not in anew:
                 shutil.rmtree(place, ignore_errors=True)
                 anew.add(place)
-            done = _run_stage(pipeline, target, own, place, made, scored=scored, ignore=ignore_code)
+            done = run_apart(
+                pipeline,
+                target,
+                own,
+                place,
+                made,
+                narrowed=_without_training if scored else None,
+                ignore_code=ignore_code,
+            )
         for out, held in done["outs"].items():
             made[out], keys[out] = place, held
         minutes += done["seconds"] / 60
+        cpu_minutes += done.get("cpu_seconds", math.nan) / 60  # earlier results did not say
         found |= {f"{stage.name}/{name}": value for name, value in done["metrics"].items()}
         told = dict(done["tags"])
         if text := told.pop("warnings", ""):
             warnings += [f"{stage.name}: {line}" for line in text.split("\n")]
         named |= {name: tag for name, tag in told.items() if not name.startswith("protocol.")}
     found["row/minutes"] = minutes
+    if not math.isnan(cpu_minutes):
+        found["row/cpu_minutes"] = cpu_minutes
     if warnings:
         named["warnings"] = "\n".join(warnings)
     panels = sorted(
@@ -222,52 +223,5 @@ def row_targets(pipeline: Pipeline, params: Params, names: Sequence[str] = TARGE
     return [target for target in pipeline.targets(params) if target.name in needed]
 
 
-def _run_stage(
-    pipeline: Pipeline,
-    target: Target,
-    params: Params,
-    place: Path,
-    made: Mapping[str, Path],
-    *,
-    scored: bool,
-    ignore: bool,
-) -> dict[str, Any]:
-    """Run one stage in its own folder, unless it is done; what it recorded.
-
-    What it made is known by its contents, so that what follows runs again where these have changed.
-    """
-    record = place / "done.json"
-    code = target.stage.code_fingerprint()
-    if record.exists():
-        done: dict[str, Any] = read_json(record)
-        if "outs" in done and (ignore or done["code"] == code):
-            return done
-        shutil.rmtree(place)
-    paths = Paths(place)
-    outs = target.outs(params)
-    report = target.stage.report_path(target.entry)
-    for out, source in made.items():  # pictures show more than the stage reads
-        link = place / out
-        if out in (*outs, report):
-            continue
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if scored and out == "data/splits":
-            whole = Manifest.read(source / out)
-            replace(whole, splits=whole.splits | {"train": ()}).write(link)
-        elif not link.is_symlink():
-            link.symlink_to((source / out).resolve())
-    (place / "reports").mkdir(parents=True, exist_ok=True)
-    collector = _Collector()
-    job = Job(pipeline, target, params, paths, collector)
-    started = time.perf_counter()
-    with job.whole():
-        run_job(job)
-    done = {
-        "code": code,
-        "outs": {out: contents(place / out) for out in (*outs, report)},
-        "metrics": collector.values,
-        "tags": collector.named,
-        "seconds": time.perf_counter() - started,
-    }
-    write_json(record, done)
-    return done
+def _without_training(whole: Manifest) -> Manifest:
+    return replace(whole, splits=whole.splits | {"train": ()})

@@ -16,7 +16,7 @@ from wsss.tracking import check_tracking, prepare_mlflow, tracking_uri
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-__all__ = ["Result", "read_results", "render", "write_table"]
+__all__ = ["Result", "read_results", "render", "write_table", "written_rows"]
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +106,26 @@ def write_table(root: Path, study: str, plan: Plan) -> Path:
         page = "\n".join(sections[name] for name in sorted(sections))
         temporary.write_text(page, encoding="utf-8")
     return path
+
+
+def written_rows(root: Path, study: str, plan: Plan) -> dict[str, dict[str, list[str]]]:
+    """The cells of a study's rows in docs/results.md, by size and row, a text for each column.
+
+    Rows of other data or settings than the study's are left out.
+    """
+    path = root / "docs" / "results.md"
+    sections = _sections(path.read_text(encoding="utf-8")) if path.exists() else {}
+    kept = _kept_rows(
+        sections.get(study, ""), {size: ground_of(root, plan, size) for size in plan.sizes}
+    )
+    return {
+        size: {
+            row: [cell.strip().strip("*") for cell in line.split("|")[2:-1]]
+            for row, line in rows.items()
+            if row
+        }
+        for size, rows in kept.items()
+    }
 
 
 def _sections(page: str) -> dict[str, str]:
