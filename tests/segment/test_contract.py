@@ -305,6 +305,18 @@ def test_an_absent_class_is_never_taught_by_own_labels(name: str) -> None:
         assert (own[~batch.inside] == 255).all() and (own[:, 0, 0] == 255).all()
 
 
+@pytest.mark.parametrize("name", ["self_training", "consistency", "corrected"])
+def test_no_own_label_is_learned_before_the_start(name: str) -> None:
+    """A step is half of the way through: by then all other images were taught as ever."""
+    batch = crops([True, False], [[1, 1, 0]] * 2)
+    lesson, _, asked = lesson_of(form_of(name, start=0.6, confidence=0.0), batch)
+    assert not asked()
+    assert torch.equal(lesson.images, batch.images) and torch.equal(lesson.masks, batch.masks)
+    assert all(term == 0 for term in lesson.terms.values())
+    lesson, _, asked = lesson_of(form_of(name, start=0.5, confidence=0.0), batch)
+    assert asked()
+
+
 @pytest.mark.parametrize("name", ["self_training", "consistency"])
 def test_own_labels_need_the_confidence_of_their_class(name: str) -> None:
     batch = crops([False], [[1, 1, 1]])

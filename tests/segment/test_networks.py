@@ -116,6 +116,24 @@ def test_a_batch_of_one_teaches_all_that_can_learn(arch: str, classifier: Path) 
             assert weights.grad.any(), name
 
 
+@pytest.mark.parametrize("arch", [*SMALL, *SMP])
+def test_reduced_precision_teaches_and_predicts_nearly_the_same(
+    arch: str, classifier: Path
+) -> None:
+    model, images = made(arch, classifier).train(), images_of(2, 3, 64, 96)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(images).float().square().mean().backward()
+    assert all(
+        weights.grad is None or weights.grad.isfinite().all() for weights in model.parameters()
+    )
+    model.eval()
+    with torch.inference_mode():
+        exact = model(images).float()
+        with torch.autocast("cpu", torch.bfloat16):
+            coarse = model(images).float()
+    assert (coarse - exact).abs().mean() < 0.05 * exact.abs().mean() + 0.01
+
+
 @pytest.mark.parametrize("arch", [*SMALL, "unet"])
 @pytest.mark.parametrize("level", [0.0, 2.5])
 def test_a_constant_image_has_finite_logits(arch: str, level: float, classifier: Path) -> None:

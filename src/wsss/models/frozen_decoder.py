@@ -31,7 +31,8 @@ class _Head(nn.Module):
         for layer, block in zip(self.blocks, maps, strict=True):
             part = functional.relu(layer(block))
             if part.shape[2:] != grid:
-                part = functional.interpolate(part, grid, mode="bilinear", antialias=True)
+                # CPUs have no antialiasing in bfloat16
+                part = functional.interpolate(part.float(), grid, mode="bilinear", antialias=True)
             parts.append(part)
         fused: Tensor = self.fuse(torch.cat(parts, dim=1))
         return fused

@@ -328,7 +328,7 @@ class TimmBackbone(nn.Module):
                     for length, patch in zip(images.shape[2:], self._patch, strict=True)
                 )
                 if tokens.shape[1] == height * width:
-                    return tokens.transpose(1, 2).reshape(len(tokens), -1, height, width)
+                    return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, height, width)
         raise ValueError(
             f"{type(self.net).__name__} has no feature map (its features are not a grid); {_CHOOSE}"
         )

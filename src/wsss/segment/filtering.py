@@ -1,19 +1,21 @@
 """Which classes an image may have, by the classifier that was trained on tags."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from wsss.artifacts import Manifest, Sample
 from wsss.checks import check_range
+from wsss.cores import share
 from wsss.loading.devices import gather
 from wsss.loading.same_size import same_size_batches, with_long_side
-from wsss.models.classifier import load_classifier
+from wsss.models.classifier import Classifier, load_classifier
 
-__all__ = ["ClassFilter", "recall_thresholds"]
+__all__ = ["ClassFilter", "class_probs", "recall_thresholds"]
 
 
 def recall_thresholds(probs: np.ndarray, targets: np.ndarray, recall: float) -> np.ndarray:
@@ -46,6 +48,25 @@ def recall_thresholds(probs: np.ndarray, targets: np.ndarray, recall: float) -> 
             lost = int(np.floor(len(those) * (1 - recall) + 1e-9))
             thresholds[column] = those[min(lost, len(those) - 1)]
     return thresholds
+
+
+def class_probs(model: Classifier, loss: str, fabric: Fabric, pixels: Tensor) -> np.ndarray:
+    """What a classifier finds in images.
+
+    Args:
+        model: in eval mode, on the device.
+        loss: that it was trained with, multi_label or single_label.
+        fabric: the device and the precision.
+        pixels: of a batch, as `same_size_batches` gives them.
+
+    Returns:
+        (B, K) float32 probabilities of the classes.
+    """
+    images = model.backbone.normalisation(fabric.to_device(pixels))
+    with torch.inference_mode(), fabric.autocast():
+        logits = model(images).logits[:, : len(model.class_names)].float()
+    probs: Tensor = logits.sigmoid() if loss == "multi_label" else logits.softmax(dim=1)
+    return probs.cpu().numpy()
 
 
 class ClassFilter:
@@ -91,17 +112,25 @@ class ClassFilter:
             recall,
         )
 
-    def present(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
+    def present(
+        self, samples: Sequence[Sample], wanted: Collection[Sample] | None = None
+    ) -> dict[str, np.ndarray]:
         """(K + 1,) bool by name of the image: the classes that it may have; always the background.
 
         Processes that run a stage together look at a part each, and all get all.
+
+        Args:
+            samples: all images, which go in batches together whoever is asked for.
+            wanted: those that are asked for; None is all of them.
         """
         return {
             name: np.concatenate([[True], probs >= self.thresholds])
-            for name, probs in self._probs(samples).items()
+            for name, probs in self._probs(samples, wanted).items()
         }
 
-    def _probs(self, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
+    def _probs(
+        self, samples: Sequence[Sample], wanted: Collection[Sample] | None = None
+    ) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
         for batch, pixels in same_size_batches(
             samples,
@@ -109,14 +138,11 @@ class ClassFilter:
             batch_size=self._batch_size,
             num_workers=self._num_workers,
             size_for=lambda size: with_long_side(size, self._long_side),
-            shared=True,
+            dealt=share,
+            done=lambda sample: wanted is not None and sample not in wanted,
             description="classes of images",
         ):
-            images = self._model.backbone.normalisation(self._fabric.to_device(pixels))
-            with torch.inference_mode(), self._fabric.autocast():
-                logits = self._model(images).logits[:, : len(self._model.class_names)].float()
-            multi = self._loss == "multi_label"
-            probs = logits.sigmoid() if multi else logits.softmax(dim=1)
-            for sample, row in zip(batch, probs.cpu().numpy(), strict=True):
+            probs = class_probs(self._model, self._loss, self._fabric, pixels)
+            for sample, row in zip(batch, probs, strict=True):
                 found[sample.name] = row
         return {name: row for part in gather(found) for name, row in part.items()}

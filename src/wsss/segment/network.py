@@ -18,6 +18,7 @@ from wsss.loading.normalisation import Normalisation
 from wsss.models.frozen_backbones import FrozenBackbones
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.models.weights import load_matching, read_weights, with_positions_for
+from wsss.outside import troubles
 from wsss.registry import NETWORKS
 from wsss.segment.networks import NetworkPlan
 from wsss.settings import expand_path
@@ -217,7 +218,8 @@ def _create(spec: _Spec, pretrained: str | None) -> Any:
         message = str(error.args[0])
         if "rchitecture" in message:
             known = [*smp.MODEL_ARCHITECTURES_MAPPING, *NETWORKS.names()]
-            message = f"{full_key('model.arch')} is '{spec.arch}'; {did_you_mean(spec.arch, known)}"
+            meant = did_you_mean(spec.arch, known)
+            message = f"{full_key('model.arch')} is '{spec.arch}'; {meant}{troubles()}"
         raise ValueError(message) from None
     except (TypeError, RuntimeError, ValueError, NotImplementedError) as error:
         raise ValueError(

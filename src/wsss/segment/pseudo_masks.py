@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from wsss.artifacts import IGNORE_INDEX, ScoreMap
+from wsss.artifacts import IGNORE_INDEX, ExpectedPixels, ScoreMap
 from wsss.artifacts.background import background_scores, labels_above
 from wsss.checks import check_range
 from wsss.config.segmentation import PseudoMaskSettings
 
-__all__ = ["centred", "pseudo_mask"]
+__all__ = ["centred", "expected_pixels", "pseudo_mask"]
 
 NEAR_END = 1e-3
 """Classes are told apart as if the threshold were this far from 0 and 1 at least: at 0 the odds of
@@ -70,6 +70,60 @@ def pseudo_mask(
             if pixels.mean() < settings.min_area_share:
                 mask[pixels] = IGNORE_INDEX
     return mask
+
+
+def expected_pixels(
+    score_map: ScoreMap,
+    mask: np.ndarray,
+    settings: PseudoMaskSettings,
+    threshold: float,
+    objects: ScoreMap | None = None,
+) -> ExpectedPixels:
+    """What a score map expects in the mask that was made from it.
+
+    Scores are no probabilities, but order pixels as these would. A pixel's are the shares of its
+    scores and that of the background; of the constant background the scores count as odds over
+    those of the threshold.
+
+    Args:
+        score_map: of the classes present.
+        mask: as `pseudo_mask` gives it; ignored pixels are left out.
+        settings: as of `pseudo_mask`, likewise the others.
+        threshold: likewise.
+        objects: likewise.
+
+    Example:
+        >>> ids = np.array([3], np.uint8)
+        >>> scores = np.repeat(np.array([[[0.75, 0.25]]], np.float32), 8, axis=1)
+        >>> score_map = ScoreMap(ids, scores, (8, 2), np.ones(1, np.float32))
+        >>> settings = PseudoMaskSettings(ignore_margin=0)
+        >>> mask = pseudo_mask(score_map, settings, 0.5)
+        >>> expected_pixels(score_map, mask, settings, 0.5)
+        ExpectedPixels(shown={0: 8, 3: 8}, correct={0: 6, 3: 6})
+    """
+    ids = np.array([0, *score_map.class_ids], np.intp)
+    shown, correct = np.zeros(ids[-1] + 1), np.zeros(ids[-1] + 1)
+    if len(ids) == 1:
+        shown[0] = correct[0] = (mask == 0).sum()
+        return ExpectedPixels.of(shown, correct)
+    for start, stop in score_map.row_blocks():
+        scores = score_map.rows(start, stop)
+        if settings.background == "constant":
+            near = np.minimum(
+                centred(scores, min(max(threshold, NEAR_END), 1 - NEAR_END)), 1 - 1e-6
+            )
+            stack = np.concatenate([np.ones_like(near[:1]), near / (1 - near)])
+        else:
+            of_objects = None if objects is None else objects.rows(start, stop)
+            background = background_scores(scores, settings, threshold, of_objects)
+            stack = np.concatenate([background, scores])
+        probs = stack / np.maximum(stack.sum(axis=0), 1e-12)
+        rows = mask[start:stop]
+        probs[:, rows == IGNORE_INDEX] = 0
+        for class_id, of_class in zip(ids, probs, strict=True):
+            shown[class_id] += of_class.sum(dtype=np.float64)
+            correct[class_id] += of_class[rows == class_id].sum(dtype=np.float64)
+    return ExpectedPixels.of(shown, correct)
 
 
 def _labels(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from pydantic import Field, NonNegativeFloat
 
 from wsss.artifacts import IGNORE_INDEX
+from wsss.seeding import Step
 from wsss.segment.forms._base import Predict, TagForm, TrainBatch
 from wsss.settings import Named
 
@@ -32,6 +33,9 @@ class ConfidenceSettings(Named):
     """The probability that a class must exceed, after the absent ones are left out."""
     class_confidence: dict[str, Confidence] = Field(default={})
     """Another one by class name, such as 0.7 for one that is small and rare."""
+    start: float = Field(default=0, ge=0, le=1)
+    """Share of all steps that are done before own labels are learned; until then the network learns
+    from what people gave."""
 
 
 class OwnLabelSettings(ConfidenceSettings):
@@ -47,6 +51,11 @@ S = TypeVar("S", bound=ConfidenceSettings)
 class OwnLabelForm(TagForm[S]):
     """Labels come from the running mean of the weights where there is one (Tarvainen & Valpola,
     Mean Teachers, NeurIPS 2017), else from the network itself."""
+
+    def rows(self, batch: TrainBatch, step: Step) -> "Tensor":
+        """(R,) int64: the images that learn own labels in this step; none before `start`."""
+        rows = batch.rows()
+        return rows if step.progress >= self.settings.start else rows[:0]
 
     def certain(self, predict: Predict, batch: TrainBatch, rows: "Tensor") -> "Tensor":
         """(R, S, S) int64: own labels of these rows, 255 at padding and where none is certain."""

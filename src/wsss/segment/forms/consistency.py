@@ -44,7 +44,7 @@ class Consistency(OwnLabelForm[ConsistencySettings]):
     """
 
     def __call__(self, model: Any, predict: Predict, batch: TrainBatch, step: Step) -> Lesson:
-        rows = batch.rows()
+        rows = self.rows(batch, step)
         if not len(rows):
             none = {"own_labels": batch.images.new_zeros(())}
             return Lesson(model(batch.images), batch.images, batch.masks, batch.inside, none)

@@ -24,8 +24,7 @@ class SelfTraining(OwnLabelForm[SelfTrainingSettings]):
     """Own labels are those of the very crop that learns them."""
 
     def __call__(self, model: Any, predict: Predict, batch: TrainBatch, step: Step) -> Lesson:
-        del step
-        rows = batch.rows()
+        rows = self.rows(batch, step)
         own = self.own(predict, batch, rows) if len(rows) else batch.masks[:0]
         logits: Tensor = model(batch.images)
         loss = batch.images.new_zeros(())

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional
 
-from wsss.artifacts import Proposals, Sample, read_proposals
+from wsss.artifacts import ExpectedPixels, Proposals, Sample, read_proposals
 from wsss.checks import check_dtype
 from wsss.loading.same_size import with_long_side
 from wsss.segment.retrieval.index import Votes
@@ -79,6 +79,18 @@ class RetrievalPredictor:
         """The (H, W) uint8 mask of a large image, (H, W, 3) uint8: features are of all of it."""
         pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
         return self.whole([sample], pixels)[0]
+
+    def with_expected(
+        self, samples: Sequence[Sample], pixels: Tensor
+    ) -> list[tuple[np.ndarray, ExpectedPixels | None]]:
+        """As `whole`; an index of regions has no probabilities, and expects nothing."""
+        return [(mask, None) for mask in self.whole(samples, pixels)]
+
+    def in_windows_with_expected(
+        self, sample: Sample, image: np.ndarray
+    ) -> tuple[np.ndarray, ExpectedPixels | None]:
+        """As `in_windows`; see `with_expected`."""
+        return self.in_windows(sample, image), None
 
     def decide(self, samples: Sequence[Sample], pixels: Tensor) -> list[Decided]:
         """What is found for each proposal of images of one size; arguments as of `whole`."""
