@@ -160,7 +160,8 @@ def test_no_stage_reads_both_annotations_and_ground_truth():
         for folder in ("annotations/masks", "annotations/partial", "masks")
     }
     learning = {"make_pseudo_masks", "train_segmenter"}
-    assert readers["annotations/masks"] == learning
+    # which chooses among chains by masks that annotators gave, and scores what that gives
+    assert readers["annotations/masks"] == learning | {"evaluate_refined_per_class"}
     assert readers["annotations/partial"] == learning | {"refine_cams"}
     assert not readers["annotations/partial"] & readers["masks"]
 
@@ -205,15 +206,14 @@ def test_a_part_is_none_all_a_number_a_share_or_names(value):
         parse_params(params_of(pixel_labels=value))
 
 
-@pytest.mark.parametrize("stop", ["write_label_png", "copyfile"])
+@pytest.mark.parametrize("stop", ["write_label_png", "read_bytes"])
 def test_a_full_disk_and_a_kill_leave_nothing_and_the_rerun_gives_the_same_bytes(
     made, tmp_path, monkeypatch, stop
 ):
     from wsss.stages import _annotations
 
     params, paths, calls = parse_params(params_of(**MIXTURES["shares"])), Paths(tmp_path), []
-    module = _annotations if stop == "write_label_png" else _annotations.shutil
-    real = getattr(module, stop)
+    real = getattr(_annotations, stop)
 
     def full(*arguments: object, **options: object) -> object:
         calls.append(arguments)
@@ -222,7 +222,7 @@ def test_a_full_disk_and_a_kill_leave_nothing_and_the_rerun_gives_the_same_bytes
         return real(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, stop, full)
+        patch.setattr(_annotations, stop, full)
         with pytest.raises(OSError, match="No space left"):
             run_stage("prepare_data", params, paths)
     below = (path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
@@ -240,11 +240,11 @@ def test_pseudo_masks_of_a_killed_run_are_those_of_a_whole_one(made, tmp_path, m
     shutil.rmtree(paths.pseudo_masks)
     real, calls = make_pseudo_masks.write_label_png, []
 
-    def dying(path: Path, mask: np.ndarray) -> None:
+    def dying(path: Path, *what: object) -> None:
         calls.append(path)
         if len(calls) == 9:
             raise KeyboardInterrupt
-        real(path, mask)
+        real(path, *what)
 
     with monkeypatch.context() as patch:
         patch.setattr(make_pseudo_masks, "write_label_png", dying)

@@ -19,6 +19,7 @@ from wsss.artifacts import (
     read_json,
     read_score_map,
 )
+from wsss.cam import making
 from wsss.cam.patch_memory import PatchMemory
 from wsss.config.params import parse_params
 from wsss.config.sections import BackboneSettings
@@ -128,7 +129,7 @@ def test_a_killed_run_goes_on_with_what_is_left(
     Manifest(("x", "y"), {"train": tagged, "selection": (), "val": ()}).write(paths.splits)
     decoded: list[str] = []
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(_cams, "multiscale_cams", stop)  # after the large image
+        patch.setattr(making, "multiscale_cams", stop)  # after the large image
         cams_of(paths, window=64)
     monkeypatch.setattr(_cams, "read_image", lambda path: decoded.append(path.name))
     cams_of(paths, window=64)
@@ -138,7 +139,7 @@ def test_a_killed_run_goes_on_with_what_is_left(
 def test_an_image_without_any_tag_is_not_run(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = cams_of(paths, "b")
     shutil.rmtree(paths.cams)
-    monkeypatch.setattr(_cams, "multiscale_cams", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(making, "multiscale_cams", lambda *args, **kwargs: 1 / 0)
     found = cams_of(paths, "b", window=64)  # the large image, which has a tag, runs in windows
     assert found.scores.shape == wanted.scores.shape == (0, 3, 2)
     assert found.class_probs.shape == (0,)

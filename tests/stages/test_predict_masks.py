@@ -80,12 +80,12 @@ def test_a_filter_of_recall_leaves_out_classes_that_the_classifier_denies(
     seen: list[np.ndarray] = []
     find = ClassFilter.present
 
-    def noted(self: ClassFilter, samples: Any) -> dict[str, np.ndarray]:
+    def noted(self: ClassFilter, samples: Any, wanted: Any) -> dict[str, np.ndarray]:
         assert (self.thresholds > 0).all()
         self.thresholds = np.zeros(2)
         self.thresholds[left_out - 1] = 1.1  # out of reach
-        seen.extend(find(self, samples).values())
-        return find(self, samples)
+        seen.extend(find(self, samples, wanted).values())
+        return find(self, samples, wanted)
 
     monkeypatch.setattr(ClassFilter, "present", noted)
     for window in (0, 64):

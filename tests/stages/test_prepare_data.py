@@ -56,7 +56,7 @@ class Project:
             settings["masks"] = "masks"
         tree = {
             "prepare_data": {"dataset": settings | dataset, **(prepare or {})},
-            "make_pseudo_masks": {"chain": "none", "threshold": 0.3},
+            "make_pseudo_masks": {"chain": "none", "threshold": "usual"},
             **(params or {}),
         }
         run_stage("prepare_data", parse_params(tree), self.paths)
@@ -337,9 +337,9 @@ def test_selecting_a_threshold_needs_masks(project):
     pseudo = {"make_pseudo_masks": {"chain": "none", "threshold": "selected"}}
     project.run(params=pseudo)
     shutil.rmtree(project.source / "masks")
-    with pytest.raises(ValueError, match=r"no selection image has a mask.*such as 0.3"):
+    with pytest.raises(ValueError, match=r"no selection image has a mask.*set it to usual"):
         project.run(params=pseudo)
-    project.run(params={"make_pseudo_masks": {"chain": "none", "threshold": 0.3}})
+    project.run(params={"make_pseudo_masks": {"chain": "none", "threshold": "usual"}})
     assert {sample.mask for sample in project.manifest().all_samples()} == {None}
     for background in ("power", "object"):  # which have no threshold
         own = {"chain": "none", "background": background, "object_source": "maps"}
@@ -423,7 +423,7 @@ def test_a_name_in_two_splits(tmp_path):
     (voc / "ImageSets/Segmentation/val.txt").write_text("c\n")
     tree = {
         "prepare_data": {"dataset": {"name": "pascal_voc", "root": str(voc)}},
-        "make_pseudo_masks": {"chain": "none", "threshold": 0.3},
+        "make_pseudo_masks": {"chain": "none", "threshold": "usual"},
     }
     (tmp_path / "project").mkdir()
     with pytest.raises(ValueError, match="'c' occurs twice"):

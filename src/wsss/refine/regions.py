@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from wsss.artifacts import Proposals, ScoreMap, read_proposals
+from wsss.artifacts import Proposals, ScoreMap, has_file, read_proposals
 from wsss.checks import check_dtype, check_values, full_key
 from wsss.refine._base import Context
 from wsss.registry import REFINERS
@@ -185,7 +185,7 @@ class Regions:
         files = [self.folder / f"{name}.npz" for name in names]
         tagged = [len(score_map.class_ids) > 0 for score_map in score_maps]
         for name, file, wanted in zip(names, files, tagged, strict=True):
-            if wanted and not file.exists():
+            if wanted and not has_file(file):
                 raise ValueError(f"{self.folder} has no proposals of '{name}'; run make_proposals")
         return [
             self._refine(score_map, read_proposals(file)) if wanted else score_map

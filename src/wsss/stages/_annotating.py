@@ -12,6 +12,7 @@ from wsss.data.images import PixelRules
 from wsss.stages._annotation_checks import check_annotations
 from wsss.stages._annotation_parts import KINDS, LABELLED, annotated_parts, takes_masks
 from wsss.stages._annotations import Placing
+from wsss.stages._corrected import Corrected
 from wsss.stages._preparation import Turning
 
 __all__ = ["Annotating", "annotation_lines", "takes_masks"]
@@ -25,6 +26,7 @@ class Annotating:
         raw: the data set.
         params: of the project.
         rules: how pixels become 8-bit RGB.
+        corrected: the images whose masks people have corrected.
 
     Attributes:
         warnings: what a person must know of what was placed.
@@ -39,10 +41,12 @@ class Annotating:
         raw: RawDataset,
         params: Params,
         rules: PixelRules,
+        corrected: Corrected,
     ) -> None:
         self.settings = params.prepare_data
         self.class_names, self.tags_from_masks = raw.class_names, raw.tags_from_masks
-        self.warnings: list[str] = []
+        self.corrected = corrected
+        self.warnings = [*corrected.warnings]
         self.parts = annotated_parts(lists, raw, self.settings, params.base.rng_seed)
         self.frames = check_annotations(
             self.parts,
@@ -59,6 +63,8 @@ class Annotating:
         masks: Path,
         given: Path,
         partial: Path,
+        *,
+        packed: bool = False,
     ) -> dict[str, list[Sample]]:
         """Write data/annotations of the prepared, and perhaps shrunken, images of each list.
 
@@ -68,6 +74,7 @@ class Annotating:
             masks: the folder of placed masks.
             given: where masks to learn from are written.
             partial: where the rest is written.
+            packed: whether the files of images are packed.
 
         Returns:
             The lists, in which what was drawn has settled what nobody was certain of.
@@ -79,7 +86,16 @@ class Annotating:
         if way == "auto":
             way = "upright" if turning and turning.way == "upright" else "stored"
         annotations = Annotations(given, partial)
-        placing = Placing(self.parts, self.class_names, self.frames, way, masks, annotations)
+        placing = Placing(
+            self.parts,
+            self.class_names,
+            self.frames,
+            way,
+            masks,
+            annotations,
+            self.corrected,
+            packed,
+        )
         samples = [sample for name in LABELLED for sample in prepared[name]]
         self._check_any(samples)
         annotations, denied = placing.all(samples)
@@ -130,12 +146,19 @@ class Annotating:
                 if kind == "boxes":
                     boxes = sum(len(self._boxes.get(sample.name, ())) for sample in samples)
                     report[kind][split]["boxes"] = boxes
-        return {"annotations": report} if report else {}
+        return ({"annotations": report} if report else {}) | self.corrected.report()
 
 
 def annotation_lines(report: Mapping[str, Any]) -> list[str]:
     """What the stage says of its annotations, one line per kind and split."""
     lines = []
+    if "corrections" in report:
+        counts = report["corrections"]
+        people = [f"{who} {n}" for who, n in counts["by"].items()]
+        lines.append(
+            f"corrected masks of {counts['train']} train and {counts['selection']} selection "
+            f"images, by {', '.join(people[:20])}" + ", and others" * (len(people) > 20)
+        )
     for kind, splits in report.get("annotations", {}).items():
         for split, counts in splits.items():
             classes = [f"{name} {n}" for name, n in counts["images_per_class"].items() if n]

@@ -1,10 +1,10 @@
 """Annotations placed beside the prepared images: turned and shrunk with them, or taken of masks."""
 
 import math
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ from wsss.artifacts import (
     IGNORE_INDEX,
     Annotations,
     Box,
+    Filling,
     Sample,
     atomic_path,
     inside_boxes,
+    parts_together,
+    read_bytes,
     read_label_png,
     write_label_png,
 )
@@ -34,6 +37,7 @@ from wsss.stages._annotation_checks import (
     ways_that_fit,
 )
 from wsss.stages._annotation_parts import AnnotatedPart
+from wsss.stages._corrected import Corrected
 
 __all__ = ["Placing", "shrunk_seeds"]
 
@@ -51,6 +55,8 @@ class Placing:
         way: what annotators saw of images that EXIF turns, where nothing tells it of an image.
         masks: the folder of placed masks.
         annotations: those of no image yet; it says where they go.
+        corrected: the images whose masks people have corrected, which go before all others.
+        packed: whether the files of images are packed.
     """
 
     parts: Mapping[str, AnnotatedPart]
@@ -59,6 +65,8 @@ class Placing:
     way: Way
     masks: Path
     annotations: Annotations
+    corrected: Corrected
+    packed: bool = False
 
     def all(self, samples: Sequence[Sample]) -> tuple[Annotations, list[str]]:
         """Place the annotations of prepared, and perhaps shrunken, samples.
@@ -78,15 +86,29 @@ class Placing:
             for item in part.samples:
                 raw[item.name] = item
                 (derived if from_masks else own).setdefault(item.name, set()).add(kind)
+        for item in self.corrected.all_samples:
+            raw[item.name] = item
+            derived.setdefault(item.name, set()).add("masks")
         work = [sample for sample in samples if sample.name in raw]
 
         def place(sample: Sample) -> _Placed:
             kinds = own.get(sample.name, set()), derived.get(sample.name, set())
             return self._placed(sample, raw[sample.name], *kinds)
 
+        made: dict[str, _Placed] = {}
+        files = [
+            (Filling(folder, len(work), packed=True), partial(_file, made, kind))
+            for kind, folder in (
+                ("has_mask", self.annotations.mask_folder),
+                ("has_seeds", self.annotations.seeds_folder),
+            )
+            if self.packed and work
+        ]
         with ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool:
-            found = pool.map(place, work)
-            placed = list(track(found, "annotations", len(work)))
+            for some in parts_together(work, files):
+                for one in track(pool.map(place, some), "annotations", len(some)):
+                    made[one.name] = one
+        placed = [made[sample.name] for sample in work]
         annotations = replace(
             self.annotations,
             masks=frozenset(item.name for item in placed if item.has_mask),
@@ -122,14 +144,22 @@ class Placing:
         return _Placed(sample.name, "masks" in derived, has_seeds, boxes, ignored)
 
     def _mask(self, sample: Sample, *, keep: bool) -> tuple[np.ndarray, bool]:
-        """The mask of an image, whose classes that its tags deny are ignored."""
-        source, target = self.masks / str(sample.mask), self.annotations.mask_path(sample.name)
+        """The mask of an image, whose classes that its tags deny are ignored.
+
+        A corrected one stays as it is: tags follow it.
+        """
+        target = self.annotations.mask_path(sample.name)
+        if sample.name in self.corrected.layer.names:
+            mask = self.corrected.mask(sample)
+            write_label_png(target, mask)
+            return mask, False
+        source = self.masks / str(sample.mask)
         mask = read_label_png(source)
         known = np.isin(mask, [0, IGNORE_INDEX, *possible_ids(sample)])
         if known.all():
             if keep:
                 with atomic_path(target) as temporary:
-                    shutil.copyfile(source, temporary)
+                    temporary.write_bytes(read_bytes(source))
             return mask, False
         mask = np.where(known, mask, np.uint8(IGNORE_INDEX))
         if keep:
@@ -214,6 +244,11 @@ class _Placed:
     has_seeds: bool
     boxes: tuple[Box, ...]
     ignored: bool
+
+
+def _file(made: Mapping[str, _Placed], kind: str, sample: Sample) -> str | None:
+    """The file that was made of an image; None where there is none of that kind."""
+    return f"{sample.name}.png" if getattr(made[sample.name], kind) else None
 
 
 def _is_stored(drawn: np.ndarray, frame: ImageFrame) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from wsss.artifacts import SPLITS, single_label_fault
 from wsss.checks import full_key
 from wsss.config.params import Params
+from wsss.config.segmentation import PER_CLASS
 from wsss.data import RawDataset, RawSample
 from wsss.data.listing import list_images
 from wsss.data.splits import hold_out, subset
@@ -125,7 +126,7 @@ def check_selection_masks(splits: Lists, params: Params) -> None:
     if selects_threshold(params) and not any(sample.mask for sample in splits["selection"]):
         raise ConfigError(
             "make_pseudo_masks.threshold is 'selected', but no selection image has a mask to "
-            "choose it on; set a number such as 0.3, or add masks for some training images"
+            "choose it on; set it to usual, or add masks for some training images"
         )
 
 
@@ -140,4 +141,6 @@ def check_single_label(splits: Lists, params: Params) -> None:
 def selects_threshold(params: Params) -> bool:
     """Whether the threshold of pseudo masks is chosen on masks of the selection split."""
     pseudo = params.make_pseudo_masks
+    if pseudo.chain == PER_CLASS and pseudo.per_class.chosen_on == "given":
+        return False
     return pseudo.background == "constant" and pseudo.threshold == "selected"

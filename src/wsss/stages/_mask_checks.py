@@ -16,7 +16,6 @@ from wsss.stages._mask_meanings import blurred_values, likely_meanings
 
 __all__ = ["MANY", "DrawnMask", "MaskReview"]
 
-_UNKNOWN = 254  # a place in the table of shares for values that mean nothing; K is at most 253
 _FEW, _SURE = 3, 10  # tagged masks, below which a class may be drawn in none of them by chance
 _TRACE = 0.01  # share of a mask, below which a class without its tag is not worth a word
 _LISTED = 8
@@ -25,7 +24,7 @@ MANY = 0.25
 """Share of masks with unknown values, above which the meaning of all is in question."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DrawnMask:
     """A mask as its file has it, and the tags of its image.
 
@@ -61,6 +60,8 @@ class MaskReview:
         if coloured > MANY * len(masks):
             masks = [replace(mask, values=_by_colour(mask.values)) for mask in masks]
         self.masks, self.class_names = masks, class_names
+        # columns of the table of shares, after those of the background and the classes
+        self.unknown, self.ignored = len(class_names) + 1, len(class_names) + 2
         self.tags = np.zeros((len(masks), len(class_names)), bool)
         self.sure = np.ones_like(self.tags)
         for row, mask in enumerate(masks):
@@ -149,7 +150,7 @@ class MaskReview:
                 f"masks and tags differ: {'; '.join(parts[:_LISTED] + more)}. Mend whichever is "
                 "wrong; scores go by the masks"
             )
-        ignored = usable & (self.shares[:, IGNORE_INDEX] == 1)
+        ignored = usable & (self.shares[:, self.ignored] == 1)
         if ignored.any():
             found.append(
                 f"{ignored.sum()} of {usable.sum()} masks ignore all of their image "
@@ -165,15 +166,16 @@ class MaskReview:
         return found
 
     def _shares(self, meanings: Sequence[Meanings]) -> np.ndarray:
-        """(N, 256): of each mask, the share of pixels that each class has, or 254: no class."""
-        shares = np.zeros((len(self.masks), 256))
-        legal = {*range(len(self.class_names) + 1), IGNORE_INDEX}
+        """(N, K + 3): of each mask, the share of pixels of each class, of none, and ignored."""
+        shares = np.zeros((len(self.masks), len(self.class_names) + 3))
+        columns = {class_id: class_id for class_id in range(len(self.class_names) + 1)}
+        columns[IGNORE_INDEX] = self.ignored
         for row, (mask, means) in enumerate(zip(self.masks, meanings, strict=True)):
             total = sum(mask.values.values()) or 1
             for value, pixels in mask.values.items():
                 class_id = means.get(value) if means else value
-                at = class_id if isinstance(class_id, int) and class_id in legal else _UNKNOWN
-                shares[row, at] += pixels / total
+                at = columns.get(class_id) if isinstance(class_id, int) else None
+                shares[row, self.unknown if at is None else at] += pixels / total
         return shares
 
     def _against(self, shares: np.ndarray, most_unknown: float = 0) -> list[str]:
@@ -200,7 +202,7 @@ class MaskReview:
                 found.append(
                     f"masks of images without the tag '{name}' are {others.mean():.0%} '{name}'"
                 )
-        unknown = (shares[:, _UNKNOWN] > 0).sum()
+        unknown = (shares[:, self.unknown] > 0).sum()
         if unknown > most_unknown * len(shares):
             found.append(f"{unknown} of {len(shares)} masks hold values that are no class")
         return found

@@ -58,7 +58,7 @@ def check_threshold(review: MaskReview, params: Params) -> None:
     if selects_threshold(params) and not review.shows_any("selection"):
         raise ConfigError(
             "make_pseudo_masks.threshold is 'selected', but no mask of the selection split "
-            "shows any class to choose it on; set a number such as 0.3, or raise "
+            "shows any class to choose it on; set it to usual, or raise "
             "prepare_data.selection_share"
         )
 

@@ -8,16 +8,20 @@ from pathlib import Path
 
 from PIL import Image
 
-from wsss.artifacts import Sample, atomic_path
+from wsss.artifacts import Filling, Sample, atomic_path, open_file, parts_together
 from wsss.cores import usable_cores
 from wsss.evaluate.placing import shrink_mask
 from wsss.progress import track
 
-__all__ = ["shrink_all"]
+__all__ = ["shrink_all", "shrunk_size"]
 
 
 def shrink_all(
-    splits: Mapping[str, Sequence[Sample]], images: Path, masks: Path, long_side: int
+    splits: Mapping[str, Sequence[Sample]],
+    images: Path,
+    masks: Path,
+    long_side: int,
+    fillings: Sequence[Filling] = (),
 ) -> tuple[dict[str, list[Sample]], int]:
     """Shrink the prepared images whose longer side is larger, as PNGs; what is done stays.
 
@@ -26,37 +30,51 @@ def shrink_all(
         images: the folder of their images.
         masks: the folder of their masks, which get the nearest pixels' values.
         long_side: in pixels; 0 shrinks nothing.
+        fillings: of images and masks, where they may be packed.
 
     Returns:
         The samples as they are now, and how many were shrunk.
     """
     if not long_side:
         return {split: list(samples) for split, samples in splits.items()}, 0
-    jobs = [(split, sample) for split, samples in splits.items() for sample in samples]
     shrink = partial(_shrink, images=images, masks=masks, long_side=long_side)
-    shrunk: dict[str, list[Sample]] = {split: [] for split in splits}
-    count = 0
+    before = [sample for samples in splits.values() for sample in samples]
+    found: dict[str, Sample] = {}
+    kinds = (lambda item: found[item.name].image, lambda item: found[item.name].mask)
+    parts = parts_together(before, list(zip(fillings, kinds, strict=False)))
     with ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool:
-        found = pool.map(shrink, (sample for _, sample in jobs))
-        for (split, before), sample in zip(jobs, track(found, "shrunk", len(jobs)), strict=True):
-            shrunk[split].append(sample)
-            count += sample.size != before.size
-    return shrunk, count
+        for part in parts:
+            for sample in track(pool.map(shrink, part), "shrunk", len(part)):
+                found[sample.name] = sample
+    shrunk = {split: [found[item.name] for item in samples] for split, samples in splits.items()}
+    return shrunk, sum(found[sample.name].size != sample.size for sample in before)
+
+
+def shrunk_size(size: tuple[int, int], long_side: int) -> tuple[int, int]:
+    """The size of an image when its longer side is at most so many pixels; 0 lets it be.
+
+    Example:
+        >>> shrunk_size((375, 500), 100), shrunk_size((30, 20), 100)
+        ((75, 100), (30, 20))
+    """
+    if not 0 < long_side < max(size):
+        return size
+    factor = long_side / max(size)
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def _shrink(sample: Sample, images: Path, masks: Path, long_side: int) -> Sample:
-    factor = long_side / max(sample.size)
-    if factor >= 1:
+    height, width = shrunk_size(sample.size, long_side)
+    if (height, width) == sample.size:
         return sample
-    height, width = (max(1, round(length * factor)) for length in sample.size)
     file = f"{sample.name}.png"
-    with Image.open(images / sample.image) as image:
+    with open_file(images / sample.image) as held, Image.open(held) as image:
         if image.size != (width, height):  # else a run that was killed has done it
             small = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
             with atomic_path(images / file) as temporary:
                 small.save(temporary, format="PNG", compress_level=3)
     if file != sample.image:
-        (images / sample.image).unlink()
+        (images / sample.image).unlink(missing_ok=True)  # of a shard it goes when that is settled
     if sample.mask is not None:
         shrink_mask(masks / sample.mask, (height, width))
     return replace(sample, image=file, size=(height, width))

@@ -25,6 +25,7 @@ from wsss.registry import DATASETS
 from wsss.report.contact_sheet import COLUMNS, draw_contact_sheet, thumbnail
 from wsss.stages._annotation_checks import check_annotations
 from wsss.stages._annotation_parts import KINDS, annotated_parts
+from wsss.stages._corrected import corrected_images
 from wsss.stages._data_checks import (
     check_class_names,
     check_space,
@@ -129,6 +130,7 @@ class _Check:
         self.findings = Findings()
         self.beside: dict[str, list[Sample]] = {}  # of scored sets
         self.beside_problems: list[Problem] = []
+        self.scored_names: set[str] = set()
 
     def run(self, sheet: Path) -> DataCheck:
         background = self._background()
@@ -141,8 +143,13 @@ class _Check:
             return DataCheck(self.findings.ranked())  # no mask can hold them
         raw, lists = self._lists(raw, background)
         splits = {split: lists[split] for split in SPLITS}
-        self._annotations(splits, raw)
         beside = self._scored_sets(raw, lists)
+        with self.findings.catching("corrections"):
+            corrected = corrected_images(splits, raw, self.settings, self.rules, self.scored_names)
+            self.findings.add("warning", "corrections", corrected.warnings)
+            splits = corrected.in_lists(splits)
+            lists |= splits
+        self._annotations(splits, raw)
         manifest, report, decoded = self._pixels(raw, lists)
         self._numbers(manifest, report)
         with self.findings.catching("images"):
@@ -226,6 +233,7 @@ class _Check:
                     name, settings, raw, self.scratch, self.params.base.rng_seed
                 )
                 self.findings.add("warning", about, found.warnings)
+                self.scored_names |= {sample.name for sample in found.samples}
                 check_not_learned([found], learned)
                 check_names({**lists, name: found.samples})
                 samples = found.samples

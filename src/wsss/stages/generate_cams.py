@@ -21,5 +21,6 @@ STAGE = Stage(
     code=("cam", "loading", "models", "stages/_cams.py", "stages/_warnings", "windows.py"),
     picture=Picture("CAM", "scores"),
     devices=True,
+    spread=lambda _: "images",
     images=lambda params: "all" if params.train_affinities else "scored",
 )

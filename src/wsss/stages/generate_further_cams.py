@@ -33,5 +33,6 @@ STAGE = Stage(
     code=("cam", "loading", "models", "stages/_cams.py", "stages/_warnings", "windows.py"),
     entries="further_cams",
     devices=True,
+    spread=lambda _: "images",
     images=lambda _: "scored",
 )

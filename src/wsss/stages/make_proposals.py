@@ -8,7 +8,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from wsss.artifacts import Manifest, Sample, read_image, read_proposals, write_proposals
+import numpy as np
+
+from wsss.artifacts import (
+    Filling,
+    Manifest,
+    Sample,
+    has_file,
+    read_image,
+    read_proposals,
+    write_proposals,
+)
 from wsss.cores import usable_cores
 from wsss.pipeline import Job, Stage
 from wsss.progress import track
@@ -24,22 +34,27 @@ def run(job: Job) -> None:
     def make(name: str, settings: Named, folder: Path) -> dict[str, Any]:
         from wsss.loading.devices import device_of
 
-        samples = Manifest.read(job.paths.splits).all_samples()
+        manifest = Manifest.read(job.paths.splits)
+        samples = manifest.all_samples()
         source = PROPOSALS.build(settings, partial(device_of, job.params.machine.accelerator))
-        files = [folder / f"{sample.name}.npz" for sample in samples]
-        pairs = zip(samples, files, strict=True)
-        missing = [sample for sample, file in pairs if not file.exists()]
-        started = time.perf_counter()
         work = partial(_write, source, job.paths.images, folder)
-        for _ in track(_each(work, missing, source.parallel), name, len(missing)):
-            pass
-        job.rate(len(missing), time.perf_counter() - started, name)
-        counts = [len(read_proposals(file)) for file in files]
+        filling = Filling(folder, len(samples), packed=manifest.packed, share=job.share)
+        count, started = 0, time.perf_counter()
+        for part in filling.parts(samples, lambda sample: f"{sample.name}.npz"):
+            missing = [item for item in part if not has_file(folder / f"{item.name}.npz")]
+            for _ in track(_each(work, missing, source.parallel), name, len(missing)):
+                pass
+            count += len(missing)
+        job.rate(count, time.perf_counter() - started, name)
+        if not job.is_first:
+            return {}
+        files = (folder / f"{sample.name}.npz" for sample in samples)
+        counts = np.fromiter((len(read_proposals(file)) for file in files), int, len(samples))
         return {
             "num_images": len(counts),
-            "num_proposals": sum(counts),
-            "fewest": min(counts, default=0),
-            "most": max(counts, default=0),
+            "num_proposals": int(counts.sum()),
+            "fewest": int(counts.min()) if len(counts) else 0,
+            "most": int(counts.max(initial=0)),
         }
 
     job.make_entries(make)
@@ -69,5 +84,6 @@ STAGE = Stage(
     makes=("data/proposals",),
     code=("loading", "models", "proposals"),
     entries="make_proposals",
+    spread=lambda _: "images",
     images=lambda _: "scored",
 )

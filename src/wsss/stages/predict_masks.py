@@ -4,14 +4,15 @@ By choice the classifier says which classes an image may have, and a CRF follows
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wsss.artifacts import Manifest, Sample, read_image, write_label_png
+from wsss.artifacts import Filling, Manifest, Sample, has_file, read_image, write_label_png
+from wsss.cores import world_size
 from wsss.pipeline import Job, Picture, Stage
 from wsss.progress import track
 from wsss.stages._warnings.tally import mask_tally, prediction_warnings
@@ -20,13 +21,14 @@ from wsss.stages._warnings.tally import mask_tally, prediction_warnings
 def run(job: Job) -> None:
     """Write data/predictions/<split>/<name>.png for the images of predict_masks.splits.
 
-    Those of scored sets are predicted, too.
+    Those of scored sets are predicted, too. Each file says how many pixels of each class the
+    network expects, from which `wsss audit` draws images; see `ExpectedPixels`.
 
     Images larger than `predict_masks.window` are decoded one at a time and cut into windows; see
     `predict_mask_in_windows` for the memory that they take.
     """
     from wsss.loading.devices import gather, make_fabric, num_workers
-    from wsss.loading.same_size import same_size_batches
+    from wsss.loading.same_size import same_size_batches, size_groups
     from wsss.segment.filtering import ClassFilter
     from wsss.segment.retrieval.model import is_retrieval
 
@@ -36,11 +38,12 @@ def run(job: Job) -> None:
     retrieval = is_retrieval(paths.segmenter)
     predictor_for = (_retrieval if retrieval else _network)(job, manifest, fabric)
     splits = (*settings.splits, *manifest.scored_sets)
-    limit = settings.window or float("inf")
+    limit, batch_size = settings.window or float("inf"), settings.batch_size
     workers = num_workers(machine)
-    class_filter = None
-    if settings.filter_recall:
-        class_filter = ClassFilter(
+
+    @cache
+    def class_filter() -> ClassFilter:
+        return ClassFilter(
             paths.classifier,
             manifest,
             paths.images,
@@ -50,6 +53,13 @@ def run(job: Job) -> None:
             batch_size=settings.batch_size,
             num_workers=workers,
         )
+
+    def present_in(samples: Sequence[Sample], wanted: Collection[Sample]) -> Present:
+        """The classes of the images that are wanted; of several processes, all ask together."""
+        if not settings.filter_recall or (not wanted and world_size() == 1):
+            return None
+        return class_filter().present(samples, wanted)
+
     tally = mask_tally()
     count, seconds = 0, 0.0
     with job.staging() as staging:
@@ -57,41 +67,51 @@ def run(job: Job) -> None:
             folder = staging.path / split
             started = time.perf_counter()
             samples = manifest.splits[split]
-            present = class_filter.present(samples) if class_filter else None
-            predictor = predictor_for(present)
-            large = [
-                sample
-                for sample in job.share([sample for sample in samples if max(sample.size) > limit])
-                if not _exists(folder, sample)
-            ]
-            for sample in track(large, f"predict large images of {split}") if large else ():
-                mask = predictor.in_windows(sample, read_image(paths.images / sample.image))
-                write_label_png(folder / f"{sample.name}.png", mask)
-                tally.note(sample, mask)
-                count += 1
-            for batch, pixels in same_size_batches(
-                [sample for sample in samples if max(sample.size) <= limit],
-                paths.images,
-                batch_size=settings.batch_size,
-                num_workers=workers,
-                done=partial(_exists, folder),
-                shared=True,
-                description=f"predict {split}",
-            ):
-                masks = predictor.whole(batch, pixels)
-                for sample, mask in zip(batch, masks, strict=True):
-                    write_label_png(folder / f"{sample.name}.png", mask)
+            filling = Filling(folder, len(samples), packed=manifest.packed, share=job.share)
+            own = filling.own(samples)
+            wide = filling.share([sample for sample in own if max(sample.size) > limit])
+            small = [sample for sample in own if max(sample.size) <= limit]
+            groups = size_groups(
+                [sample.size for sample in small], batch_size, list(map(filling.shard, small))
+            )
+            batches = [[small[at] for at in group] for group in filling.share(groups)]
+            # a batch that is done in part runs whole
+            begun = [batch for batch in batches if not all(_exists(folder, one) for one in batch)]
+            wanted = {sample for sample in wide if not _exists(folder, sample)}
+            predictor = predictor_for(present_in(samples, wanted.union(*begun)))
+            for part in filling.parts(samples, lambda sample: f"{sample.name}.png"):
+                wide = filling.share([sample for sample in part if max(sample.size) > limit])
+                large = [sample for sample in wide if not _exists(folder, sample)]
+                for sample in track(large, f"predict large images of {split}") if large else ():
+                    image = read_image(paths.images / sample.image)
+                    mask, expected = predictor.in_windows_with_expected(sample, image)
+                    write_label_png(folder / f"{sample.name}.png", mask, expected)
                     tally.note(sample, mask)
-                count += len(batch)
+                    count += 1
+                for batch, pixels in same_size_batches(
+                    [sample for sample in part if max(sample.size) <= limit],
+                    paths.images,
+                    batch_size=batch_size,
+                    num_workers=workers,
+                    part=filling.shard,
+                    done=partial(_exists, folder),
+                    dealt=filling.share,
+                    description=f"predict {split}",
+                ):
+                    found = predictor.with_expected(batch, pixels)
+                    for sample, (mask, expected) in zip(batch, found, strict=True):
+                        write_label_png(folder / f"{sample.name}.png", mask, expected)
+                        tally.note(sample, mask)
+                    count += len(batch)
             seconds += time.perf_counter() - started
-        tally.add(gather(tally.found))
+        tally.add(gather((tally.seen, tally.found)))
         if job.is_first:
             for split in splits:
                 tally.complete(manifest.splits[split], staging.path / split)
             prediction_warnings(job, tally, manifest, splits)
     if retrieval:
         _, shown = job.panel_columns()
-        present = class_filter.present(shown) if class_filter else None
+        present = present_in(shown, shown)
         if job.is_first:
             _show_neighbours(job, manifest, predictor_for(present), shown)
     job.report({"num_images": sum(len(manifest.splits[split]) for split in splits)})
@@ -137,7 +157,7 @@ def _show_neighbours(
 
 
 def _exists(folder: Path, sample: Sample) -> bool:
-    return (folder / f"{sample.name}.png").exists()
+    return has_file(folder / f"{sample.name}.png")
 
 
 STAGE = Stage(
@@ -155,4 +175,5 @@ STAGE = Stage(
     code=("densecrf", "loading", "models", "segment", "stages/_warnings", "windows.py"),
     picture=Picture("prediction", "mask", split=True),
     devices=True,
+    spread=lambda _: "images",
 )

@@ -6,11 +6,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
 
-from wsss.artifacts import SPLITS, Manifest
+from wsss.artifacts import SPLITS, Filling, Manifest
 from wsss.data.images import PixelRules
 from wsss.pipeline import Job, Stage
 from wsss.registry import DATASETS
 from wsss.stages._annotating import Annotating, annotation_lines
+from wsss.stages._corrected import corrected_images
 from wsss.stages._data_checks import (
     check_class_names,
     check_headers,
@@ -39,7 +40,7 @@ from wsss.stages._pixel_checks import (
     pixel_warnings,
     skipped_warnings,
 )
-from wsss.stages._preparation import Preparation
+from wsss.stages._preparation import Preparation, settle
 from wsss.stages._scored_sets import (
     check_not_learned,
     collect_scored_set,
@@ -83,6 +84,10 @@ def run(job: Job) -> None:
         for item in sets:
             raw.problems.extend(item.problems)
         splits = with_selection(raw, params)
+        rules = PixelRules.of(settings.pixel_range, settings.bands)
+        scored = [sample.name for samples in beside.values() for sample in samples]
+        corrected = corrected_images(splits, raw, settings, rules, scored)
+        splits = corrected.in_lists(splits)
         lists = splits | background | beside
         check_names(lists)
         check_files(splits, background)
@@ -92,13 +97,15 @@ def run(job: Job) -> None:
         check_selection_masks(splits, params)
         check_single_label(splits, params)
         check_space(lists, paths.root)
-        rules = PixelRules.of(settings.pixel_range, settings.bands)
         check_headers(lists, rules, settings)
-        annotating = Annotating(splits, raw, params, rules)
+        annotating = Annotating(splits, raw, params, rules, corrected)
         with ExitStack() as stack:
             images, masks, listing, given, partial = (
                 stack.enter_context(job.staging(at)) for at in range(len(STAGE.makes))
             )
+            number = sum(map(len, lists.values()))
+            packed = number > settings.pack_above
+            fillings = [Filling(out.path, number, packed=packed) for out in (images, masks)]
             work = Preparation(
                 len(raw.class_names),
                 images.path,
@@ -107,6 +114,7 @@ def run(job: Job) -> None:
                 rules=rules,
                 turned_masks=settings.turned_masks,
                 has_background=raw.has_background,
+                fillings=fillings,
             )
             prepared = work.all(splits | background)
             works = {name: work.alike() for name in beside}
@@ -121,17 +129,21 @@ def run(job: Job) -> None:
                 contradictions += scored_contradictions(item, works[item.name], raw, params)
             check_left(problems, prepared, params, work)
             check_threshold(review, params)
-            prepared, shrunk = shrink_all(prepared, images.path, masks.path, settings.long_side_max)
+            prepared, shrunk = shrink_all(
+                prepared, images.path, masks.path, settings.long_side_max, fillings
+            )
             if shrunk:
                 work.conversions["shrunk"] = shrunk
+            settle(prepared, *fillings)
             prepared = annotating.place(
-                prepared, work.turning, masks.path, given.path, partial.path
+                prepared, work.turning, masks.path, given.path, partial.path, packed=packed
             )
             manifest = Manifest(
                 raw.class_names,
                 {split: tuple(prepared[split]) for split in (*SPLITS, *beside)},
                 tuple(prepared.get(BACKGROUND, ())),
                 raw.has_background,
+                packed,
             )
             manifest.write(listing.path)
     finally:
@@ -173,6 +185,7 @@ STAGE = Stage(
         "stages/_annotation_checks.py",
         "stages/_annotation_parts.py",
         "stages/_annotations.py",
+        "stages/_corrected.py",
         *(f"stages/_{name}.py" for name in ("data_checks", "data_report", "lists")),
         *(f"stages/_{name}.py" for name in ("mask_checks", "mask_meanings", "pixel_checks")),
         "stages/_preparation.py",

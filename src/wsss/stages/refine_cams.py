@@ -4,10 +4,12 @@ import time
 from collections.abc import Iterator, Sequence
 
 from wsss.artifacts import (
+    Filling,
     Manifest,
     Paths,
     Sample,
     ScoreMap,
+    has_file,
     read_classes,
     read_image,
     read_score_map,
@@ -71,17 +73,20 @@ def run(job: Job) -> None:
     manifest, tally = Manifest.read(job.paths.splits), map_tally()
     samples = manifest.all_samples()
     with job.staging() as staging:
-        missing = [
-            sample
-            for sample in job.share(samples)
-            if not (staging.path / f"{sample.name}.npz").exists()
-        ]
-        started = time.perf_counter()
-        maps = refined_maps(refine, missing, job.paths, window)
-        for sample, refined in track(maps, f"refine {chain}", len(missing)):
-            write_score_map(staging.path / f"{sample.name}.npz", refined)
-            tally.note(sample, refined)
-        job.rate(len(missing), time.perf_counter() - started)
+        filling = Filling(staging.path, len(samples), packed=manifest.packed, share=job.share)
+        count, started = 0, time.perf_counter()
+        for part in filling.parts(samples, lambda sample: f"{sample.name}.npz"):
+            missing = [
+                sample
+                for sample in filling.share(part)
+                if not has_file(staging.path / f"{sample.name}.npz")
+            ]
+            maps = refined_maps(refine, missing, job.paths, window)
+            for sample, refined in track(maps, f"refine {chain}", len(missing)):
+                write_score_map(staging.path / f"{sample.name}.npz", refined)
+                tally.note(sample, refined)
+            count += len(missing)
+        job.rate(count, time.perf_counter() - started)
     if job.is_first:  # now with what the others made
         tally.complete(samples, job.paths.refined(chain))
         advice = "see what generate_cams warns of, and change refine.chains." + chain
@@ -106,5 +111,6 @@ STAGE = Stage(
     foreach="refine.chains",
     picture=Picture("refined: {entry}", "scores"),
     devices=True,
+    spread=lambda _: "images",
     images=lambda _: "scored",
 )

@@ -63,4 +63,5 @@ STAGE = Stage(
     ),
     entries="train_affinities",
     devices=True,
+    spread=lambda _: "epochs",
 )

@@ -45,4 +45,5 @@ STAGE = Stage(
     ),
     curve=Curve("epoch", "selection_map"),
     devices=True,
+    spread=lambda _: "epochs",
 )

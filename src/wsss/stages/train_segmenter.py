@@ -110,4 +110,6 @@ STAGE = Stage(
     ),
     curve=Curve("epoch", "selection_pseudo_mean_iou"),
     devices=True,
+    # an index of regions has no epochs
+    spread=lambda params: "epochs" if params.train_segmenter.retrieval is None else "",
 )

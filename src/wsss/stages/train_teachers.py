@@ -45,4 +45,5 @@ STAGE = Stage(
     ),
     entries="train_teachers",
     devices=True,
+    spread=lambda _: "epochs",
 )
