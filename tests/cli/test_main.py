@@ -23,7 +23,8 @@ def test_a_bare_install_says_what_is_missing_and_how_to_get_it(missing: str) -> 
     ("stop", "code", "words"),
     [
         ("KeyboardInterrupt", 130, "wsss study was stopped by Ctrl-C. What is done is kept"),
-        ("StoppedError('SIGTERM')", 143, "wsss study was stopped by SIGTERM. What is done"),
+        ("StoppedError(15)", 143, "wsss study was stopped by SIGTERM. What is done"),
+        ("StoppedError(10)", 99, "wsss study was stopped by SIGUSR1. What is done"),
         ("OSError(28, 'No space left on device', 'a.npz')", 1, "MiB free"),
         ("MemoryError('Unable to allocate 3 TiB')", 1, "The machine has too little memory"),
     ],
@@ -31,7 +32,7 @@ def test_a_bare_install_says_what_is_missing_and_how_to_get_it(missing: str) -> 
 def test_a_mishap_within_a_command_is_one_message(stop: str, code: int, words: str) -> None:
     raising = (
         "import sys; from wsss.cli import app, study; sys.argv = ['wsss', 'study', 'table']\n"
-        "from wsss.pipeline.mishaps import StoppedError\n"
+        "from wsss.stopping import StoppedError\n"
         f"def read_plan(*_): raise {stop}\n"
         "study.read_plan = read_plan; app.app()"
     )

@@ -12,10 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from wsss.cli.app import app
-from wsss.cli.schema import schema_text
 from wsss.config.params import Params, load_params
 from wsss.config.recipes import Recipe, recipe_params
 from wsss.config.yaml_text import load_yaml
+from wsss.project.files import schema_text
 from wsss.refine.dense_crf import PRESETS
 
 ROOT = Path(__file__).parents[2]
@@ -167,8 +167,9 @@ def test_an_unknown_recipe(project: Path) -> None:
 
 def test_outside_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for arguments in (["list"], ["show", "synthetic_cam"], ["apply", "synthetic_cam"]):
-        assert "run from the project's root" in wsss("recipe", *arguments, code=1)
+    assert "own_photos" in wsss("recipe", "list")  # those that ship
+    assert "num_train" in wsss("recipe", "show", "synthetic_cam")
+    assert "params.yaml" in wsss("recipe", "apply", "synthetic_cam", code=1)
 
 
 def test_anchors_are_refused_and_not_changed_in_two_places(project: Path) -> None:

@@ -16,4 +16,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "wsss").startswith("wsss"):
             raise
-        sys.exit(f"the wsss command needs {error.name}, which is not installed: {INSTALL}")
+        sys.exit(
+            f"the wsss command needs {error.name}, which is not installed: {INSTALL}; "
+            "`python -m wsss.doctor` says what else is missing"
+        )

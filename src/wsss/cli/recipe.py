@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wsss.cli import completion
+
 if TYPE_CHECKING:
     from wsss.config.recipes import Change
 
@@ -15,13 +17,19 @@ PARAMS = Path("params.yaml")
 
 app = typer.Typer(no_args_is_help=True, help="Ready-made settings: list, show, apply, save.")
 
-Name = Annotated[str, typer.Argument(help="A name from `wsss recipe list`, or a file.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="A name from `wsss recipe list`, or a file.", autocompletion=completion.recipes
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
         help="Change one more value, such as refine.chains.crf.0.sigma_xy=50. Repeatable.",
+        autocompletion=completion.key_values,
     ),
 ]
 
@@ -32,20 +40,15 @@ def list_() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from wsss.config.recipes import list_recipes
+    from wsss.config.shipped import recipe_summaries
     from wsss.config.yaml_text import load_yaml, read_text
-    from wsss.settings import ConfigError
 
-    recipes = list_recipes(RECIPES)
-    if not recipes:
-        raise ConfigError(f"{RECIPES}/ holds no recipes; run from the project's root")
     values = load_yaml(read_text(PARAMS), str(PARAMS)) if PARAMS.exists() else None
     base = values.get("base") if isinstance(values, dict) else None
     current = base.get("recipe") if isinstance(base, dict) else None
     table = Table(box=None, pad_edge=False, show_header=False)
-    for recipe in recipes:
-        mark = "*" if recipe.name == current else " "
-        table.add_row(mark, recipe.name, recipe.summary)
+    for name, summary in recipe_summaries(RECIPES).items():
+        table.add_row("*" if name == current else " ", name, summary)
     Console().print(table)
 
 
@@ -113,7 +116,11 @@ def save(
 def set_settings(
     settings: Annotated[
         list[str],
-        typer.Argument(metavar="KEY=VALUE...", help="Such as refine.chains.crf.0.sigma_xy=50."),
+        typer.Argument(
+            metavar="KEY=VALUE...",
+            help="Such as refine.chains.crf.0.sigma_xy=50.",
+            autocompletion=completion.key_values,
+        ),
     ],
 ) -> None:
     """Change values of params.yaml, whose comments and layout stay as they are.
