@@ -10,17 +10,27 @@ import numpy as np
 import pytest
 import torch
 
-from wsss.artifacts import Proposals, ScoreMap, class_parts, write_label_png
+from wsss.artifacts import (
+    Corrections,
+    Proposals,
+    ScoreMap,
+    class_parts,
+    mask_hash,
+    mask_of_size,
+    write_label_png,
+)
 from wsss.artifacts.background import BackgroundSettings, background_scores, power_background
 from wsss.cam.clip_es import in_boxes, log_odds, spread_in_boxes
+from wsss.cam.making import CamMaker
 from wsss.cam.multiscale import multiscale_cams, windowed_cams
 from wsss.cam.scaled_image import ScaledImage
 from wsss.cam.sliding_window import SlidingWindow
 from wsss.clustering.kmeans import kmeans
 from wsss.config.kernels import CrfKernelSettings
-from wsss.config.sections import BackboneSettings
+from wsss.config.sections import BackboneSettings, GenerateCamsSettings
 from wsss.config.segmentation import PredictMasksSettings, RetrievalSettings
 from wsss.evaluate import ThresholdCurve, confusion_matrix, score_histogram, threshold_grid
+from wsss.evaluate.failures import find_failures
 from wsss.evaluate.objects import object_overlaps
 from wsss.proposals.superpixels import Superpixels, SuperpixelsSettings
 from wsss.refine import Chain, Context
@@ -30,6 +40,7 @@ from wsss.refine.pamr import Pamr, PamrSettings
 from wsss.refine.rebalance import prices, transport_plan
 from wsss.refine.regions import RegionsSettings, average_in_regions, sepl_labels, smoke_labels
 from wsss.registry import CAM_METHODS
+from wsss.report.layers import mask_layer, outline_layer, photo
 from wsss.report.overlays import mask_above, outline, overlay_mask, overlay_scores
 from wsss.segment.filtering import recall_thresholds
 from wsss.segment.predict import predict_mask_in_windows, predict_probs
@@ -69,6 +80,8 @@ MAP = ScoreMap(ONE_CLASS, SCORES, (4, 6), PROBS)
 REGIONS = Proposals.from_labels(np.zeros((4, 6), int))
 SEEDS = np.zeros((1, 4, 6), bool)
 CAM = CAM_METHODS.build(CAM_METHODS.settings("cam")())
+STAGES = CAM_METHODS.settings("layer_cam")(layers=("stage3",))
+GRADIENTS = GenerateCamsSettings(method=STAGES)
 
 
 class Model:
@@ -121,6 +134,13 @@ INDEX = RegionIndex(
 )
 
 CASES: dict[str, list[Callable[[], Any]]] = {
+    "artifacts.corrections.Corrections.add.mask": [
+        lambda: Corrections.add(
+            Path(), "a", WRONG_DTYPE, who="a", when="2026-01-01Z", origin="", origin_hash=""
+        )
+    ],
+    "artifacts.corrections.mask_hash.mask": [lambda: mask_hash(WRONG_DTYPE)],
+    "artifacts.corrections.mask_of_size.mask": [lambda: mask_of_size(WRONG_DTYPE, (1, 1))],
     "artifacts.parts.class_parts.mask": [lambda: next(class_parts(WRONG_DTYPE))],
     "artifacts.background.power_background.best": [lambda: power_background(np.array(1.5), 4)],
     "artifacts.background.background_scores.scores": [
@@ -157,6 +177,9 @@ CASES: dict[str, list[Callable[[], Any]]] = {
     "cam.clip_es.spread_in_boxes.inside": [
         lambda: spread_in_boxes(torch.eye(4), torch.ones(1, 2, 2), torch.full((1, 2, 2), 2))
     ],
+    "cam.making.CamMaker.whole.pixels": [
+        lambda: CamMaker(Model(), GRADIENTS, Device()).whole(torch.zeros(1, 3, 4, 6), [[1]])
+    ],
     "cam.multiscale.multiscale_cams.class_ids": [
         lambda: multiscale_cams(Model(), CAM, torch.zeros(1, 3, 4, 6), [(0,)], **views()),
         lambda: multiscale_cams(Model(), CAM, torch.zeros(1, 3, 4, 6), [(3,)], **views()),
@@ -180,6 +203,8 @@ CASES: dict[str, list[Callable[[], Any]]] = {
         lambda: score_histogram(WRONG_DTYPE, MAP, 3, np.array([0.5])),
         lambda: score_histogram(MASK + np.uint8(3), MAP, 3, np.array([0.5])),
     ],
+    "evaluate.failures.find_failures.gt_mask": [lambda: find_failures(WRONG_DTYPE, MASK)],
+    "evaluate.failures.find_failures.mask": [lambda: find_failures(MASK, WRONG_DTYPE)],
     "evaluate.objects.object_overlaps.gt_mask": [lambda: object_overlaps(WRONG_DTYPE, MASK)],
     "evaluate.objects.object_overlaps.mask": [lambda: object_overlaps(MASK, WRONG_DTYPE)],
     "evaluate.curves.threshold_grid.step": [lambda: threshold_grid(0), lambda: threshold_grid(2)],
@@ -215,6 +240,9 @@ CASES: dict[str, list[Callable[[], Any]]] = {
     "refine.regions.smoke_labels.seeds": [
         lambda: smoke_labels(SCORES, SEEDS.astype(int), REGIONS, RegionsSettings())
     ],
+    "report.layers.mask_layer.mask": [lambda: mask_layer(WRONG_DTYPE, 10)],
+    "report.layers.outline_layer.mask": [lambda: outline_layer(WRONG_DTYPE, 10)],
+    "report.layers.photo.image": [lambda: photo(FLOATS, 10)],
     "report.overlays.mask_above.threshold": [lambda: mask_above(MAP, 1.5)],
     "report.overlays.outline.mask": [lambda: outline(WRONG_DTYPE)],
     "report.overlays.overlay_mask.image": [lambda: overlay_mask(FLOATS, MASK)],
@@ -244,7 +272,7 @@ CASES: dict[str, list[Callable[[], Any]]] = {
             present=torch.ones(3),
         )
     ],
-    "segment.predictor.Predictor.whole.pixels": [
+    "segment.predictor.Predictor.probs.pixels": [
         lambda: Predictor(Model(), PredictMasksSettings(), Device()).whole([], torch.ones(1))
     ],
     "segment.retrieval.index.RegionIndex.class_ids": [

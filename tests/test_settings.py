@@ -70,15 +70,15 @@ def refusal(text: str) -> str:
         (
             "make_pseudo_masks: {threshold: high}",
             (
-                "params.yaml: make_pseudo_masks.threshold must be a number or 'selected', "
-                "but is 'high'"
+                "params.yaml: make_pseudo_masks.threshold must be a number or 'selected' or "
+                "'usual', but is 'high'"
             ),
         ),
         (
             "make_pseudo_masks: {threshold: 2}",
             (
                 "params.yaml: make_pseudo_masks.threshold is 2; "
-                "a threshold lies in [0, 1], or is 'selected'"
+                "a threshold lies in [0, 1], or is 'selected' or 'usual'"
             ),
         ),
         (
@@ -201,7 +201,7 @@ def test_a_file_that_can_not_be_read(tmp_path: Path, content: bytes, message: st
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"params\.yaml is not here; run from the project's root"):
+    with pytest.raises(ConfigError, match=r"not here; run from the project's root; `wsss init`"):
         load_params(tmp_path / "params.yaml")
 
 

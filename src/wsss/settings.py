@@ -1,7 +1,7 @@
 """The base of every settings model, and the wording of what is wrong with a value."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from wsss.checks import ConfigError, did_you_mean
+from wsss.outside import code_of, is_ours, troubles
 from wsss.sources import expand_path, find_source, named_sources
 
 __all__ = ["ConfigError", "Named", "Settings", "expand_path", "explain", "models_in"]
@@ -27,10 +28,19 @@ class Settings(BaseModel):
     def files(self) -> list[Path]:
         """The files and folders that keys such as `weights` and `root` name in it, at any depth.
 
-        Left out is what does not exist, such as 'none' and the names of downloads.
+        Left out is what does not exist, such as 'none' and the names of downloads. With them comes
+        the code of methods from outside of wsss.
         """
         found = map(find_source, named_sources(self.model_dump()).values())
-        return [path for path in found if path is not None]
+        methods = (kind for kind in self.models_within() if issubclass(kind, Named))
+        outside = [kind.__module__ for kind in methods if not is_ours(kind)]
+        code = (file for module in dict.fromkeys(outside) for file in code_of(module))
+        return [*(path for path in found if path is not None), *code]
+
+    def models_within(self) -> "list[type[Settings]]":
+        """The models of all settings in it, its own first."""
+        inner = (getattr(self, name) for name in type(self).model_fields)
+        return [type(self), *(kind for value in inner for kind in _models_within(value))]
 
 
 class Named(Settings):
@@ -38,6 +48,15 @@ class Named(Settings):
 
     name: str
     """Which implementation the settings are for."""
+
+
+def _models_within(value: Any) -> Iterator[type[Settings]]:
+    if isinstance(value, Settings):
+        yield from value.models_within()
+    elif isinstance(value, dict):
+        yield from (kind for held in value.values() for kind in _models_within(held))
+    elif isinstance(value, list | tuple):
+        yield from (kind for held in value for kind in _models_within(held))
 
 
 def explain(
@@ -117,12 +136,14 @@ def _sentence(path: str, items: Sequence[ErrorDetails], known: list[str]) -> str
         return f"{parent or 'the top level'} has no key '{key}'; {did_you_mean(key, known)}"
     if item["type"] == "union_tag_invalid":
         names = re.findall(r"'([^']*)'", context["expected_tags"])
-        return f"{path}.name is '{context['tag']}'; {did_you_mean(context['tag'], names)}"
+        meant = did_you_mean(context["tag"], names)
+        return f"{path}.name is '{context['tag']}'; {meant}{troubles()}"
     if item["type"] == "union_tag_not_found":
         return f"{path} needs a 'name' that says which one is meant"
     if item["type"] == "literal_error" and key == "name":
         names = re.findall(r"'([^']*)'", context["expected"])
-        return f"{path} is {_short(item['input'])}; {did_you_mean(str(item['input']), names)}"
+        meant = did_you_mean(str(item["input"]), names)
+        return f"{path} is {_short(item['input'])}; {meant}{troubles()}"
     if item["type"] == "missing":
         return f"{path} is missing; add it"
     rules = [_RULES.get(element["type"]) or element["msg"] for element in items]

@@ -2,6 +2,8 @@
 
 The pipeline asks at the start of each `dvc repro` whether they are as they were: DVC watches the
 project alone. So nothing here imports more than Python's own modules and YAML.
+
+The code of methods from outside (`wsss.outside`) counts as such a file.
 """
 
 import hashlib
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from wsss.checks import ConfigError, full_key
+from wsss.outside import outside_code
 
 __all__ = [
     "LISTING",
@@ -37,9 +40,15 @@ LISTING = "data/sources"
 NOTE = "reports/sources.run.json"
 """What was read before, below the project: names, sizes and times, and the contents they meant."""
 
-SOURCE_KEYS = frozenset({"background_images", "checkpoint", "encoder_weights", "root", "weights"})
+SOURCE_KEYS = frozenset(
+    {"background_images", "checkpoint", "corrections", "encoder_weights", "root", "weights"}
+)
 """What may name a file or folder on whose contents results depend, or something else, such as
 'none'. Under other keys that is any text that begins as an absolute path does."""
+
+_UNSAID = {"prepare_data": {"corrections": "data/corrections"}}
+"""What a section of params.yaml names where it does not say so, below the project: people make it,
+and no stage."""
 
 _MADE = frozenset({"data", "mlartifacts", "models", "reports"})
 _SLOW = 2**30  # bytes that take seconds to read
@@ -133,6 +142,18 @@ def named_sources(settings: Any, key: str = "") -> dict[str, str]:
     return found
 
 
+def _method_names(settings: Any, key: str) -> Iterator[tuple[str, str]]:
+    """The texts that may name a method, at any depth, with their dotted keys."""
+    if isinstance(settings, Mapping):
+        for name, value in settings.items():
+            yield from _method_names(value, f"{key}.{name}")
+    elif isinstance(settings, list):
+        for at, value in enumerate(settings):
+            yield from _method_names(value, f"{key}.{at}")
+    elif isinstance(settings, str) and key.rpartition(".")[2] in ("arch", "name"):
+        yield key, settings
+
+
 def find_source(text: str) -> Path | None:
     """Give what a setting names; None where there is no such file or folder."""
     try:
@@ -175,14 +196,27 @@ def current_listing(root: Path) -> dict[str, str]:
     for section, settings in _read_params(root / "params.yaml").items():
         old = _read_json(root / LISTING / f"{section}.json")
         listed = {}
+        if isinstance(settings, Mapping):
+            settings = {**_UNSAID.get(str(section), {}), **settings}
         for key, text in named_sources(settings, str(section)).items():
             path = find_source(text)
             if path is not None:
                 listed[key] = {"setting": text, **asdict(_held(path, root))}
+            elif old.get(key, {}).get("setting") == text and not _was_removed(text, root):
+                listed[key] = old[key]
+        for key, text in _method_names(settings, str(section)):
+            if files := outside_code(text):
+                listed[key] = {"setting": text, **asdict(_held_code(files))}
             elif old.get(key, {}).get("setting") == text:
                 listed[key] = old[key]
         texts[str(section)] = _text(listed)
     return texts
+
+
+def _was_removed(text: str, root: Path) -> bool:
+    """Whether something of the project itself is gone, which DVC does not have either."""
+    unsaid = {path for of_section in _UNSAID.values() for path in of_section.values()}
+    return text in unsaid and not (root / f"{text}.dvc").exists()
 
 
 def _read_params(file: Path) -> dict[Any, Any]:
@@ -219,6 +253,12 @@ def _held(path: Path, root: Path) -> Held:
     if time.time_ns() - newest > _RECENT:  # the clock of files is too coarse to tell
         _read[key] = {"stamps": stamps, "contents": contents}
     return Held(len(members), size, contents)
+
+
+def _held_code(files: Sequence[Path]) -> Held:
+    members = [(file.name, os.fspath(file), file.stat()) for file in files]
+    size = sum(status.st_size for _, _, status in members)
+    return Held(len(members), size, _contents(members))
 
 
 Member = tuple[str, str, os.stat_result]

@@ -92,6 +92,12 @@ def test_dvc_reads_the_same_plain_value_as_we_do(value: Any) -> None:
     assert (read, type(read)) == (value, type(value))
 
 
+@pytest.mark.parametrize("text", ["...", "... a", "...a", "---", "--- a"])
+def test_marks_of_documents_are_texts_like_any_other(text: str) -> None:
+    value = {text: [text]}
+    assert load_yaml(flow_text(value), "x") == yaml.safe_load(flow_text(value)) == value
+
+
 @given(
     TREES,
     st.sampled_from(

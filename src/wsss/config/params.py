@@ -18,13 +18,16 @@ from wsss.config.sections import (
     MachineSettings,
     ProposalChoice,
     RefineSettings,
+    ReportSettings,
     TrainClassifierSettings,
 )
 from wsss.config.segmentation import (
+    PER_CLASS,
     PredictMasksSettings,
     PseudoMaskSettings,
     TrainSegmenterSettings,
 )
+from wsss.config.suggesting import SuggestSettings
 from wsss.config.yaml_text import load_yaml, read_text
 from wsss.settings import ConfigError, Settings, explain
 
@@ -91,6 +94,9 @@ class Params(Settings):
     train_segmenter: TrainSegmenterSettings = TrainSegmenterSettings()
     predict_masks: PredictMasksSettings = PredictMasksSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    report: ReportSettings = ReportSettings()
+    suggest: SuggestSettings = SuggestSettings()
+    """What `wsss suggest` reckons with; no stage depends on it."""
 
     def check_classes(self, class_names: Sequence[str]) -> None:
         """Check what only the data can tell: that settings name classes which it has.
@@ -183,8 +189,13 @@ class Params(Settings):
 
     @model_validator(mode="after")
     def _chain_exists(self) -> Self:
+        if PER_CLASS in self.refine.chains:
+            raise ValueError(
+                f"refine.chains has a chain '{PER_CLASS}', which is what make_pseudo_masks.chain "
+                "calls the best chain of each class; give it another name"
+            )
         chain = self.make_pseudo_masks.chain
-        if chain not in self.refine.chains:
+        if chain != PER_CLASS and chain not in self.refine.chains:
             raise ValueError(
                 f"make_pseudo_masks.chain is '{chain}', which refine.chains does not have; "
                 + did_you_mean(chain, self.refine.chains)

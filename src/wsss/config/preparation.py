@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from wsss.artifacts import RESERVED, SPLITS
+from wsss.artifacts import CORRECTIONS, RESERVED, SPLITS
 from wsss.registry import DATASETS
 from wsss.settings import Named, Settings
 
@@ -60,11 +60,18 @@ class PrepareDataSettings(Settings):
     long_side_max: NonNegativeInt = 0
     """Images whose longer side is larger, in pixels, are shrunk to it, and their masks with them;
     all results have that size. 0 keeps images as they are."""
+    pack_above: NonNegativeInt = 50_000
+    """With more images than this, the files that this and all later stages make of images are
+    packed: some 1500 to a file, so that a disk and DVC do not see hundreds of thousands."""
     pixel_labels: LabelledPart = "none"
     """Images whose masks are given to learn from, besides tags: none, all, a number such as 100, a
     share such as 0.05, or a list of names; of train and selection together, those of val never. A
     number or a share is drawn by rng_seed, each class in its share, and a larger one has all of a
     smaller one."""
+    corrections: str = CORRECTIONS
+    """The folder of masks that people have corrected, with `wsss annotations import`: those of
+    images of train and selection are given to learn from, before all other masks, and their tags
+    follow them. It need not be there; none leaves corrections out."""
     box_labels: LabelledPart = "none"
     """The same for boxes, each of which bounds its class: where the data set has none, boxes of
     the masks' parts."""

@@ -4,7 +4,8 @@ Mappings merge key by key. Replaced as a whole are lists, mappings whose keys ar
 own (refine.chains, evaluate.class_groups, keyword arguments), and a choice whose `name`
 changes, since its other settings belonged to what is no longer there.
 
-A recipe that differs little from another says `extends: <its name>` and what differs.
+A recipe that differs little from another says `extends: <its name>` and what differs. What its runs
+are known to score stands under `expected`, and is no setting.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 
 from wsss.checks import did_you_mean
 from wsss.config.params import Params, parse_params
+from wsss.config.shipped import recipe_files
 from wsss.config.yaml_text import Fragment, fragment_at, load_yaml, read_text, set_value
 from wsss.settings import ConfigError, models_in
 
@@ -26,11 +28,12 @@ __all__ = [
     "Recipe",
     "apply_recipe",
     "is_file_name",
-    "list_recipes",
     "parse_setting",
     "recipe_params",
     "recipe_text",
+    "recipe_values",
     "set_values",
+    "with_settings",
 ]
 
 BASE_RECIPE = "synthetic_cam"
@@ -58,17 +61,15 @@ class Recipe:
         text: the file.
         values: what it sets.
         parent: the recipe it extends.
+        expected: what its runs score, as `wsss verify` reads it; None where it does not say. That
+            of a recipe which it extends is not its own.
     """
 
     name: str
     text: str
     values: dict[str, Any]
     parent: "Recipe | None" = None
-
-    @property
-    def summary(self) -> str:
-        """The first line of the header comment."""
-        return self.text.partition("\n")[0].lstrip("# ").rstrip()
+    expected: Any = None
 
     def layers(self) -> "list[Recipe]":
         """The recipes it extends, the furthest first, and itself."""
@@ -79,7 +80,7 @@ class Recipe:
         """Read one recipe and those it extends.
 
         Args:
-            folder: where recipes lie.
+            folder: the project's own recipes, which come before those that ship.
             name: of the file, without .yaml; or a file anywhere, such as "../mine.yaml", which may
                 extend those beside it and those in `folder`.
             below: recipes that extend this one.
@@ -92,9 +93,10 @@ class Recipe:
         values = load_yaml(text, str(path))
         if not isinstance(values, dict):
             raise ConfigError(f"{path} must hold sections of params.yaml")
+        expected = values.pop("expected", None)
         extends = values.pop("extends", None)
         if extends is None:
-            return cls(path.stem, text, values)
+            return cls(path.stem, text, values, None, expected)
         if not isinstance(extends, str) or extends in (*below, path.stem):
             raise ConfigError(
                 f"{path}: extends is {extends!r}, but must name another recipe, not one that "
@@ -102,7 +104,8 @@ class Recipe:
             )
         beside = path.with_name(f"{extends}.yaml")
         parent = str(beside) if is_file_name(name) and beside.exists() else extends
-        return cls(path.stem, text, values, cls.read(folder, parent, (*below, path.stem)))
+        above = cls.read(folder, parent, (*below, path.stem))
+        return cls(path.stem, text, values, above, expected)
 
 
 def is_file_name(name: str) -> bool:
@@ -116,17 +119,10 @@ def _recipe_file(folder: Path, name: str) -> Path:
         if not path.is_file():
             raise ConfigError(f"{path} is not a file; name a recipe, or a file that is one")
         return path
-    known = [path.stem for path in folder.glob("*.yaml")]
+    known = recipe_files(folder)
     if name not in known:
-        if not known:
-            raise ConfigError(f"{folder}/ holds no recipes; run from the project's root")
         raise ConfigError(f"no recipe is named '{name}'; {did_you_mean(name, known)}")
-    return folder / f"{name}.yaml"
-
-
-def list_recipes(folder: Path) -> list[Recipe]:
-    """Every recipe, by name."""
-    return [Recipe.read(folder, path.stem) for path in sorted(folder.glob("*.yaml"))]
+    return known[name]
 
 
 def apply_recipe(
@@ -168,13 +164,38 @@ def recipe_params(
         base: the recipe under all others.
         settings: single ones, over both.
     """
+    tree = recipe_values(values, recipe, base, settings)
+    return parse_params(tree, f"recipe '{recipe.name}'")
+
+
+def recipe_values(
+    values: Mapping[str, Any],
+    recipe: Recipe,
+    base: Recipe,
+    settings: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The plain values behind `recipe_params`, as params.yaml would have them."""
     tree: Any = dict(values)
     for layer in _all_layers(recipe, base):
         for path, value in list(_differences(tree, layer.values, [Params])):
             tree = _with(tree, path, value)
-    for key, value in {"base.recipe": recipe.name, **(settings or {})}.items():
+    return with_settings(tree, {"base.recipe": recipe.name, **(settings or {})})
+
+
+def with_settings(values: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the tree of params.yaml with single settings changed, in their order.
+
+    Where a `name` changes, the settings of what it named before go.
+
+    Example:
+        >>> with_settings({"a": [{"name": "x", "b": 1}]}, {"a.0.name": "y", "a.0.c": 2})
+        {'a': [{'name': 'y', 'c': 2}]}
+    """
+    tree: Any = dict(values)
+    for key, value in settings.items():
         tree = _with(tree, *_resolve(tree, key, value))
-    return parse_params(tree, f"recipe '{recipe.name}'")
+    found: dict[str, Any] = tree
+    return found
 
 
 def recipe_text(text: str, base: Recipe, about: str) -> str:

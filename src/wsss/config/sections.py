@@ -32,6 +32,7 @@ __all__ = [
     "OptimizerSettings",
     "ProposalChoice",
     "RefineSettings",
+    "ReportSettings",
     "TrainClassifierSettings",
     "TrainSettings",
 ]
@@ -59,14 +60,16 @@ class BaseSettings(Settings):
 
 class MachineSettings(Settings):
     """Where and how fast things run. DVC does not track it, as results do not depend on it; those
-    of training do on the number of devices."""
+    of training depend on the number of devices as on a seed."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: PositiveInt = 1
-    """Processes that a stage which trains or infers is run in, with a device each. batch_size is of
-    each of them, so that training on several is not training on one."""
+    """Processes that a stage which trains or infers is run in, with a device each. They share each
+    batch, so that batch_size and learning rate stay what they are on one device."""
     num_workers: NonNegativeInt | Literal["auto"] = "auto"
     """Processes that load images; auto is one per core, at most 8."""
+    checkpoint_minutes: PositiveFloat = 30
+    """Training keeps its state so often, besides after each epoch and when a signal stops it."""
     experiment: str = "wsss"
     """The MLflow experiment."""
 
@@ -176,7 +179,7 @@ class TrainSettings(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     augment: AugmentSettings = AugmentSettings()
     batch_size: PositiveInt = 16
-    """Per device."""
+    """Images in a step, of all devices together; also images that are scored together on each."""
     epochs: PositiveInt = 5
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     channels_last: bool = True
@@ -282,3 +285,12 @@ class EvaluateSettings(Settings):
         if self.select_by not in known:
             raise ValueError(f"select_by '{self.select_by}': {did_you_mean(self.select_by, known)}")
         return self
+
+
+class ReportSettings(Settings):
+    images: NonNegativeInt = 60
+    """Images of the gallery: the best, the worst, the most uncertain, those of each kind of
+    failure, and others of their split in between; 0 is none."""
+    long_side: int = Field(default=320, ge=64, le=1024)
+    """Of a picture, in pixels. Of many images the pictures are made smaller, so that the page stays
+    below 20 MB."""

@@ -22,7 +22,9 @@ from wsss.settings import Named, Settings, explain
 
 __all__ = [
     "WEIGHTS_SUFFIXES",
+    "PER_CLASS",
     "ClassCropSettings",
+    "PerClassSettings",
     "PredictMasksSettings",
     "PseudoMaskSettings",
     "RetrievalSettings",
@@ -39,12 +41,31 @@ else:
     TagFormChoice = TAG_FORMS.choice()
 
 
+PER_CLASS = "per_class"
+"""In place of a chain in make_pseudo_masks.chain: each class is taken from its best one."""
+
+
+class PerClassSettings(Settings):
+    """How the best chain of each class is found."""
+
+    chosen_on: Literal["selection", "given"] = "selection"
+    """The images that chains are compared on: those of the selection split that have masks, or
+    those of train and selection whose mask annotators gave or corrected to learn from."""
+    shrinkage: float = Field(default=20, ge=0)
+    """Images of a class at which its own IoU counts as much as how good a chain is on the whole;
+    with fewer, less. 0 trusts each class alone, however few images show it."""
+
+
 class PseudoMaskSettings(BackgroundSettings):
     chain: str = "crf"
-    """The refine chain that masks are made from."""
-    threshold: float | Literal["selected"] = "selected"
+    """The refine chain that masks are made from; per_class takes each class from the chain that
+    finds it best."""
+    per_class: PerClassSettings = PerClassSettings()
+    """How the best chain of each class is found, where chain is per_class."""
+    threshold: float | Literal["selected", "usual"] = "selected"
     """The score of the constant background, in [0, 1]; 'selected' takes the best of the selection
-    split."""
+    split, which needs some masks, 'usual' what suits the end of the chain: 0.5 after a dense CRF,
+    0.4 else."""
     ignore_margin: float = Field(default=0.05, ge=0, lt=1)
     """A pixel whose winner leads the runner-up by less, background included, is ignored (255).
     Scores are compared after their odds are divided by the threshold's, which becomes 0.5."""
@@ -61,8 +82,23 @@ class PseudoMaskSettings(BackgroundSettings):
     @classmethod
     def _range(cls, value: float | str) -> float | str:
         if not isinstance(value, str) and not 0 <= value <= 1:
-            raise ValueError("a threshold lies in [0, 1], or is 'selected'")
+            raise ValueError("a threshold lies in [0, 1], or is 'selected' or 'usual'")
         return value
+
+    @model_validator(mode="after")
+    def _thresholds_compete(self) -> Self:
+        if self.chain == PER_CLASS and self.background == "constant":
+            if self.threshold != "selected":
+                raise ValueError(
+                    f"threshold is {self.threshold}, but with chain: {PER_CLASS} each class has "
+                    "that of its chain; set it to selected"
+                )
+        elif self.chain == PER_CLASS:
+            raise ValueError(
+                f"background is {self.background}, but with chain: {PER_CLASS} chains compete by "
+                "their thresholds; set it to constant"
+            )
+        return self
 
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -94,6 +130,11 @@ class SegmenterSettings(Settings):
         if self.arch not in NETWORKS.names():
             return None
         return NETWORKS.settings(self.arch).model_validate(self.arch_kwargs)
+
+    def models_within(self) -> list[type[Settings]]:
+        """As of `Settings`, with those of the network, which stand in arch_kwargs."""
+        network = self.network
+        return super().models_within() + ([] if network is None else network.models_within())
 
     @property
     def weights_are_a_file(self) -> bool:

@@ -26,7 +26,8 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"{path} is not here; run from the project's root") from None
+        begin = "; `wsss init` begins a project" if path.name == "params.yaml" else ""
+        raise ConfigError(f"{path} is not here; run from the project's root{begin}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path} is not UTF-8 text (byte {error.start} is {error.object[error.start]:#x}); "
@@ -98,7 +99,7 @@ def flow_text(value: Any) -> str:
         return "[" + ", ".join(map(flow_text, value)) + "]"
     if isinstance(value, str):
         plain = re.fullmatch(r"[\w$/~.]+(?:[ +-]?[\w$/~.])*", value, re.ASCII)
-        word = value.lower() in ("y", "n", "yes", "no", "on", "off")
+        word = value.lower() in ("y", "n", "yes", "no", "on", "off") or value.startswith("...")
         if plain and not word and load_yaml(value, "") == value:
             return value
         quoted = value.replace("\\", "\\\\").replace('"', '\\"')
