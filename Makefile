@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
-.PHONY: help setup repro test lint bench docker-lint study sanitize fuzz wheels
+.PHONY: help setup repro test test-cluster docs lint bench docker-lint study sanitize fuzz wheels
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,12 +39,22 @@ repro: setup  ## run the pipeline that params.yaml describes, and say where to l
 	@time dvc repro
 	@wsss compare workspace
 	@echo
+	@echo "Report:    data/report/report.html"
 	@echo "Pictures:  reports/evaluate_segmenter/panel.png, and one beside every other report"
 	@wsss runs open --print
 	@echo "Next:      $(BIN)/wsss recipe list"
 
-test: setup .venv/.peer  ## run the tests
-	pytest
+test: setup .venv/.peer  ## run the tests, in JOBS processes (2)
+	OMP_NUM_THREADS=1 pytest --numprocesses $(or $(JOBS),2) --dist loadfile
+
+test-cluster: setup .venv/.peer  ## run the tests that need Slurm, PostgreSQL, a server or a container builder; each says what it lacks; SLOW=1 runs all
+	@$(INSTALL) --editable '.[postgres,s3,server,slurm]' \
+		|| echo "what services need could not be installed: their tests will not run"
+	pytest -m 'cluster$(if $(SLOW),, and not slow)' tests/cluster
+
+docs: setup  ## build the documentation as a site, in build/site
+	@$(INSTALL) --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 lint: setup docker-lint  ## what CI checks besides the tests
 	ruff check --quiet .
@@ -55,6 +65,7 @@ lint: setup docker-lint  ## what CI checks besides the tests
 docker-lint: setup
 	hadolint -c docker/hadolint.yaml docker/*.Dockerfile
 	PG_PASSWORD=x MLFLOW_ADMIN_PASSWORD=x MLFLOW_WORKER_PASSWORD=x MLFLOW_SECRET_KEY=x \
+		ARTIFACTS_KEY=x REMOTE_KEY=x \
 		podman-compose --dry-run -f docker/compose.yaml config >/dev/null
 
 study: setup  ## make study STUDY=classifiers SIZE=small SEEDS=1: methods on the same data, into docs/results.md
@@ -69,6 +80,8 @@ bench: setup .venv/.peer  ## ours beside the peers, in one run, as ratios
 	python benchmarks/refine.py
 	python benchmarks/random_walk.py
 	python benchmarks/large_images.py
+	python benchmarks/tracking.py
+	python benchmarks/export.py
 
 # Programs that build the native module anew, below build/hardening and one compiler at a time; .venv
 # is used, and left as it is. VARIANTS: some of dispatch, baseline, scalar and thread.

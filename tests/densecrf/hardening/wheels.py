@@ -22,7 +22,10 @@ from builds import BUILD, ROOT, pip, run
 
 HOME = BUILD / "wheels"
 USUAL = ["python3.11", "python3.12", "python3.13"]
-NEEDED = ["csrc/CMakeLists.txt", "csrc/bindings.cpp", "src/wsss/densecrf/__init__.py", "README.md"]
+NEEDED = [
+    *("csrc/CMakeLists.txt", "csrc/bindings.cpp", "src/wsss/densecrf/__init__.py", "README.md"),
+    "recipes/synthetic_cam.yaml",
+]
 STRAY = ["data", "models", "reports", "build", "dist", ".git", ".dvc", ".venv", "mlruns"]
 
 USE = """

@@ -1,0 +1,50 @@
+"""What stands in several files of a release is the same in all of them."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import yaml
+
+import wsss
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_licence_and_citation_agree_with_the_project():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == wsss.__version__
+    assert citation["license"] == PROJECT["project"]["license"] == "MIT"
+    assert [author["name"] for author in citation["authors"]] == ["the wsss authors"]
+    assert "Copyright (c)" in (ROOT / "LICENSE").read_text()
+
+
+def test_the_version_stands_in_the_package_alone():
+    assert PROJECT["project"]["dynamic"] == ["version"]
+    assert PROJECT["tool"]["scikit-build"]["metadata"]["version"]["input"] == "src/wsss/__init__.py"
+
+
+def test_the_worker_image_has_all_files_that_a_wheel_is_built_from():
+    project = PROJECT["project"]
+    needed = {"pyproject.toml", project["readme"], *project["license-files"]}
+    copied = re.search(r"COPY (.*) \./\n", (ROOT / "docker/worker.Dockerfile").read_text())
+    assert copied is not None
+    assert set(copied[1].split()) == needed
+    admitted = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {f"!{name}" for name in needed} <= set(admitted)
+
+
+def test_hooks_and_workflows_run_what_is_there():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    makefile = (ROOT / "Makefile").read_text()
+    for hook in hooks:
+        tool = hook["entry"].split()[0].removeprefix(".venv/bin/")
+        assert tool == "wsss" or tool in makefile, hook
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
+    assert "run: .ci/run" in workflow
+    listed = subprocess.run(
+        ["git", "ls-files", "--stage", ".ci/run"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert listed.returncode or listed.stdout.startswith("100755")
