@@ -32,6 +32,8 @@ endif
 		|| echo "pydensecrf2 could not be built: the tests and ratios against it will not run"
 	@$(INSTALL) --no-deps grad-cam ttach opencv-python-headless \
 		|| echo "grad-cam could not be installed: the ratio against it will not run"
+	@$(INSTALL) --editable '.[onnx,serve]' \
+		|| echo "what exports and the server need could not be installed: their tests will not run"
 	@touch $@
 
 repro: setup  ## run the pipeline that params.yaml describes, and say where to look

@@ -21,7 +21,8 @@ def ground(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def result(*cams: float) -> Result:
-    return Result({CAM: list(cams), "generate_cams/images_per_second": [12.34]}, {"weights": "w"})
+    rate = {"generate_cams/images_per_second": 12.34}
+    return Result({seed: {CAM: cam} | rate for seed, cam in enumerate(cams)}, {"weights": "w"})
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_better_is_above_every_seed_of_the_baseline(plan: Plan) -> None:
     }
     page = render("s", plan, {"small": rows})
     assert "between 0.400 and 0.440 over 3 seeds" in page
-    sentence = page[page.index("With every seed above") :]
+    sentence = page[page.index("With every seed above") :].partition("\n")[0]
     assert "`better` (0.450 to 0.500)" in sentence
     assert "luckier" not in sentence
     assert "once" not in sentence
@@ -110,9 +111,73 @@ def test_rows_that_are_recorded_elsewhere_stay(
     assert write_table(tmp_path, "s", plan).read_text() == before
     monkeypatch.setattr(table, "read_results", lambda *_: {"small": {"once": result(0.61)}})
     after = write_table(tmp_path, "s", plan).read_text().splitlines()
-    changed = [line for line in after if line not in before.splitlines()]
+    changed = [line for line in after if line not in before.splitlines() and "|" in line]
     assert [line.split("|")[1].strip() for line in changed] == ["`better`", "`once`"]
     assert "**0.610**" in changed[1] and "**" not in changed[0].split("|")[3]
+
+
+def test_seeds_that_ran_elsewhere_count_on(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docs").mkdir()
+    share = PlanColumn(metric=CAM, relative_to="better")
+    plan = plan.model_copy(update={"columns": plan.columns | {"share": share}})
+
+    def written(**rows: Result) -> str:
+        monkeypatch.setattr(table, "read_results", lambda *_: {"small": rows})
+        return write_table(tmp_path, "s", plan).read_text()
+
+    def alone(seed: int, value: float) -> Result:
+        return Result({seed: {CAM: value}}, {"weights": "w"})
+
+    written(cam=alone(0, 0.40), better=alone(0, 0.50))
+    written(cam=alone(1, 0.42))
+    parts = written(cam=alone(2, 0.44), better=alone(0, 0.80))  # the newer one of a seed
+    whole = {"cam": result(0.40, 0.42, 0.44), "better": result(0.80)}
+    assert cells(parts, "cam")[2:5:2] == cells(render("s", plan, {"small": whole}), "cam")[2:5:2]
+    assert cells(parts, "cam")[2:5:2] == ["0.420 ± 0.020", "52.5 %"]
+    assert "between 0.400 and 0.440 over 3 seeds" in parts
+
+
+def test_shares_of_lines_without_runs_are_of_what_their_row_is_now(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docs").mkdir()
+    share = PlanColumn(metric=CAM, relative_to="better")
+    plan = plan.model_copy(update={"columns": plan.columns | {"share": share}})
+    known = {"cam": result(0.4), "better": result(0.5)}
+    monkeypatch.setattr(table, "read_results", lambda *_: {"small": known})
+    path = write_table(tmp_path, "s", plan)
+    path.write_text(re.sub(r"<!-- run: .*\n", "", path.read_text()))
+    monkeypatch.setattr(table, "read_results", lambda *_: {"small": {"once": result(0.25)}})
+    page = write_table(tmp_path, "s", plan).read_text()
+    assert [cells(page, row)[4] for row in ("cam", "better", "once")] == [
+        "80.0 %",
+        "100.0 %",
+        "50.0 %",
+    ]
+    monkeypatch.setattr(table, "read_results", lambda *_: {"small": {"better": result(0.8)}})
+    page = write_table(tmp_path, "s", plan).read_text()
+    assert [cells(page, row)[4] for row in ("cam", "better", "once")] == [
+        "50.0 %",
+        "100.0 %",
+        "31.2 %",
+    ]
+
+
+def test_cells_of_other_columns_do_not_stay(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docs").mkdir()
+    monkeypatch.setattr(table, "read_results", lambda *_: {"small": {"cam": result(0.4)}})
+    path = write_table(tmp_path, "s", plan)
+    with_runs = path.read_text()
+    fewer = {name: column for name, column in plan.columns.items() if name != "mAP"}
+    narrower = plan.model_copy(update={"columns": fewer})
+    monkeypatch.setattr(table, "read_results", lambda *_: {"small": {"once": result(0.6)}})
+    assert cells(write_table(tmp_path, "s", narrower).read_text(), "cam")[1] == "0.400"
+    path.write_text(re.sub(r"<!-- run: .*\n", "", with_runs))
+    assert "`cam` |" not in write_table(tmp_path, "s", narrower).read_text()
 
 
 def test_rows_of_other_data_or_settings_do_not_stay(
@@ -130,7 +195,7 @@ def test_rows_of_other_data_or_settings_do_not_stay(
     ):
         (tmp_path / "docs/results.md").write_text(page)
         monkeypatch.setattr(table, "ground_of", lambda *_, other=other: other)
-        assert ("`cam`" in write_table(tmp_path, "s", plan).read_text()) == stays
+        assert ("| `cam` |" in write_table(tmp_path, "s", plan).read_text()) == stays
     (tmp_path / "docs/results.md").write_text(re.sub("<!-- ground.*", "", page))
     assert "`cam`" not in write_table(tmp_path, "s", plan).read_text()
 

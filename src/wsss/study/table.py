@@ -1,5 +1,6 @@
 """docs/results.md: the recorded runs of a study as tables."""
 
+import json
 import logging
 import re
 import statistics
@@ -23,15 +24,39 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Result:
-    """What was recorded of a row: per metric the values of its seeds, in order."""
+    """What was recorded of a row.
 
-    metrics: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    Attributes:
+        runs: by seed, and in it by metric.
+        tags: of the run of the last seed.
+    """
+
+    runs: dict[int, dict[str, float]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+
+    def values(self, key: str) -> list[float]:
+        """Of a metric, by seed, where it was recorded."""
+        return [run[key] for _, run in sorted(self.runs.items()) if key in run]
 
     def mean(self, key: str) -> float | None:
         """Over seeds; None where nothing was recorded."""
-        values = self.metrics.get(key)
+        values = self.values(key)
         return statistics.fmean(values) if values else None
+
+
+@dataclass
+class Written:
+    """What a table of docs/results.md holds.
+
+    Attributes:
+        lines: of its rows, as they stand there.
+        below: the sentence on seeds, or nothing.
+        results: the runs of rows that the page has one by one.
+    """
+
+    lines: dict[str, str] = field(default_factory=dict)
+    below: str = ""
+    results: dict[str, Result] = field(default_factory=dict)
 
 
 def read_results(
@@ -74,19 +99,17 @@ def read_results(
     if others:
         log.info("%d runs of '%s' are of other data or settings, and left out", others, study)
     found: dict[str, dict[str, Result]] = defaultdict(lambda: defaultdict(Result))
-    for (size, row, _), run in sorted(latest.items()):
-        result = found[size][row]
-        result.tags = dict(run.data.tags)
-        for key, value in run.data.metrics.items():
-            result.metrics[key].append(value)
+    for (size, row, seed), run in sorted(latest.items()):
+        found[size][row].runs[seed] = dict(run.data.metrics)
+        found[size][row].tags = dict(run.data.tags)
     return {size: dict(rows) for size, rows in found.items()}
 
 
 def write_table(root: Path, study: str, plan: Plan) -> Path:
     """Write the section of a study in docs/results.md from what MLflow has.
 
-    Sections of other studies stay as they are, and so do rows that MLflow does not know, which were
-    recorded elsewhere, if they are of the same data and settings.
+    Sections of other studies stay as they are, and so do rows and seeds that MLflow does not know,
+    which were recorded elsewhere, if they are of the same data and settings.
 
     Raises:
         ValueError: MLflow has nothing of it.
@@ -100,7 +123,7 @@ def write_table(root: Path, study: str, plan: Plan) -> Path:
         )
     path = root / "docs" / "results.md"
     sections = _sections(path.read_text(encoding="utf-8")) if path.exists() else {}
-    kept = _kept_rows(sections.get(study, ""), grounds)
+    kept = _written(sections.get(study, ""), plan, grounds)
     sections[study] = render(study, plan, results, kept, grounds)
     with atomic_path(path) as temporary:
         page = "\n".join(sections[name] for name in sorted(sections))
@@ -115,16 +138,11 @@ def written_rows(root: Path, study: str, plan: Plan) -> dict[str, dict[str, list
     """
     path = root / "docs" / "results.md"
     sections = _sections(path.read_text(encoding="utf-8")) if path.exists() else {}
-    kept = _kept_rows(
-        sections.get(study, ""), {size: ground_of(root, plan, size) for size in plan.sizes}
-    )
+    grounds = {size: ground_of(root, plan, size) for size in plan.sizes}
+    kept = _written(sections.get(study, ""), plan, grounds)
     return {
-        size: {
-            row: [cell.strip().strip("*") for cell in line.split("|")[2:-1]]
-            for row, line in rows.items()
-            if row
-        }
-        for size, rows in kept.items()
+        size: {row: _cells(line) for row, line in table.lines.items()}
+        for size, table in kept.items()
     }
 
 
@@ -134,12 +152,12 @@ def _sections(page: str) -> dict[str, str]:
     return {part.split()[2]: part.rstrip() + "\n" for part in parts if part.startswith("<!-- st")}
 
 
-def _kept_rows(section: str, grounds: Mapping[str, Ground]) -> dict[str, dict[str, str]]:
-    """The lines of a section's tables, by size and row, and what stands below, as row "".
+def _written(section: str, plan: Plan, grounds: Mapping[str, Ground]) -> dict[str, Written]:
+    """What a section's tables hold, by size.
 
-    Those of other data or settings are left out.
+    Those of other data, settings or columns are left out.
     """
-    kept: dict[str, dict[str, str]] = {}
+    kept: dict[str, Written] = {}
     for part in re.split(r"^(?=## Size `)", section, flags=re.MULTILINE)[1:]:
         size = part.split("`")[1]
         said = re.search(r"^<!-- ground: (.*) -->$", part, flags=re.MULTILINE)
@@ -147,17 +165,36 @@ def _kept_rows(section: str, grounds: Mapping[str, Ground]) -> dict[str, dict[st
         if size not in grounds or not grounds[size].is_that_of(ground):
             log.warning("size %s: the rows that stood there are of other data or settings", size)
             continue
-        rows = dict(re.findall(r"^(\| `(\w+)` \|.*)$", part, flags=re.MULTILINE))
+        table = kept[size] = Written()
+        for text in re.findall(r"^<!-- run: (.*) -->$", part, flags=re.MULTILINE):
+            run = json.loads(text)
+            result = table.results.setdefault(run["row"], Result())
+            result.runs[run["seed"]] = run["metrics"]
+            result.tags = {"weights": run["weights"]}
+        if f"\n{_headings(plan)}\n" not in part:
+            log.warning("size %s: rows without their runs are left out: other columns", size)
+            continue
+        rows = re.findall(r"^(\| `(\w+)` \|.*)$", part, flags=re.MULTILINE)
+        table.lines = {name: line for line, name in rows}
         below = re.search(r"^`\w+` lies between .*$", part, flags=re.MULTILINE)
-        kept[size] = {name: line for line, name in rows.items()} | {"": below[0] if below else ""}
+        table.below = below[0] if below else ""
     return kept
+
+
+def _headings(plan: Plan) -> str:
+    return f"| row | {' | '.join(plan.columns)} | weights | |"
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a row's line behind its name, without what makes them bold."""
+    return [cell.strip().strip("*") for cell in line.split("|")[2:-1]]
 
 
 def render(
     study: str,
     plan: Plan,
     results: Mapping[str, Mapping[str, Result]],
-    kept: Mapping[str, Mapping[str, str]] | None = None,
+    kept: Mapping[str, Written] | None = None,
     grounds: Mapping[str, Ground] | None = None,
 ) -> str:
     """The section of a study as Markdown.
@@ -166,7 +203,7 @@ def render(
         study: its name.
         plan: its columns and rows.
         results: what was recorded, by size and row.
-        kept: lines of rows that are shown where nothing was recorded, by size and row.
+        kept: what is shown where nothing was recorded, by size.
         grounds: what the rows of each size share.
     """
     kept, grounds = kept or {}, grounds or {}
@@ -177,7 +214,8 @@ def render(
         *([plan.about.strip(), ""] if plan.about else []),
     ]
     for size in (name for name in plan.sizes if name in results or name in kept):
-        rows, old = results.get(size, {}), kept.get(size, {})
+        old = kept.get(size, Written())
+        rows = _together(results.get(size, {}), old.results)
         settings = ", ".join(f"`{key}: {value}`" for key, value in plan.sizes[size].items())
         lines += [f"## Size `{size}`", ""]
         if size in grounds:
@@ -185,26 +223,60 @@ def render(
         lines += [f"{settings}.", ""] if settings else []
         command = f"make study STUDY={study} SIZE={size}"
         lines += [f"`{command}` runs what is missing and writes this section.", ""]
-        lines += _table(plan, rows, old)
-        below = _comparison(plan, rows) or [old.get("", "")]
-        lines += ["", *filter(None, below), ""]
+        lines += _table(plan, rows, old.lines)
+        below = _comparison(plan, rows) or [old.below]
+        lines += ["", *filter(None, below), "", *_runs(plan, rows), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _table(plan: Plan, rows: Mapping[str, Result], kept: Mapping[str, str]) -> list[str]:
-    lines = [
-        f"| row | {' | '.join(plan.columns)} | weights | |",
-        f"|---|{'---:|' * len(plan.columns)}---|---|",
+def _together(new: Mapping[str, Result], old: Mapping[str, Result]) -> dict[str, Result]:
+    """Runs of both, where the newer one of a row and seed counts."""
+    rows = {row: Result(dict(result.runs), result.tags) for row, result in old.items()}
+    for row, result in new.items():
+        rows[row] = Result(rows.get(row, Result()).runs | result.runs, result.tags)
+    return rows
+
+
+def _runs(plan: Plan, rows: Mapping[str, Result]) -> list[str]:
+    """What the table is made of, which the page does not show: a mean can go on elsewhere."""
+    wanted = dict.fromkeys(column.metric for column in plan.columns.values())
+    return [
+        f"<!-- run: {json.dumps(told)} -->"
+        for row in plan.rows
+        if row in rows
+        for seed, metrics in sorted(rows[row].runs.items())
+        for told in [
+            {
+                "row": row,
+                "seed": seed,
+                "weights": rows[row].tags.get("weights", ""),
+                "metrics": {key: metrics[key] for key in wanted if key in metrics},
+            }
+        ]
     ]
+
+
+def _table(plan: Plan, rows: Mapping[str, Result], kept: Mapping[str, str]) -> list[str]:
+    lines = [_headings(plan), f"|---|{'---:|' * len(plan.columns)}---|---|"]
+    columns = [*plan.columns.values()]
     cells = {}
     for row in plan.rows:
         if row in rows:
             weights = rows[row].tags.get("weights", "")
-            shown = [_cell(rows[row], column, rows) for column in plan.columns.values()]
+            shown = [_cell(rows[row], column) for column in columns]
             cells[row] = [*shown, weights, plan.rows[row].note]
         elif row in kept:
-            cells[row] = [cell.strip().strip("*") for cell in kept[row].split("|")[2:-1]]
-    for at, column in enumerate(plan.columns.values()):
+            cells[row] = _cells(kept[row])
+    for at, column in enumerate(columns):
+        if column.relative_to:
+            for row in cells:
+                own, whole = (
+                    _known(name, column.metric, columns, rows, cells)
+                    for name in (row, column.relative_to)
+                )
+                share = f"{100 * own / whole:.1f} %" if own is not None and whole else ""
+                cells[row][at] = share
+    for at, column in enumerate(columns):
         values = {row: float(line[at].split()[0]) for row, line in cells.items() if line[at]}
         best = max(values.values(), default=0) if column.score else None
         for row, value in values.items():
@@ -213,14 +285,27 @@ def _table(plan: Plan, rows: Mapping[str, Result], kept: Mapping[str, str]) -> l
     return [*lines, *(f"| `{row}` | {' | '.join(line)} |" for row, line in cells.items())]
 
 
-def _cell(result: Result, column: PlanColumn, rows: Mapping[str, Result]) -> str:
+def _known(
+    row: str,
+    metric: str,
+    columns: Sequence[PlanColumn],
+    rows: Mapping[str, Result],
+    cells: Mapping[str, Sequence[str]],
+) -> float | None:
+    """A row's mean of a metric: as recorded, or else as its line shows it."""
+    if row in rows:
+        return rows[row].mean(metric)
+    for column, cell in zip(columns, cells.get(row, ()), strict=False):
+        if column.metric == metric and not column.relative_to and cell:
+            return float(cell.split()[0])
+    return None
+
+
+def _cell(result: Result, column: PlanColumn) -> str:
     """The mean over seeds, and behind ± the standard deviation of a score over several."""
-    value, values = result.mean(column.metric), result.metrics.get(column.metric, [])
-    if value is None:
+    value, values = result.mean(column.metric), result.values(column.metric)
+    if value is None or column.relative_to:
         return ""
-    if column.relative_to:
-        whole = rows[column.relative_to].mean(column.metric) if column.relative_to in rows else None
-        return f"{100 * value / whole:.1f} %" if whole else ""
     if not column.score:
         return f"{value:.3g}"
     return f"{value:.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
@@ -230,7 +315,7 @@ def _comparison(plan: Plan, rows: Mapping[str, Result]) -> Sequence[str]:
     """Which rows beat the baseline by more than the spread over seeds."""
     key = plan.columns[plan.compared].metric
     base = rows.get(plan.baseline)
-    values = base.metrics.get(key, []) if base else []
+    values = base.values(key) if base else []
     if len(values) < 2:
         return []
     top = max(values)
@@ -238,7 +323,7 @@ def _comparison(plan: Plan, rows: Mapping[str, Result]) -> Sequence[str]:
         f"`{row}` ({min(own):.3f} to {max(own):.3f})"
         for row in plan.rows
         if row != plan.baseline and row in rows
-        for own in [rows[row].metrics.get(key, [])]
+        for own in [rows[row].values(key)]
         if len(own) >= len(values) and min(own) > top
     ]
     spread = (
