@@ -1,12 +1,24 @@
 """What is undecided, and that a choice stands for what there is without repeating itself."""
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from wsss.artifacts import Manifest, Sample, ScoreMap
-from wsss.suggest.masks import choose, drawn, undecided, weights_of
+from wsss.artifacts import (
+    Manifest,
+    Paths,
+    Sample,
+    ScoreMap,
+    read_score_map,
+    write_json,
+    write_score_map,
+)
+from wsss.config.params import load_params
+from wsss.suggest.masks import choose, drawn, read_undecided, undecided, weights_of
+
+ROOT = Path(__file__).parents[2]
 
 
 def score_map(scores: list[list[list[float]]]) -> ScoreMap:
@@ -29,6 +41,31 @@ def test_thresholds_at_the_ends(threshold: float) -> None:
     rng = np.random.default_rng(0)
     found = undecided(score_map(rng.random((2, 5, 4)).tolist()), threshold)
     assert all(0 <= value <= 1 for value in found.values())
+
+
+@pytest.mark.parametrize(
+    ("chain", "wanted", "reported", "threshold"),
+    [
+        ("crf", "usual", None, 0.5),
+        ("crf", "selected", None, 0.5),
+        ("none", "usual", None, 0.4),
+        ("none", "selected", None, 0.4),
+        ("none", 0.3, None, 0.3),
+        ("none", "selected", 0.37, 0.37),
+    ],
+)
+def test_without_a_report_the_threshold_is_that_of_masks(
+    chain: str, wanted: float | str, reported: float | None, threshold: float, tmp_path: Path
+) -> None:
+    params = load_params(ROOT / "params.yaml")
+    masks = params.make_pseudo_masks.model_copy(update={"chain": chain, "threshold": wanted})
+    params = params.model_copy(update={"make_pseudo_masks": masks})
+    paths = Paths(tmp_path)
+    write_score_map(paths.refined(chain) / "i.npz", score_map([[[0.45, 0.2]]]))
+    if reported is not None:
+        write_json(paths.report("make_pseudo_masks"), {"threshold": reported})
+    found = read_undecided(params, paths, [Sample("i", "i.jpg", (1, 2), (1,))])
+    assert found == {"i": undecided(read_score_map(paths.refined(chain) / "i.npz"), threshold)}
 
 
 def samples(count: int) -> list[Sample]:

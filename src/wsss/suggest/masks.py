@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wsss.artifacts import Manifest, Paths, Sample, ScoreMap, has_file, read_score_map
+from wsss.artifacts import Manifest, Paths, Sample, ScoreMap, has_file, read_json, read_score_map
+from wsss.artifacts.background import usual_threshold
 from wsss.checks import check_range, check_shape
 from wsss.config.params import Params
 from wsss.data import RawSample
@@ -80,13 +81,14 @@ def read_undecided(
 
 
 def _threshold(params: Params, paths: Paths) -> float:
-    """Of pseudo masks, as the settings say or the report of their stage; else a half."""
-    from wsss.artifacts import read_json
-
-    report = paths.report("make_pseudo_masks")
+    """Of pseudo masks: what their stage says it took, or else the settings, or the usual one."""
+    report, wanted = paths.report("make_pseudo_masks"), params.make_pseudo_masks
     known = read_json(report).get("threshold") if report.exists() else None
-    own = params.make_pseudo_masks.threshold
-    return float(known if known is not None else 0.5 if isinstance(own, str) else own)
+    if known is not None:
+        return float(known)
+    if isinstance(wanted.threshold, str):
+        return usual_threshold(params.refine.chains.get(str(wanted.chain), ()))
+    return wanted.threshold
 
 
 def drawn(samples: Sequence[Sample], rng_seed: int) -> list[str]:
