@@ -1,6 +1,7 @@
 """Predictions, masks and their scores, and how results draw and save themselves."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,28 @@ def test_what_cannot_be_scored_is_refused_with_the_way_out(tmp_path: Path) -> No
         with pytest.raises(ValueError, match=wrong):
             wsss.evaluate(*arguments)  # type: ignore[arg-type]
     assert np.isnan(wsss.evaluate(mask, mask, ["a"]).mean_iou)  # of nothing
+
+
+def test_masks_whose_ids_mean_something_else_are_refused(project: Path, files: list[Path]) -> None:
+    mask = np.array([[0, 1]], np.uint8)
+    with_255 = mask * np.uint8(255)
+    way_out = r"hold 0 and 255 alone, .* take \(mask > 0\)"
+    with pytest.raises(ValueError, match="masks " + way_out):
+        wsss.evaluate([mask, mask], [with_255, with_255], ["cat"])
+    with pytest.raises(ValueError, match="predictions " + way_out):
+        wsss.evaluate(with_255, mask, ["cat"])
+    assert wsss.evaluate((with_255 > 0).astype(np.uint8), mask, ["cat"]).mean_iou == 1
+    # 255 is ignored as long as a class is there, too
+    assert wsss.evaluate([mask, with_255], [mask, mask], ["cat"]).coverage == 0.75
+
+    one = wsss.predict(wsss.load_segmenter(project), files[0])
+    turned = one.class_names[::-1]
+    with pytest.raises(ValueError, match=r"are cat, cow, dog, and not dog, cow, cat in this order"):
+        wsss.evaluate(one, one.labels, turned)
+    with pytest.raises(ValueError, match="in this order"):
+        wsss.evaluate([one, replace(one, class_names=turned)], [one.labels] * 2)
+    with pytest.raises(ValueError, match="in this order"):
+        wsss.evaluate(one.labels, one, turned)
 
 
 def test_maps_of_ones_own() -> None:

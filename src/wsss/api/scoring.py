@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from wsss.api.results import Maps, Mask
-from wsss.artifacts import check_label_map, read_label_png
+from wsss.artifacts import IGNORE_INDEX, check_label_map, read_label_png
 from wsss.checks import check_shape
 from wsss.evaluate import Counts, LabelScores, confusion_matrix, label_report
 from wsss.evaluate.ground_truth import value_counts, wrong_ids, wrong_size
@@ -62,8 +62,9 @@ def evaluate(
         class_names: K names; None takes them from the predictions.
 
     Raises:
-        ValueError: there are not as many of both, sizes differ, a mask holds what is no class, or
-            nothing says what the classes are.
+        ValueError: there are not as many of both, sizes differ, a mask holds what is no class or
+            255 where a class is meant, or nothing says what the classes are, or two things say so
+            differently.
 
     Example:
         >>> truth = np.array([[0, 1], [1, 1]], np.uint8)
@@ -78,11 +79,7 @@ def evaluate(
             f"there are {len(found)} predictions and {len(wanted)} masks; give as many of both, "
             "and one at least"
         )
-    names = class_names
-    if names is None:
-        names = next((item.class_names for item in found if isinstance(item, Mask)), None)
-    if names is None:
-        raise ValueError("nothing says what the classes are; give class_names=[...]")
+    names = _names([*found, *wanted], class_names)
     size = len(names) + 1
     matrix, ious = np.zeros((size, size + 1), np.int64), []
     for at, (prediction, mask) in enumerate(zip(found, wanted, strict=True)):
@@ -95,6 +92,9 @@ def evaluate(
         of_image = confusion_matrix(gt_mask, labels, size)
         matrix += of_image
         ious.append(float(image_iou(Counts.of(of_image[:, :-1]))))
+    _refuse_255_as_a_class("masks", wanted, bool(matrix[1:].any()))
+    if matrix[1:].any():
+        _refuse_255_as_a_class("predictions", found, bool(matrix[:, 1:-1].any()))
     known = [value for value in ious if not np.isnan(value)]
     mean = float(np.mean(known)) if known else float("nan")
     background = bool(matrix[0].any() or matrix[:, 0].any())
@@ -111,6 +111,40 @@ def evaluate(
         matrix,
         report,
     )
+
+
+def _names(given: Sequence[Any], class_names: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of the classes, on which all that name them agree."""
+    names = None if class_names is None else tuple(class_names)
+    for item in given:
+        if isinstance(item, Mask):
+            names = names or item.class_names
+            if item.class_names != names:
+                raise ValueError(
+                    f"the classes of '{item.name}' are {', '.join(item.class_names)}, and not "
+                    f"{', '.join(names)} in this order: its ids mean others"
+                )
+    if names is None:
+        raise ValueError("nothing says what the classes are; give class_names=[...]")
+    return names
+
+
+def _refuse_255_as_a_class(what: str, masks: Sequence[Any], has_class: bool) -> None:
+    """That of masks of 0 and 255 alone, as other tools write them, not all that counts is ignored.
+
+    Args:
+        what: they are.
+        masks: as the caller gave them; a `Mask` has no 255 that means a class.
+        has_class: whether one of them has a class.
+    """
+    if has_class:
+        return
+    for at, mask in enumerate(masks):
+        if not isinstance(mask, Mask) and (_labels(mask, what) == IGNORE_INDEX).any():
+            raise ValueError(
+                f"{what} hold 0 and 255 alone, such as {_called(mask, f'{what}[{at}]')}, and 255 "
+                "is ignored; where it means a class, take (mask > 0).astype(np.uint8)"
+            )
 
 
 def _listed(masks: Any) -> list[Any]:
