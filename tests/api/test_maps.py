@@ -243,7 +243,7 @@ def test_chains_in_every_form(
         ([{"n_iters": 2}], "chain.0 needs a 'name' that says which refiner is meant"),
         ([{"name": "fusion", "sources": {"x": 1}}], "chain.0: fusion goes with maps of other"),
         ([{"name": "regions", "proposals": "tile"}], "no source of proposals is named 'tile'; did"),
-        ("voc/x", "the chain 'voc/x' is of a recipe, and there is no folder"),
+        ("voc_pam/x", "no recipe is named 'voc_pam'; did you mean 'voc_pamr'"),
     ],
 )
 def test_chains_that_are_none(
@@ -256,8 +256,12 @@ def test_chains_that_are_none(
         wsss.refine(files[0], maps, chain)
 
 
-def test_a_chain_of_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(Path(__file__).parents[2])
+@pytest.mark.parametrize("in_repository", [True, False])
+def test_a_chain_of_a_recipe(
+    in_repository: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outside a repository those that ship are known, too."""
+    monkeypatch.chdir(Path(__file__).parents[2] if in_repository else tmp_path)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (24, 30, 3), dtype=np.uint8)
     maps = wsss.Maps.of(image, {"cat": rng.random((24, 30))})

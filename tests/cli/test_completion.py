@@ -43,8 +43,20 @@ def test_names_and_keys(words: str, expected: str) -> None:
     assert expected in completed(words)
 
 
-def test_elsewhere_nothing_is_said(tmp_path: Path) -> None:
-    assert completed("wsss recipe apply s", tmp_path) == []
+def test_in_a_project_of_ones_own_names_that_ship_are_known(tmp_path: Path) -> None:
+    for kind, mine in (("", "synthetic_mine"), ("tuning", "crf_mine"), ("studies", "anno_mine")):
+        folder = tmp_path / "recipes" / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{mine}.yaml").write_text("# Mine")
+    for words, expected in (
+        ("wsss recipe apply synthetic_", {"synthetic_cam", "synthetic_mine"}),
+        ("wsss tune run crf", {"crf", "crf_mine"}),
+        ("wsss study run anno", {"annotations", "anno_mine"}),
+    ):
+        assert expected <= set(completed(words, tmp_path))
+
+
+def test_without_settings_no_key_is_known(tmp_path: Path) -> None:
     assert completed("wsss set b", tmp_path) == []
     shutil.copy(ROOT / "params.yaml", tmp_path)
     (tmp_path / "params.yaml").write_text("base: {")

@@ -54,7 +54,8 @@ def refine(
             - a refiner: its name, such as "pamr", or a mapping, such as
               {"name": "dense_crf", "preset": "irn"};
             - a list of refiners;
-            - "RECIPE/CHAIN", such as "voc_pamr/pamr", of a recipe in the project or here.
+            - "RECIPE/CHAIN", such as "voc_pamr/pamr", of a recipe of the project, of the current
+              folder where there is none, or of those that ship.
         device: where refiners with networks run: auto, cpu, cuda or mps.
 
     Returns:
@@ -118,14 +119,7 @@ def _resolved(chain: ChainLike, project: Project | None) -> tuple[tuple[Named, .
 
 def _of_recipe(chain: str, project: Project | None) -> tuple[Named, ...]:
     name, _, wanted = chain.rpartition("/")
-    here = Path("recipes")
-    beside = here if project is None else project.paths.root / "recipes"
-    folder = beside if beside.is_dir() else here
-    if not folder.is_dir():
-        raise ValueError(
-            f"the chain '{chain}' is of a recipe, and there is no folder {folder.absolute()}; work "
-            "in a project that has recipes, or write the refiners out in a list"
-        )
+    folder = (project.paths.root if project else Path()) / "recipes"
     params = recipe_params({}, Recipe.read(folder, name), Recipe.read(folder, BASE_RECIPE))
     chains = params.refine.chains
     if wanted not in chains:

@@ -5,22 +5,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from wsss.config.shipped import recipe_files
+
 __all__ = ["key_values", "recipes", "searches", "stages", "studies"]
 
 
 def recipes(incomplete: str) -> list[str]:
     """Names of recipes."""
-    return _names("recipes", incomplete)
+    return _names("", incomplete)
 
 
 def searches(incomplete: str) -> list[str]:
     """Names of searches."""
-    return _names("recipes/tuning", incomplete)
+    return _names("tuning", incomplete)
 
 
 def studies(incomplete: str) -> list[str]:
     """Names of studies."""
-    return _names("recipes/studies", incomplete)
+    return _names("studies", incomplete)
 
 
 def stages(incomplete: str) -> list[str]:
@@ -54,9 +56,8 @@ def _leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(value, f"{key}.{name}" if key else str(name))
 
 
-def _names(folder: str, incomplete: str) -> list[str]:
-    found = sorted(file.stem for file in Path(folder).glob("*.yaml"))
-    return [name for name in found if name.startswith(incomplete)]
+def _names(kind: str, incomplete: str) -> list[str]:
+    return [name for name in recipe_files(Path("recipes"), kind) if name.startswith(incomplete)]
 
 
 def _text(path: str) -> str:
