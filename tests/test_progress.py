@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -63,3 +65,23 @@ def test_a_task_notes_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     list(progress.track([1, 2], "CAMs", 8, 4))
     assert json.loads((tmp_path / "note").read_text())["done"] == 5 + 4 + 8
     assert [file.name for file in tmp_path.iterdir()] == ["note"]
+
+
+def test_libraries_say_what_is_wrong_and_no_more() -> None:
+    code = (
+        "import logging; from wsss.progress import show_log; show_log({level})\n"
+        "for name in ('wsss.export.onnx_file', '__main__', 'onnxscript', 'any.other'):\n"
+        "    logging.getLogger(name).info('%s tells', name)\n"
+        "    logging.getLogger(name).warning('%s warns', name)\n"
+    )
+
+    def printed(level: str) -> list[str]:
+        command = [sys.executable, "-c", code.replace("{level}", level)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return [line.strip() for line in done.stderr.splitlines()]
+
+    warned = ["onnxscript warns", "any.other warns"]
+    own = ["wsss.export.onnx_file", "__main__"]
+    assert printed("") == [f"{name} {said}" for name in own for said in ("tells", "warns")] + warned
+    # as the second of several processes
+    assert printed("logging.WARNING") == [f"{name} warns" for name in own] + warned

@@ -42,16 +42,22 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:.1f}/s")
 
 
-def show_log() -> None:
-    """Print what the program logs, plainly and to stderr; of noisy libraries warnings alone."""
+def show_log(level: int = logging.INFO) -> None:
+    """Print what the program logs, plainly and to stderr; of libraries warnings alone.
+
+    Args:
+        level: from which on the program's own are printed.
+    """
     console = Console(stderr=True)
     logging.basicConfig(
-        level=logging.INFO,
+        level=logging.WARNING,
         format="%(message)s",
         handlers=[RichHandler(console=console, show_path=False, show_time=False, show_level=False)],
     )
-    for noisy in ("alembic", "mlflow", "timm", "httpx", "lightning_fabric"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for own in ("wsss", "__main__"):
+        logging.getLogger(own).setLevel(level)
+    for talkative in ("lightning_fabric", "mlflow"):  # which set a level of their own
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     # Lightning, on a machine with Slurm, of what runs outside of a job
     warnings.filterwarnings("ignore", message="The `srun` command is available")
 

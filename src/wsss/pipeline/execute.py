@@ -97,10 +97,8 @@ def main(pipeline: Pipeline, arguments: list[str]) -> None:
     if not 1 <= len(arguments) <= 2:
         sys.exit("usage: python -m wsss.stages STAGE [ENTRY], such as refine_cams crf")
     name = "@".join(arguments)
-    show_log()
+    show_log(logging.INFO if is_first() else logging.WARNING)
     end_with_parent()
-    if not is_first():
-        logging.getLogger().setLevel(logging.WARNING)
     if is_one_of_several():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started all of them stops them
     stop_on_signals()
