@@ -78,10 +78,19 @@ def test_libraries_say_what_is_wrong_and_no_more() -> None:
     def printed(level: str) -> list[str]:
         command = [sys.executable, "-c", code.replace("{level}", level)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return [line.strip() for line in done.stderr.splitlines()]
+        return done.stderr.splitlines()
 
     warned = ["onnxscript warns", "any.other warns"]
     own = ["wsss.export.onnx_file", "__main__"]
     assert printed("") == [f"{name} {said}" for name in own for said in ("tells", "warns")] + warned
     # as the second of several processes
     assert printed("logging.WARNING") == [f"{name} warns" for name in own] + warned
+
+
+def test_lines_of_a_log_are_whole() -> None:
+    code = (
+        "import logging; from wsss.progress import show_log; show_log()\n"
+        "logging.getLogger('wsss').info('epoch 1/15  ' + 'selection_pseudo_mean_iou 0.4929  ' * 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "epoch 1/15  " + "selection_pseudo_mean_iou 0.4929  " * 9 + "\n"

@@ -45,15 +45,16 @@ class _Rate(ProgressColumn):
 def show_log(level: int = logging.INFO) -> None:
     """Print what the program logs, plainly and to stderr; of libraries warnings alone.
 
+    Lines are wrapped on a terminal, and nowhere else.
+
     Args:
         level: from which on the program's own are printed.
     """
     console = Console(stderr=True)
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=console, show_path=False, show_time=False, show_level=False)],
-    )
+    handler: logging.Handler = logging.StreamHandler()
+    if console.is_terminal:
+        handler = RichHandler(console=console, show_path=False, show_time=False, show_level=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     for own in ("wsss", "__main__"):
         logging.getLogger(own).setLevel(level)
     for talkative in ("lightning_fabric", "mlflow"):  # which set a level of their own
