@@ -40,3 +40,16 @@ def test_a_mishap_within_a_command_is_one_message(stop: str, code: int, words: s
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr and done.stderr.count("\n") < 5
+
+
+def test_only_the_whole_command_offers_completion() -> None:
+    from typer.testing import CliRunner
+
+    from wsss.cli.app import _LAZY, app
+
+    runner = CliRunner()
+    assert "--install-completion" in runner.invoke(app, ["--help"]).output
+    for name in [*_LAZY, "recipe", "set", "schema", "convert-weights"]:
+        shown = runner.invoke(app, [name, "--help"])
+        assert shown.exit_code == 0 and "--help" in shown.output
+        assert "completion" not in shown.output, name

@@ -81,11 +81,12 @@ class _Commands(TyperGroup):
             found = getattr(
                 importlib.import_module(f"wsss.cli.{_MODULES.get(name, name)}"), _LAZY[name][0]
             )
-            if not isinstance(found, typer.Typer):
+            if isinstance(found, typer.Typer):
+                command = typer.main.get_group(found)
+            else:
                 lone = typer.Typer(add_completion=False)
                 lone.command(name)(found)
-                found = lone
-            command = typer.main.get_command(found)
+                command = typer.main.get_command(lone)
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:

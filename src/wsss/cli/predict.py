@@ -249,8 +249,8 @@ def _next(out: Path, overlay: bool, found: bool) -> str:
         return "nothing was predicted"
     if overlay:
         return (
-            f"look at the files .overlay.jpg in {out}; masks that are wrong can be corrected, and "
-            "learned from (docs/annotations.md)"
+            f"look at the files .overlay.jpg in {out}; masks of a project's images that are wrong "
+            "can be corrected, and learned from: wsss annotations export --help"
         )
     return "to see the masks over their images, add --overlay to the same command"
 
