@@ -103,6 +103,19 @@ def test_a_table_that_does_not_fit_says_why(layouts: Layouts, tmp_path: Path) ->
         read_folder(tmp_path, table)
 
 
+def test_a_reason_is_told_once(layouts: Layouts, tmp_path: Path) -> None:
+    """With a folder of masks beside it, a table is tried with and without these."""
+    made = layouts["a table of tags"](tmp_path)
+    names = sorted(path.name for path in (made.root / "images").iterdir())
+    cells = ("cat", "dog", "cat dog")
+    rows = [f"{name},{cells[at % 3]}" for at, name in enumerate(names)]
+    made.write("tags.csv", "\n".join(["image,tags", *rows, ""]))
+    with pytest.raises(ValueError, match="may be one tag or several") as error:
+        read_folder(made.root)
+    lines = str(error.value).splitlines()
+    assert len(lines) == len(set(lines))
+
+
 @pytest.mark.parametrize(("folder", "table"), [("none", None), (".", "none.csv")])
 def test_what_is_not_there(tmp_path: Path, folder: str, table: str | None) -> None:
     with pytest.raises(ConfigError, match="is not a f"):

@@ -91,7 +91,7 @@ def read_folder(folder: Path, tags: Path | None = None, rng_seed: int = 2024) ->
             [
                 f"{folder} is not understood: {_seen(folder)}",
                 *(["tried"] if tried else []),
-                *tried,
+                *dict.fromkeys(tried),
                 "known are",
                 *known,
                 "What lies otherwise can be named by hand: `wsss init` without --from, then the "
