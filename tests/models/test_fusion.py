@@ -1,5 +1,7 @@
 """Folding batch norm keeps the function, and gives way where it would not."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from timm.layers import Conv2dSame
@@ -54,6 +56,27 @@ def test_convolution_and_activation_in_one_pass(act: nn.Module, groups: int) -> 
             assert found.dtype == torch.bfloat16
             torch.testing.assert_close(found, act(conv(maps)), rtol=0.02, atol=0.02)
     assert joined(maps).requires_grad  # gradients need both steps
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_kinds_of_numbers_that_a_processor_has_no_instructions_for(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Maps in reduced precision run on any processor: PyTorch has other means of its own."""
+    lacking = SimpleNamespace(
+        _is_mkldnn_bf16_supported=lambda: False, _is_mkldnn_fp16_supported=lambda: False
+    )
+    monkeypatch.setattr(torch.ops, "mkldnn", lacking)  # to call its operator would fail
+    conv = nn.Conv2d(6, 12, 3)
+    joined = ActivatedConv2d(conv, nn.ReLU6())
+    maps = 5 * torch.randn(2, 6, 17, 20)
+    with torch.inference_mode():
+        if dtype == torch.float64:
+            assert joined.double()(maps.double()).dtype == dtype
+            return
+        with torch.autocast("cpu", dtype):
+            assert joined(maps).dtype == dtype
+        assert joined.to(dtype)(maps.to(dtype)).dtype == dtype
 
 
 def test_activations_go_with_their_convolutions() -> None:

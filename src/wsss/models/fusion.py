@@ -21,6 +21,19 @@ ONE_PASS: dict[type[nn.Module], tuple[str, list[float]]] = {
 """Activations that oneDNN applies while a convolution writes its result: name and arguments."""
 
 
+def in_one_pass(dtype: torch.dtype) -> bool:
+    """Whether oneDNN has the operator for numbers of a kind on this processor.
+
+    It refuses bfloat16 and float16 where the processor has no instructions for them, as those
+    without AVX-512 or AMX have not; PyTorch's own convolutions then compute by other means.
+    """
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if dtype == torch.float16:
+        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    return dtype == torch.float32
+
+
 class ActivatedConv2d(nn.Module):
     """A convolution and its activation, in one pass on a CPU where no gradient is wanted.
 
@@ -42,16 +55,17 @@ class ActivatedConv2d(nn.Module):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         conv = self.conv
+        # the operator knows nothing of autocast
+        lower = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if lower else conv.weight.dtype
         if (
             maps.device.type != "cpu"
             or not torch.backends.mkldnn.enabled
             or torch.is_grad_enabled()
+            or not in_one_pass(dtype)
         ):
             in_two: torch.Tensor = self.act(conv(maps))
             return in_two
-        # the operator knows nothing of autocast
-        lower = torch.is_autocast_enabled("cpu")
-        dtype = torch.get_autocast_dtype("cpu") if lower else conv.weight.dtype
         assert conv.bias is not None  # batch norm is folded into it
         in_one: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
             maps.to(dtype), conv.weight.to(dtype), conv.bias.to(dtype), conv.padding, conv.stride,
