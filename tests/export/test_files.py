@@ -154,17 +154,41 @@ def test_tags_may_be_left_out(views_file: Path, batches: list[np.ndarray]) -> No
 
 def test_the_same_network_gives_the_same_bytes(segmenter: Segmenter, tmp_path: Path) -> None:
     """And nothing of where it was exported."""
-    from wsss.export.graphs import SegmenterGraph, trace
+    from wsss.export.graphs import SegmenterGraph
 
     files = []
     for name in ("one", "two"):
         graph = SegmenterGraph(load_segmenter(segmenter("unet_small")), (1.0,), False)
         file = tmp_path / f"{name}.onnx"
-        write_onnx(trace(graph), graph, {"b": "1", "a": "2"}, file)
+        write_onnx(graph, {"b": "1", "a": "2"}, file)
         files.append(file.read_bytes())
     assert files[0] == files[1]
     for place in (b"site-packages", b"wsss/", str(tmp_path).encode(), sys.prefix.encode()):
         assert place not in files[0]
+
+
+def test_the_network_is_followed_once_however_often_it_runs(
+    segmenter: Segmenter, tmp_path: Path
+) -> None:
+    """And its weights are in the file once."""
+    import onnx
+
+    from wsss.export.graphs import SegmenterGraph
+
+    found = []
+    for scales, flip in (((1.0,), False), ((0.75, 1.0, 1.25), True)):
+        graph = SegmenterGraph(load_segmenter(segmenter("unet_small")), scales, flip)
+        calls = []
+        graph.model.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        file = tmp_path / "network.onnx"
+        write_onnx(graph, {}, file)
+        model = onnx.load(file).graph
+        kinds = [node.op_type for node in model.node]
+        weights = [item.name for item in model.initializer if item.name.startswith("network.")]
+        found.append((len(calls), sorted(weights), kinds.count("Conv")))
+    (calls_of_one, weights, convolutions), (calls_of_six, same, more) = found
+    assert calls_of_one == calls_of_six and weights == same and len(weights) > 5
+    assert more == 6 * convolutions > 0
 
 
 @pytest.mark.parametrize("format", ["openvino", "torch_export"])
@@ -263,7 +287,7 @@ def test_a_missing_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match=rf"needs {missing}.*pip install 'wsss\[onnx\]'"):
-        write_onnx(None, None, {}, tmp_path / "a.onnx")  # type: ignore[arg-type]
+        write_onnx(None, {}, tmp_path / "a.onnx")  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_traced_is_said(classifier: Path) -> None:

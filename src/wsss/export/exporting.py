@@ -99,13 +99,10 @@ def export_model(
         found = replace(found, description=replace(found.description, scores=dict(scores)))
     functions = importlib.import_module(f"wsss.export.{module}")
 
-    from wsss.export.graphs import trace
-
-    program = trace(found.graph)
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".wsss-", dir=file.parent) as folder:
         written = Path(folder) / file.name
-        getattr(functions, write)(program, found.graph, found.description.texts(), written)
+        getattr(functions, write)(found.graph, found.description.texts(), written)
         difference = _difference(found.graph, getattr(functions, run)(written), format)
         # beside an .xml lies its .bin, which has to be there first
         for part in sorted(Path(folder).iterdir(), key=lambda part: part.suffix != ".bin"):

@@ -23,10 +23,23 @@ if TYPE_CHECKING:
     from wsss.models.classifier import Classifier
     from wsss.segment.network import Segmenter
 
-__all__ = ["ClassifierGraph", "Graph", "SegmenterGraph", "trace", "whole_side"]
+__all__ = [
+    "NETWORK",
+    "ClassifierGraph",
+    "Graph",
+    "NetworkGraph",
+    "SegmenterGraph",
+    "outlined",
+    "trace",
+    "whole_side",
+]
 
 EXAMPLE = (2, 100, 141)
 """Images, height and width that a graph is traced with; none of them is fixed by it."""
+
+
+NETWORK = "wsss::Network"
+"""The operator that stands for the network in a graph of `outlined`, by domain and name."""
 
 
 class Graph(nn.Module):
@@ -36,11 +49,27 @@ class Graph(nn.Module):
         input_names: of the tensors that it takes, in their order.
         output_names: of those that it gives.
         num_classes: columns of the second input, where there is one.
+        multiple: sides of views are this times a whole number, and
+        extra: so many pixels more.
     """
 
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
     num_classes: int
+    multiple: int
+    extra: int = 0
+
+    def network(self, view: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, h, w) normalised images to what is made of them in one run of the network."""
+        raise NotImplementedError
+
+    def shapes(self, view: Tensor) -> list[list[Any]]:
+        """Those of what `network` gives."""
+        raise NotImplementedError
+
+    def axes(self) -> tuple[int, ...]:
+        """Of the first input those that may have any length."""
+        return (0, 1, 2)
 
     def examples(self) -> tuple[Tensor, ...]:
         """Inputs to trace it with."""
@@ -69,8 +98,9 @@ class SegmenterGraph(Graph):
 
     def __init__(self, model: "Segmenter", scales: Sequence[float], flip: bool) -> None:
         super().__init__()
+        self.multiple = SIDE_MULTIPLE
         _undo_poolings_plainly(model)
-        _pad_plainly(model, SIDE_MULTIPLE)
+        _pad_plainly(model, self.multiple)
         self.model = model.requires_grad_(False)
         self.scales, self.flip = tuple(scales), flip
         self.num_classes = len(model.spec.class_names) + 1
@@ -82,15 +112,23 @@ class SegmenterGraph(Graph):
         size = (height, width)
         views = []
         for scale in self.scales:
-            view = _resized(pixels, scale, SIDE_MULTIPLE)
+            view = _resized(pixels, scale, self.multiple)
             probs = self._probs(view, present)
             if self.flip:
                 probs = (probs + self._probs(view.flip(-1), present).flip(-1)) / 2
             views.append(functional.interpolate(probs, size, mode="bilinear", align_corners=False))
         return _mean(views)
 
+    def network(self, view: Tensor) -> tuple[Tensor, ...]:
+        """The logits, (B, K + 1, h, w)."""
+        return (self.model(view),)
+
+    def shapes(self, view: Tensor) -> list[list[Any]]:
+        """See `Graph.shapes`."""
+        return [[view.shape[0], self.num_classes, *view.shape[2:]]]
+
     def _probs(self, view: Tensor, present: Tensor) -> Tensor:
-        logits: Tensor = self.model(view)
+        (logits,) = self.network(view)
         return logits.masked_fill(~present[:, :, None, None], -torch.inf).softmax(dim=1)
 
 
@@ -121,7 +159,8 @@ class ClassifierGraph(Graph):
         align_corners: bool = False,
     ) -> None:
         super().__init__()
-        _pad_plainly(model, model.backbone.output_stride, int(align_corners))
+        self.multiple, self.extra = model.backbone.output_stride, int(align_corners)
+        _pad_plainly(model, self.multiple, self.extra)
         self.model, self.loss = model.requires_grad_(False), loss
         self.scales, self.flip, self.align_corners = tuple(scales), flip, align_corners
         self.num_classes = len(model.class_names)
@@ -131,17 +170,15 @@ class ClassifierGraph(Graph):
         pixels = self.model.backbone.normalisation(images.permute(0, 3, 1, 2))
         height, width = pixels.shape[2:]
         size = (height, width)
-        stride, kept = self.model.backbone.output_stride, self.num_classes
         views, logits = [], []
         for scale in self.scales:
-            view = _resized(pixels, scale, stride, self.align_corners)
-            found = self.model(view)
-            maps = found.maps[:, :kept].relu()
-            logits.append(found.logits[:, :kept])
+            view = _resized(pixels, scale, self.multiple, self.align_corners)
+            maps, of_view = self.network(view)
+            logits.append(of_view)
             if self.flip:
-                mirrored = self.model(view.flip(-1))
-                maps = maps + mirrored.maps[:, :kept].relu().flip(-1)
-                logits.append(mirrored.logits[:, :kept])
+                mirrored, of_view = self.network(view.flip(-1))
+                maps = maps + mirrored.flip(-1)
+                logits.append(of_view)
             views.append(
                 functional.interpolate(
                     maps, size, mode="bilinear", align_corners=self.align_corners
@@ -151,6 +188,72 @@ class ClassifierGraph(Graph):
         probs = mean.sigmoid() if self.loss == "multi_label" else mean.softmax(dim=1)
         return probs, cams / peaks(cams)
 
+    def network(self, view: Tensor) -> tuple[Tensor, ...]:
+        """Maps that are not negative, (B, K, h, w), and logits, (B, K)."""
+        found, kept = self.model(view), self.num_classes
+        return found.maps[:, :kept].relu(), found.logits[:, :kept]
+
+    def shapes(self, view: Tensor) -> list[list[Any]]:
+        """See `Graph.shapes`."""
+        cells = [(side - self.extra) // self.multiple + self.extra for side in view.shape[2:]]
+        first = [view.shape[0], self.num_classes]
+        return [[*first, *cells], first]
+
+
+class NetworkGraph(Graph):
+    """The network of a graph alone: a view to what `Graph.network` makes of it.
+
+    Args:
+        graph: whose network it is.
+    """
+
+    input_names = ("view",)
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.whole, self.num_classes = graph, graph.num_classes
+        self.multiple, self.extra = graph.multiple, graph.extra
+        view = self.examples()[0]
+        self.output_names = tuple(f"found_{at}" for at in range(len(graph.shapes(view))))
+
+    def examples(self) -> tuple[Tensor, ...]:
+        """See `Graph.examples`."""
+        sides = (cells * self.multiple + self.extra for cells in (3, 5))
+        return (torch.zeros(EXAMPLE[0], 3, *sides),)
+
+    def axes(self) -> tuple[int, ...]:
+        """See `Graph.axes`."""
+        return (0, 2, 3)
+
+    def forward(self, view: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
+        for axis in (2, 3):  # which leaves it as it is, and says what divides its sides
+            cells = (view.shape[axis] - self.extra) // self.multiple
+            view = view.narrow(axis, 0, cells * self.multiple + self.extra)
+        return self.whole.network(view)
+
+
+@contextmanager
+def outlined(graph: Graph) -> "Iterator[None]":
+    """Let the operator `NETWORK` stand for the network while a graph is traced.
+
+    A graph runs its network for each scale, mirrored and not, and tracing follows each run anew.
+    """
+
+    def stand_in(view: Tensor) -> tuple[Tensor, ...]:
+        shapes = graph.shapes(view)
+        return tuple(
+            torch.onnx.ops.symbolic_multi_out(
+                NETWORK, (view,), dtypes=[torch.float32] * len(shapes), shapes=shapes, version=1
+            )
+        )
+
+    graph.network = stand_in  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del graph.network
+
 
 def trace(graph: Graph) -> Any:
     """A graph as a `torch.export.ExportedProgram`, for any number of images of any size.
@@ -159,8 +262,8 @@ def trace(graph: Graph) -> Any:
         ValueError: the network does what cannot be traced, or fixes a size; the text says what.
     """
     dynamic = torch.export.Dim.DYNAMIC
-    images = {0: dynamic, 1: dynamic, 2: dynamic}
-    shapes: tuple[Any, ...] = (images, {0: dynamic})[: len(graph.input_names)]
+    first = dict.fromkeys(graph.axes(), dynamic)
+    shapes: tuple[Any, ...] = (first, {0: dynamic})[: len(graph.input_names)]
     try:
         with torch.no_grad(), _plain_attention():
             return torch.export.export(
@@ -301,6 +404,8 @@ def _plain_attention() -> "Iterator[None]":
 
 
 def _named(graph: Graph) -> str:
+    if isinstance(graph, NetworkGraph):
+        return _named(graph.whole)
     if isinstance(graph, SegmenterGraph):
         spec = graph.model.spec
         return f"the network {spec.arch} with the encoder {spec.encoder}"

@@ -1,12 +1,12 @@
 """ONNX files, which ONNX Runtime and many others run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wsss.export.graphs import Graph
+from wsss.export.graphs import NETWORK, Graph, NetworkGraph, outlined, trace
 
 __all__ = ["OPSET", "run_onnx", "write_onnx"]
 
@@ -17,20 +17,22 @@ _AXES = ("batch", "height", "width")
 
 
 def write_onnx(
-    program: Any, graph: Graph, texts: Mapping[str, str], file: Path, *, optional: bool = True
+    graph: Graph, texts: Mapping[str, str], file: Path, *, optional: bool = True
 ) -> None:
-    """Write an ONNX file; the same program gives the same bytes.
+    """Write an ONNX file; the same graph gives the same bytes.
+
+    The network is translated once, and stands in the file once for each of its runs, with the same
+    weights.
 
     Args:
-        program: of `wsss.export.graphs.trace`.
-        graph: that was traced.
+        graph: to write.
         texts: become metadata properties.
         file: to write.
         optional: whether the input `present` may be left out, for which it is all classes then.
 
     Raises:
         ImportError: the extra is not installed.
-        ValueError: an operation of the network is not among those of ONNX.
+        ValueError: the network cannot be traced, or an operation of it is not among those of ONNX.
     """
     try:
         import onnx
@@ -39,8 +41,24 @@ def write_onnx(
         raise ImportError(
             f"the format onnx needs {error.name}, which is not installed: pip install 'wsss[onnx]'"
         ) from None
+    with outlined(graph):
+        model = _translated(graph)
+    _join(model, _translated(NetworkGraph(graph)))
+    _without_places(model)
+    _named_axes(model.graph)
+    if optional and "present" in graph.input_names:
+        everything = np.ones((1, graph.num_classes), bool)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(everything, "present"))
+    onnx.helper.set_model_props(model, dict(texts))
+    onnx.checker.check_model(model)
+    file.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _translated(graph: Graph) -> Any:
+    """A graph as a model of ONNX."""
     import torch
 
+    program = trace(graph)
     try:
         found = torch.onnx.export(
             program,
@@ -57,15 +75,63 @@ def write_onnx(
             f"{' '.join(reason.split())[:400]}; take the format torch_export"
         ) from error
     assert found is not None
-    model = found.model_proto
-    _without_places(model)
-    _named_axes(model.graph)
-    if optional and "present" in graph.input_names:
-        everything = np.ones((1, graph.num_classes), bool)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(everything, "present"))
-    onnx.helper.set_model_props(model, dict(texts))
-    onnx.checker.check_model(model)
-    file.write_bytes(model.SerializeToString(deterministic=True))
+    return found.model_proto
+
+
+def _join(model: Any, network: Any) -> None:
+    """Put the nodes of a network in the place of each `NETWORK`, all with the same weights."""
+    import onnx
+
+    domain = NETWORK.partition("::")[0]
+    weights = {item.name: f"network.{item.name}" for item in network.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        if node.domain != domain:
+            nodes.append(node)
+            continue
+        ends = [item.name for item in (*network.graph.input, *network.graph.output)]
+        names = weights | dict(zip(ends, (*node.input, *node.output), strict=True))
+        nodes += _copied(network.graph.node, names, f"{node.output[0]}.")
+    for item in network.graph.initializer:
+        model.graph.initializer.add().CopyFrom(item)
+        model.graph.initializer[-1].name = weights[item.name]
+    kept = [*map(onnx.NodeProto.FromString, (node.SerializeToString() for node in nodes))]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    known = {(item.domain, item.name) for item in model.functions}
+    model.functions.extend(
+        item for item in network.functions if (item.domain, item.name) not in known
+    )
+    versions = {item.domain: item.version for item in (*network.opset_import, *model.opset_import)}
+    del model.opset_import[:]
+    for name, version in versions.items():
+        if name != domain:
+            model.opset_import.add(domain=name, version=version)
+
+
+def _copied(nodes: Sequence[Any], names: Mapping[str, str], prefix: str) -> list[Any]:
+    """Nodes whose values have other names: those that are given, or their own behind a prefix."""
+    import onnx
+
+    def renamed(values: Any) -> None:
+        values[:] = [name and names.get(name, prefix + name) for name in values]
+
+    found = []
+    for node in nodes:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.name = prefix + node.name
+        renamed(copy.input)
+        renamed(copy.output)
+        for attribute in copy.attribute:
+            if attribute.HasField("g"):  # what a node runs under a condition
+                inner = _copied(attribute.g.node, names, prefix)
+                del attribute.g.node[:]
+                attribute.g.node.extend(inner)
+                for value in (*attribute.g.input, *attribute.g.output, *attribute.g.initializer):
+                    value.name = names.get(value.name, prefix + value.name)
+        found.append(copy)
+    return found
 
 
 def run_onnx(file: Path) -> Callable[..., list[np.ndarray]]:

@@ -12,22 +12,21 @@ from wsss.export.onnx_file import write_onnx
 __all__ = ["run_openvino", "write_openvino"]
 
 
-def write_openvino(program: Any, graph: Graph, texts: Mapping[str, str], file: Path) -> None:
+def write_openvino(graph: Graph, texts: Mapping[str, str], file: Path) -> None:
     """Write both files, with weights of 32 bits; OpenVINO converts the ONNX file of the same graph.
 
     Args:
-        program: of `wsss.export.graphs.trace`.
-        graph: that was traced.
+        graph: to write.
         texts: become runtime information, below "wsss".
         file: the .xml to write.
 
     Raises:
         ImportError: an extra is not installed.
-        ValueError: an operation of the network is not among those of ONNX.
+        ValueError: the network cannot be traced, or an operation of it is not among those of ONNX.
     """
     openvino = _openvino()
     between = file.with_suffix(".onnx")
-    write_onnx(program, graph, texts, between, optional=False)  # OpenVINO has no such inputs
+    write_onnx(graph, texts, between, optional=False)  # OpenVINO has no such inputs
     model = openvino.convert_model(str(between))
     between.unlink()
     for key, text in texts.items():

@@ -3,11 +3,10 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from wsss.export.graphs import Graph
+from wsss.export.graphs import Graph, trace
 
 __all__ = ["ABOUT", "run_torch", "write_torch"]
 
@@ -15,18 +14,20 @@ ABOUT = "wsss.json"
 """The name of the description among a file's extra files."""
 
 
-def write_torch(program: Any, graph: Graph, texts: Mapping[str, str], file: Path) -> None:
+def write_torch(graph: Graph, texts: Mapping[str, str], file: Path) -> None:
     """Write a .pt2 file.
 
     Args:
-        program: of `wsss.export.graphs.trace`.
-        graph: that was traced.
+        graph: to write.
         texts: become the extra file wsss.json.
         file: to write.
+
+    Raises:
+        ValueError: the network cannot be traced.
     """
     import torch
 
-    del graph
+    program = trace(graph)
     for node in program.graph.nodes:  # which lines of which files on this machine they came from
         node.meta.pop("stack_trace", None)
     torch.export.save(program, file, extra_files={ABOUT: json.dumps(texts)})
