@@ -3,15 +3,18 @@
 import re
 from typing import Any
 
-_OUTSIDE = re.compile(r"\[(?P<text>[^\]]*)\]\(\.\./(?P<path>[^)#]+)\)")
+_UPWARDS = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<up>(?:\.\./)+)(?P<path>[^)#]+)\)")
 
 
-def on_page_markdown(markdown: str, config: Any, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
     """Point links out of docs/ at the repository, or leave their text where it has no address."""
+    depth = page.file.src_uri.count("/")  # of its folder below docs/
 
     def replaced(found: re.Match[str]) -> str:
+        if found["up"].count("../") <= depth:
+            return found[0]
         if not config.repo_url:
             return f"`{found['path']}`"
         return f"[{found['text']}]({config.repo_url.rstrip('/')}/blob/main/{found['path']})"
 
-    return _OUTSIDE.sub(replaced, markdown)
+    return _UPWARDS.sub(replaced, markdown)
