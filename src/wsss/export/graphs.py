@@ -51,6 +51,7 @@ class Graph(nn.Module):
         num_classes: columns of the second input, where there is one.
         multiple: sides of views are this times a whole number, and
         extra: so many pixels more.
+        axes: of the first input those that may have any length.
     """
 
     input_names: tuple[str, ...]
@@ -58,6 +59,7 @@ class Graph(nn.Module):
     num_classes: int
     multiple: int
     extra: int = 0
+    axes: tuple[int, ...] = (0, 1, 2)
 
     def network(self, view: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, h, w) normalised images to what is made of them in one run of the network."""
@@ -66,10 +68,6 @@ class Graph(nn.Module):
     def shapes(self, view: Tensor) -> list[list[Any]]:
         """Those of what `network` gives."""
         raise NotImplementedError
-
-    def axes(self) -> tuple[int, ...]:
-        """Of the first input those that may have any length."""
-        return (0, 1, 2)
 
     def examples(self) -> tuple[Tensor, ...]:
         """Inputs to trace it with."""
@@ -208,6 +206,7 @@ class NetworkGraph(Graph):
     """
 
     input_names = ("view",)
+    axes = (0, 2, 3)
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
@@ -220,10 +219,6 @@ class NetworkGraph(Graph):
         """See `Graph.examples`."""
         sides = (cells * self.multiple + self.extra for cells in (3, 5))
         return (torch.zeros(EXAMPLE[0], 3, *sides),)
-
-    def axes(self) -> tuple[int, ...]:
-        """See `Graph.axes`."""
-        return (0, 2, 3)
 
     def forward(self, view: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
@@ -262,7 +257,7 @@ def trace(graph: Graph) -> Any:
         ValueError: the network does what cannot be traced, or fixes a size; the text says what.
     """
     dynamic = torch.export.Dim.DYNAMIC
-    first = dict.fromkeys(graph.axes(), dynamic)
+    first = dict.fromkeys(graph.axes, dynamic)
     shapes: tuple[Any, ...] = (first, {0: dynamic})[: len(graph.input_names)]
     try:
         with torch.no_grad(), _plain_attention():

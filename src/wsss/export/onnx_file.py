@@ -80,24 +80,21 @@ def _translated(graph: Graph) -> Any:
 
 def _join(model: Any, network: Any) -> None:
     """Put the nodes of a network in the place of each `NETWORK`, all with the same weights."""
-    import onnx
-
     domain = NETWORK.partition("::")[0]
     weights = {item.name: f"network.{item.name}" for item in network.graph.initializer}
+    ends = [item.name for item in (*network.graph.input, *network.graph.output)]
     nodes = []
     for node in model.graph.node:
-        if node.domain != domain:
-            nodes.append(node)
-            continue
-        ends = [item.name for item in (*network.graph.input, *network.graph.output)]
-        names = weights | dict(zip(ends, (*node.input, *node.output), strict=True))
-        nodes += _copied(network.graph.node, names, f"{node.output[0]}.")
+        if node.domain == domain:
+            names = weights | dict(zip(ends, (*node.input, *node.output), strict=True))
+            nodes += _copied(network.graph.node, names, f"{node.output[0]}.")
+        else:
+            nodes += _copied([node], {}, "")
     for item in network.graph.initializer:
         model.graph.initializer.add().CopyFrom(item)
         model.graph.initializer[-1].name = weights[item.name]
-    kept = [*map(onnx.NodeProto.FromString, (node.SerializeToString() for node in nodes))]
     del model.graph.node[:]
-    model.graph.node.extend(kept)
+    model.graph.node.extend(nodes)
     known = {(item.domain, item.name) for item in model.functions}
     model.functions.extend(
         item for item in network.functions if (item.domain, item.name) not in known
