@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wsss.config.shipped import recipe_files
-
 __all__ = ["key_values", "recipes", "searches", "stages", "studies"]
 
 
@@ -57,6 +55,8 @@ def _leaves(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _names(kind: str, incomplete: str) -> list[str]:
+    from wsss.config.shipped import recipe_files
+
     return [name for name in recipe_files(Path("recipes"), kind) if name.startswith(incomplete)]
 
 
