@@ -20,7 +20,7 @@ from .postgres_server import install
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(3000)]
 
 SPACE = 8e9  # bytes; a few are left in the end
-SMALL = ("dvc", "filelock", "numpy", "pydantic", "pyyaml", "rich", "ruamel-yaml", "typer")
+SMALL = ("dvc", "filelock", "numpy", "pydantic", "pyyaml", "rich", "typer")
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 

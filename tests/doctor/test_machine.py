@@ -64,7 +64,7 @@ import sys
 class Gone:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {"torch", "numpy", "pydantic", "yaml", "typer", "mlflow",
-                                      "dvc", "PIL", "rich", "filelock", "ruamel"}:
+                                      "dvc", "PIL", "rich", "filelock"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Gone())
 sys.argv = ["doctor"]

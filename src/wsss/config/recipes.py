@@ -256,8 +256,8 @@ class _Edit:
     """params.yaml as text and as values, changed side by side."""
 
     def __init__(self, text: str, source: str) -> None:
-        self.old = self.text = text
-        self.values = load_yaml(text, "params.yaml")
+        self.text = text
+        self.old = self.values = load_yaml(text, "params.yaml")  # which `_with` copies
         self.source = source
         if not isinstance(self.values, dict) or not self.values:
             raise ConfigError("params.yaml: the top level must be sections")
@@ -278,7 +278,7 @@ class _Edit:
                 "params.yaml cannot be changed in place, as when it uses anchors (&, *); "
                 "write the values out and try again"
             )
-        return self.text, _changes(load_yaml(self.old, "params.yaml"), self.values)
+        return self.text, _changes(self.old, self.values)
 
 
 def _with(values: Any, path: KeyPath, new: Any) -> Any:

@@ -1,20 +1,18 @@
 """YAML as text: read strictly, and changed in place so that comments and layout stay.
 
-YAML 1.2 is read, so 1e-4 is a number, `no` and `on` are words, and 010 is ten.
+YAML 1.2 is read, as DVC does: 1e-4 is a number, `no` and `on` are words, and 010 is ten.
 """
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
-from ruamel.yaml import YAML
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from yaml.nodes import MappingNode, ScalarNode, SequenceNode
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from wsss.settings import ConfigError
 
@@ -46,21 +44,80 @@ def load_yaml(text: str, source: str) -> Any:
         ConfigError: it is not YAML, or has a key twice; the text names the line.
     """
     try:
-        return YAML(typ="safe", pure=True).load(text)
-    except DuplicateKeyError as error:
-        line = error.problem_mark.line + 1
-        key = text.splitlines()[error.problem_mark.line][error.problem_mark.column :].split(":")[0]
-        first = error.context_mark.line + 1
-        raise ConfigError(
-            f"{source}, line {line}: the key '{key}' stands twice in the section that begins "
-            f"on line {first}; delete one"
-        ) from None
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        loader = _Yaml12(text)
+        node = loader.get_single_node()
+        twice = next(_twice(node), None)
+        if twice is None:
+            return None if node is None else loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
         what = " ".join(part for part in (error.context, error.problem) if part)
-        raise ConfigError(f"{source}, line {mark.line + 1}: not valid YAML: {what}") from None
-    except YAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {min(mark.line + 1, len(text.splitlines()))}" if mark else ""
+        raise ConfigError(f"{source}{line}: not valid YAML: {what}") from None
+    except (yaml.YAMLError, ValueError) as error:  # such as a day that no month has
         raise ConfigError(f"{source} is not valid YAML: {error}") from None
+    key, first = (item.start_mark.line + 1 for item in twice)
+    raise ConfigError(
+        f"{source}, line {key}: the key '{twice[0].value}' stands twice in the section that begins "
+        f"on line {first}; delete one"
+    )
+
+
+# libyaml is many times faster than Python, and marks count characters in both
+_FASTEST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Yaml12(_FASTEST):  # type: ignore[misc]
+    """Plain scalars as YAML 1.2 reads them; but for that, PyYAML's own."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    def whole(self, node: ScalarNode) -> int:
+        text = node.value.replace("_", "")
+        return int(text, 0 if text.lstrip("-+")[:2] in ("0o", "0x", "0b") else 10)
+
+    def real(self, node: ScalarNode) -> float:
+        return float(re.sub(r"^([-+]?)\.(inf|nan)$", r"\1\2", node.value.lower().replace("_", "")))
+
+
+_KEPT = [  # of YAML 1.1: what both read alike
+    (first, name, found)
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    for name, found in resolvers
+    if name.rpartition(":")[2] in ("null", "merge", "timestamp", "value")
+]
+for _first, _name, _found in _KEPT:
+    _Yaml12.add_implicit_resolver(_name, _found, [_first])
+for _name, _firsts, _found in (
+    ("bool", "tTfF", "true|True|TRUE|false|False|FALSE"),
+    ("int", "-+0123456789", "[-+]?(0b[01]+|0o[0-7]+|[0-9][0-9_]*|0x[0-9a-fA-F]+)"),
+    (
+        "float",
+        "-+.0123456789",
+        r"[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+"
+        r"|\.[0-9][0-9_]*([eE][-+]?[0-9]+)?|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
+    ),
+):
+    _Yaml12.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_name}", re.compile(f"(?:{_found})$"), list(_firsts)
+    )
+_Yaml12.add_constructor("tag:yaml.org,2002:int", _Yaml12.whole)
+_Yaml12.add_constructor("tag:yaml.org,2002:float", _Yaml12.real)
+
+
+def _twice(node: Node | None) -> Iterator[tuple[Node, Node]]:
+    """Keys that their mapping has already, each with the mapping."""
+    if isinstance(node, MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if isinstance(key, ScalarNode):
+                if (key.tag, key.value) in seen:
+                    yield key, node
+                seen.add((key.tag, key.value))
+            yield from _twice(value)
+    elif isinstance(node, SequenceNode):
+        for value in node.value:
+            yield from _twice(value)
 
 
 @dataclass(frozen=True)
@@ -180,8 +237,7 @@ def _after_colon(new: Fragment, column: int) -> str:
 
 @lru_cache(maxsize=4)
 def _compose(text: str) -> Any:
-    # libyaml is many times faster than Python, and marks count characters in both
-    return yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return yaml.compose(text, Loader=_FASTEST)
 
 
 def _find(node: Any, path: tuple[str | int, ...]) -> Any:
