@@ -1,29 +1,51 @@
 """The base of every settings model, and the wording of what is wrong with a value."""
 
+import ast
+import inspect
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, ErrorDetails
 
 from wsss.checks import ConfigError, did_you_mean
 from wsss.outside import code_of, is_ours, troubles
 from wsss.sources import expand_path, find_source, named_sources
 
-__all__ = ["ConfigError", "Named", "Settings", "expand_path", "explain", "models_in"]
+__all__ = [
+    "ConfigError",
+    "Named",
+    "Settings",
+    "attribute_docs",
+    "expand_path",
+    "explain",
+    "models_in",
+]
 
 
 class Settings(BaseModel):
     """A frozen section of params.yaml; unknown keys and wrong types are refused."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     class_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that name classes of the data: lists of them, groups of such, or texts by class."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """With what is written below the keys, which costs too much where nobody reads it."""
+        found = handler(core_schema)
+        properties = handler.resolve_ref_schema(found).get("properties", {})
+        for name, text in attribute_docs(cls).items():
+            if name in properties:
+                properties[name]["description"] = text
+        return found
 
     def files(self) -> list[Path]:
         """The files and folders that keys such as `weights` and `root` name in it, at any depth.
@@ -48,6 +70,28 @@ class Named(Settings):
 
     name: str
     """Which implementation the settings are for."""
+
+
+def attribute_docs(model: type[Settings]) -> dict[str, str]:
+    """What is written below the keys of a settings model, and of those it derives from.
+
+    Example:
+        >>> attribute_docs(Named)["name"]
+        'Which implementation the settings are for.'
+    """
+    found: dict[str, str] = {}
+    for kind in reversed(model.__mro__):
+        if issubclass(kind, Settings):
+            (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+            assert isinstance(definition, ast.ClassDef)
+            for key, below in pairwise([*definition.body, ast.Pass()]):
+                match key:
+                    case ast.AnnAssign(target=ast.Name(id=name)):
+                        found.pop(name, None)  # declared anew
+                        match below:
+                            case ast.Expr(value=ast.Constant(value=str(text))):
+                                found[name] = inspect.cleandoc(text)
+    return found
 
 
 def _models_within(value: Any) -> Iterator[type[Settings]]:

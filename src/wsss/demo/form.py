@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from wsss.api.choices import validated
 from wsss.config.yaml_text import flow_text, load_yaml
-from wsss.settings import Settings
+from wsss.settings import Settings, attribute_docs
 
 __all__ = ["Field", "fields_of", "settings_with"]
 
@@ -58,10 +58,10 @@ def fields_of(settings: Settings, leave_out: Collection[str] = ()) -> list[Field
         grid choice scores 0 0 ('scores', 'image')
         squared switch False 0 0 ()
     """
-    found = []
+    found, docs = [], attribute_docs(type(settings))
     for key, info in type(settings).model_fields.items():
         if key != "name" and key not in leave_out and not info.exclude:
-            about = " ".join((info.description or "").split())
+            about = " ".join(docs.get(key, "").split())
             found.append(_field(key, info.annotation, info.metadata, getattr(settings, key), about))
     return found
 
