@@ -1,5 +1,6 @@
 """What stands in several files of a release is the same in all of them."""
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -34,6 +35,30 @@ def test_the_worker_image_has_all_files_that_a_wheel_is_built_from():
     assert set(copied[1].split()) == needed
     admitted = (ROOT / ".dockerignore").read_text().splitlines()
     assert {f"!{name}" for name in needed} <= set(admitted)
+
+
+def test_what_is_installed_for_everybody_is_imported_somewhere():
+    """Other packages import what they find, as Lightning does torchmetrics, at each start."""
+    modules = {
+        "pillow": "PIL",
+        "pyyaml": "yaml",
+        "scikit-image": "skimage",
+        "scikit-learn": "sklearn",
+    }
+    imported = set()
+    for path in (ROOT / "src/wsss").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").partition(".")[0])
+    wanted = {
+        re.match(r"[\w-]+", text)[0]
+        for text in PROJECT["project"]["optional-dependencies"]["pipeline"]
+    }
+    assert {
+        name for name in wanted if modules.get(name, name.replace("-", "_")) not in imported
+    } == {"dvc"}  # which is a program
 
 
 def test_hooks_and_workflows_run_what_is_there():
