@@ -37,6 +37,7 @@ SETTINGS = {
     "prepare_data.pack_above": "1000",
     "train_classifier.backbone.model_name": "resnet10t",
     "train_classifier.backbone.last_stage": "2",
+    "train_classifier.backbone.output_stride": "8",
     "train_classifier.augment.crop_size": "32",
     "train_classifier.augment.long_side": "[32, 40]",
     "train_classifier.eval_long_side": "32",
