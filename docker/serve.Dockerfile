@@ -19,6 +19,7 @@ RUN apt-get update \
 WORKDIR /build
 COPY pyproject.toml README.md LICENSE ./
 COPY csrc csrc
+COPY recipes recipes
 COPY src src
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 

@@ -36,7 +36,7 @@ RUN --mount=type=bind,from=native,source=/wheels,target=/wheels \
 WORKDIR /workspace
 # what the pipeline reads, and the folders that volumes are mounted on; see .dockerignore
 COPY --chown=10001:10001 . .
-RUN mkdir -p .dvc/cache data models reports && chown -R 10001:10001 /workspace
+RUN rm -rf docker && mkdir -p .dvc/cache data models reports && chown -R 10001:10001 /workspace
 USER 10001:10001
 ENV MLFLOW_DISABLE_TELEMETRY=true DVC_NO_ANALYTICS=true
 # there is no git in here, so DVC must not look for it

@@ -27,12 +27,21 @@ def test_the_version_stands_in_the_package_alone():
     assert PROJECT["tool"]["scikit-build"]["metadata"]["version"]["input"] == "src/wsss/__init__.py"
 
 
-def test_the_worker_image_has_all_files_that_a_wheel_is_built_from():
+def test_images_have_all_files_that_a_wheel_is_built_from():
     project = PROJECT["project"]
     needed = {"pyproject.toml", project["readme"], *project["license-files"]}
-    copied = re.search(r"COPY (.*) \./\n", (ROOT / "docker/worker.Dockerfile").read_text())
-    assert copied is not None
-    assert set(copied[1].split()) == needed
+    needed |= set(PROJECT["tool"]["scikit-build"]["wheel"]["packages"].values()) - {"src/wsss"}
+    needed |= {"src", "csrc"}
+    building = [
+        text
+        for path in (ROOT / "docker").glob("*.Dockerfile")
+        if "pip wheel" in (text := path.read_text())
+    ]
+    assert len(building) == 2
+    for text in building:
+        stage = text.partition("AS native\n")[2].partition("RUN pip wheel")[0]
+        copied = [line.split()[1:-1] for line in stage.splitlines() if line.startswith("COPY")]
+        assert {name for names in copied for name in names} == needed
     admitted = (ROOT / ".dockerignore").read_text().splitlines()
     assert {f"!{name}" for name in needed} <= set(admitted)
 

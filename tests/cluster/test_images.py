@@ -4,6 +4,7 @@ No daemon and no registry of images are needed, but root. torch and what else is
 the image is what is tried here, and the pipeline elsewhere.
 """
 
+import json
 import os
 import re
 import shutil
@@ -14,13 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from wsss.export import export_model
+
 from .mlflow_server import ROOT
 from .postgres_server import install
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(3000)]
 
 SPACE = 8e9  # bytes; a few are left in the end
-SMALL = ("dvc", "filelock", "numpy", "pydantic", "pyyaml", "rich", "typer")
+SMALL = ("dvc", "filelock", "numpy", "pillow", "pydantic", "pyyaml", "rich", "typer")
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -90,28 +93,100 @@ def context(folder: Path) -> Path:
     return folder
 
 
-def test_the_worker_is_built_and_its_entry_point_runs(
-    buildah: Buildah, base: str, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def built(
+    buildah: Buildah, base: str, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], str]:
+    """Builds docker/NAME.Dockerfile; gives a container of it."""
+    folder = tmp_path_factory.mktemp("images")
     # how this machine reaches its packages; the image keeps none of it
-    (tmp_path / "pip.conf").write_text("[global]\ncert = /run/certificates\n")
+    (folder / "pip.conf").write_text("[global]\ncert = /run/certificates\n")
     places = {"/etc/apt/apt.conf.d": "/etc/apt/apt.conf.d"}
     if CERTIFICATES.exists():
-        places |= {str(CERTIFICATES): "/run/certificates", f"{tmp_path}/pip.conf": "/etc/pip.conf"}
-    buildah(
-        "bud",
-        *[f"--volume={here}:{there}:ro" for here, there in places.items()],
-        f"--build-arg=BASE={base}",
-        f"--file={ROOT / 'docker/worker.Dockerfile'}",
-        "--tag=localhost/worker",
-        context(tmp_path / "context"),
-    )
-    container = buildah("from", "localhost/worker").strip()
+        places |= {str(CERTIFICATES): "/run/certificates", f"{folder}/pip.conf": "/etc/pip.conf"}
+    files = context(folder / "context")
+
+    def build(name: str) -> str:
+        buildah(
+            "bud",
+            *[f"--volume={here}:{there}:ro" for here, there in places.items()],
+            f"--build-arg=BASE={base}",
+            f"--file={ROOT / f'docker/{name}.Dockerfile'}",
+            f"--tag=localhost/{name}",
+            files,
+        )
+        return buildah("from", f"localhost/{name}").strip()
+
+    return build
+
+
+def test_the_worker_is_built_and_its_entry_point_runs(
+    buildah: Buildah, built: Callable[[str], str]
+) -> None:
+    container = built("worker")
     assert buildah("run", container, "--", "id", "-u").strip() == "10001"
     assert "Usage" in buildah("run", container, "--", "wsss", "--help")
-    said = buildah("run", container, "--", "dvc", "repro", "--dry")
+    said = buildah("run", container, "--", "dvc", "repro", "--dry", "--force")
     assert "Running stage 'prepare_data'" in said
     held = buildah("run", container, "--", "find", "/workspace", "-maxdepth", "1")
     assert {Path(line).name for line in held.split()} >= {"dvc.yaml", "params.yaml", "recipes"}
     assert not {Path(line).name for line in held.split()} & {".git", "docker", "tests", ".env"}
     buildah("run", container, "--", "touch", "/workspace/data/written")
+
+
+ASK = """
+import io, subprocess, sys, time, urllib.error, urllib.request
+import numpy as np
+from PIL import Image
+
+server = subprocess.Popen([*sys.argv[1:], "--port", "8080"])
+stripes = np.zeros((64, 96, 3), np.uint8)
+stripes[:, :32, 0] = stripes[:, 32:64, 2] = stripes[:, 64:, 1] = 255
+file = io.BytesIO()
+Image.fromarray(stripes).save(file, "PNG")
+headers = {"Authorization": "Bearer of-the-image"}
+for _ in range(600):
+    try:
+        urllib.request.urlopen("http://127.0.0.1:8080/health").close()
+        break
+    except urllib.error.URLError:
+        assert server.poll() is None
+        time.sleep(0.1)
+ask = urllib.request.Request("http://127.0.0.1:8080/predict", file.getvalue())
+try:
+    urllib.request.urlopen(ask)
+except urllib.error.HTTPError as refused:
+    print("without a token", refused.code)
+ask.headers |= headers
+with urllib.request.urlopen(ask) as answer:
+    mask = np.asarray(Image.open(io.BytesIO(answer.read())))
+print("mask", mask[32, [16, 48, 80]].tolist())
+server.terminate()
+"""
+
+
+def test_the_server_is_built_and_answers_with_a_mask(
+    buildah: Buildah,
+    built: Callable[[str], str],
+    colour_segmenter: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    """Of a model in an .onnx file, as the base here has no room for PyTorch."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason=f"needs {name}: pip install '.[onnx]'")
+    folder, model = colour_segmenter(tmp_path), tmp_path / "model"
+    model.mkdir()
+    export_model(folder, model / "colours.onnx")
+    (model / "token").write_text("of-the-image\n")
+    (model / "ask.py").write_text(ASK)
+    container = built("serve")
+    assert buildah("run", container, "--", "id", "-u").strip() == "10003"
+    command = json.loads(buildah("inspect", "--format={{json .OCIv1.Config.Cmd}}", container))
+    assert command[:3] == ["wsss", "serve", "/model"]
+    command[2:] = ["/model/colours.onnx", "--host", "0.0.0.0", "--token-file", "/model/token"]
+    said = buildah(
+        *("run", f"--volume={model}:/model:ro", container, "--", "python", "/model/ask.py"),
+        *command,
+    )
+    assert "without a token 401" in said
+    assert "mask [1, 0, 2]" in said
