@@ -68,6 +68,8 @@ def track(
     description: str,
     total: int | None = None,
     size: int | Callable[[Item], int] = 1,
+    *,
+    stays: bool = True,
 ) -> Iterator[Item]:
     """Yield `items` beside a progress bar with rate and time left; off a terminal a line a minute.
 
@@ -78,6 +80,7 @@ def track(
         description: what is being done, such as "CAMs".
         total: how many units there are; None asks len(items).
         size: units an item stands for, such as the images of a batch; or what tells them.
+        stays: whether the bar is seen when all is done.
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items) * (1 if callable(size) else size)  # type: ignore[arg-type]
@@ -91,7 +94,7 @@ def track(
     )
     shown = console.is_terminal
     with (
-        Progress(*columns, console=console, disable=not shown) as progress,
+        Progress(*columns, console=console, disable=not shown, transient=not stays) as progress,
         _Lines(description, None if shown else total) as lines,
     ):
         task = progress.add_task(description, total=total)

@@ -1,5 +1,6 @@
 """Rounds of training: what a method is shown, what weights they start from, and resuming."""
 
+import logging
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from wsss import progress
 from wsss.artifacts import Manifest, Paths, Sample, read_image
 from wsss.checks import naming
 from wsss.config.params import parse_params
@@ -20,6 +22,7 @@ from wsss.methods.base import Start
 from wsss.methods.cam import Cam
 from wsss.methods.subcategory import Subcategory
 from wsss.models.classifier import Classifier
+from wsss.models.timm_backbone import TimmBackbone
 from wsss.stages import run_stage
 from wsss.tracking import NullTracker
 from wsss.training import classification
@@ -536,3 +539,16 @@ def test_values_that_are_not_finite_stop_the_scoring_with_a_setting(
         pytest.raises(ValueError, match=r"not finite on val images.*train_classifier\.precision"),
     ):
         classification.score_classifier(model, settings_of(), task, "val")
+
+
+def test_scoring_tells_how_far_it_is(
+    data: Task, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Val may have many more images than an epoch."""
+    monkeypatch.setattr(progress, "EVERY", 0.01)
+    caplog.set_level(logging.INFO, "wsss")
+    settings = settings_of(batch_size=1)
+    model = Classifier(TimmBackbone(settings.backbone), data.manifest.class_names)
+    classification.score_classifier(model, settings, data, "val")
+    count = len(data.manifest.splits["val"])
+    assert any(f"score val: 1 of {count}," in line for line in caplog.messages)

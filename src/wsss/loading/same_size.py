@@ -78,7 +78,8 @@ def same_size_batches(
     part: Callable[[Sample], int] | None = None,
     done: Callable[[Sample], bool] = lambda sample: False,
     dealt: Callable[[Sequence[list[int]]], Sequence[list[int]]] = lambda batches: batches,
-    description: str = "",
+    description: str,
+    stays: bool = True,
 ) -> Iterator[tuple[list[Sample], Tensor]]:
     """Yield (samples, (B, 3, H, W) uint8) with a progress bar, decoding in the background.
 
@@ -93,7 +94,8 @@ def same_size_batches(
             whole, as rounding may depend on what else is in a batch.
         dealt: which of all batches this process has: those of `wsss.cores.share` or of `Job.share`,
             where others have the rest; the same batches that one process would have.
-        description: beside the progress bar; empty for none.
+        description: beside the progress bar.
+        stays: whether the bar is seen when all is done.
     """
     sizes = [size_for(sample.size) for sample in samples]
     groups = size_groups(sizes, batch_size, [part(sample) for sample in samples] if part else ())
@@ -105,6 +107,5 @@ def same_size_batches(
         prefetch_factor=4 if num_workers else None,
     )
     total = sum(len(group) for group in groups)
-    batches: Any = track(loader, description, total, _count) if description else loader
-    for pixels, indices in batches:
+    for pixels, indices in track(loader, description, total, _count, stays=stays):
         yield [samples[index] for index in indices.tolist()], pixels

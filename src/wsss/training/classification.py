@@ -314,6 +314,7 @@ def _class_logits(
         model.backbone.normalisation,
         batch_size=settings.batch_size,
         long_side=settings.eval_long_side,
+        description=f"score {split}",
     ):
         with torch.inference_mode(), task.fabric.autocast():
             output = model(images)

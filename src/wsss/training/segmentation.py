@@ -196,6 +196,7 @@ def _score_selection(
         model.normalisation,
         batch_size=settings.batch_size,
         long_side=settings.eval_long_side,
+        description="score selection",
     ):
         with task.fabric.autocast():
             probs = predict_probs(model, images)

@@ -100,7 +100,7 @@ class Task:
         *,
         batch_size: int,
         long_side: int,
-        description: str = "",
+        description: str,
     ) -> Iterator[tuple[list[Sample], Tensor]]:
         """Yield samples and their (B, 3, H, W) images, normalised and on the device.
 
@@ -111,7 +111,7 @@ class Task:
             normalisation: of the network.
             batch_size: at most so many images of one size.
             long_side: that images are resized to, in pixels.
-            description: beside a progress bar; empty for none.
+            description: beside a progress bar, which goes when all is done.
         """
         for batch, pixels in same_size_batches(
             samples,
@@ -121,6 +121,7 @@ class Task:
             size_for=partial(with_long_side, long_side=long_side),
             dealt=share,
             description=description,
+            stays=False,
         ):
             yield batch, normalisation(self.fabric.to_device(pixels))
 
