@@ -144,7 +144,7 @@ stripes = np.zeros((64, 96, 3), np.uint8)
 stripes[:, :32, 0] = stripes[:, 32:64, 2] = stripes[:, 64:, 1] = 255
 file = io.BytesIO()
 Image.fromarray(stripes).save(file, "PNG")
-headers = {"Authorization": "Bearer of-the-image"}
+headers = {"Authorization": "Bearer the-token-of-this-image"}
 for _ in range(600):
     try:
         urllib.request.urlopen("http://127.0.0.1:8080/health").close()
@@ -177,12 +177,13 @@ def test_the_server_is_built_and_answers_with_a_mask(
     folder, model = colour_segmenter(tmp_path), tmp_path / "model"
     model.mkdir()
     export_model(folder, model / "colours.onnx")
-    (model / "token").write_text("of-the-image\n")
+    (model / "token").write_text("the-token-of-this-image\n")
     (model / "ask.py").write_text(ASK)
     container = built("serve")
     assert buildah("run", container, "--", "id", "-u").strip() == "10003"
-    command = json.loads(buildah("inspect", "--format={{json .OCIv1.Config.Cmd}}", container))
-    assert command[:3] == ["wsss", "serve", "/model"]
+    stated = re.search(r"(?m)^CMD (.+)", (ROOT / "docker/serve.Dockerfile").read_text())
+    command = json.loads(stated[1]) if stated else []
+    assert command[:3] == ["wsss", "serve", "/model"] and "--token-file" in command
     command[2:] = ["/model/colours.onnx", "--host", "0.0.0.0", "--token-file", "/model/token"]
     said = buildah(
         *("run", f"--volume={model}:/model:ro", container, "--", "python", "/model/ask.py"),
