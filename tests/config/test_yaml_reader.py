@@ -79,6 +79,14 @@ def test_forms(text: str) -> None:
     assert repr(load_yaml(text, "x")) == repr(of_dvc(text))
 
 
+def test_aliases_are_followed_once() -> None:
+    """Of themselves, and of lists of lists of lists, which written out would have 9**20 words."""
+    lists = ["a: &0 [x]", *(f"b{n}: &{n + 1} [{', '.join([f'*{n}'] * 9)}]" for n in range(20))]
+    assert len(load_yaml("\n".join(lists), "x")["b19"]) == 9
+    found = load_yaml("a: &x [1, *x]", "x")["a"]
+    assert found[1] is found
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

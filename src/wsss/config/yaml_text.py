@@ -46,7 +46,7 @@ def load_yaml(text: str, source: str) -> Any:
     try:
         loader = _Yaml12(text)
         node = loader.get_single_node()
-        twice = next(_twice(node), None)
+        twice = next(_twice(node, set()), None)
         if twice is None:
             return None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
@@ -105,19 +105,19 @@ _Yaml12.add_constructor("tag:yaml.org,2002:int", _Yaml12.whole)
 _Yaml12.add_constructor("tag:yaml.org,2002:float", _Yaml12.real)
 
 
-def _twice(node: Node | None) -> Iterator[tuple[Node, Node]]:
-    """Keys that their mapping has already, each with the mapping."""
-    if isinstance(node, MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if isinstance(key, ScalarNode):
-                if (key.tag, key.value) in seen:
-                    yield key, node
-                seen.add((key.tag, key.value))
-            yield from _twice(value)
-    elif isinstance(node, SequenceNode):
-        for value in node.value:
-            yield from _twice(value)
+def _twice(node: Node | None, seen: set[Node]) -> Iterator[tuple[Node, Node]]:
+    """Keys that their mapping has already, each with the mapping; of nodes not seen before."""
+    if node in seen or not isinstance(node, MappingNode | SequenceNode):
+        return
+    seen.add(node)  # aliases lead to it again, also from within
+    keys: set[tuple[str, str]] = set()
+    for item in node.value:
+        key, value = item if isinstance(item, tuple) else (None, item)
+        if isinstance(key, ScalarNode):
+            if (key.tag, key.value) in keys:
+                yield key, node
+            keys.add((key.tag, key.value))
+        yield from _twice(value, seen)
 
 
 @dataclass(frozen=True)
