@@ -1,7 +1,9 @@
 """How far long work is: lines in a log, and notes for the process that waits for a task."""
 
+import io
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -9,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from wsss import progress
 
@@ -94,3 +97,37 @@ def test_lines_of_a_log_are_whole() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "epoch 1/15  " + "selection_pseudo_mean_iou 0.4929  " * 9 + "\n"
+
+
+def test_parts_of_one_work_are_one_bar(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level(logging.INFO, "wsss.progress")
+    monkeypatch.setattr(progress, "EVERY", 0.02)
+    monkeypatch.setattr(progress, "_note", progress._Note())
+    monkeypatch.setenv("WSSS_PROGRESS", str(tmp_path / "note"))
+    with progress.one_bar("refine", 30) as bar:
+        for part, there in enumerate((0, 4, 10)):  # of ten images each, some were done before
+            for _ in progress.track(range(10 - there), "a part"):
+                time.sleep(0.01)
+            bar.expect(bar.done + 20 - 10 * part)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines and all(line.startswith("refine: ") for line in lines)
+    told = [tuple(map(int, re.findall(r"\d+", line)[:2])) for line in lines]
+    assert told == sorted(told, key=lambda at: (at[0], -at[1])), "it never goes back"
+    assert told[0][1] == 30 and told[-1][1] in (26, 30)
+    note = {"what": "refine", "done": 16, "total": 16}
+    assert json.loads((tmp_path / "note").read_text()) == note
+    list(progress.track(range(3), "what follows"))
+    assert json.loads((tmp_path / "note").read_text())["what"] == "what follows"
+
+
+def test_parts_on_a_terminal_are_one_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=120)
+    monkeypatch.setattr(progress, "Console", lambda stderr: console)
+    with progress.one_bar("refine", 30):
+        for _ in range(3):
+            list(progress.track(range(10), "a part"))
+    said = file.getvalue()
+    assert "refine" in said and "30/30" in said and "a part" not in said

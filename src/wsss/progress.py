@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -24,7 +25,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-__all__ = ["EVERY", "duration", "show_log", "track"]
+__all__ = ["EVERY", "duration", "one_bar", "show_log", "track"]
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ def track(
 ) -> Iterator[Item]:
     """Yield `items` beside a progress bar with rate and time left; off a terminal a line a minute.
 
-    A task notes how far it is in a file, which the process that waits for it reads.
+    A task notes how far it is in a file, which the process that waits for it reads. Within
+    `one_bar` that one goes on.
 
     Args:
         items: what is worked through.
@@ -84,28 +86,26 @@ def track(
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items) * (1 if callable(size) else size)  # type: ignore[arg-type]
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
-    shown = console.is_terminal
-    with (
-        Progress(*columns, console=console, disable=not shown, transient=not stays) as progress,
-        _Lines(description, None if shown else total) as lines,
-    ):
-        task = progress.add_task(description, total=total)
-        _note.begin(description, total or 0)
+    with nullcontext(_shared[-1]) if _shared else _Bar(description, total, stays) as bar:
         for item in items:
             yield item
-            units = size(item) if callable(size) else size
-            progress.advance(task, units)
-            lines.done += units
-            _note.advance(units)
-        _note.write()
+            bar.advance(size(item) if callable(size) else size)
+
+
+@contextmanager
+def one_bar(description: str, total: int) -> Iterator["_Bar"]:
+    """Let each `track` within go on with one bar, as of work that is done part by part.
+
+    Args:
+        description: what is being done.
+        total: units of all parts; `_Bar.expect` tells of what proves to be done already.
+    """
+    with _Bar(description, total, stays=True) as bar:
+        _shared.append(bar)
+        try:
+            yield bar
+        finally:
+            _shared.remove(bar)
 
 
 def duration(seconds: float) -> str:
@@ -119,6 +119,70 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours, rest = divmod(int(seconds) // 60, 60)
     return f"{hours} h {rest} min" if hours else f"{rest} min"
+
+
+class _Bar:
+    """A bar on a terminal, a line a minute elsewhere, and what a task notes.
+
+    Args:
+        description: what is being done.
+        total: units; None where nobody knows.
+        stays: whether the bar is seen when all is done.
+
+    Attributes:
+        done: units.
+    """
+
+    def __init__(self, description: str, total: int | None, stays: bool) -> None:
+        self.done = 0
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+        )
+        shown = console.is_terminal
+        self._description, self._total = description, total
+        self._progress = Progress(*columns, console=console, disable=not shown, transient=not stays)
+        self._lines = _Lines(description, None if shown else total)
+
+    def __enter__(self) -> Self:
+        self._progress.__enter__()
+        self._lines.__enter__()
+        self._task = self._progress.add_task(self._description, total=self._total)
+        _note.begin(self._description, self._total or 0)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            _note.write()
+        self._lines.__exit__(kind, error, trace)
+        self._progress.__exit__(kind, error, trace)
+
+    def advance(self, units: int) -> None:
+        """Say that further units are done."""
+        self.done += units
+        self._progress.advance(self._task, units)
+        self._lines.done = self.done
+        _note.advance(units)
+
+    def expect(self, total: int) -> None:
+        """Say that there are `total` units, and not as many as was thought."""
+        _note.expect(total - (self._total or 0))
+        self._total = total
+        self._progress.update(self._task, total=total)
+        self._lines.expect(total)
+
+
+_shared: list[_Bar] = []
+"""Bars that further work goes on with; the last one counts."""
 
 
 class _Lines:
@@ -135,6 +199,11 @@ class _Lines:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
+    def expect(self, total: int) -> None:
+        """Let it be so many units, unless nothing is logged."""
+        if self._total is not None:
+            self._total = total
+
     def __enter__(self) -> Self:
         self._started = time.monotonic()
         if self._total is not None:
@@ -150,8 +219,8 @@ class _Lines:
         self._ended.set()
 
     def _run(self) -> None:
-        total = self._total or 0
         while not self._ended.wait(EVERY):
+            total = self._total or 0
             rate = self.done / (time.monotonic() - self._started)
             parts = [f"{self.done} of {total}"]
             if rate > 0:
@@ -177,6 +246,10 @@ class _Note:
         self._done += size
         if time.monotonic() - self._written > 1:
             self.write()
+
+    def expect(self, further: int) -> None:
+        """Note that there are further units, or fewer."""
+        self._total += further
 
     def write(self) -> None:
         """Write it down."""

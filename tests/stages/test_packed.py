@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from wsss.artifacts import Manifest, Paths, file_names, read_bytes, shards
+from wsss import progress
+from wsss.artifacts import Manifest, Paths, file_names, filling, read_bytes, shards
 from wsss.cli.app import app
 from wsss.config.params import parse_params
 from wsss.stages import run_stage
@@ -90,6 +91,7 @@ FOLDERS = {
 def small_shards() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "PER_SHARD", 8)
+        patch.setattr(filling, "AT_ONCE", 2)
         yield
 
 
@@ -97,10 +99,23 @@ def values(**prepare: Any) -> dict[str, Any]:
     return VALUES | {"prepare_data": VALUES["prepare_data"] | prepare}
 
 
+BARS: dict[str, list[tuple[str, str, int | None, int]]] = {}
+"""What each project of `both` showed: stage, what was done, of how many, and how many of these."""
+
+
 def run_all(root: Path, **prepare: Any) -> Paths:
     params, paths = parse_params(values(**prepare)), Paths(root)
-    for stage in STAGES:
-        run_stage(stage, params, paths)
+    shown = BARS.setdefault(root.name, [])
+    with pytest.MonkeyPatch.context() as patch:
+
+        def leave(bar: progress._Bar, *error: Any) -> None:
+            shown.append((stage, bar._description, bar._total, bar.done))
+            left(bar, *error)
+
+        left = progress._Bar.__exit__
+        patch.setattr(progress._Bar, "__exit__", leave)
+        for stage in STAGES:
+            run_stage(stage, params, paths)
     return paths
 
 
@@ -137,6 +152,13 @@ def test_reports_are_the_same(both: tuple[Paths, Paths]) -> None:
     manifests = [Manifest.read(paths.splits) for paths in both]
     assert [manifest.packed for manifest in manifests] == [False, True]
     assert manifests[0].splits == manifests[1].splits
+
+
+@pytest.mark.usefixtures("both")
+def test_how_far_work_is_gets_told_of_all_parts_together() -> None:
+    assert BARS["packed"] == BARS["single"]
+    assert ("refine_cams@crf", "refine crf", 38, 38) in BARS["packed"]
+    assert all(total == done for *_, total, done in BARS["packed"])
 
 
 RUN = """

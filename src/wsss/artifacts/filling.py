@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -19,6 +20,7 @@ from wsss.artifacts.shards import (
     write_shard,
 )
 from wsss.cores import share
+from wsss.progress import one_bar
 
 __all__ = ["Filling", "finish_shards", "pack_folder", "parts_together", "unpack_folder"]
 
@@ -85,15 +87,17 @@ class Filling:
         return items if self.packed else self._share(items)
 
     def parts(
-        self, items: Sequence[Item], file: Callable[[Item], str | None]
+        self, items: Sequence[Item], file: Callable[[Item], str | None], doing: str = ""
     ) -> Iterator[list[Item]]:
         """The items that are worked on together: all of them, or those of a few shards.
 
-        What was made of a part is packed when the next one is asked for.
+        What was made of a part is packed when the next one is asked for. Where there are several,
+        what is tracked in each goes on with one bar, of all items of this process.
 
         Args:
             items: in any order, which each part keeps.
             file: the file that is made of an item, below the folder; None where none is.
+            doing: what the bar says; without it there is none.
         """
         if not self.packed:
             yield list(items)
@@ -102,12 +106,19 @@ class Filling:
         order = np.argsort(shards, kind="stable")
         bounds = np.searchsorted(shards[order], np.arange(self.count + 1)).tolist()
         own = self._share(range(self.count))
-        for start in range(0, len(own), AT_ONCE):
-            of_shards = [order[bounds[at] : bounds[at + 1]] for at in own[start : start + AT_ONCE]]
-            yield [items[at] for at in np.sort(np.concatenate(of_shards)).tolist()]
-            for number, places in zip(own[start : start + AT_ONCE], of_shards, strict=True):
-                names = (file(items[at]) for at in places.tolist())
-                _pack(self.folder, number, [name for name in names if name is not None])
+        left = sum(bounds[at + 1] - bounds[at] for at in own)
+        with one_bar(doing, left) if doing and left else nullcontext() as bar:
+            for start in range(0, len(own), AT_ONCE):
+                numbers = own[start : start + AT_ONCE]
+                of_shards = [order[bounds[at] : bounds[at + 1]] for at in numbers]
+                part = [items[at] for at in np.sort(np.concatenate(of_shards)).tolist()]
+                yield part
+                for number, places in zip(numbers, of_shards, strict=True):
+                    names = (file(items[at]) for at in places.tolist())
+                    _pack(self.folder, number, [name for name in names if name is not None])
+                left -= len(part)
+                if bar is not None:  # of the part some may have been done before
+                    bar.expect(bar.done + left)
 
     def settle(self, names: Sequence[str]) -> None:
         """Leave these files and no others, each as it was written last.
@@ -121,19 +132,24 @@ class Filling:
 
 
 def parts_together(
-    items: Sequence[Item], files: Sequence[tuple[Filling, Callable[[Item], str | None]]]
+    items: Sequence[Item],
+    files: Sequence[tuple[Filling, Callable[[Item], str | None]]],
+    doing: str = "",
 ) -> Iterator[list[Item]]:
     """See `Filling.parts`, of folders that are filled together; all items where there is none.
 
     Args:
         items: in any order, which each part keeps.
         files: folders, all of so many shards, and the file that each gets of an item.
+        doing: what the bar of all parts says; without it there is none.
     """
     if not files:
         yield list(items)
         return
-    for parts in zip(*(filling.parts(items, file) for filling, file in files), strict=True):
-        yield parts[0]
+    (first, file), *others = files
+    sequences = [filling.parts(items, own) for filling, own in others]
+    for part, *_ in zip(first.parts(items, file, doing), *sequences, strict=True):
+        yield part
 
 
 def finish_shards(folder: Path) -> None:

@@ -105,7 +105,7 @@ class Placing:
             if self.packed and work
         ]
         with ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool:
-            for some in parts_together(work, files):
+            for some in parts_together(work, files, "annotations"):
                 for one in track(pool.map(place, some), "annotations", len(some)):
                     made[one.name] = one
         placed = [made[sample.name] for sample in work]

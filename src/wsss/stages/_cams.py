@@ -75,7 +75,7 @@ def write_cams(
         _learn(maker, manifest, images, job.params.base.rng_seed)
     tally, n_workers = map_tally(), num_workers(job.params.machine)
     count, started = 0, time.perf_counter()
-    for part in filling.parts(samples, lambda sample: f"{sample.name}.npz"):
+    for part in filling.parts(samples, lambda sample: f"{sample.name}.npz", "CAMs"):
         wanted = [sample for sample in part if _possible(sample)]
         small = [sample for sample in wanted if not maker.is_large(sample.size)]
         large = filling.share([sample for sample in wanted if maker.is_large(sample.size)])

@@ -41,7 +41,7 @@ def shrink_all(
     before = [sample for samples in splits.values() for sample in samples]
     found: dict[str, Sample] = {}
     kinds = (lambda item: found[item.name].image, lambda item: found[item.name].mask)
-    parts = parts_together(before, list(zip(fillings, kinds, strict=False)))
+    parts = parts_together(before, list(zip(fillings, kinds, strict=False)), "shrunk")
     with ThreadPoolExecutor(min(8, usable_cores() + 1)) as pool:
         for part in parts:
             for sample in track(pool.map(shrink, part), "shrunk", len(part)):

@@ -52,11 +52,11 @@ def run(job: Job) -> None:
         manifest.class_names.index(name) + 1: (one.chain, one.threshold)
         for name, one in chosen.items()
     }
-    samples = manifest.all_samples()
+    samples, doing = manifest.all_samples(), "classes of several chains"
     with job.staging() as staging:
         filling = Filling(staging.path, len(samples), packed=manifest.packed, share=job.share)
-        for part in filling.parts(samples, lambda sample: f"{sample.name}.npz"):
-            for sample in track(filling.share(part), "classes of several chains"):
+        for part in filling.parts(samples, lambda sample: f"{sample.name}.npz", doing):
+            for sample in track(filling.share(part), doing):
                 path = staging.path / f"{sample.name}.npz"
                 if not has_file(path):
                     write_score_map(path, combine(_maps(job, sample, taken, best), taken))

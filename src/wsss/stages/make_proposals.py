@@ -40,7 +40,7 @@ def run(job: Job) -> None:
         work = partial(_write, source, job.paths.images, folder)
         filling = Filling(folder, len(samples), packed=manifest.packed, share=job.share)
         count, started = 0, time.perf_counter()
-        for part in filling.parts(samples, lambda sample: f"{sample.name}.npz"):
+        for part in filling.parts(samples, lambda sample: f"{sample.name}.npz", name):
             missing = [item for item in part if not has_file(folder / f"{item.name}.npz")]
             for _ in track(_each(work, missing, source.parallel), name, len(missing)):
                 pass

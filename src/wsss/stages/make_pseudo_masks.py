@@ -50,7 +50,7 @@ def run(job: Job) -> None:
     filled: list[Box] = []
     with job.staging() as staging:
         filling = Filling(staging.path, len(samples), packed=manifest.packed, share=job.share)
-        for part in filling.parts(samples, lambda sample: f"{sample.name}.png"):
+        for part in filling.parts(samples, lambda sample: f"{sample.name}.png", "pseudo masks"):
             for sample in track(filling.share(part), "pseudo masks"):
                 path, name = staging.path / f"{sample.name}.png", sample.name
                 if name in given.masks:

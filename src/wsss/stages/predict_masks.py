@@ -79,7 +79,9 @@ def run(job: Job) -> None:
             begun = [batch for batch in batches if not all(_exists(folder, one) for one in batch)]
             wanted = {sample for sample in wide if not _exists(folder, sample)}
             predictor = predictor_for(present_in(samples, wanted.union(*begun)))
-            for part in filling.parts(samples, lambda sample: f"{sample.name}.png"):
+            for part in filling.parts(
+                samples, lambda sample: f"{sample.name}.png", f"predict {split}"
+            ):
                 wide = filling.share([sample for sample in part if max(sample.size) > limit])
                 large = [sample for sample in wide if not _exists(folder, sample)]
                 for sample in track(large, f"predict large images of {split}") if large else ():

@@ -75,7 +75,7 @@ def run(job: Job) -> None:
     with job.staging() as staging:
         filling = Filling(staging.path, len(samples), packed=manifest.packed, share=job.share)
         count, started = 0, time.perf_counter()
-        for part in filling.parts(samples, lambda sample: f"{sample.name}.npz"):
+        for part in filling.parts(samples, lambda sample: f"{sample.name}.npz", f"refine {chain}"):
             missing = [
                 sample
                 for sample in filling.share(part)

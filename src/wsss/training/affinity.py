@@ -94,7 +94,9 @@ def write_seeds(settings: AffinitySettings, task: Task, cams: Path) -> Path:
     method: Any = settings.method
     samples = task.manifest.splits["train"]
     filling = Filling(folder, len(samples), packed=task.manifest.packed)
-    for part in filling.parts(samples, lambda sample: f"{sample.name}.png"):
+    for part in filling.parts(
+        samples, lambda sample: f"{sample.name}.png", f"{method.name} labels"
+    ):
         missing = [
             sample for sample in filling.share(part) if not has_file(folder / f"{sample.name}.png")
         ]
