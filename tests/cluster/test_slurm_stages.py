@@ -72,7 +72,7 @@ def start(root: Path, slurm: SlurmNode, stage: str, **further: str) -> "subproce
     clean = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("DVC_STAGE", "WSSS_ENGINE", "WSSS_PARENT", "RANK")
+        if name not in ("DVC_STAGE", "WSSS_ENGINE", "WSSS_PARENT", "RANK", "OMP_NUM_THREADS")
     }
     return subprocess.Popen(
         [sys.executable, "-c", code, stage],
