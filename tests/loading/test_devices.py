@@ -1,9 +1,74 @@
-"""More processes than devices are refused before they start."""
+"""More processes than devices are refused before they start; bfloat16 is where it is computed."""
+
+import logging
+from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import torch
+import yaml
 
-from wsss.loading.devices import check_devices
+from wsss.config.sections import MachineSettings
+from wsss.loading.devices import check_devices, computes_in_bf16, make_fabric, precision_of
+
+ROOT = Path(__file__).parents[2]
+CPU = MachineSettings(accelerator="cpu")
+
+
+def processor(monkeypatch: pytest.MonkeyPatch, **has: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: MappingProxyType(has))
+
+
+@pytest.mark.parametrize(
+    ("has", "found"),
+    [
+        ({"avx2": True}, "32-true"),
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": False}, "32-true"),
+        ({"avx2": True, "avx512_bf16": True}, "bf16-mixed"),
+        ({"avx2": True, "amx_bf16": True}, "bf16-mixed"),
+        ({"neon": True, "bf16": True}, "32-true"),
+    ],
+)
+def test_auto_is_bf16_where_the_processor_has_it(
+    has: dict[str, bool],
+    found: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING, "wsss.loading.devices")
+    processor(monkeypatch, **has)
+    assert precision_of(make_fabric(CPU, "auto")) == found
+    assert precision_of(make_fabric(CPU, "32-true")) == "32-true"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("capability", "has"), [((7, 5), False), ((8, 0), True), ((12, 1), True)])
+def test_gpus_have_it_since_ampere(
+    capability: tuple[int, int], has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert computes_in_bf16(torch.device("cuda", 0)) is has
+    assert not computes_in_bf16(torch.device("mps"))
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])  # which Lightning makes the first
+def test_what_is_slow_without_instructions_is_said(
+    precision: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    processor(monkeypatch, avx2=True)
+    make_fabric(CPU, precision)
+    (said,) = (item for item in caplog.records if item.name == "wsss.loading.devices")
+    assert "set it to auto" in said.getMessage() and "precision" in said.getMessage()
+    caplog.clear()
+    processor(monkeypatch, avx512_bf16=True)
+    make_fabric(CPU, precision)
+    assert not [item for item in caplog.records if item.name == "wsss.loading.devices"]
+
+
+@pytest.mark.parametrize("path", [*ROOT.glob("recipes/**/*.yaml"), ROOT / "params.yaml"], ids=str)
+def test_nothing_that_ships_takes_bf16_where_it_is_slow(path: Path) -> None:
+    told = str(yaml.safe_load(path.read_text(encoding="utf-8")))
+    assert "bf16-mixed" not in told
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

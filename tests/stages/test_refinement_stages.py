@@ -97,11 +97,15 @@ def fresh(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
 
 
 class Counting(NullTracker):
-    """Counts epochs, and ends the run after so many."""
+    """Counts epochs, and ends the run after so many; keeps tags."""
 
     def __init__(self, stop_after: int = 1000) -> None:
         self.stop_after = stop_after
         self.epochs = 0
+        self.told: dict[str, str] = {}
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        self.told.update(values)
 
     def flush(self) -> None:
         self.epochs += 1
@@ -187,7 +191,9 @@ def test_maps_and_masks_of_a_killed_run_are_not_made_again(
 
 def test_further_maps_are_fused(fresh: Callable[[str], None]) -> None:
     fresh("project")
-    run_stage("generate_further_cams", params(), PATHS)
+    tracker = Counting()
+    run_stage("generate_further_cams", params(), PATHS, tracker)
+    assert {f"{name}_precision": "32-true" for name in params().further_cams} == tracker.told
     report = read_json(PATHS.report("generate_further_cams"))
     assert report == {"first": {"num_images": 4}, "second": {"num_images": 4}}
     run_stage("refine_cams@both", params(), PATHS)

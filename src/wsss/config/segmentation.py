@@ -16,7 +16,7 @@ from pydantic import (
 
 from wsss.artifacts.background import BackgroundSettings
 from wsss.config.kernels import CrfKernelSettings
-from wsss.config.sections import AugmentSettings, FixedBackbone, TrainSettings
+from wsss.config.sections import AugmentSettings, FixedBackbone, Precision, TrainSettings
 from wsss.registry import NETWORKS, PIXEL_LOSSES, TAG_FORMS
 from wsss.settings import Named, Settings, explain
 
@@ -274,7 +274,8 @@ class PredictMasksSettings(Settings):
     of 32; each is predicted at all scales. 0 runs images whole. For images too large for memory."""
     window_overlap: float = Field(default=0.5, ge=0, lt=1)
     """Share of a window that the next one covers again."""
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Precision = "32-true"
+    """As of train_classifier."""
     crf: CrfKernelSettings | None = None
     """A dense CRF over the probabilities of each image, or window; null is without."""
     filter_recall: float = Field(default=0, ge=0, le=1)

@@ -5,12 +5,14 @@ they find out is gathered, so that all of them go on with the same. Alone, a pro
 gathers its own.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from wsss.cores import local_rank, processes_here, usable_cores, world_size
+from wsss.checks import full_key
+from wsss.cores import is_first, local_rank, processes_here, usable_cores, world_size
 
 if TYPE_CHECKING:
     import torch
@@ -23,12 +25,16 @@ __all__ = [
     "broadcast",
     "broadcast_state",
     "check_devices",
+    "computes_in_bf16",
     "device_of",
     "gather",
     "gather_shares",
     "make_fabric",
     "num_workers",
+    "precision_of",
 ]
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -54,6 +60,11 @@ def make_fabric(machine: "MachineSettings", precision: str) -> "Fabric":
 
     `machine.devices` says how many processes a stage is started with; one that runs alone, such
     as a trial of a study, has one device whatever that says.
+
+    Args:
+        machine: of params.yaml.
+        precision: as in the settings; "auto" is bf16-mixed where the device computes in bfloat16,
+            and 32-true elsewhere. `precision_of` says which one it is.
     """
     import torch
     from lightning_fabric import Fabric
@@ -63,6 +74,9 @@ def make_fabric(machine: "MachineSettings", precision: str) -> "Fabric":
     )
 
     check_devices(machine.accelerator, processes_here())
+    if precision == "auto":
+        device = device_of(machine.accelerator)
+        precision = "bf16-mixed" if computes_in_bf16(device) else "32-true"
     # named, as within a job of Slurm a process that is alone would be taken for one of its tasks
     alone = world_size() == 1
     environment = LightningEnvironment() if alone else TorchElasticEnvironment()
@@ -77,9 +91,37 @@ def make_fabric(machine: "MachineSettings", precision: str) -> "Fabric":
         plugins=[environment],
     )
     fabric.launch()
+    if precision_of(fabric) == "bf16-mixed" and not computes_in_bf16(fabric.device) and is_first():
+        log.warning(
+            "this machine does not compute in bfloat16, as %s asks for, which then takes up to ten "
+            "times as long as 32-true; set it to auto",
+            full_key("precision"),
+        )
     if world_size() > 1 and fabric.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(usable_cores())
     return fabric
+
+
+def precision_of(fabric: "Fabric") -> str:
+    """What a device computes in, "32-true", "bf16-mixed" or "16-mixed"."""
+    return str(fabric.strategy.precision.precision)
+
+
+def computes_in_bf16(device: "torch.device") -> bool:
+    """Whether a device has instructions for bfloat16, without which it takes longer than float32.
+
+    Of processors those of x86 are known; others count as without.
+
+    Example:
+        >>> computes_in_bf16(device_of("cpu")) in (False, True)
+        True
+    """
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    has = torch.cpu.get_capabilities()
+    return device.type == "cpu" and bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
 def check_devices(accelerator: str, count: int) -> None:

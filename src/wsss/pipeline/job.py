@@ -30,6 +30,8 @@ from wsss.settings import Settings
 from wsss.tracking import Tracker
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from wsss.report import PanelColumn
 
 __all__ = ["Job"]
@@ -283,6 +285,19 @@ class Job:
         if truth:
             columns.append(PanelColumn("ground truth", "ground_truth", self.paths.masks))
         return columns, choose_samples(manifest.splits[split], PANEL_IMAGES) if split else []
+
+    def fabric(self, precision: str, what: str = "") -> "Fabric":
+        """What the stage runs on, whose precision becomes a tag of the run.
+
+        Args:
+            precision: as in the settings.
+            what: runs there, where the stage makes several things.
+        """
+        from wsss.loading.devices import make_fabric, precision_of
+
+        fabric = make_fabric(self.params.machine, precision)
+        self.tracker.tags({f"{what}_precision" if what else "precision": precision_of(fabric)})
+        return fabric
 
     def rate(self, count: int, seconds: float, what: str = "") -> None:
         """Log and record how many images a second were done; nothing where none was.

@@ -21,7 +21,7 @@ from wsss.artifacts import (
 from wsss.cam.making import FOUND, CamMaker
 from wsss.checks import full_key
 from wsss.config.sections import GenerateCamsSettings
-from wsss.loading.devices import gather, make_fabric, num_workers
+from wsss.loading.devices import gather, num_workers
 from wsss.loading.same_size import same_size_batches
 from wsss.models.classifier import load_classifier
 from wsss.pipeline import Job
@@ -63,7 +63,7 @@ def write_cams(
     model, loss = load_classifier(classifier)
     manifest = Manifest.read(job.paths.splits)
     manifest.check_classes(model.class_names, f"the classifier in {classifier}")
-    fabric = make_fabric(job.params.machine, settings.precision)
+    fabric = job.fabric(settings.precision, source)
     maker, images = CamMaker(model, settings, fabric), job.paths.images
     samples = manifest.all_samples()
     filling = Filling(folder, len(samples), packed=manifest.packed, share=job.share)

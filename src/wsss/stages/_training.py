@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from wsss.artifacts import Manifest
 from wsss.config.sections import TrainSettings
-from wsss.loading.devices import make_fabric
 from wsss.pipeline import Job
 from wsss.training.loop import Fitted
 from wsss.training.task import Task
@@ -33,7 +32,7 @@ def make_task(job: Job, settings: TrainSettings, folder: Path, prefix: str = "")
         job.paths.images,
         job.params.machine,
         job.params.base.rng_seed,
-        make_fabric(job.params.machine, settings.precision),
+        job.fabric(settings.precision, prefix.removesuffix("_")),
         folder,
         job.tracker,
         prefix,

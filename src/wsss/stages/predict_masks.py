@@ -27,14 +27,14 @@ def run(job: Job) -> None:
     Images larger than `predict_masks.window` are decoded one at a time and cut into windows; see
     `predict_mask_in_windows` for the memory that they take.
     """
-    from wsss.loading.devices import gather, make_fabric, num_workers
+    from wsss.loading.devices import gather, num_workers
     from wsss.loading.same_size import same_size_batches, size_groups
     from wsss.segment.filtering import ClassFilter
     from wsss.segment.retrieval.model import is_retrieval
 
     settings, machine, paths = job.params.predict_masks, job.params.machine, job.paths
     manifest = Manifest.read(paths.splits)
-    fabric = make_fabric(machine, settings.precision)
+    fabric = job.fabric(settings.precision)
     retrieval = is_retrieval(paths.segmenter)
     predictor_for = (_retrieval if retrieval else _network)(job, manifest, fabric)
     splits = (*settings.splits, *manifest.scored_sets)
