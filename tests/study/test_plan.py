@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from wsss.settings import ConfigError
-from wsss.study.plan import FOLDER, Plan, read_plan, row_params
+from wsss.study.plan import FOLDER, Plan, ground_of, read_plan, row_params
 
 ROOT = Path(__file__).parents[2]
 TEXT = """
@@ -49,6 +49,24 @@ def test_later_layers_win(root: Path, plan: Plan) -> None:
     assert params.train_classifier.epochs == 1
     assert params.train_classifier.method.model_dump()["name"] == "mixup"
     assert row_params(root, plan, "plain", "small").train_classifier.epochs == 3
+
+
+def test_what_rows_share_is_told_apart_by_the_bytes_of_the_images(root: Path) -> None:
+    """Though nobody has corrections, whose folder params.yaml names."""
+    images = root / "photographs"
+    images.mkdir()
+    (images / "a.png").write_bytes(b"a")
+    dataset = f"{{name: folder, root: {images}}}"
+    drawn = TEXT.partition("prepare_data.dataset: ")[2].partition("\n")[0]
+    (root / FOLDER / "own.yaml").write_text(TEXT.replace(drawn, dataset))
+    ground = ground_of(root, read_plan(root, "own"), "tiny")
+    assert ground.data and ground.is_that_of(ground)
+    (images / "a.png").write_bytes(b"another")
+    assert not ground.is_that_of(ground_of(root, read_plan(root, "own"), "tiny"))
+    (images / "a.png").unlink()
+    images.rmdir()
+    elsewhere = ground_of(root, read_plan(root, "own"), "tiny")
+    assert not elsewhere.data and elsewhere.is_that_of(ground)
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def ground_of(root: Path, plan: Plan, size: str) -> Ground:
     data = params.prepare_data
     named = data.model_dump(mode="json", exclude_defaults=True)
     settings = fingerprint(plan.common, plan.sizes[size], named, params.base.rng_seed)[:16]
-    texts = named_sources(data.model_dump())
+    texts = named_sources(named)  # of defaults, such as corrections, there need be none
     paths = [find_source(text) for text in texts.values()]
     contents = [held(path, root).contents for path in paths if path is not None]
     here = len(contents) == len(texts)
