@@ -3,9 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wsss import progress
 from wsss.artifacts import Sample, ScoreMap, write_label_png, write_score_map
 from wsss.evaluate import Counts, evaluate_labels, evaluate_score_maps, score_histogram
 from wsss.evaluate.curves import ThresholdCurve
+from wsss.evaluate.splits import in_parallel
 
 SIZE = (6, 8)
 
@@ -102,3 +104,13 @@ def test_a_score_map_without_classes_is_background(tmp_path: Path) -> None:
     gt_mask = np.array([[0, 1], [2, 255]], np.uint8)
     curve.add(score_histogram(gt_mask, empty, 3, curve.thresholds), empty.class_ids)
     assert (curve.counts().predicted == [[3, 0, 0]] * 3).all()
+
+
+def test_how_far_scoring_is_counts_what_is_scored_and_not_what_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_note", progress._Note())
+    told = [
+        progress._note._done for _ in in_parallel(lambda item: item.name, make_split(tmp_path, 5))
+    ]
+    assert told == [0, 1, 2, 3, 4] and progress._note._done == 5

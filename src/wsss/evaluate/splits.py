@@ -178,8 +178,11 @@ def in_parallel(score: Callable[[Sample], Result], samples: Sequence[Sample]) ->
         score: of one sample; called from several threads.
         samples: in any order.
     """
-    upcoming = iter(track(samples, "scoring"))
-    threads = min(usable_cores(), 16)
+    return track(_results(score, samples), "scoring", len(samples))
+
+
+def _results(score: Callable[[Sample], Result], samples: Sequence[Sample]) -> Iterator[Result]:
+    upcoming, threads = iter(samples), min(usable_cores(), 16)
     with ThreadPoolExecutor(threads) as pool:
         while chunk := list(islice(upcoming, 16 * threads)):
             yield from pool.map(score, chunk)
