@@ -30,12 +30,12 @@ from torch.nn import functional
 
 from wsss.cam.cam import LinearHeadCam, LinearHeadCamSettings
 from wsss.cam.grad_cam import GradCam, GradCamSettings
+from wsss.cam.making import CPU_PIXELS
 from wsss.cam.multiscale import multiscale_cams, whole_cells
 from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier
 from wsss.models.fusion import fuse_batchnorm
 from wsss.models.timm_backbone import TimmBackbone
-from wsss.stages._cams import CPU_PIXELS
 
 SIZE, STRIDE, NUM_CLASSES = (375, 500), 16, 20
 SCALES = (0.5, 1.0, 1.5, 2.0)
