@@ -75,7 +75,7 @@ study: setup  ## make study STUDY=classifiers SIZE=small SEEDS=1: methods on the
 
 bench: setup .venv/.peer  ## ours beside the peers, in one run, as ratios
 	python benchmarks/densecrf.py
-	python benchmarks/densecrf_gpu.py
+	python benchmarks/gpu.py
 	python benchmarks/cam_storage.py
 	python benchmarks/fmix.py
 	python benchmarks/cam.py

@@ -67,13 +67,18 @@ def photographs(count: int) -> tuple[list[np.ndarray], str]:
 
 
 def ours(
-    model: Classifier, images: Tensor, tags: Sequence[tuple[int, ...]], grid: tuple[int, int]
+    model: Classifier,
+    images: Tensor,
+    tags: Sequence[tuple[int, ...]],
+    grid: tuple[int, int],
+    *,
+    whole: bool = False,
 ) -> list[Tensor]:
-    """As the stage does."""
+    """As the stage does; on a GPU with all images together (`whole`)."""
     with torch.inference_mode():
         cams, _ = multiscale_cams(
             model, LinearHeadCam(LinearHeadCamSettings()), images, tags, grid=grid, scales=SCALES,
-            flip=True, align_corners=False, max_pixels=CPU_PIXELS,
+            flip=True, align_corners=False, max_pixels=None if whole else CPU_PIXELS,
         )  # fmt: skip
     return cams
 
@@ -84,7 +89,7 @@ def plain_loop(model: Classifier, images: Tensor, tags: Sequence[tuple[int, ...]
     height, width = images.shape[2:]
     with torch.inference_mode():
         for image, ids in zip(images[:, None], tags, strict=True):
-            total = torch.zeros(1, NUM_CLASSES, height, width)
+            total = torch.zeros(1, NUM_CLASSES, height, width, device=images.device)
             for scale in SCALES:
                 size = whole_cells((height, width), scale, STRIDE, align_corners=False)
                 scaled = functional.interpolate(image, size, mode="bilinear", antialias=scale < 1)

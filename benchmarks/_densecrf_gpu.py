@@ -1,31 +1,26 @@
-"""Our DenseCRF and its loss on a GPU beside the compiled core on one CPU thread, in one run.
-
-    python benchmarks/densecrf_gpu.py [--repeats 5] [--n-iters 5]
+"""The part of gpu.py about the dense CRF and its loss, beside the compiled core on one CPU thread.
 
 Both sides get the same photographs and probabilities; the GPU's lie in its memory already. A time
-is the median of the repeats and covers everything: checks, lattices, inference. Without a GPU that
-PyTorch can use nothing is run.
+is the median of the repeats and covers everything: checks, lattices, inference.
 
 The bytes are those of one mean-field update, counted from the lattices' sizes: "least" reads and
 writes every array once, as if the caches caught every second use of a row; "gathered" counts every
 row that is asked for. The bandwidth is "least" over the time of an update, beside that of a copy.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from densecrf import HEIGHT, NUM_LABELS, SETTINGS, WIDTH, noisy_probs, photographs
+from densecrf import HEIGHT, SETTINGS, WIDTH, noisy_probs
 
 from wsss.densecrf import DenseCrfLoss, dense_crf
 from wsss.densecrf.torch_crf import CrfSettings, _terms
 from wsss.densecrf.torch_lattice import TorchLattice
 
-BATCHES = (1, 8, 32)
-LOSS_BATCH, LOSS_SIDE, LOSS_CLASSES = 12, 256, 21
+LOSS_BATCH, LOSS_SIDE = 12, 256
 
 
 def median_seconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
@@ -86,7 +81,12 @@ def core_settings(sigmas: dict[str, float], n_iters: int) -> CrfSettings:
 
 
 def inference_table(
-    device: torch.device, photos: Sequence[np.ndarray], repeats: int, n_iters: int
+    device: torch.device,
+    photos: Sequence[np.ndarray],
+    repeats: int,
+    n_iters: int,
+    labels: Sequence[int],
+    batches: Sequence[int],
 ) -> None:
     """Print times, bandwidth and agreement of `dense_crf`."""
     copy = copy_bandwidth(device, repeats)
@@ -97,7 +97,7 @@ def inference_table(
     )
     rng = np.random.default_rng(0)
     images = [torch.from_numpy(photo) for photo in photos]
-    for n_labels in NUM_LABELS:
+    for n_labels in labels:
         probs = [torch.from_numpy(noisy_probs(n_labels, rng)) for _ in images]
         for name, sigmas in SETTINGS.items():
             options = {**sigmas, "n_iters": n_iters}
@@ -107,7 +107,7 @@ def inference_table(
                 repeats,
                 torch.device("cpu"),
             ) / len(images)
-            for batch in BATCHES:
+            for batch in batches:
                 chosen = [i % len(images) for i in range(batch)]
                 on_device = (
                     [images[i].to(device) for i in chosen],
@@ -144,17 +144,27 @@ def inference_table(
                 )
 
 
-def loss_table(device: torch.device, photos: Sequence[np.ndarray], repeats: int) -> None:
+def loss_table(
+    device: torch.device, photos: Sequence[np.ndarray], repeats: int, labels: Sequence[int]
+) -> None:
     """Print times and agreement of the loss, forward and backward."""
-    print(f"\nDenseCrfLoss, {LOSS_BATCH} of {LOSS_SIDE}x{LOSS_SIDE}, {LOSS_CLASSES} classes")
-    print(" scale sigma_xy | CPU ms  GPU ms  ratio | value off by  gradient off by")
+    print(f"\nDenseCrfLoss, {LOSS_BATCH} of {LOSS_SIDE}x{LOSS_SIDE}")
+    print("labels scale sigma_xy | CPU ms  GPU ms  ratio | value off by  gradient off by")
+    for n_labels in labels:
+        loss_rows(device, photos, repeats, n_labels)
+
+
+def loss_rows(
+    device: torch.device, photos: Sequence[np.ndarray], repeats: int, n_labels: int
+) -> None:
+    """The lines of a number of labels."""
     generator = torch.Generator().manual_seed(0)
     crops = [
         torch.from_numpy(photos[i % len(photos)])[:LOSS_SIDE, 8 * i : 8 * i + LOSS_SIDE]
         for i in range(LOSS_BATCH)
     ]
     images = torch.stack(crops).permute(0, 3, 1, 2).contiguous()
-    shape = (LOSS_BATCH, LOSS_CLASSES, LOSS_SIDE, LOSS_SIDE)
+    shape = (LOSS_BATCH, n_labels, LOSS_SIDE, LOSS_SIDE)
     probs = torch.randn(shape, generator=generator).softmax(1)
     for scale_factor, sigma_xy in ((0.5, 100.0), (1.0, 50.0)):
         criterion = DenseCrfLoss(sigma_xy=sigma_xy, scale_factor=scale_factor, num_threads=1)
@@ -172,29 +182,9 @@ def loss_table(device: torch.device, photos: Sequence[np.ndarray], repeats: int)
             results.append((step().item(), inputs[1].grad.cpu()))
         (cpu_value, cpu_gradient), (value, gradient) = results
         print(
-            f"{scale_factor:6.2f} {sigma_xy:8.0f} | {seconds[0] * 1e3:6.1f} "
+            f"{n_labels:6} {scale_factor:5.2f} {sigma_xy:8.0f} | {seconds[0] * 1e3:6.1f} "
             f"{seconds[1] * 1e3:7.2f} {seconds[0] / seconds[1]:5.0f}x | "
             f"{abs(value / cpu_value - 1):12.1e} "
             f"{(gradient - cpu_gradient).norm() / cpu_gradient.norm():16.1e}",
             flush=True,
         )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--n-iters", type=int, default=5)
-    options = parser.parse_args()
-    if not torch.cuda.is_available():
-        print("PyTorch finds no GPU (CUDA) here: NOTHING WAS RUN. See benchmarks/densecrf.py.")
-        return
-    device = torch.device("cuda")
-    print(torch.cuda.get_device_name(device))
-    torch.set_num_threads(1)  # of the CPU side, whose loss has a few steps in PyTorch
-    photos = photographs()
-    inference_table(device, photos, options.repeats, options.n_iters)
-    loss_table(device, photos, options.repeats)
-
-
-if __name__ == "__main__":
-    main()
