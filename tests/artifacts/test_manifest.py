@@ -43,6 +43,22 @@ def test_round_trip_of_any_names(tmp_path: Path, splits: tuple[tuple[Sample, ...
     assert Manifest.read(tmp_path) == manifest
 
 
+def test_images_are_in_memory_once_however_often_they_are_asked_for(tmp_path: Path) -> None:
+    """Of many images a manifest is most of what a process holds."""
+    sample = Sample("a", "a.png", (4, 5), (1,))
+    Manifest(("cat",), {"train": (sample,), "selection": (), "val": ()}).write(tmp_path)
+    first = Manifest.read(tmp_path)
+    assert Manifest.read(tmp_path).splits["train"] is first.splits["train"]
+    other = replace(sample, name="b", image="b.png")
+    Manifest(("cat",), {"train": (other,), "selection": (), "val": ()}).write(tmp_path)
+    assert Manifest.read(tmp_path).splits["train"] == (other,)
+    Manifest(("cat", "dog"), {"train": (other,), "selection": (), "val": ()}).write(tmp_path)
+    assert Manifest.read(tmp_path).splits["train"] is not first.splits["train"]
+    (tmp_path / "train.jsonl").unlink()
+    with pytest.raises(FileNotFoundError, match=r"train\.jsonl"):
+        Manifest.read(tmp_path)
+
+
 def test_last_line_needs_no_newline(tmp_path: Path) -> None:
     sample = Sample("a", "a.png", (2, 3), (1,))
     Manifest(("x",), {"train": (sample, sample), "selection": (), "val": ()}).write(tmp_path)

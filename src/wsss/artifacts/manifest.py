@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol, Self
@@ -202,6 +202,22 @@ def _row(sample: Sample) -> dict[str, Any]:
 
 
 def _read_samples(path: Path, num_fg_classes: int) -> tuple[Sample, ...]:
+    """The samples of a file; the same ones again where it was read before and has not changed."""
+    try:
+        known = path.stat()
+    except OSError:
+        return _parse_samples(path, num_fg_classes)  # which says what is wrong
+    file = (known.st_dev, known.st_ino, known.st_size, known.st_mtime_ns)
+    return _known_samples(path, num_fg_classes, file)
+
+
+@lru_cache(maxsize=8)
+def _known_samples(path: Path, num_fg_classes: int, file: tuple[int, ...]) -> tuple[Sample, ...]:
+    del file  # one that replaced it is another
+    return _parse_samples(path, num_fg_classes)
+
+
+def _parse_samples(path: Path, num_fg_classes: int) -> tuple[Sample, ...]:
     samples = []
     parse = partial(_parsed, known={})
     for number, sample in enumerate(read_json_lines(path, parse, "a sample"), 1):
