@@ -56,11 +56,14 @@ STAGES = (
     "generate_further_cams",
     "train_affinities",
     "refine_cams@crf",
+    "evaluate_refined@crf",
     "make_pseudo_masks",
     "train_segmenter",
     "predict_masks",
 )
-WITH_DEVICES = [name for name in STAGES if name != "make_pseudo_masks"]
+WITH_DEVICES = [
+    name for name in STAGES if name not in ("evaluate_refined@crf", "make_pseudo_masks")
+]
 
 
 def started(command: list[str], root: Path) -> "subprocess.Popen[str]":
