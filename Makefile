@@ -47,7 +47,7 @@ repro: setup  ## run the pipeline that params.yaml describes, and say where to l
 	@echo "Next:      $(BIN)/wsss recipe list"
 
 test: setup .venv/.peer  ## run the tests, in JOBS processes (2)
-	OMP_NUM_THREADS=1 pytest --numprocesses $(or $(JOBS),2) --dist loadfile
+	OMP_NUM_THREADS=1 pytest --numprocesses $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
 
 test-cluster: setup .venv/.peer  ## run the tests that need Slurm, PostgreSQL, a server or a container builder; each says what it lacks; SLOW=1 runs all
 	@$(INSTALL) --editable '.[postgres,s3,server,slurm]' \

@@ -93,13 +93,49 @@ def metadata(file: Path) -> dict[str, str]:
     return found
 
 
+CALLS: dict[Path, list[int]] = {}
+"""How often the network ran while a file was written."""
+
+
+@pytest.fixture(scope="module")
+def written(segmenter: Segmenter) -> Callable[..., Path]:
+    """Write unet_small into a file, and count how often the network runs."""
+    from wsss.export.graphs import SegmenterGraph
+
+    def write(file: Path, scales: tuple[float, ...], *, flip: bool) -> Path:
+        graph, calls = SegmenterGraph(load_segmenter(segmenter("unet_small")), scales, flip), []
+        graph.model.register_forward_pre_hook(lambda *_: calls.append(1))
+        write_onnx(graph, {"b": "1", "a": "2"}, file)
+        CALLS[file] = calls
+        return file
+
+    return write
+
+
 @pytest.fixture(scope="module")
 def views_file(segmenter: Segmenter, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of unet_small, with scales and flips."""
-    file = tmp_path_factory.mktemp("views") / "views.onnx"
-    done = export_model(segmenter("unet_small"), file, scores={"val": {"mean_iou": 0.5}})
+    from wsss.export import graphs
+
+    file, calls = tmp_path_factory.mktemp("views") / "views.onnx", CALLS
+    made = graphs.SegmenterGraph.__init__
+
+    def counted(graph: Any, *arguments: Any) -> None:
+        made(graph, *arguments)
+        calls[file] = []
+        graph.model.register_forward_pre_hook(lambda *_: calls[file].append(1))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphs.SegmenterGraph, "__init__", counted)
+        done = export_model(segmenter("unet_small"), file, scores={"val": {"mean_iou": 0.5}})
     assert done.runs == 6
     return file
+
+
+@pytest.fixture(scope="module")
+def single_file(written: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of unet_small, which runs once."""
+    return written(tmp_path_factory.mktemp("single") / "single.onnx", (1.0,), flip=False)
 
 
 def test_scales_and_flips_are_in_the_file(
@@ -152,40 +188,29 @@ def test_tags_may_be_left_out(views_file: Path, batches: list[np.ndarray]) -> No
     assert np.array_equal(plain, found)
 
 
-def test_the_same_network_gives_the_same_bytes(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_the_same_network_gives_the_same_bytes(
+    single_file: Path, written: Callable[..., Path], tmp_path: Path
+) -> None:
     """And nothing of where it was exported."""
-    from wsss.export.graphs import SegmenterGraph
-
-    files = []
-    for name in ("one", "two"):
-        graph = SegmenterGraph(load_segmenter(segmenter("unet_small")), (1.0,), False)
-        file = tmp_path / f"{name}.onnx"
-        write_onnx(graph, {"b": "1", "a": "2"}, file)
-        files.append(file.read_bytes())
-    assert files[0] == files[1]
-    for place in (b"site-packages", b"wsss/", str(tmp_path).encode(), sys.prefix.encode()):
-        assert place not in files[0]
+    first, second = single_file.read_bytes(), written(tmp_path / "two.onnx", (1.0,), flip=False)
+    assert first == second.read_bytes()
+    places = (tmp_path, single_file.parent)
+    for place in (b"site-packages", b"wsss/", sys.prefix.encode(), *map(os.fsencode, places)):
+        assert place not in first
 
 
 def test_the_network_is_followed_once_however_often_it_runs(
-    segmenter: Segmenter, tmp_path: Path
+    single_file: Path, views_file: Path
 ) -> None:
     """And its weights are in the file once."""
     import onnx
 
-    from wsss.export.graphs import SegmenterGraph
-
     found = []
-    for scales, flip in (((1.0,), False), ((0.75, 1.0, 1.25), True)):
-        graph = SegmenterGraph(load_segmenter(segmenter("unet_small")), scales, flip)
-        calls = []
-        graph.model.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
-        file = tmp_path / "network.onnx"
-        write_onnx(graph, {}, file)
+    for file in (single_file, views_file):
         model = onnx.load(file).graph
         kinds = [node.op_type for node in model.node]
         weights = [item.name for item in model.initializer if item.name.startswith("network.")]
-        found.append((len(calls), sorted(weights), kinds.count("Conv")))
+        found.append((len(CALLS[file]), sorted(weights), kinds.count("Conv")))
     (calls_of_one, weights, convolutions), (calls_of_six, same, more) = found
     assert calls_of_one == calls_of_six and weights == same and len(weights) > 5
     assert more == 6 * convolutions > 0
