@@ -1,5 +1,6 @@
 """What a stage knows of the data: the classes, and per split the images with their tags."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -25,6 +26,8 @@ __all__ = [
 ]
 
 SPLITS = ("train", "selection", "val")
+
+_RECENT = 2_000_000_000  # nanoseconds in which a file may change again and look the same
 
 RESERVED = frozenset(
     {"background", "chains", "classes", "oracle", "protocol", "threshold", "warnings"}
@@ -207,6 +210,8 @@ def _read_samples(path: Path, num_fg_classes: int) -> tuple[Sample, ...]:
         known = path.stat()
     except OSError:
         return _parse_samples(path, num_fg_classes)  # which says what is wrong
+    if time.time_ns() - known.st_mtime_ns < _RECENT:
+        return _parse_samples(path, num_fg_classes)
     file = (known.st_dev, known.st_ino, known.st_size, known.st_mtime_ns)
     return _known_samples(path, num_fg_classes, file)
 
