@@ -84,6 +84,7 @@ bench: setup .venv/.peer  ## ours beside the peers, in one run, as ratios
 	python benchmarks/large_images.py
 	python benchmarks/tracking.py
 	python benchmarks/export.py
+	python benchmarks/floors.py
 
 # Programs that build the native module anew, below build/hardening and one compiler at a time; .venv
 # is used, and left as it is. VARIANTS: some of dispatch, baseline, scalar and thread.

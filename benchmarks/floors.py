@@ -200,13 +200,15 @@ def noted(root: Path, target: Target, params: Params, *, count: bool = False) ->
     for out in target.outs(params):
         shutil.rmtree(root / out, ignore_errors=True)
     note, began = root / "note.json", time.time()
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, __file__, "--run", target.name, note, "count" if count else ""],
         cwd=root,
         env=os.environ | {"BEGAN": str(began)},
-        check=True,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+    if done.returncode:
+        sys.exit(f"{target.name} failed:\n{done.stderr}")
     found: dict[str, float] = json.loads(note.read_text())
     found["end"] = time.time() - found.pop("ended")
     return found
