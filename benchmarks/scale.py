@@ -8,7 +8,8 @@ stage, runs all stages up to there, as a user would; one image in ten is trained
 Shown are for each stage its time, that of its cores, the images a second, and the most memory that
 its process and, at one time, all its processes together had (Linux: resident, where pages that
 several share count once for each); then a `dvc repro` with nothing to do, `dvc push` to a remote on
-the same disk, and how many files data/ has. What was committed is measured.
+the same disk, and how many files data/ has. Settings are those that were committed, and the code is
+that of the installed package.
 """
 
 import argparse
