@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +15,14 @@ __all__ = [
     "is_of_the_system",
     "read_json",
     "read_json_lines",
+    "settled",
     "write_json",
     "write_json_lines",
 ]
 
 Parsed = TypeVar("Parsed")
+
+_RECENT = 2_000_000_000  # nanoseconds
 
 _OF_THE_SYSTEM = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ENODEV),
@@ -63,6 +67,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def settled(file: Path) -> tuple[int, ...] | None:
+    """What tells a file from one that replaces it; None where it was written a moment ago.
+
+    The clock of files is too coarse to tell such a one from what may be written next.
+    """
+    known = file.stat()
+    if time.time_ns() - known.st_mtime_ns < _RECENT:
+        return None
+    return known.st_dev, known.st_ino, known.st_size, known.st_mtime_ns
 
 
 def write_json(path: Path, value: Any) -> None:

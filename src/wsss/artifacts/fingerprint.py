@@ -3,20 +3,18 @@
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from wsss.artifacts.files import settled
 from wsss.artifacts.shards import has_file, read_bytes, recorded_hashes
 from wsss.settings import Settings
 from wsss.sources import held
 
 __all__ = ["contents", "fingerprint"]
-
-_RECENT = 2_000_000_000  # nanoseconds
 
 
 def fingerprint(*values: Any, files: Iterable[Path] = ()) -> str:
@@ -86,16 +84,14 @@ def _members(path: Path) -> Iterator[Path]:
 
 
 def _digest(file: Path) -> str:
-    known = file.stat()
-    if time.time_ns() - known.st_mtime_ns < _RECENT:  # the clock of files is too coarse to tell
-        return _read_digest(file)
-    return _digest_as_of(file.resolve(), known.st_size, known.st_mtime_ns, known.st_ino)
+    state = settled(file)
+    return _read_digest(file) if state is None else _digest_as_of(file.resolve(), state)
 
 
 @cache
-def _digest_as_of(file: Path, size: int, modified: int, inode: int) -> str:
+def _digest_as_of(file: Path, state: tuple[int, ...]) -> str:
     """The hash of a file, read once as long as nothing replaces it."""
-    del size, modified, inode
+    del state
     return _read_digest(file)
 
 

@@ -1,6 +1,5 @@
 """What a stage knows of the data: the classes, and per split the images with their tags."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -10,7 +9,13 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from wsss.artifacts.files import read_json, read_json_lines, write_json, write_json_lines
+from wsss.artifacts.files import (
+    read_json,
+    read_json_lines,
+    settled,
+    write_json,
+    write_json_lines,
+)
 
 __all__ = [
     "RESERVED",
@@ -26,8 +31,6 @@ __all__ = [
 ]
 
 SPLITS = ("train", "selection", "val")
-
-_RECENT = 2_000_000_000  # nanoseconds in which a file may change again and look the same
 
 RESERVED = frozenset(
     {"background", "chains", "classes", "oracle", "protocol", "threshold", "warnings"}
@@ -206,19 +209,15 @@ def _row(sample: Sample) -> dict[str, Any]:
 
 def _read_samples(path: Path, num_fg_classes: int) -> tuple[Sample, ...]:
     """The samples of a file; the same ones again where it was read before and has not changed."""
-    try:
-        known = path.stat()
-    except OSError:
-        return _parse_samples(path, num_fg_classes)  # which says what is wrong
-    if time.time_ns() - known.st_mtime_ns < _RECENT:
+    state = settled(path)
+    if state is None:
         return _parse_samples(path, num_fg_classes)
-    file = (known.st_dev, known.st_ino, known.st_size, known.st_mtime_ns)
-    return _known_samples(path, num_fg_classes, file)
+    return _known_samples(path, num_fg_classes, state)
 
 
 @lru_cache(maxsize=8)
-def _known_samples(path: Path, num_fg_classes: int, file: tuple[int, ...]) -> tuple[Sample, ...]:
-    del file  # one that replaced it is another
+def _known_samples(path: Path, num_fg_classes: int, state: tuple[int, ...]) -> tuple[Sample, ...]:
+    del state
     return _parse_samples(path, num_fg_classes)
 
 

@@ -221,8 +221,7 @@ class GenerateCamsSettings(Settings):
     window_overlap: float = Field(default=0.5, ge=0, lt=1)
     """Share of a window that the next one covers again."""
     precision: Precision = "32-true"
-    """What networks compute in. auto is bf16-mixed on GPUs and processors that have bfloat16, where
-    it is faster, and 32-true elsewhere, where bf16-mixed takes up to ten times as long."""
+    """As of train_classifier."""
 
 
 class FurtherCamsSettings(GenerateCamsSettings):
