@@ -30,11 +30,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from wsss.artifacts import (
@@ -50,7 +49,6 @@ from wsss.cores import usable_cores
 from wsss.pipeline.graph import Target
 from wsss.stages import find_stages
 
-REPOSITORY = Path(__file__).parents[1]
 VOC = "data/voc_animals/VOCdevkit/VOC2012"
 SIZE = (500, 375)
 LISTS = "ImageSets/Segmentation"
@@ -72,7 +70,6 @@ SETTINGS = {
 }
 RECIPES = {"photographs": "voc_animals_best", "painted": "synthetic_cam"}
 COLUMNS = ("ms", "floor", "network", "share", "waits", "start, s", "end, s", "MB")
-SKIPPED = {"list_sources", "record_runs"}
 
 
 def main() -> None:
@@ -88,9 +85,8 @@ def main() -> None:
     if arguments.run:
         run_noted(arguments.run[0], Path(arguments.run[1]), count=arguments.run[2] == "count")
         return
-    rate, bandwidth = machine()
-    print(f"{usable_cores()} cores: {rate / 1e9:.0f} GFLOP/s in matrix products of float32,")
-    print(f"{bandwidth / 1e9:.1f} GB/s to copy memory\n")
+    rate = matrix_rate()
+    print(f"{usable_cores()} cores: {rate / 1e9:.0f} GFLOP/s in matrix products of float32\n")
     for data in arguments.data:
         if data == "photographs" and not (shared() / VOC).is_dir():
             print("photographs: $WSSS_SHARED names none, so that they were not measured\n")
@@ -104,24 +100,18 @@ def shared() -> Path:
     return Path(os.environ.get("WSSS_SHARED", "/nowhere"))
 
 
-def machine() -> tuple[float, float]:
-    """Operations a second of matrix products, and bytes a second that are read and written."""
+def matrix_rate() -> float:
+    """Operations a second of this machine's matrix products."""
     import torch
 
-    a, b = torch.rand(2, 1536, 1536)
-    big = torch.rand(2**26)
-    other = torch.empty_like(big)
-
-    def fastest(run: Callable[[], Any]) -> float:
-        times = []
-        for _ in range(7):
-            began = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - began)
-        return min(times)
-
-    product, copy = fastest(lambda: a @ b), fastest(lambda: other.copy_(big))
-    return 2 * 1536**3 / product, 2 * big.nbytes / copy
+    side = 1536
+    a, b = torch.rand(2, side, side)
+    times = []
+    for _ in range(7):
+        began = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - began)
+    return 2 * side**3 / min(times)
 
 
 def project(folder: Path, data: str, images: int) -> Path:
@@ -165,7 +155,7 @@ def few_photographs(root: Path, images: int, val: int) -> Path:
 def table(root: Path, data: str, rate: float, repeats: int, stages: list[str] | None) -> None:
     """Run the stages of a project, and print what they took."""
     params, pipeline = load_params(root / "params.yaml"), find_stages()
-    targets = [item for item in pipeline.targets(params) if item.name not in SKIPPED]
+    targets = pipeline.targets(params)
     if stages:
         wanted = [pipeline.target(name, params) for name in stages]
         needed = {item.name for one in wanted for item in pipeline.upstream(one, params)}
@@ -225,28 +215,23 @@ def run_noted(stage: str, note: Path, *, count: bool) -> None:
     began = float(os.environ["BEGAN"])
     spent: dict[str, list[float]] = {}  # by kind of bar, seconds and images
     first, last, waited = time.time(), time.time(), [0.0]
-    entered: dict[int, float] = {}
-    enter, leave = progress._Bar.__enter__, progress._Bar.__exit__
+    bar_of = progress._bar
 
-    def enter_noted(bar: Any) -> Any:
-        nonlocal first
-        if not spent and not entered:
+    @contextmanager
+    def bar_noted(description: str, *arguments: Any, **named: Any) -> Iterator[Any]:
+        nonlocal first, last
+        if not spent:
             first = time.time()
         if "torch" in sys.modules:
             note_waiting(waited)
-        entered[id(bar)] = time.perf_counter()
-        return enter(bar)
-
-    def leave_noted(bar: Any, *error: Any) -> None:
-        nonlocal last
-        leave(bar, *error)
-        kind = spent.setdefault(re.sub(r"\d+", "", bar._description), [0.0, 0.0])
-        kind[0] += time.perf_counter() - entered.pop(id(bar))
-        # a bar of training counts steps
-        kind[1] += bar.done
+        kind, entered = spent.setdefault(re.sub(r"\d+", "", description), [0.0, 0.0]), time.time()
+        with bar_of(description, *arguments, **named) as bar:
+            yield bar
         last = time.time()
+        kind[0] += last - entered
+        kind[1] += bar.done
 
-    progress._Bar.__enter__, progress._Bar.__exit__ = enter_noted, leave_noted  # type: ignore[method-assign]
+    progress._bar = bar_noted
     counter: Any = nullcontext()
     if count:
         from torch.utils.flop_counter import FlopCounterMode
@@ -255,7 +240,7 @@ def run_noted(stage: str, note: Path, *, count: bool) -> None:
     with counter:
         run(find_stages(), stage.split("@"))
     kind, (seconds, images) = max(spent.items(), key=lambda item: item[1][0], default=("", (0, 0)))
-    if kind.startswith("epoch"):
+    if kind.startswith("epoch"):  # whose bar counts steps
         params = load_params("params.yaml")
         trained = params.train_segmenter if stage == "train_segmenter" else params.train_classifier
         images *= trained.batch_size
@@ -301,10 +286,10 @@ def files(root: Path, target: Target, params: Params) -> float:
     number = len(Manifest.read(root / "data/splits").all_samples())
     total = 0.0
     for folder in target.inputs(params):
-        total += sum(timed(kind, path)[0] for kind, path in some(root / folder)) / number
+        total += sum(reading(kind, path)[0] for kind, path in some(root / folder))
     for folder in target.outs(params):
-        total += sum(timed(kind, path)[1] for kind, path in some(root / folder)) / number
-    return total
+        total += sum(writing(kind, path) for kind, path in some(root / folder))
+    return total / number
 
 
 def some(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -319,28 +304,33 @@ def some(folder: Path) -> Iterator[tuple[str, Path]]:
             yield "map", path
 
 
-def timed(kind: str, path: Path) -> tuple[float, float]:
-    """Seconds to read a file, and to write what it holds."""
+READ: dict[str, Callable[[Path], Any]] = {
+    "image": read_image,
+    "mask": read_label_png,
+    "map": read_score_map,
+}
+WRITE: dict[str, Callable[[Path, Any], None]] = {"mask": write_label_png, "map": write_score_map}
+
+
+def reading(kind: str, path: Path) -> tuple[float, Any]:
+    """Seconds to read a file, and what it holds."""
+    began = time.perf_counter()
+    held = READ[kind](path)
+    return time.perf_counter() - began, held
+
+
+def writing(kind: str, path: Path) -> float:
+    """Seconds to write what a file holds; prepared images keep their bytes."""
+    again = path.with_name("again.tmp")
+    held = None if kind == "image" else reading(kind, path)[1]
     began = time.perf_counter()
     if kind == "image":
-        image = read_image(path)
-        read = time.perf_counter() - began
-        assert image.dtype == np.uint8
-        began = time.perf_counter()
-        shutil.copyfile(path, path.with_name("again.tmp"))  # prepared images keep their bytes
-    elif kind == "mask":
-        mask = read_label_png(path)
-        read = time.perf_counter() - began
-        began = time.perf_counter()
-        write_label_png(path.with_name("again.tmp"), mask)
+        shutil.copyfile(path, again)
     else:
-        scores = read_score_map(path)
-        read = time.perf_counter() - began
-        began = time.perf_counter()
-        write_score_map(path.with_name("again.tmp"), scores)
+        WRITE[kind](again, held)
     wrote = time.perf_counter() - began
-    path.with_name("again.tmp").unlink()
-    return read, wrote
+    again.unlink()
+    return wrote
 
 
 if __name__ == "__main__":

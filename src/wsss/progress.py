@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -20,6 +21,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -86,7 +88,7 @@ def track(
     """
     if total is None and hasattr(items, "__len__"):
         total = len(items) * (1 if callable(size) else size)  # type: ignore[arg-type]
-    with nullcontext(_shared[-1]) if _shared else _Bar(description, total, stays) as bar:
+    with nullcontext(_shared[-1]) if _shared else _bar(description, total, stays) as bar:
         for item in items:
             yield item
             bar.advance(size(item) if callable(size) else size)
@@ -100,7 +102,7 @@ def one_bar(description: str, total: int) -> Iterator["_Bar"]:
         description: what is being done.
         total: units of all parts; `_Bar.expect` tells of what proves to be done already.
     """
-    with _Bar(description, total, stays=True) as bar:
+    with _bar(description, total, stays=True) as bar:
         _shared.append(bar)
         try:
             yield bar
@@ -121,50 +123,41 @@ def duration(seconds: float) -> str:
     return f"{hours} h {rest} min" if hours else f"{rest} min"
 
 
-class _Bar:
-    """A bar on a terminal, a line a minute elsewhere, and what a task notes.
+@contextmanager
+def _bar(description: str, total: int | None, stays: bool) -> Iterator["_Bar"]:
+    """A bar on a terminal, a line a minute elsewhere, and what a task notes; see `track`."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    shown = console.is_terminal
+    with (
+        Progress(*columns, console=console, disable=not shown, transient=not stays) as progress,
+        _Lines(description, None if shown else total) as lines,
+    ):
+        _note.begin(description, total or 0)
+        yield _Bar(progress, progress.add_task(description, total=total), lines, total)
+        _note.write()
 
-    Args:
-        description: what is being done.
-        total: units; None where nobody knows.
-        stays: whether the bar is seen when all is done.
+
+@dataclass
+class _Bar:
+    """How far work is.
 
     Attributes:
+        total: units; None where nobody knows.
         done: units.
     """
 
-    def __init__(self, description: str, total: int | None, stays: bool) -> None:
-        self.done = 0
-        console = Console(stderr=True)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeRemainingColumn(),
-        )
-        shown = console.is_terminal
-        self._description, self._total = description, total
-        self._progress = Progress(*columns, console=console, disable=not shown, transient=not stays)
-        self._lines = _Lines(description, None if shown else total)
-
-    def __enter__(self) -> Self:
-        self._progress.__enter__()
-        self._lines.__enter__()
-        self._task = self._progress.add_task(self._description, total=self._total)
-        _note.begin(self._description, self._total or 0)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            _note.write()
-        self._lines.__exit__(kind, error, trace)
-        self._progress.__exit__(kind, error, trace)
+    _progress: Progress
+    _task: TaskID
+    _lines: "_Lines"
+    total: int | None
+    done: int = 0
 
     def advance(self, units: int) -> None:
         """Say that further units are done."""
@@ -175,8 +168,8 @@ class _Bar:
 
     def expect(self, total: int) -> None:
         """Say that there are `total` units, and not as many as was thought."""
-        _note.expect(total - (self._total or 0))
-        self._total = total
+        _note.expect(total - (self.total or 0))
+        self.total = total
         self._progress.update(self._task, total=total)
         self._lines.expect(total)
 

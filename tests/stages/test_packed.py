@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +109,14 @@ def run_all(root: Path, **prepare: Any) -> Paths:
     shown = BARS.setdefault(root.name, [])
     with pytest.MonkeyPatch.context() as patch:
 
-        def leave(bar: progress._Bar, *error: Any) -> None:
-            shown.append((stage, bar._description, bar._total, bar.done))
-            left(bar, *error)
+        @contextmanager
+        def noted(description: str, *arguments: Any, **named: Any) -> Iterator[progress._Bar]:
+            with bar_of(description, *arguments, **named) as bar:
+                yield bar
+            shown.append((stage, description, bar.total, bar.done))
 
-        left = progress._Bar.__exit__
-        patch.setattr(progress._Bar, "__exit__", leave)
+        bar_of = progress._bar
+        patch.setattr(progress, "_bar", noted)
         for stage in STAGES:
             run_stage(stage, params, paths)
     return paths
