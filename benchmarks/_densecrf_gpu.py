@@ -8,12 +8,11 @@ writes every array once, as if the caches caught every second use of a row; "gat
 row that is asked for. The bandwidth is "least" over the time of an update, beside that of a copy.
 """
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from _timing import median_seconds
 from densecrf import HEIGHT, SETTINGS, WIDTH, noisy_probs
 
 from wsss.densecrf import DenseCrfLoss, dense_crf
@@ -21,23 +20,6 @@ from wsss.densecrf.torch_crf import CrfSettings, _terms
 from wsss.densecrf.torch_lattice import TorchLattice
 
 LOSS_BATCH, LOSS_SIDE = 12, 256
-
-
-def median_seconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Median time of `work`, which may leave the device busy, after one call to warm up."""
-    seconds = []
-    for _ in range(repeats + 1):
-        _wait(device)
-        start = time.perf_counter()
-        work()
-        _wait(device)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[1:])
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def copy_bandwidth(device: torch.device, repeats: int) -> float:

@@ -8,12 +8,10 @@ a full sort.
 """
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
+from _timing import median_seconds
 from rich.console import Console
 from rich.table import Table
 
@@ -23,18 +21,6 @@ from wsss.methods.fmix import fmix_field, fmix_mask
 from wsss.methods.objective import Objective
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone
-
-
-def median_seconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Median time of `work`, after one call to warm up."""
-    seconds = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[1:])
 
 
 def published(side: int, share: float, rng: np.random.Generator) -> np.ndarray:

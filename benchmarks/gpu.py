@@ -29,6 +29,7 @@ import densecrf
 import numpy as np
 import refine
 import torch
+from _timing import median_seconds
 
 from wsss.artifacts import Paths, read_json
 from wsss.config.params import parse_params
@@ -92,15 +93,14 @@ def maps_of(name: str, device: torch.device, repeats: int) -> None:
     ]
     height, width = images.shape[2:]
     grid, few = (-(-height // 4), -(-width // 4)), slice(0, 2)
-    seconds_of = densecrf_gpu.median_seconds
     expected = cam.ours(fused, images[few], tags[few], grid)
-    cpu = seconds_of(
+    cpu = median_seconds(
         lambda: cam.ours(fused, images[few], tags[few], grid), 1, torch.device("cpu")
     ) / len(expected)
     model, fused, images = model.to(device), fused.to(device), images.to(device)
     worst = differ(expected, cam.ours(fused, images, tags, grid, whole=True)[few])
-    loop = seconds_of(lambda: cam.plain_loop(model, images, tags), repeats, device) / len(tags)
-    ours = seconds_of(lambda: cam.ours(fused, images, tags, grid, whole=True), repeats, device)
+    loop = median_seconds(lambda: cam.plain_loop(model, images, tags), repeats, device) / len(tags)
+    ours = median_seconds(lambda: cam.ours(fused, images, tags, grid, whole=True), repeats, device)
     ours /= len(tags)
     print(
         f"{name:20} {width}x{height} of {source}: {1 / ours:8.1f} images/s, {loop / ours:5.1f} "
@@ -136,7 +136,7 @@ def refiners(device: torch.device, repeats: int) -> None:
                     return list(chain(data.images, data.maps, data.names))
 
                 turns = repeats if key == "gpu" else 1
-                seconds[key] = densecrf_gpu.median_seconds(work, turns, where)
+                seconds[key] = median_seconds(work, turns, where)
                 results[key] = [torch.from_numpy(item.scores) for item in work()]
             worst = differ(results["cpu"], results["gpu"])
             print(
