@@ -1,4 +1,4 @@
-"""What is read is what DVC reads, by ruamel.yaml: a parser of its own."""
+"""What is read is what DVC reads, by ruamel.yaml: in Python, or in C, as is installed here."""
 
 from pathlib import Path
 
@@ -18,10 +18,18 @@ def of_dvc(text: str) -> object:
     return YAML(typ="safe", pure=True).load(text)
 
 
+def of_dvc_in_c(text: str) -> object:
+    return YAML(typ="safe").load(text)
+
+
+def test_dvc_has_its_parser_in_c() -> None:
+    assert YAML(typ="safe").Parser is not YAML(typ="safe", pure=True).Parser
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_of_the_repository(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert repr(load_yaml(text, path.name)) == repr(of_dvc(text))
+    assert repr(load_yaml(text, path.name)) == repr(of_dvc(text)) == repr(of_dvc_in_c(text))
 
 
 WORDS = """\
@@ -41,6 +49,8 @@ def test_words(word: str) -> None:
                 load_yaml(text, "x")
             continue
         assert repr(load_yaml(text, "x")) == repr(expected), text
+        if ":" not in word or text.startswith("a: 1"):  # refused within brackets, and by its place
+            assert repr(of_dvc_in_c(text)) == repr(expected), text
 
 
 def test_an_exponent_behind_a_bare_fraction_needs_no_sign() -> None:
@@ -76,7 +86,7 @@ def test_plain_scalars(word: str) -> None:
     ],
 )
 def test_forms(text: str) -> None:
-    assert repr(load_yaml(text, "x")) == repr(of_dvc(text))
+    assert repr(load_yaml(text, "x")) == repr(of_dvc(text)) == repr(of_dvc_in_c(text))
 
 
 def test_aliases_are_followed_once() -> None:
