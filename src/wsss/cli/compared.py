@@ -171,14 +171,14 @@ def _commit(rev: str, root: Path) -> str | None:
 
 
 def _find_runs(rev: str, root: Path) -> "list[Run]":
-    prepare_mlflow()
-    from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
-
     uri = tracking_uri(root)
     file = database_file(uri)
     if file is not None and not file.exists():  # a client would make an empty one
         raise ValueError(f"'{rev}': no MLflow database is at {file}; set MLFLOW_TRACKING_URI")
+    prepare_mlflow()
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
     check_tracking(root)
     client = MlflowClient(uri)
     try:
