@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeFloat
 from wsss.artifacts import IGNORE_INDEX
 from wsss.seeding import Step
 from wsss.segment.forms._base import Predict, TagForm, TrainBatch
+from wsss.segment.losses import summed_nll
 from wsss.settings import Named
 
 if TYPE_CHECKING:
@@ -116,9 +117,4 @@ def own_label_loss(logits: "Tensor", own: "Tensor", inside: "Tensor") -> "Tensor
         own: (B, H, W) int64, 255 where there is none.
         inside: (B, H, W) bool.
     """
-    from torch.nn import functional
-
-    total = functional.cross_entropy(
-        logits.float(), own, ignore_index=IGNORE_INDEX, reduction="sum"
-    )
-    return total / inside.sum().clamp(min=1)
+    return summed_nll(logits, own) / inside.sum().clamp(min=1)

@@ -1,5 +1,11 @@
 """Losses of pixels that have a label, by name: each passes over the others."""
 
-from wsss.segment.losses._base import LossContext, LossSettings, PixelBatch, PixelLoss
+from wsss.segment.losses._base import (
+    LossContext,
+    LossSettings,
+    PixelBatch,
+    PixelLoss,
+    summed_nll,
+)
 
-__all__ = ["LossContext", "LossSettings", "PixelBatch", "PixelLoss"]
+__all__ = ["LossContext", "LossSettings", "PixelBatch", "PixelLoss", "summed_nll"]

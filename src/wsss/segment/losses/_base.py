@@ -15,7 +15,15 @@ from wsss.settings import Named
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LossContext", "LossSettings", "PixelBatch", "PixelLoss", "pixel_nll", "weighted_mean"]
+__all__ = [
+    "LossContext",
+    "LossSettings",
+    "PixelBatch",
+    "PixelLoss",
+    "pixel_nll",
+    "summed_nll",
+    "weighted_mean",
+]
 
 
 class LossSettings(Named):
@@ -98,10 +106,21 @@ class PixelLoss(ABC, Generic[S]):
 
 def pixel_nll(logits: "Tensor", masks: "Tensor") -> "Tensor":
     """(B, H, W) float32: minus the log-probability of the label, 0 where there is none."""
+    return _cross_entropy(logits, masks, "none").view(masks.shape)
+
+
+def summed_nll(logits: "Tensor", masks: "Tensor") -> "Tensor":
+    """The sum of `pixel_nll` over all pixels."""
+    return _cross_entropy(logits, masks, "sum")
+
+
+def _cross_entropy(logits: "Tensor", masks: "Tensor", reduction: str) -> "Tensor":
+    """Of one pixel after another: where channels lie side by side that is half the work."""
     from torch.nn import functional
 
+    rows = logits.float().movedim(1, -1).reshape(-1, logits.shape[1])
     return functional.cross_entropy(
-        logits.float(), masks, ignore_index=IGNORE_INDEX, reduction="none"
+        rows, masks.reshape(-1), ignore_index=IGNORE_INDEX, reduction=reduction
     )
 
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat
 
-from wsss.artifacts import IGNORE_INDEX
 from wsss.registry import PIXEL_LOSSES
 from wsss.segment.losses._base import (
     LossContext,
@@ -13,6 +12,7 @@ from wsss.segment.losses._base import (
     PixelBatch,
     PixelLoss,
     pixel_nll,
+    summed_nll,
     weighted_mean,
 )
 
@@ -52,13 +52,8 @@ class CrossEntropy(PixelLoss[CrossEntropySettings]):
             self.class_weights = [1.0, *(chosen.get(name, 1.0) for name in context.class_names)]
 
     def __call__(self, logits: "Tensor", batch: PixelBatch) -> "Tensor":
-        from torch.nn import functional
-
         if self.class_weights is None and batch.image_weights is None:  # without a copy of weights
-            total = functional.cross_entropy(
-                logits.float(), batch.masks, ignore_index=IGNORE_INDEX, reduction="sum"
-            )
-            return total / batch.labelled.sum().clamp(min=1)
+            return summed_nll(logits, batch.masks) / batch.labelled.sum().clamp(min=1)
         weights = batch.weights
         if self.class_weights is not None:
             by_class = weights.new_tensor(self.class_weights)
