@@ -23,6 +23,8 @@ from wsss.artifacts import (
 from wsss.config.sections import AffinitySettings
 from wsss.loading.devices import barrier
 from wsss.models.affinity_net import AffinityNet
+from wsss.models.dilated_depthwise import quick_dilated_depthwise
+from wsss.models.frozen_batchnorm import folded_batchnorm
 from wsss.models.irn import Irn
 from wsss.progress import track
 from wsss.refine.affinity_labels import PairMasks, affinity_labels, affinity_loss, pair_labels
@@ -65,22 +67,23 @@ def fit_affinity(
     method: Any = settings.method
     model = AFFINITIES.build(method, settings.backbone)
     seeds = write_seeds(settings, task, cams)
-    fitted = fit(
-        task,
-        model,
-        model.new_modules,
-        task.crops(
-            samples,
-            settings,
-            model.backbone.normalisation,
-            label_maps=[seeds / f"{sample.name}.png" for sample in samples],
-        ),
-        partial(affinity_losses, pair_offsets(method.radius)),
-        lambda _: {},
-        metric=None,
-        settings=settings,
-        checkpoint="last",
-    )
+    with quick_dilated_depthwise(model), folded_batchnorm(model.backbone):
+        fitted = fit(
+            task,
+            model,
+            model.new_modules,
+            task.crops(
+                samples,
+                settings,
+                model.backbone.normalisation,
+                label_maps=[seeds / f"{sample.name}.png" for sample in samples],
+            ),
+            partial(affinity_losses, pair_offsets(method.radius)),
+            lambda _: {},
+            metric=None,
+            settings=settings,
+            checkpoint="last",
+        )
     return model.cpu().eval(), fitted
 
 

@@ -20,6 +20,8 @@ from wsss.methods.base import Method, Start, Teacher
 from wsss.methods.losses import Losses
 from wsss.methods.objective import Objective, present
 from wsss.models.classifier import Classifier
+from wsss.models.dilated_depthwise import quick_dilated_depthwise
+from wsss.models.frozen_batchnorm import folded_batchnorm
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.registry import METHODS
 from wsss.seeding import Step
@@ -99,18 +101,21 @@ def fit_classifier(
             backbone, manifest.class_names, settings.head, num_extra=num_extra, parts=parts
         )
         new_modules = _start_weights(model, settings, teachers)
-        fitted = fit(
-            task,
-            model,
-            new_modules,
-            task.crops(samples, settings, backbone.normalisation, num_fg_classes=labels.shape[1]),
-            partial(_losses, method, Objective(settings.loss)),
-            partial(score_classifier, settings=settings, task=task, split="selection"),
-            metric="selection_map" if method.keep == "best" else None,
-            settings=settings,
-            checkpoint=f"round{index}",
-            epochs_before=len(history),
-        )
+        with quick_dilated_depthwise(model), folded_batchnorm(backbone):
+            fitted = fit(
+                task,
+                model,
+                new_modules,
+                task.crops(
+                    samples, settings, backbone.normalisation, num_fg_classes=labels.shape[1]
+                ),
+                partial(_losses, method, Objective(settings.loss)),
+                partial(score_classifier, settings=settings, task=task, split="selection"),
+                metric="selection_map" if method.keep == "best" else None,
+                settings=settings,
+                checkpoint=f"round{index}",
+                epochs_before=len(history),
+            )
         history += [row | {"epoch": len(history) + row["epoch"]} for row in fitted.history]
         previous = model.eval()
         method.finish(model, start)

@@ -18,6 +18,8 @@ from wsss.evaluate import confusion_matrix
 from wsss.evaluate.metrics import Counts, iou, mean_over
 from wsss.loading.devices import gather
 from wsss.loading.normalisation import Normalisation
+from wsss.models.dilated_depthwise import quick_dilated_depthwise
+from wsss.models.frozen_batchnorm import folded_batchnorm
 from wsss.registry import PIXEL_LOSSES, TAG_FORMS
 from wsss.seeding import Step
 from wsss.segment.forms import Predict, TagForm, TrainBatch
@@ -87,25 +89,26 @@ def fit_segmenter(
     new = [part for name, part in model.net.named_children() if name != "encoder"]
     if model.weights_source == "none":
         new.append(model.net.encoder)
-    fitted = fit(
-        task,
-        model,
-        new,
-        task.crops(
-            maps.samples,
-            settings,
-            model.normalisation,
-            label_maps=maps.paths,
-            given=maps.given,
-            mixture=maps.mixture(settings, names),
-        ),
-        lessons,
-        partial(_score_selection, settings, task, pseudo_masks, judged),
-        metric=metric,
-        settings=settings,
-        checkpoint="last",
-        average=average,
-    )
+    with quick_dilated_depthwise(model), folded_batchnorm(model.net.encoder):
+        fitted = fit(
+            task,
+            model,
+            new,
+            task.crops(
+                maps.samples,
+                settings,
+                model.normalisation,
+                label_maps=maps.paths,
+                given=maps.given,
+                mixture=maps.mixture(settings, names),
+            ),
+            lessons,
+            partial(_score_selection, settings, task, pseudo_masks, judged),
+            metric=metric,
+            settings=settings,
+            checkpoint="last",
+            average=average,
+        )
     return model.cpu(), fitted
 
 
