@@ -99,3 +99,19 @@ def test_a_first_process_that_cannot_be_reached_is_named(monkeypatch: pytest.Mon
         join_others(),
     ):
         pass
+
+
+def test_a_first_process_does_not_wait_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node may be lost before all have found one another."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "RANK": "0"}
+    for name, value in where.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("wsss.pipeline.others._TO_COME", 1.0)
+    with (
+        pytest.raises(LostProcessError, match=r"process 1 of 2 waited 1 s for the others, of"),
+        join_others(),
+    ):
+        pass

@@ -101,6 +101,31 @@ def test_a_killed_process_ends_the_others_with_a_message(tmp_path: Path) -> None
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.parametrize("killed", [0, 1])
+def test_nothing_is_lost_with_a_process_that_is_killed_once_the_work_is_done(killed: int) -> None:
+    """It takes seconds to end: what it has recorded would be done and recorded a second time."""
+    code = (
+        "import os, signal, time\n"
+        "from wsss.pipeline.processes import tell_done\n"
+        "tell_done()\n"
+        "time.sleep(0 if os.environ['RANK'] == '0' else 1)\n"
+        f"if os.environ['RANK'] == '{killed}':\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert run_together([sys.executable, "-c", code], 2) == 0
+
+
+def test_an_error_of_another_process_is_said_though_the_work_is_done() -> None:
+    code = (
+        "import os, sys, time\n"
+        "from wsss.pipeline.processes import tell_done\n"
+        "tell_done()\n"
+        "time.sleep(0 if os.environ['RANK'] == '0' else 1)\n"
+        "sys.exit(4 * (os.environ['RANK'] == '1'))"
+    )
+    assert run_together([sys.executable, "-c", code], 2) == 4
+
+
 def test_an_error_is_said_once_with_its_exit_code(capfd: pytest.CaptureFixture[str]) -> None:
     everywhere = "import sys; sys.stderr.write('no images\\n'); sys.exit(3)"
     assert run_together([sys.executable, "-c", everywhere], 2) == 3

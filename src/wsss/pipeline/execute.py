@@ -33,6 +33,7 @@ from wsss.pipeline.processes import (
     is_started_by_another,
     lost_another,
     run_together,
+    tell_done,
 )
 from wsss.progress import show_log
 from wsss.stopping import exit_code, stop_on_signals, stopped_by
@@ -110,6 +111,7 @@ def main(pipeline: Pipeline, arguments: list[str]) -> None:
         else:
             params, site = parse_params(part.params, "the settings of the task"), Site()
         run_target(pipeline, pipeline.target(name, params), params, site, known, part)
+        tell_done()
 
 
 @dataclass

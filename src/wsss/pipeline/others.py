@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from wsss.cores import rank, world_size
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 LEFT_ALONE = 75
 """The exit code of a process that could not go on because another one is gone."""
 
+_TO_COME = 300.0  # seconds in which all have found one another
 _OWN_END = 5.0  # seconds in which a process that was left alone may end by itself
 _BYE = b"."
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}  # 25 s without an answer
@@ -85,12 +87,15 @@ def join_others() -> Iterator[None]:
         LostProcessError: one of the others did not come.
     """
     global _token
+    began = time.monotonic()
     try:
         _token, lines, listener = _lines()
     except (OSError, RuntimeError) as error:
+        why = f"cannot reach the first one ({str(error).partition(chr(10))[0]})"
+        if not rank() and time.monotonic() - began >= _TO_COME:
+            why = f"waited {_TO_COME:g} s for the others, of which one did not come"
         raise LostProcessError(
-            f"process {rank() + 1} of {world_size()} cannot reach the first one "
-            f"({str(error).partition(chr(10))[0]}); run the same command again on all nodes"
+            f"process {rank() + 1} of {world_size()} {why}; run the same command again on all nodes"
         ) from None
     ended = threading.Event()
     threading.Thread(target=_watch, args=(lines, ended), name="others", daemon=True).start()
@@ -112,7 +117,7 @@ def _lines() -> tuple[str, dict[socket.socket, int], socket.socket | None]:
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
-    found, _, _ = next(iter(rendezvous("env://")))
+    found, _, _ = next(iter(rendezvous("env://", timeout=timedelta(seconds=_TO_COME))))
     store = PrefixStore("wsss", found)
     if rank():
         host, port, token = store.get("first").decode().split()
@@ -122,7 +127,7 @@ def _lines() -> tuple[str, dict[socket.socket, int], socket.socket | None]:
         return token, {_kept_alive(line): 0}, None
     token = secrets.token_hex(16)
     listener = socket.create_server(("", 0), backlog=world_size())
-    listener.settimeout(300)
+    listener.settimeout(_TO_COME)
     store.set("first", f"{_own_host()} {listener.getsockname()[1]} {token}")
     lines: dict[socket.socket, int] = {}
     while len(lines) < world_size() - 1:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from wsss.cores import world_size
+from wsss.cores import is_first, world_size
 from wsss.pipeline.others import LEFT_ALONE, LostProcessError
 from wsss.stopping import stop_processes
 
@@ -26,9 +26,11 @@ __all__ = [
     "is_started_by_another",
     "lost_another",
     "run_together",
+    "tell_done",
 ]
 
 _PARENT = "WSSS_PARENT"
+_DONE = "WSSS_DONE"  # a file, which is there once the first of the processes has done the work
 _GRACE = 10.0  # seconds from SIGTERM to SIGKILL, where one is lost and the others cannot go on
 _TO_KEEP = 60.0  # the same where all are asked to stop, and keep what they have done
 _OWN_WORDS = 3.0  # seconds in which the others may end, too, once one has
@@ -39,7 +41,8 @@ _SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh"}
 def run_together(command: Sequence[str], count: int) -> int:
     """Run a command in `count` processes with ranks, and wait for all of them.
 
-    When one ends with an error, or is killed, the others are stopped: they would wait for it.
+    When one ends with an error, or is killed, the others are stopped: they would wait for it. Once
+    the first has told that the work is done (`tell_done`), nothing is lost with any of them.
 
     Args:
         command: the program and its arguments.
@@ -64,6 +67,8 @@ def run_together(command: Sequence[str], count: int) -> int:
     with contextlib.ExitStack() as stack:
         notes: list[IO[bytes] | None] = [None]  # rank 0 speaks for all; of others errors alone
         notes += [stack.enter_context(tempfile.TemporaryFile()) for _ in range(1, count)]
+        done = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "done"
+        shared[_DONE] = str(done)
         stack.push(lambda kind, *_: stop_processes(processes, _TO_KEEP if kind else _GRACE))
         for at, note in enumerate(notes):
             ranks = {"RANK": str(at), "LOCAL_RANK": str(at)}
@@ -75,6 +80,8 @@ def run_together(command: Sequence[str], count: int) -> int:
         stuck = processes[failed].poll() is None
         stop_processes(processes, _GRACE)
         code = processes[failed].returncode
+        if code < 0 and done.exists() and not stuck:
+            return 0
         note = notes[failed]
         first = processes[0].returncode
         if code > 0 and note is not None and (first <= 0 or first == LEFT_ALONE):
@@ -93,6 +100,15 @@ def run_together(command: Sequence[str], count: int) -> int:
         f"process {failed + 1} of {count} was killed ({name}), and the others were stopped; run "
         f"the same command again: it goes on with what is done.{memory * (name == 'SIGKILL')}"
     )
+
+
+def tell_done() -> None:
+    """Tell whoever started this process and others that the work of all is done and recorded.
+
+    A process takes seconds to end, in which it may be killed as at any other time.
+    """
+    if is_one_of_several() and is_first():
+        Path(os.environ[_DONE]).touch()
 
 
 def is_one_of_several() -> bool:
