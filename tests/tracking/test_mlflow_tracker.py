@@ -210,6 +210,21 @@ def test_a_killed_run_goes_on_under_its_id(
     assert len(all_runs(client, experiment)) == 2
 
 
+def test_a_run_that_ended_when_its_stage_was_killed_is_not_doubled(
+    client: Any, experiment: str, start: Any
+) -> None:
+    """Another process records it, and may do so while the stage that waits for it is killed."""
+    from wsss.tracking.mlflow_tracker import MlflowTracker
+
+    tracker = MlflowTracker(start())
+    tracker.metrics({"loss": 1.0}, 0)
+    tracker.end("FINISHED")
+    with open_run(start()):
+        pass
+    run = only_run(client, experiment)
+    assert (run.info.run_id, run.info.status) == (tracker.run_id, "FINISHED")
+
+
 def test_an_interrupted_run_goes_on_and_a_failed_one_does_not(
     client: Any, experiment: str, start: Any, tmp_path: Path
 ) -> None:

@@ -186,3 +186,5 @@ def open_run(start: RunStart) -> Iterator[RunTracker]:
                 tracker.end("FAILED", f"{type(error).__name__}: {error}")
         raise
     tracker.end("FINISHED")
+    if tracker.run_id:  # a stage that is killed before it knows of that goes on with its run
+        start.remember(tracker.run_id, "finished")

@@ -23,7 +23,7 @@ from mlflow.utils.validation import (
     MAX_TAG_VAL_LENGTH,
 )
 
-from wsss.artifacts import read_json, write_json
+from wsss.artifacts import read_json
 from wsss.checks import printable
 from wsss.tracking._base import Table, now
 from wsss.tracking.database import BESIDE, artifacts_uri, database_file, settle
@@ -67,7 +67,7 @@ class MlflowTracker:
             self._send()
         except Exception as error:  # an MLflow store may raise anything; no work is lost yet
             raise _unusable(start.uri, error) from error
-        self._remember("running")
+        self._start.remember(self.run_id, "running")
 
     def metrics(
         self, values: Mapping[str, float], step: int = 0, moment: int | None = None
@@ -106,20 +106,16 @@ class MlflowTracker:
         if error:
             self._tags["error"] = error
         if self._try_send(status, moment):
-            self._remember(status.lower())
+            if status != "FINISHED":  # of which whoever waits for it knows best: see open_run
+                self._start.remember(self.run_id, status.lower())
             return
         _logger.warning(
             "MLflow lacks %d values and %d files of run %s, which it shows as unfinished; "
             "`wsss runs sync` sends them once it is back",
             *(len(self._metrics), len(self._artifacts) + len(self._tables), self.run_id),
         )
-        self._remember("killed")  # whoever records the result goes on with this run
+        self._start.remember(self.run_id, "killed")  # with which whoever records the result goes on
         self.run_id = ""
-
-    def _remember(self, status: str) -> None:
-        if self._start.record:
-            known = {"run_id": self.run_id, "key": self._start.key, "status": status}
-            write_json(Path(self._start.record), known)
 
     def _try_send(self, status: str | None = None, moment: int | None = None) -> bool:
         try:

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from wsss.artifacts import write_json
 from wsss.tracking._base import now
 
 __all__ = ["Dataset", "RunStart", "flatten", "origin_tags", "run_start"]
@@ -68,6 +69,17 @@ class RunStart:
         values = json.loads(text)
         datasets = [Dataset(**dataset) for dataset in values.pop("datasets")]
         return cls(**values, datasets=tuple(datasets))
+
+    def remember(self, run_id: str, status: str) -> None:
+        """Write into the record which run this is, and how far it is known to be.
+
+        Args:
+            run_id: MLflow's.
+            status: "running" or "killed" of one that goes on when the same starts again; "finished"
+                or "failed" of one that does not.
+        """
+        if self.record:
+            write_json(Path(self.record), {"run_id": run_id, "key": self.key, "status": status})
 
 
 def run_start(

@@ -251,7 +251,8 @@ def _send(unsent: Unsent, start: RunStart) -> None:
     # a trial's own record is gone with its folder
     is_own = unsent.record.exists() or not Path(start.record).exists()
     record = unsent.record if is_own else Path(start.record)
-    tracker = MlflowTracker(replace(start, record=str(record)))
+    start = replace(start, record=str(record))
+    tracker = MlflowTracker(start)
     moments = [call[3] for call in unsent.earlier if call[0] in ("metrics", "end")]
     ending: list[Any] = ["end", "KILLED", "", max(moments, default=start.began)]
     for call in unsent.earlier:
@@ -264,6 +265,8 @@ def _send(unsent: Unsent, start: RunStart) -> None:
         raise ConnectionError(
             "MLflow was lost meanwhile. What it lacks is kept; `wsss runs sync` goes on."
         )
+    if ending[1] == "FINISHED":
+        start.remember(tracker.run_id, "finished")
 
 
 def _tell(tracker: RunTracker, call: list[Any]) -> None:
