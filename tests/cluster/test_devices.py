@@ -220,8 +220,10 @@ def test_two_nodes_make_what_two_devices_make(finished: Path, tmp_path: Path, st
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-@pytest.mark.parametrize("seconds", [0.0, 3.0])
-@pytest.mark.parametrize("stage", ["train_segmenter", "refine_cams@crf"])
+@pytest.mark.parametrize(
+    ("stage", "seconds"),
+    [("train_segmenter", 0.0), ("train_segmenter", 3.0), ("refine_cams@crf", 0.0)],
+)
 def test_a_node_whose_partner_is_lost_ends_and_the_rerun_goes_on(
     finished: Path, tmp_path: Path, stage: str, seconds: float, lost: int
 ) -> None:
