@@ -139,3 +139,21 @@ def test_a_wrong_guess_folds_nothing() -> None:
 def test_nothing_frozen_is_nothing_folded() -> None:
     with folded_batchnorm(backbone("resnet10t", freeze_batchnorm=False)) as folded:
         assert folded == 0
+
+
+class OfOneSize(nn.Sequential):
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[2:] != (224, 224):
+            raise ValueError("no image of another size")
+        maps: Tensor = super().forward(images)
+        return maps
+
+
+def test_a_network_that_takes_no_small_image_trains_as_it_is() -> None:
+    network = used(OfOneSize(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))).eval()
+    network[1].requires_grad_(False)
+    images = torch.rand(1, 3, 224, 224).double()
+    wanted = network(images)
+    with folded_batchnorm(network) as folded:
+        assert folded == 0
+        assert torch.equal(network(images), wanted)

@@ -29,7 +29,7 @@ def folded_batchnorm(network: nn.Module) -> Iterator[int]:
 
     A batch norm is taken to follow a convolution that stands right before it among the children of
     one module. That is a guess about the data flow, so the network is run once; if its output
-    differs, nothing is folded. Neither is where nothing is frozen.
+    differs, or if it takes no small image, nothing is folded. Neither is where nothing is frozen.
 
     Args:
         network: (B, 3, H, W) images to maps, one or several.
@@ -38,17 +38,17 @@ def folded_batchnorm(network: nn.Module) -> Iterator[int]:
         How many batch norms are folded.
     """
     pairs = list(_pairs(network))
-    if not pairs:
+    wanted = _outputs(network) if pairs else None
+    if wanted is None:
         yield 0
         return
-    wanted = _outputs(network)
     before = [(module, type(module)) for pair in pairs for module in pair]
     for conv, norm in pairs:
         conv.__class__, norm.__class__ = _FOLDED[type(conv)], _FOLDED[type(norm)]
         conv._norm = (norm,)  # in a tuple, so that it is no module of the convolution
     try:
         found = _outputs(network)
-        if all(map(_alike, wanted, found)):
+        if found is not None and all(map(_alike, wanted, found)):
             yield len(pairs)
             return
     finally:
@@ -130,14 +130,16 @@ def _pairs(network: nn.Module) -> Iterator[tuple[Any, Any]]:
                 yield conv, norm
 
 
-def _outputs(network: nn.Module) -> list[Tensor]:
-    """What the network gives for one small image, in eval mode."""
+def _outputs(network: nn.Module) -> list[Tensor] | None:
+    """What the network gives for one small image, in eval mode; None where it takes none such."""
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     training = network.training
     network.eval()
     try:
         with torch.no_grad():
             found = network(image.to(next(network.parameters())))
+    except (AssertionError, RuntimeError, ValueError):  # as networks say it that are of one size
+        return None
     finally:
         network.train(training)
     return [found] if torch.is_tensor(found) else list(found)
