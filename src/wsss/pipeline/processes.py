@@ -67,7 +67,7 @@ def run_together(command: Sequence[str], count: int) -> int:
     with contextlib.ExitStack() as stack:
         notes: list[IO[bytes] | None] = [None]  # rank 0 speaks for all; of others errors alone
         notes += [stack.enter_context(tempfile.TemporaryFile()) for _ in range(1, count)]
-        done = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "done"
+        done = Path(stack.enter_context(tempfile.TemporaryDirectory())) / shared[_PARENT]
         shared[_DONE] = str(done)
         stack.push(lambda kind, *_: stop_processes(processes, _TO_KEEP if kind else _GRACE))
         for at, note in enumerate(notes):
@@ -105,10 +105,12 @@ def run_together(command: Sequence[str], count: int) -> int:
 def tell_done() -> None:
     """Tell whoever started this process and others that the work of all is done and recorded.
 
-    A process takes seconds to end, in which it may be killed as at any other time.
+    A process takes seconds to end, in which it may be killed as at any other time. Where something
+    else has started it, such as tasks that `run_together` started in turn, nothing is told.
     """
-    if is_one_of_several() and is_first():
-        Path(os.environ[_DONE]).touch()
+    done = os.environ.get(_DONE, "")
+    if is_first() and done and Path(done).name == os.environ.get(_PARENT):
+        Path(done).touch()
 
 
 def is_one_of_several() -> bool:
