@@ -299,7 +299,7 @@ def _is_new(folder: str, seen: set[str]) -> bool:
     return True
 
 
-def _contents(files: Sequence[tuple[str, str | Path]]) -> str:
+def _contents(files: Sequence[tuple[str, Path]]) -> str:
     """A hash of the names and the bytes of files, given by name and path."""
     digest = hashlib.sha256()
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -309,9 +309,9 @@ def _contents(files: Sequence[tuple[str, str | Path]]) -> str:
     return digest.hexdigest()
 
 
-def _hash(path: str | Path) -> str:
+def _hash(path: Path) -> str:
     try:
-        with Path(path).open("rb", buffering=0) as file:
+        with path.open("rb", buffering=0) as file:
             if os.fstat(file.fileno()).st_size > _LARGE:
                 return hashlib.file_digest(file, "sha256").hexdigest()
             return hashlib.sha256(file.read()).hexdigest()

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from timm.layers.conv2d_same import conv2d_same
 from torch import Tensor, nn
 
 from wsss.models.dilated_depthwise import DilatedDepthwiseConv2d
+from wsss.models.fusion import alike, convolutions_and_norms
 
 __all__ = ["folded_batchnorm"]
 
@@ -48,7 +48,7 @@ def folded_batchnorm(network: nn.Module) -> Iterator[int]:
         conv._norm = (norm,)  # in a tuple, so that it is no module of the convolution
     try:
         found = _outputs(network)
-        if found is not None and all(map(_alike, wanted, found)):
+        if found is not None and all(map(alike, wanted, found)):
             yield len(pairs)
             return
     finally:
@@ -116,18 +116,14 @@ _FOLDED: dict[type[nn.Module], Any] = {
 
 def _pairs(network: nn.Module) -> Iterator[tuple[Any, Any]]:
     """Convolutions and the frozen batch norms right behind them."""
-    for parent in network.modules():
-        for conv, norm in pairwise(parent.children()):
-            if (
-                {type(conv), type(norm)} <= _FOLDED.keys()
-                and isinstance(conv, nn.Conv2d)
-                and isinstance(norm, nn.BatchNorm2d)
-                and conv.out_channels == norm.num_features
-                and norm.track_running_stats
-                and norm.affine
-                and not any(parameter.requires_grad for parameter in norm.parameters())
-            ):
-                yield conv, norm
+    for _, (_, conv), (_, norm) in convolutions_and_norms(network):
+        if (
+            {type(conv), type(norm)} <= _FOLDED.keys()
+            and norm.track_running_stats
+            and norm.affine
+            and not any(parameter.requires_grad for parameter in norm.parameters())
+        ):
+            yield conv, norm
 
 
 def _outputs(network: nn.Module) -> list[Tensor] | None:
@@ -143,7 +139,3 @@ def _outputs(network: nn.Module) -> list[Tensor] | None:
     finally:
         network.train(training)
     return [found] if torch.is_tensor(found) else list(found)
-
-
-def _alike(wanted: Tensor, found: Tensor) -> bool:
-    return torch.allclose(wanted, found, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))

@@ -2,6 +2,8 @@
 
 import copy
 import logging
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -9,7 +11,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ["fuse_batchnorm"]
+__all__ = ["alike", "convolutions_and_norms", "fuse_batchnorm"]
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +76,29 @@ class ActivatedConv2d(nn.Module):
         return in_one
 
 
+def convolutions_and_norms(
+    network: nn.Module,
+) -> Iterator[tuple[nn.Module, tuple[str, Any], tuple[str, Any]]]:
+    """Batch norms that stand right behind a convolution among the children of one module.
+
+    Yields:
+        That module, the convolution and the batch norm, both with their names there.
+    """
+    for parent in network.modules():
+        for (conv_name, conv), (norm_name, norm) in pairwise(parent.named_children()):
+            if (
+                isinstance(norm, nn.modules.batchnorm._BatchNorm)
+                and isinstance(conv, nn.Conv2d)
+                and conv.out_channels == norm.num_features
+            ):
+                yield parent, (conv_name, conv), (norm_name, norm)
+
+
+def alike(wanted: torch.Tensor, found: torch.Tensor) -> bool:
+    """Whether a network that was folded gives the same but for rounding."""
+    return torch.allclose(wanted, found, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+
+
 def fuse_batchnorm(model: Any, example: torch.Tensor) -> Any:
     """A copy of `model` that computes the same with fewer passes over memory.
 
@@ -88,29 +113,22 @@ def fuse_batchnorm(model: Any, example: torch.Tensor) -> Any:
         example: (1, 3, H, W) images to compare on.
     """
     fused, folded = copy.deepcopy(model), 0
-    for parent in fused.modules():
-        before: tuple[str, Any] = ("", None)
-        for name, child in list(parent.named_children()):
-            name_before, conv = before
-            before = (name, child)
-            if not isinstance(child, nn.modules.batchnorm._BatchNorm):
-                continue
-            if isinstance(conv, nn.Conv2d) and conv.out_channels == child.num_features:
-                conv = fuse_conv_bn_eval(conv, child)
-                rest: list[Any] = []
-                if isinstance(child, BatchNormAct2d):
-                    rest = [child.drop, child.act]
-                    if isinstance(child.drop, nn.Identity) and ActivatedConv2d.fits(conv, rest[1]):
-                        conv, rest = ActivatedConv2d(conv, rest[1]), []
-                setattr(parent, name_before, conv)
-                setattr(parent, name, nn.Sequential(*rest))
-                folded += 1
+    for parent, (conv_name, conv), (norm_name, norm) in list(convolutions_and_norms(fused)):
+        conv = fuse_conv_bn_eval(conv, norm)
+        rest: list[Any] = []
+        if isinstance(norm, BatchNormAct2d):
+            rest = [norm.drop, norm.act]
+            if isinstance(norm.drop, nn.Identity) and ActivatedConv2d.fits(conv, rest[1]):
+                conv, rest = ActivatedConv2d(conv, rest[1]), []
+        setattr(parent, conv_name, conv)
+        setattr(parent, norm_name, nn.Sequential(*rest))
+        folded += 1
     if not folded:
         return model
     fused = fused.to(memory_format=torch.channels_last)
     with torch.inference_mode():
         wanted, found = model(example).maps, fused(example).maps
-    if torch.allclose(wanted, found, rtol=1e-3, atol=1e-3 * float(wanted.abs().max())):
+    if alike(wanted, found):
         return fused
     log.info("batch norm of %s cannot be folded; running it as it is", type(model).__name__)
     return model
