@@ -34,14 +34,19 @@ with open_tracker("train_classifier", root, experiment, {}, key="same") as track
 
 
 def helpers() -> set[int]:
-    """The helper processes that this test process, or a stage of its, has started."""
+    """The helper processes that this test, or a stage of its, has started.
+
+    Those of tests that run beside it in other processes have another test in their environment.
+    """
+    test = os.fsencode(f"PYTEST_CURRENT_TEST={os.environ['PYTEST_CURRENT_TEST']}")
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            command = (process / "cmdline").read_bytes().decode().split("\0")
+            command = (process / "cmdline").read_bytes()
+            environment = (process / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(f"from {helper.__name__} import main" in word for word in command):
+        if b"from %b import main" % helper.__name__.encode() in command and test in environment:
             found.add(int(process.name))
     return found
 
@@ -85,19 +90,18 @@ def test_stages_of_a_database_share_a_helper_which_leaves_when_none_comes(
 ) -> None:
     new_database(tmp_path)
     monkeypatch.setattr(helper, "IDLE_SECONDS", 1.0)
-    before = helpers()
     first, second = HelperTracker(start("a")), HelperTracker(start("b"))
-    (process,) = helpers() - before
+    (process,) = helpers()
     first.end("FINISHED")
     second.end("FINISHED")
     HelperTracker(start("c")).end("FINISHED")
-    assert helpers() - before == {process}
+    assert helpers() == {process}
     (tmp_path / "mlflow.db").unlink()  # what it holds open is no longer the project's
     new_database(tmp_path)
     HelperTracker(start("d", key="new")).end("FINISHED")
     assert finished_runs(tmp_path / "mlflow.db", start().experiment).keys() == {"new"}
     deadline = time.monotonic() + 30
-    while helpers() - before:
+    while helpers():
         assert time.monotonic() < deadline, "a helper stays although no stage comes"
         time.sleep(0.05)
 
