@@ -1,6 +1,9 @@
 """More processes than devices are refused before they start; bfloat16 is where it is computed."""
 
 import logging
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from types import MappingProxyType
 
@@ -88,3 +91,29 @@ def test_without_a_gpu_auto_takes_the_cpu(monkeypatch: pytest.MonkeyPatch) -> No
     check_devices("auto", 3)
     with pytest.raises(ValueError, match="which has 0 GPUs"):
         check_devices("cuda", 2)
+
+
+COUNT_FAULTS = """
+import ctypes, resource, sys
+from wsss.loading.devices import keep_freed_memory
+
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+for _ in range(4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = libc.malloc(ctypes.c_size_t(100_000_000))
+    ctypes.memset(ctypes.c_void_p(block), 1, 100_000_000)
+    libc.free(block)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+@pytest.mark.parametrize(("how", "fewest", "most"), [("plain", 20, 30_000), ("kept", 0, 10)])
+def test_memory_that_is_freed_is_not_mapped_anew(how: str, fewest: int, most: int) -> None:
+    """A block of 100 MB, written the fourth time: 24,000 pages, or 48 huge ones."""
+    command = [sys.executable, "-c", COUNT_FAULTS, how]
+    faults = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert fewest <= faults <= most

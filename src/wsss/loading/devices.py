@@ -5,6 +5,7 @@ they find out is gathered, so that all of them go on with the same. Alone, a pro
 gathers its own.
 """
 
+import ctypes
 import logging
 import os
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ __all__ = [
     "device_of",
     "gather",
     "gather_shares",
+    "keep_freed_memory",
     "make_fabric",
     "num_workers",
     "precision_of",
@@ -37,6 +39,9 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+"""Options of glibc's mallopt, as its malloc.h numbers them."""
 
 
 def device_of(accelerator: str) -> "torch.device":
@@ -100,6 +105,22 @@ def make_fabric(machine: "MachineSettings", precision: str) -> "Fabric":
     if world_size() > 1 and fabric.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(usable_cores())
     return fabric
+
+
+def keep_freed_memory() -> None:
+    """Let memory that is freed stay with this process, for what it computes next; of glibc alone.
+
+    What a step computes is as large as in the step before. glibc gives large blocks back to the
+    system, which clears and maps each page again when the next step asks for them: on a CPU that
+    is up to two fifths of a step. What it costs is that blocks no longer come and go whole: a fifth
+    more memory at the peak, where a segmenter learned.
+    """
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return
+    set_option(_M_MMAP_MAX, 0)  # no block is a mapping of its own, which ends when it is freed
+    set_option(_M_TRIM_THRESHOLD, -1)  # nor does the heap shrink
 
 
 def precision_of(fabric: "Fabric") -> str:

@@ -293,9 +293,11 @@ class Job:
             precision: as in the settings.
             what: runs there, where the stage makes several things.
         """
-        from wsss.loading.devices import make_fabric, precision_of
+        from wsss.loading.devices import keep_freed_memory, make_fabric, precision_of
 
         fabric = make_fabric(self.params.machine, precision)
+        if fabric.device.type == "cpu":
+            keep_freed_memory()
         self.tracker.tags({f"{what}_precision" if what else "precision": precision_of(fabric)})
         return fabric
 
