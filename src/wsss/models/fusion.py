@@ -2,12 +2,13 @@
 
 import copy
 import logging
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import torch
-from timm.layers import BatchNormAct2d
+from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -40,7 +41,7 @@ class ActivatedConv2d(nn.Module):
     """A convolution and its activation, in one pass on a CPU where no gradient is wanted.
 
     Args:
-        conv: padded with zeros, by numbers of pixels.
+        conv: padded with zeros, by numbers of pixels or as TensorFlow pads.
         act: one of `ONE_PASS`.
     """
 
@@ -52,7 +53,7 @@ class ActivatedConv2d(nn.Module):
     @staticmethod
     def fits(conv: nn.Conv2d, act: nn.Module) -> bool:
         """Whether a pair can be joined; not convolutions that pad in a way of their own."""
-        plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros"
+        plain = type(conv) in (nn.Conv2d, Conv2dSame) and conv.padding_mode == "zeros"
         return plain and not isinstance(conv.padding, str) and type(act) in ONE_PASS
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
@@ -69,11 +70,39 @@ class ActivatedConv2d(nn.Module):
             in_two: torch.Tensor = self.act(conv(maps))
             return in_two
         assert conv.bias is not None  # batch norm is folded into it
+        assert not isinstance(conv.padding, str)
+        padding, (top, left) = conv.padding, (0, 0)
+        if isinstance(conv, Conv2dSame):
+            axes = zip(maps.shape[2:], conv.kernel_size, conv.stride, conv.dilation, strict=True)
+            padding, (top, left) = zip(*(same_padding(*axis) for axis in axes), strict=True)
         in_one: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
-            maps.to(dtype), conv.weight.to(dtype), conv.bias.to(dtype), conv.padding, conv.stride,
+            maps.to(dtype), conv.weight.to(dtype), conv.bias.to(dtype), padding, conv.stride,
             conv.dilation, conv.groups, self.how, self.arguments, "",
         )  # fmt: skip
-        return in_one
+        return in_one[:, :, top:, left:] if top or left else in_one
+
+
+def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """Padding alike at both ends in place of TensorFlow's, which may have a pixel more at the end.
+
+    An operator that pads both ends alike then need not be given a padded copy.
+
+    Args:
+        size: of the maps along an axis, in pixels.
+        kernel: of the convolution, as the rest.
+        stride: as above.
+        dilation: as above.
+
+    Returns:
+        The pixels at each end, and how many of the first results are not wanted then: 0 or 1.
+
+    Example:
+        >>> same_padding(241, 3, 2, 1), same_padding(240, 3, 2, 1)
+        ((1, 0), (2, 1))
+    """
+    cells = math.ceil(size / stride)
+    total = max((cells - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    return (total // 2, 0) if total % 2 == 0 else (total // 2 + stride, 1)
 
 
 def convolutions_and_norms(
