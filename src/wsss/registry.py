@@ -103,6 +103,10 @@ class Registry(Generic[Entry]):
         """Make the implementation that `settings` names; further arguments go to it."""
         return self._find(settings.name)[0](settings, *args, **kwargs)
 
+    def entry(self, name: str) -> Entry:
+        """The implementation of a name, not built yet. Raises ValueError for an unknown name."""
+        return self._find(name)[0]
+
     def choice(self) -> Any:
         """The type of a params.yaml value that picks one entry by its `name`."""
         from pydantic import Field

@@ -5,8 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from wsss.cam._gradients import without_backward
 from wsss.cam.cam import LinearHeadCam, LinearHeadCamSettings
-from wsss.cam.multiscale import multiscale_cams, whole_cells
+from wsss.cam.layer_cam import LayerCam, LayerCamSettings
+from wsss.cam.multiscale import multiscale_cams, shared_cams, whole_cells
 from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone
@@ -120,3 +122,35 @@ def test_one_hot_feature_gives_one_hot_map() -> None:
     wanted[1, 1, 2] = 1
     torch.testing.assert_close(cams[0], wanted, atol=1e-5, rtol=0)
     torch.testing.assert_close(logits, torch.tensor([[0, 5 / 24]]))
+
+
+@pytest.mark.parametrize("further", [SCALES, (1.0, 2.0)])
+def test_methods_that_share_forward_passes_give_what_each_gives_alone(
+    model: Classifier, further: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = [METHOD, without_backward(LayerCam(LayerCamSettings()), model)]
+    images, ids, scales = torch.randn(3, 3, 64, 96), [(1, 3), (), (1, 2, 4)], [SCALES, further]
+    views = {"flip": True, "align_corners": False, "grid": (16, 24), "max_pixels": 2 * 64 * 96}
+    passes: list[object] = []
+    forward = Classifier.forward
+
+    def counted(self: Classifier, images: torch.Tensor) -> object:
+        passes.append(images.shape)
+        return forward(self, images)
+
+    monkeypatch.setattr(Classifier, "forward", counted)
+    with torch.inference_mode():
+        wanted = [
+            multiscale_cams(model, method, images, ids, scales=own, **views)
+            for method, own in zip(methods, scales, strict=True)
+        ]
+        apart = passes.copy()
+        passes.clear()
+        found = shared_cams(
+            model, methods, images, ids, scales=scales, stretch=[True, True], **views
+        )
+    assert set(passes) == set(apart) and len(passes) < len(apart)
+    for (cams, logits), (wanted_cams, wanted_logits) in zip(found, wanted, strict=True):
+        assert torch.equal(logits, wanted_logits)
+        for cam, wanted_cam in zip(cams, wanted_cams, strict=True):
+            assert torch.equal(cam, wanted_cam)

@@ -1,6 +1,8 @@
 """The stage on two images: what it writes, and that windows reach it."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from wsss.artifacts import (
     Paths,
     Sample,
     ScoreMap,
+    mark_packed,
     read_further_map,
     read_json,
     read_score_map,
@@ -23,9 +26,14 @@ from wsss.cam import making
 from wsss.cam.patch_memory import PatchMemory
 from wsss.config.params import parse_params
 from wsss.config.sections import BackboneSettings
+from wsss.launch import Site
 from wsss.models.classifier import Classifier, load_classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
-from wsss.stages import _cams, run_stage
+from wsss.pipeline import Job, exclusive
+from wsss.stages import _cams, find_stages, run_stage
+from wsss.tracking import NullTracker
+
+CPU = {"num_workers": 0, "accelerator": "cpu"}
 
 
 @pytest.fixture
@@ -51,7 +59,7 @@ def paths(tmp_path: Path) -> Paths:
 
 def cams_of(paths: Paths, name: str = "a", **settings: Any) -> ScoreMap:
     changes = {"generate_cams": {"scales": [1.0]} | settings}
-    params = parse_params({"machine": {"num_workers": 0, "accelerator": "cpu"}} | changes)
+    params = parse_params({"machine": CPU} | changes)
     run_stage("generate_cams", params, paths)
     return read_score_map(paths.cams / f"{name}.npz")
 
@@ -85,7 +93,7 @@ def test_classes_that_nobody_knows_of_have_a_map_where_the_classifier_finds_them
             assert found.class_probs[0] >= 0.5
     # of a further map every class that may be there is kept, to go with those of any classifier
     further = {"further_cams": {"same": {"scales": [1.0], "window": window}}}
-    params = parse_params({"machine": {"num_workers": 0, "accelerator": "cpu"}} | further)
+    params = parse_params({"machine": CPU} | further)
     run_stage("generate_further_cams", params, paths)
     path = paths.further_cams / "same"
     assert read_score_map(path / "a.npz").class_ids.tolist() == [1, 2]
@@ -129,7 +137,7 @@ def test_a_killed_run_goes_on_with_what_is_left(
     Manifest(("x", "y"), {"train": tagged, "selection": (), "val": ()}).write(paths.splits)
     decoded: list[str] = []
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(making, "multiscale_cams", stop)  # after the large image
+        patch.setattr(making, "shared_cams", stop)  # after the large image
         cams_of(paths, window=64)
     monkeypatch.setattr(_cams, "read_image", lambda path: decoded.append(path.name))
     cams_of(paths, window=64)
@@ -139,7 +147,7 @@ def test_a_killed_run_goes_on_with_what_is_left(
 def test_an_image_without_any_tag_is_not_run(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = cams_of(paths, "b")
     shutil.rmtree(paths.cams)
-    monkeypatch.setattr(making, "multiscale_cams", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(making, "shared_cams", lambda *args, **kwargs: 1 / 0)
     found = cams_of(paths, "b", window=64)  # the large image, which has a tag, runs in windows
     assert found.scores.shape == wanted.scores.shape == (0, 3, 2)
     assert found.class_probs.shape == (0,)
@@ -200,3 +208,95 @@ def test_maps_of_a_classifier_that_sees_nothing_are_said(
     report = read_json(paths.report("generate_cams"))
     assert report["num_images"] == 12 and "generate_cams.scales" in report["warnings"][0]
     assert report["classes"] == {"empty_maps": {"x": 12}}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """What lies in a folder of maps, but for what only says how it was made."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }
+
+
+class Passes:
+    """How often a classifier saw images."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        forward = Classifier.forward
+
+        def counted(model: Classifier, images: torch.Tensor, **how: Any) -> Any:
+            self.count += images.shape[2] > 64  # and not where batch norm is folded
+            return forward(model, images, **how)
+
+        monkeypatch.setattr(Classifier, "forward", counted)
+
+    def taken(self) -> int:
+        """Since it was asked last."""
+        count, self.count = self.count, 0
+        return count
+
+
+def project_stage(name: str, paths: Paths, **sections: Any) -> None:
+    """Run a stage as in a project, where others follow in the same folder."""
+    params = parse_params({"machine": CPU} | sections)
+    pipeline = find_stages()
+    target = pipeline.target(name, params)
+    Job(pipeline, target, params, paths, NullTracker(), site=Site(), goes_ahead=True).run()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_maps_of_one_network_come_from_one_forward_pass(
+    paths: Paths, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes them: the bytes are those that each stage makes alone."""
+    mark_packed(paths.splits, packed=packed)
+    layer = {"method": {"name": "layer_cam"}, "scales": [0.9, 1.0]}
+    sections = {
+        "generate_cams": {"scales": [1.0]},
+        "further_cams": {"layer": layer, "windows": layer | {"window": 64}},
+    }
+    for stage in ("generate_cams", "generate_further_cams"):
+        run_stage(stage, parse_params({"machine": CPU} | sections), paths)
+    wanted = files(paths.cams) | files(paths.further_cams)
+    shutil.rmtree(paths.cams)
+    shutil.rmtree(paths.further_cams)
+    passes = Passes(monkeypatch)
+    project_stage("generate_cams", paths, **sections)
+    assert passes.taken() == 2
+    assert not any(path.name == "layer" for path in paths.further_cams.iterdir())
+    project_stage("generate_further_cams", paths, further_cams={"layer": layer})
+    assert passes.taken() == 0
+    project_stage("generate_further_cams", paths, **sections)
+    found = files(paths.cams) | files(paths.further_cams)
+    assert found == wanted
+
+    # what is up to date is not begun again, and what is not is
+    project_stage("generate_cams", paths, **sections)
+    assert not (paths.further_cams / ".layer.partial").exists()
+    assert files(paths.cams) | files(paths.further_cams) == wanted
+    layer["scales"] = [0.8, 1.0]
+    project_stage("generate_cams", paths, **sections)
+    assert (paths.further_cams / ".layer.partial").is_dir()
+    sections["further_cams"] = {"other": layer}
+    project_stage("generate_further_cams", paths, **sections)
+    assert {path.name for path in paths.further_cams.iterdir()} == {"other"}
+
+
+def test_maps_that_another_process_makes_are_left_to_it(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections = {"generate_cams": {"scales": [1.0]}, "further_cams": {"same": {"scales": [1.0]}}}
+    monkeypatch.setattr(exclusive, "PATIENCE", 0.1)
+    holding = "import sys; from pathlib import Path; from wsss.pipeline.exclusive import hold\n"
+    holding += "with hold(Path(sys.argv[1])): print('held', flush=True); input()"
+    command = [sys.executable, "-c", holding, paths.further_cams / "same"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        project_stage("generate_cams", paths, **sections)
+        assert not (paths.further_cams / ".same.partial").exists()
+        other.communicate("\n", timeout=30)
+    assert read_score_map(paths.cams / "a.npz").scores.max() > 0.99

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -58,6 +58,7 @@ class _LinearHeadGradients:
     """A gradient method where the gradients are known: those of a mean are W / cells."""
 
     needs_gradients = False
+    output_alone: Literal[True] = True
 
     def __init__(self, method: GradientCam) -> None:
         self.method = method

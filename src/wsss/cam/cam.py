@@ -28,6 +28,7 @@ class LinearHeadCam:
     """ReLU(W F): the head applied to every cell (Zhou et al., CVPR 2016)."""
 
     needs_gradients = False
+    output_alone: Literal[True] = True
 
     def __init__(self, settings: LinearHeadCamSettings) -> None:
         self.head = settings.head

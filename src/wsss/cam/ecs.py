@@ -104,6 +104,7 @@ class ErasedCam:
     """
 
     needs_gradients = False
+    output_alone: Literal[True] = True
 
     def __init__(self, settings: ErasedCamSettings) -> None:
         self.settings = settings

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsss.cam._gradients import without_backward
+from wsss.cam._gradients import GradientCam, without_backward
 from wsss.cam.comparable import ComparableCamMethod
 from wsss.cam.learning import LearningCamMethod
-from wsss.cam.multiscale import multiscale_cams, whole_cells, windowed_cams
+from wsss.cam.multiscale import shared_cams, whole_cells, windowed_cams
+from wsss.cam.output_alone import OutputCamMethod
 from wsss.cam.scaled_image import ScaledImage
 from wsss.cam.sliding_window import SlidingWindow
 from wsss.checks import check_dtype
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from wsss.config.sections import GenerateCamsSettings
     from wsss.models.classifier import Classifier
 
-__all__ = ["FOUND", "CamMaker"]
+__all__ = ["FOUND", "CamMaker", "shares_forward"]
 
 FOUND = 0.5
 """The probability from which the classifier is believed that a class is there of which nobody
@@ -38,6 +39,7 @@ class CamMaker:
         model: in eval mode, on the CPU; it stays as it is.
         settings: of the maps.
         fabric: the device and the precision.
+        further: of maps to be made in the same forward pass; see `shares_forward`.
 
     Attributes:
         method: as the settings name it; see `without_backward`.
@@ -45,13 +47,18 @@ class CamMaker:
     """
 
     def __init__(
-        self, model: "Classifier", settings: "GenerateCamsSettings", fabric: "Fabric"
+        self,
+        model: "Classifier",
+        settings: "GenerateCamsSettings",
+        fabric: "Fabric",
+        further: "Sequence[GenerateCamsSettings]" = (),
     ) -> None:
         import torch
 
         from wsss.models.fusion import fuse_batchnorm
 
-        self.method: Any = without_backward(CAM_METHODS.build(settings.method), model)
+        self.method: Any = _method(model, settings)
+        self._further = [(_method(model, others), others.scales) for others in further]
         # a method that needs gradients may look at any layer, which has to be there
         if not self.method.needs_gradients:
             stride = model.backbone.output_stride
@@ -103,19 +110,29 @@ class CamMaker:
         Raises:
             ValueError: pixels are not uint8.
         """
+        return self.whole_each(pixels, class_ids)[0]
+
+    def whole_each(
+        self, pixels: "Tensor", class_ids: Sequence[Sequence[int]]
+    ) -> "list[tuple[list[Tensor], Tensor]]":
+        """What `whole` gives, and the same of each of the further settings."""
         import torch
 
         check_dtype("pixels", pixels.dtype, "uint8")
         # an image that is no larger than a window can be at a larger scale
         method = self._sliding() if self._settings.window else self.method
+        methods = [method, *(further for further, _ in self._further)]
+        views = self._views(*pixels.shape[2:])
+        views["stretch"] = [views["stretch"], *map(_is_stretched, methods[1:])]
+        views["scales"] = [views["scales"], *(scales for _, scales in self._further)]
         with torch.inference_mode(not method.needs_gradients), self._fabric.autocast():
-            return multiscale_cams(
+            return shared_cams(
                 self._model,
-                method,
+                methods,
                 self._prepare(pixels),
                 class_ids,
                 max_pixels=self._max_pixels(),
-                **self._views(*pixels.shape[2:]),
+                **views,
             )
 
     def in_windows(self, image: np.ndarray, class_ids: Sequence[int]) -> "tuple[Tensor, Tensor]":
@@ -180,5 +197,38 @@ class CamMaker:
         return (
             {"grid": grid}
             | self._settings.model_dump(include={"scales", "flip", "align_corners"})
-            | {"stretch": not isinstance(self.method, ComparableCamMethod)}
+            | {"stretch": _is_stretched(self.method)}
         )
+
+
+def shares_forward(
+    model: "Classifier", settings: "GenerateCamsSettings", further: "GenerateCamsSettings"
+) -> bool:
+    """Whether maps by further settings can come from forward passes for those by settings.
+
+    Both look at whole images, some of them at the same scale, and ask the classifier for the same.
+    """
+    views = set(type(settings).model_fields) - {"method", "scales"}
+    if settings.window or settings.model_dump(include=views) != further.model_dump(include=views):
+        return False
+    scales = settings.scales, further.scales
+    if set(scales[0]).isdisjoint(scales[1]) or any(list(own) != sorted({*own}) for own in scales):
+        return False
+    return all(_reads_output(model, each) for each in (settings, further))
+
+
+def _reads_output(model: "Classifier", settings: "GenerateCamsSettings") -> bool:
+    kind: Any = CAM_METHODS.entry(settings.method.name)
+    # what never does is not built: it may be a large network
+    may = isinstance(kind, type) and issubclass(kind, GradientCam)
+    return (may or hasattr(kind, "output_alone")) and isinstance(
+        _method(model, settings), OutputCamMethod
+    )
+
+
+def _method(model: "Classifier", settings: "GenerateCamsSettings") -> Any:
+    return without_backward(CAM_METHODS.build(settings.method), model)
+
+
+def _is_stretched(method: Any) -> bool:
+    return not isinstance(method, ComparableCamMethod)

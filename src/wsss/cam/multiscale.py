@@ -1,8 +1,8 @@
 """Test-time scales and flips, summed into one normalised map per present class."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wsss.cam.sliding_window import SlidingWindow
     from wsss.models.classifier import Classifier
 
-__all__ = ["multiscale_cams", "whole_cells", "windowed_cams"]
+__all__ = ["multiscale_cams", "shared_cams", "whole_cells", "windowed_cams"]
 
 
 def whole_cells(
@@ -76,6 +76,54 @@ def multiscale_cams(
     Raises:
         ValueError: a tag is not in 1..K.
     """
+    (made,) = shared_cams(
+        model,
+        [method],
+        images,
+        class_ids,
+        grid=grid,
+        scales=[scales],
+        flip=flip,
+        align_corners=align_corners,
+        stretch=[stretch],
+        max_pixels=max_pixels,
+    )
+    return made
+
+
+def shared_cams(
+    model: "Classifier",
+    methods: "Sequence[CamMethod]",
+    images: "Tensor",
+    class_ids: Sequence[Sequence[int]],
+    *,
+    grid: tuple[int, int],
+    scales: Sequence[Sequence[float]],
+    flip: bool,
+    align_corners: bool,
+    stretch: Sequence[bool],
+    max_pixels: int | None = None,
+) -> "list[tuple[list[Tensor], Tensor]]":
+    """The same by several methods, which share a forward pass where they ask for the same.
+
+    Args:
+        model: as of `multiscale_cams`.
+        methods: each as of `multiscale_cams`; several are each an `OutputCamMethod`.
+        images: as of `multiscale_cams`.
+        class_ids: as of `multiscale_cams`.
+        grid: as of `multiscale_cams`.
+        scales: of each method; where there are several, each in ascending order.
+        flip: as of `multiscale_cams`.
+        align_corners: as of `multiscale_cams`.
+        stretch: of each method, as of `multiscale_cams`.
+        max_pixels: as of `multiscale_cams`.
+
+    Returns:
+        What `multiscale_cams` gives for each method, byte for byte.
+
+    Raises:
+        ValueError: a tag is not in 1..K.
+    """
     import torch
     from torch.nn import functional
 
@@ -87,29 +135,52 @@ def multiscale_cams(
     if flip:
         rows, columns = torch.cat([rows, rows + len(images)]), torch.cat([columns, columns])
 
-    def run(size: tuple[int, int], scale: float) -> "tuple[Tensor, Tensor]":
+    asked: Any = model if len(methods) == 1 else _OneForward(model)
+    sums = [
+        _Sum(len(own), len(images), grid, flip, align_corners, each)
+        for own, each in zip(scales, stretch, strict=True)
+    ]
+    height, width = images.shape[2:]
+    stride = model.backbone.output_stride
+    for scale in scales[0] if len(methods) == 1 else sorted({*chain(*scales)}):
+        wanted = [at for at, own in enumerate(scales) if scale in own]
+        size = whole_cells((height, width), scale, stride, align_corners)
         scaled = images
-        if size != tuple(images.shape[2:]):
+        if size != (height, width):
             scaled = functional.interpolate(
                 images, size, mode="bilinear", align_corners=align_corners, antialias=scale < 1
             )
         if flip:
             scaled = torch.cat([scaled, scaled.flip(-1)])
         batch_size = max(1, (max_pixels or scaled[:, 0].numel()) // (size[0] * size[1]))
-        parts = []
+        parts: dict[int, list[tuple[Tensor, Tensor]]] = {at: [] for at in wanted}
         for begin in range(0, len(scaled), batch_size):
             part = scaled[begin : begin + batch_size].contiguous(memory_format=torch.channels_last)
             inside = (rows >= begin) & (rows < begin + batch_size)
-            parts.append(method(model, part, rows[inside] - begin, columns[inside]))
-        maps, scores = (torch.cat(part) for part in zip(*parts, strict=True))
-        return maps, scores
+            for at, made in parts.items():
+                made.append(methods[at](asked, part, rows[inside] - begin, columns[inside]))
+        for at, made in parts.items():
+            sums[at].add(*(torch.cat(part) for part in zip(*made, strict=True)))
+    counts = [len(ids) for ids in class_ids]
+    return [(list(torch.split(summed.maps(), counts)), summed.logits) for summed in sums]
 
-    height, width = images.shape[2:]
-    stride = model.backbone.output_stride
-    sizes = [whole_cells((height, width), scale, stride, align_corners) for scale in scales]
-    parts = (run(*view) for view in zip(sizes, scales, strict=True))
-    cams, logits = _summed(parts, len(scales), len(images), grid, flip, align_corners, stretch)
-    return list(torch.split(cams, [len(ids) for ids in class_ids])), logits
+
+class _OneForward:
+    """A classifier that several methods ask one after the other about the same images."""
+
+    def __init__(self, model: "Classifier") -> None:
+        self._model: Any = model
+        self._asked: tuple[Any, Any] = None, None
+
+    def __call__(self, images: "Tensor", **how: Any) -> Any:
+        if how:
+            return self._model(images, **how)
+        if self._asked[0] is not images:
+            self._asked = images, self._model(images)
+        return self._asked[1]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
 
 
 def windowed_cams(
@@ -172,54 +243,74 @@ def windowed_cams(
 
     height, width = image.shape[:2]
     stride = model.backbone.output_stride
-    sizes = [whole_cells((height, width), scale, stride, align_corners) for scale in scales]
-    parts = (run(*view) for view in zip(sizes, scales, strict=True))
-    cams, logits = _summed(parts, len(scales), 1, grid, flip, align_corners, stretch)
-    return cams, logits[0]
+    summed = _Sum(len(scales), 1, grid, flip, align_corners, stretch)
+    for scale in scales:
+        size = whole_cells((height, width), scale, stride, align_corners)
+        summed.add(*run(size, scale))
+    return summed.maps(), summed.logits[0]
 
 
-def _summed(
-    parts: "Iterable[tuple[Tensor, Tensor]]",
-    n_scales: int,
-    count: int,
-    grid: tuple[int, int],
-    flip: bool,
-    align_corners: bool,
-    stretch: bool,
-) -> "tuple[Tensor, Tensor]":
+class _Sum:
     """Maps of all scales on one grid, stretched or averaged, and the mean of the logits.
 
     Args:
-        parts: per scale (P, h, w) maps and (count, K) logits; with `flip` those of the mirrored
-            images come after the others, twice as many in all.
-        n_scales: how many there are.
+        n_scales: how many scales there are.
         count: of images.
         grid: as of `multiscale_cams`.
         flip: as of `multiscale_cams`.
         align_corners: as of `multiscale_cams`.
         stretch: as of `multiscale_cams`.
+
+    Attributes:
+        logits: (count, K) float32, once all scales were added.
     """
-    import torch
-    from torch.nn import functional
 
-    from wsss.models.pooling import peaks
+    def __init__(
+        self,
+        n_scales: int,
+        count: int,
+        grid: tuple[int, int],
+        flip: bool,
+        align_corners: bool,
+        stretch: bool,
+    ) -> None:
+        import torch
 
-    summed = logits = torch.zeros(())
-    for maps, scores in parts:
-        n_maps = len(maps) // (1 + flip)
-        if not summed.ndim:
-            summed = torch.zeros(n_maps, 1, *grid, device=maps.device)
+        self._n_scales, self._count, self._grid = n_scales, count, grid
+        self._flip, self._align_corners, self._stretch = flip, align_corners, stretch
+        self._maps = self.logits = torch.zeros(())
+
+    def add(self, maps: "Tensor", scores: "Tensor") -> None:
+        """Add what one scale gives.
+
+        Args:
+            maps: (P, h, w); with `flip` those of the mirrored images come after the others, twice
+                as many in all.
+            scores: (count, K) logits; with `flip` twice as many.
+        """
+        import torch
+        from torch.nn import functional
+
+        n_maps = len(maps) // (1 + self._flip)
+        if not self._maps.ndim:
+            self._maps = torch.zeros(n_maps, 1, *self._grid, device=maps.device)
         kept = maps[:n_maps].float()  # (sum P, h', w')
-        if flip:
+        if self._flip:
             kept = kept + maps[n_maps:].float().flip(-1)
         if n_maps:
             kept = kept[:, None]
-            summed += functional.interpolate(
-                kept, grid, mode="bilinear", align_corners=align_corners
+            self._maps += functional.interpolate(
+                kept, self._grid, mode="bilinear", align_corners=self._align_corners
             )
-        views = scores.float().view(-1, count, scores.shape[1])  # (1 or 2, B, K)
-        logits = logits + views.mean(dim=0) / n_scales
-    cams = summed[:, 0]
-    if stretch:
-        return cams / peaks(cams), logits
-    return (cams / (n_scales * (1 + flip))).clamp_(max=1), logits  # rounding may leave a bit more
+        views = scores.float().view(-1, self._count, scores.shape[1])  # (1 or 2, B, K)
+        self.logits = self.logits + views.mean(dim=0) / self._n_scales
+
+    def maps(self) -> "Tensor":
+        """(P, h, w) float32 in [0, 1], of all scales."""
+        from wsss.models.pooling import peaks
+
+        cams = self._maps[:, 0]
+        if self._stretch:
+            return cams / peaks(cams)
+        views = self._n_scales * (1 + self._flip)
+        return (cams / views).clamp_(max=1)  # rounding may leave a bit more

@@ -29,6 +29,7 @@ class PretrainedCam:
     """
 
     needs_gradients = False
+    output_alone: Literal[True] = True
 
     def __init__(self, settings: PretrainedCamSettings) -> None:
         pass

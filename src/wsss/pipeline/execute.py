@@ -51,7 +51,7 @@ def check_inputs(pipeline: Pipeline, target: Target, params: Params, root: Path)
     against those of the data, so that none of them stops a stage after hours.
     """
     for path in () if target.stage.unwanted(params) else target.inputs(params):
-        if (root / path).exists():
+        if _is_made(root / path):
             continue
         source = pipeline.source(path, params)
         if source is None:
@@ -64,6 +64,13 @@ def check_inputs(pipeline: Pipeline, target: Target, params: Params, root: Path)
     splits = Paths(root).splits
     if "data/splits" in target.inputs(params) and (splits / "classes.json").exists():
         params.check_classes(read_classes(splits)[0])
+
+
+def _is_made(path: Path) -> bool:
+    """Whether a file is there, or a folder that is not just in the making."""
+    if not path.is_dir():
+        return path.exists()
+    return any(not kept.name.endswith((".partial", ".lock")) for kept in path.iterdir())
 
 
 def check_code(target: Target, root: Path) -> None:
@@ -238,7 +245,7 @@ def _run(
         with suppress(PartDone), _others():
             Job(pipeline, target, params, paths, NullTracker(), part=part).run()
         return
-    job = Job(pipeline, target, params, paths, NullTracker(), site=site)
+    job = Job(pipeline, target, params, paths, NullTracker(), site=site, goes_ahead=not launched)
     if (
         launched
         and site.of(target.stage.name).engine == "slurm"

@@ -3,8 +3,8 @@
 import csv
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,9 +21,10 @@ from wsss.artifacts import (
 )
 from wsss.checks import naming, printable
 from wsss.config.params import Params
-from wsss.cores import is_first, share
-from wsss.launch import Part, Site, fill
+from wsss.cores import is_first, share, world_size
+from wsss.launch import Part, Site, fill, is_launched
 from wsss.pipeline.code import CodeLock
+from wsss.pipeline.exclusive import BusyError
 from wsss.pipeline.graph import Pipeline, Target
 from wsss.pipeline.staging import Staging, drop_others, has_key
 from wsss.settings import Settings
@@ -66,6 +67,8 @@ class Job:
         site: where tasks may do the work; None has all of it done here.
         part: of the work, that this process does as a task; None does all of it.
         task_params: settings of the tasks; None is `params`.
+        goes_ahead: whether later stages run in the same folder, so that work of theirs can be
+            begun; see `begun`.
     """
 
     pipeline: Pipeline
@@ -77,6 +80,7 @@ class Job:
     site: Site | None = None
     part: Part | None = None
     task_params: Params | None = None
+    goes_ahead: bool = False
     _stagings: list[Staging] | None = None
 
     @property
@@ -161,7 +165,6 @@ class Job:
     def make_entries(
         self,
         make: Callable[[str, Any, Path], Mapping[str, Any]],
-        reads: Callable[[Any], Sequence[str]] | None = None,
     ) -> dict[str, Any]:
         """Make the folder of each named entry, unless it is as it would be made now.
 
@@ -169,27 +172,20 @@ class Job:
             make: fills a folder, given an entry's name, its settings and the folder, in which
                 work of a killed run may lie; its values become the entry's part of the report.
                 What it warns of is kept with the entry, and said again where that is up to date.
-            reads: of the stage's `reads`, those that an entry with these settings depends on; None
-                is all of them.
 
         Returns:
             By name, what `make` gave; with it the report is written.
         """
         stage = self.target.stage
-        entries: Mapping[str, Settings] = getattr(self.params, stage.entries)
         folder = self.paths.root / stage.makes[0]
-        shared = self.target.settings(self.params)
-        del shared[stage.entries]
-        code = self.code
         if self.part is None:
-            drop_others(folder, entries)
+            drop_others(folder, self._entries)
         report = {}
-        for name, settings in entries.items():
+        for name, settings in self._entries.items():
             out = folder / name
-            checked = fingerprint(settings, shared, code)
+            checked = fingerprint(*self._entry_checked(name))
             if self.part is None:
-                held = self._held(reads(settings)) if reads else self.inputs
-                key = fingerprint(settings, shared, held, code)
+                key = self._entry_key(name, self.inputs)
             elif self.part.out == f"{stage.makes[0]}/{name}":
                 self.part.check(checked)
                 key = self.part.key
@@ -198,10 +194,9 @@ class Job:
             if self.part is not None or not has_key(out, key):
                 before = len(self.warnings)
                 filled = self._fill(f"{stage.makes[0]}/{name}", key, checked, name)
-                with (
-                    naming(name),
-                    Staging(out, key, keep_key=True, part=self.part, fill=filled) as staging,
-                ):
+                # another stage may be about to have begun it
+                making = Staging(out, key, keep_key=True, wait=True, part=self.part, fill=filled)
+                with naming(name), making as staging:
                     values = make(name, settings, staging.path)
                     said = {"warnings": self.warnings[before:]} if self.warnings[before:] else {}
                     if self.is_first:
@@ -212,6 +207,37 @@ class Job:
                 self.warn(f"{name}: {text}")
         self.report(report)
         return report
+
+    @contextmanager
+    def begun(self, stage: str, name: str) -> Iterator[Path | None]:
+        """Begin an entry of a later stage, as some of its work can be done with this one's.
+
+        That stage goes on with what is there, as after a kill. So nothing depends on whether it
+        was begun but time.
+
+        Args:
+            stage: that has entries; it may read nothing that this stage or a later one makes.
+            name: of the entry.
+
+        Yields:
+            Its folder in the making. None where nothing is to be done there: it is up to date,
+            another process makes it, the stages do not run in one folder, or several processes or
+            tasks do the work.
+        """
+        later = replace(self, target=self.pipeline.target(stage, self.params), warnings=[])
+        out = self.paths.root / later.target.stage.makes[0] / name
+        spread = later.target.stage.spread(self.params)
+        launched = self.site is not None and is_launched(spread, self.site.of(stage).engine)
+        if not self.goes_ahead or world_size() > 1 or launched:
+            yield None
+            return
+        key = later._entry_key(name, self.inputs)
+        with ExitStack() as stack:
+            path = None
+            if not has_key(out, key):
+                with suppress(BusyError):
+                    path = stack.enter_context(Staging(out, key, keep_key=True, begun=True)).path
+            yield path
 
     def warn(self, text: str) -> None:
         """Keep what a person must know of a result that is bad though the stage succeeds.
@@ -318,6 +344,32 @@ class Job:
     def share(self, items: Sequence[Item]) -> Sequence[Item]:
         """The part of the items that this process does; the others do the rest."""
         return share(items) if self.part is None else self.part.share(items)
+
+    @property
+    def _entries(self) -> Mapping[str, Settings]:
+        entries: Mapping[str, Settings] = getattr(self.params, self.target.stage.entries)
+        return entries
+
+    def _entry_checked(self, name: str) -> tuple[Settings, dict[str, Any], str]:
+        """What decides an entry besides what it reads: its settings, those of all, the code."""
+        shared = self.target.settings(self.params)
+        del shared[self.target.stage.entries]
+        return self._entries[name], shared, self.code
+
+    def _entry_key(self, name: str, known: Mapping[str, str]) -> str:
+        """A hash of all that decides an entry.
+
+        Args:
+            name: of the entry.
+            known: by path, hashes of what lies there; what else the entry reads is hashed.
+        """
+        settings, shared, code = self._entry_checked(name)
+        stage, held = self.target.stage, known
+        if stage.entry_reads is not None:
+            paths = stage.entry_reads(settings)
+            known = {**self._held([path for path in paths if path not in known]), **known}
+            held = {path: known[path] for path in paths}
+        return fingerprint(settings, shared, held, code)
 
     def _held(self, paths: Sequence[str]) -> dict[str, str]:
         return {path: contents(self.paths.root / path) for path in paths}

@@ -75,6 +75,7 @@ class Stage:
         foreach: a dotted key of params.yaml that holds a mapping: the stage runs once per name.
         entries: a section of params.yaml whose named entries have a folder each in `makes`; where
             it is empty there is nothing to do. See `Job.make_entries`.
+        entry_reads: of `reads`, those that an entry with given settings depends on; None is all.
         curve: what DVC plots of the stage's curve; None where it writes none.
         picture: how panels show what it makes; None where they do not.
         devices: whether it runs on machine.devices devices, one process each.
@@ -96,6 +97,7 @@ class Stage:
     code: tuple[str, ...] = ()
     foreach: str = ""
     entries: str = ""
+    entry_reads: Callable[[Any], tuple[str, ...]] | None = None
     curve: Curve | None = None
     picture: Picture | None = None
     devices: bool = False

@@ -47,14 +47,24 @@ def partial_folder(out: Path) -> Path:
 
 
 def drop_others(folder: Path, names: Collection[str]) -> None:
-    """Make a folder of named outs, and delete what it holds under other names but hidden ones."""
+    """Make a folder of named outs, and delete what it holds under other names.
+
+    Of what is hidden, that is what was being made under other names.
+    """
     if not is_first():
         return
     folder.mkdir(parents=True, exist_ok=True)
+    kept = {kept.name for name in names for kept in _makings(folder / name)} | set(names)
     for old in folder.iterdir():
-        if old.name not in names and not old.name.startswith("."):
+        hidden = old.name.startswith(".") and not old.name.endswith(".partial")
+        if old.name not in kept and not hidden:
             _remove(old)
     _mark_empty(folder, not names)
+
+
+def _makings(out: Path) -> tuple[Path, Path]:
+    """Where an out lies while it is being made, and what is left of that until it is settled."""
+    return partial_folder(out), out.with_name(f".{out.name}.work.partial")
 
 
 def has_key(folder: Path, key: str) -> bool:
@@ -75,6 +85,9 @@ class Staging:
         keep_key: the finished folder says its key, for `has_key`.
         keep_work: what is dropped at the end is kept until `settle`, so that the folder can be
             opened again.
+        begun: the folder stays in the making, for another stage to go on with, as with what a
+            killed run leaves.
+        wait: for another process that fills the folder, until it is done.
         part: of the folder, that this process does as a task: then it neither makes the folder nor
             moves it into place, and `with` ends with PartDone.
         fill: lets tasks fill the folder, given where it is, before this process goes on.
@@ -84,7 +97,7 @@ class Staging:
         resumed: whether work of an earlier run was found; known within `with`.
 
     Raises:
-        BusyError: another process fills the folder.
+        BusyError: another process fills the folder, and `wait` is False.
         ValueError: the folder cannot be replaced, or the processes of one stage do not agree on
             the key.
     """
@@ -96,14 +109,17 @@ class Staging:
         *,
         keep_key: bool = False,
         keep_work: bool = False,
+        begun: bool = False,
+        wait: bool = False,
         part: Part | None = None,
         fill: Callable[[Path], None] | None = None,
     ) -> None:
         self.out, self.key, self.keep_key, self.keep_work = out, key, keep_key, keep_work
+        self.begun, self.wait = begun, wait
         self.part, self.fill = part, fill
         self.path = partial_folder(out)
         self.resumed = self._completed = False
-        self._aside = out.with_name(f".{out.name}.work.partial")
+        _, self._aside = _makings(out)
         self._lock = ExitStack()
 
     def __enter__(self) -> Self:
@@ -121,7 +137,7 @@ class Staging:
                 f"{self.out.parent} instead, or make {self.out.parent} a link to the disk"
             )
         with ExitStack() as lock:
-            lock.enter_context(hold(self.out))
+            lock.enter_context(hold(self.out, wait=self.wait))
             self.resumed = has_key(self.path, self.key)
             if not self.resumed:
                 stop_jobs(self.path)
@@ -180,7 +196,7 @@ class Staging:
                 raise PartDone
             return
         with self._lock:
-            if kind is None:  # otherwise what is done stays for the next run
+            if kind is None and not self.begun:  # otherwise what is done stays for the next run
                 self._complete()
 
     def _complete(self) -> None:

@@ -1,7 +1,8 @@
 """Class activation maps of all images, whole or in windows: what the two CAM stages share."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,20 +19,20 @@ from wsss.artifacts import (
     read_image,
     write_score_map,
 )
-from wsss.cam.making import FOUND, CamMaker
+from wsss.cam.making import FOUND, CamMaker, shares_forward
 from wsss.checks import full_key
-from wsss.config.sections import GenerateCamsSettings
+from wsss.config.sections import FurtherCamsSettings, GenerateCamsSettings
 from wsss.loading.devices import gather, num_workers
 from wsss.loading.same_size import same_size_batches
-from wsss.models.classifier import load_classifier
+from wsss.models.classifier import Classifier, load_classifier
 from wsss.pipeline import Job
 from wsss.progress import track
-from wsss.stages._warnings.tally import map_tally, map_values
+from wsss.stages._warnings.tally import Tally, map_tally, map_values
 
 __all__ = ["write_cams"]
 
-Made: TypeAlias = tuple[list[Sample], Sequence[Tensor], Tensor]
-"""Samples, the (P, h, w) maps of each, and (B, K) logits."""
+Made: TypeAlias = tuple[list[Sample], list[tuple[list[Tensor], Tensor]]]
+"""Samples, and of each kind of maps the (P, h, w) maps of each sample and (B, K) logits."""
 
 _NO_IDS = np.zeros(0, np.uint8)
 
@@ -43,6 +44,9 @@ def write_cams(
 
     Of the classes that nobody knows of, those have a map that the classifier finds in the image.
     Maps of a named source have all of them, as they go with maps of another classifier.
+
+    Maps without a name are made with those of further_cams that come from the same forward pass,
+    for the stage that makes these to find.
 
     Many maps that say nothing are warned of.
 
@@ -64,38 +68,16 @@ def write_cams(
     manifest = Manifest.read(job.paths.splits)
     manifest.check_classes(model.class_names, f"the classifier in {classifier}")
     fabric = job.fabric(settings.precision, source)
-    maker, images = CamMaker(model, settings, fabric), job.paths.images
+    alike = {} if source else _alike(model, settings, job.params.further_cams)
+    with ExitStack() as stack:
+        begun = {
+            name: stack.enter_context(job.begun("generate_further_cams", name)) for name in alike
+        }
+        folders = {"": folder} | {name: at for name, at in begun.items() if at is not None}
+        further = [alike[name] for name in folders if name]
+        maker = CamMaker(model, settings, fabric, further)
+        tally = _write(job, settings, maker, manifest, loss, list(folders.values()), source)
     samples = manifest.all_samples()
-    filling = Filling(folder, len(samples), packed=manifest.packed, share=job.share)
-
-    def done(sample: Sample) -> bool:
-        return has_file(folder / f"{sample.name}.npz")
-
-    if not all(done(sample) for sample in samples if _possible(sample)):
-        _learn(maker, manifest, images, job.params.base.rng_seed)
-    tally, n_workers = map_tally(), num_workers(job.params.machine)
-    count, started = 0, time.perf_counter()
-    for part in filling.parts(samples, lambda sample: f"{sample.name}.npz", "CAMs"):
-        wanted = [sample for sample in part if _possible(sample)]
-        small = [sample for sample in wanted if not maker.is_large(sample.size)]
-        large = filling.share([sample for sample in wanted if maker.is_large(sample.size)])
-        for sample in filling.share([sample for sample in part if not _possible(sample)]):
-            if not done(sample):  # nobody asks what the classifier sees there
-                maps = maker.nothing(sample.size)
-                nothing = ScoreMap(_NO_IDS, maps, sample.size, np.zeros(0, np.float32))
-                write_score_map(folder / f"{sample.name}.npz", nothing)
-                tally.note(sample, nothing)
-        for batch, cams, logits in chain(
-            _in_windows(maker, [sample for sample in large if not done(sample)], images),
-            _whole(maker, small, images, settings.batch_size, n_workers, filling, done),
-        ):
-            probs = logits.sigmoid() if loss == "multi_label" else logits.softmax(dim=1)
-            for sample, cam, prob in zip(batch, cams, probs.cpu().numpy(), strict=True):
-                score_map = _score_map(sample, cam.cpu().numpy(), prob, found_alone=not source)
-                write_score_map(folder / f"{sample.name}.npz", score_map)
-                tally.note(sample, score_map)
-            count += len(batch)
-    job.rate(count, time.perf_counter() - started, source)
     tally.add(gather((tally.seen, tally.found)))
     if not job.is_first:
         return {}
@@ -106,6 +88,93 @@ def write_cams(
         f"({full_key('scales')}, train_classifier.augment.long_side)"
     )
     return {"num_images": len(samples)} | map_values(job, tally, manifest, advice)
+
+
+def _alike(
+    model: Classifier,
+    settings: GenerateCamsSettings,
+    further: Mapping[str, FurtherCamsSettings],
+) -> dict[str, FurtherCamsSettings]:
+    """The further kinds of maps that the same forward pass gives."""
+    return {
+        name: others
+        for name, others in further.items()
+        if not others.classifier and shares_forward(model, settings, others)
+    }
+
+
+def _write(
+    job: Job,
+    settings: GenerateCamsSettings,
+    maker: CamMaker,
+    manifest: Manifest,
+    loss: str,
+    folders: Sequence[Path],
+    source: str,
+) -> Tally[ScoreMap]:
+    """Fill a folder with maps, and further ones with what comes from the same forward pass.
+
+    Args:
+        job: as of `write_cams`, as the rest.
+        settings: of the maps in the first folder.
+        maker: of all maps.
+        manifest: the images.
+        loss: that the classifier was trained with.
+        folders: one for each kind of maps.
+        source: the name of the first kind.
+
+    Returns:
+        What the maps of this process in the first folder say.
+    """
+    images, samples = job.paths.images, manifest.all_samples()
+    fillings = [
+        Filling(folder, len(samples), packed=manifest.packed, share=job.share) for folder in folders
+    ]
+    filling, tally, n_workers = fillings[0], map_tally(), num_workers(job.params.machine)
+
+    def done(sample: Sample) -> bool:
+        return all(has_file(folder / f"{sample.name}.npz") for folder in folders)
+
+    def write(sample: Sample, score_maps: Sequence[ScoreMap]) -> None:
+        for folder, score_map in zip(folders, score_maps, strict=True):
+            write_score_map(folder / f"{sample.name}.npz", score_map)
+        tally.note(sample, score_maps[0])
+
+    if not all(done(sample) for sample in samples if _possible(sample)):
+        _learn(maker, manifest, images, job.params.base.rng_seed)
+    count, started = 0, time.perf_counter()
+    filled = [
+        filling.parts(samples, lambda sample: f"{sample.name}.npz", "" if at else "CAMs")
+        for at, filling in enumerate(fillings)
+    ]
+    for part, *_ in zip(*filled, strict=True):
+        wanted = [sample for sample in part if _possible(sample)]
+        small = [sample for sample in wanted if not maker.is_large(sample.size)]
+        large = filling.share([sample for sample in wanted if maker.is_large(sample.size)])
+        for sample in filling.share([sample for sample in part if not _possible(sample)]):
+            if not done(sample):  # nobody asks what the classifier sees there
+                maps = maker.nothing(sample.size)
+                nothing = ScoreMap(_NO_IDS, maps, sample.size, np.zeros(0, np.float32))
+                write(sample, [nothing] * len(folders))
+        for batch, made in chain(
+            _in_windows(maker, [sample for sample in large if not done(sample)], images),
+            _whole(maker, small, images, settings.batch_size, n_workers, filling, done),
+        ):
+            of_kinds = []
+            for at, (cams, logits) in enumerate(made):
+                probs = logits.sigmoid() if loss == "multi_label" else logits.softmax(dim=1)
+                found_alone = not (source or at)
+                of_kinds.append(
+                    [
+                        _score_map(sample, cam.cpu().numpy(), prob, found_alone=found_alone)
+                        for sample, cam, prob in zip(batch, cams, probs.cpu().numpy(), strict=True)
+                    ]
+                )
+            for sample, *score_maps in zip(batch, *of_kinds, strict=True):
+                write(sample, score_maps)
+            count += len(batch)
+    job.rate(count, time.perf_counter() - started, source)
+    return tally
 
 
 def _possible(sample: Sample) -> tuple[int, ...]:
@@ -161,11 +230,11 @@ def _whole(
         dealt=filling.share,
         description="CAMs",
     ):
-        yield batch, *maker.whole(pixels, [_possible(sample) for sample in batch])
+        yield batch, maker.whole_each(pixels, [_possible(sample) for sample in batch])
 
 
 def _in_windows(maker: CamMaker, samples: list[Sample], images: Path) -> Iterator[Made]:
     """Run images that are never resized whole, one by one."""
     for sample in track(samples, "CAMs of large images") if samples else ():
         cam, logits = maker.in_windows(read_image(images / sample.image), _possible(sample))
-        yield [sample], [cam], logits[None]
+        yield [sample], [([cam], logits[None])]

@@ -15,13 +15,18 @@ def run(job: Job) -> None:
 
         return write_cams(job, settings, job.paths.root / classifier(settings), folder, name)
 
-    job.make_entries(write, lambda settings: ("data/images", "data/splits", classifier(settings)))
+    job.make_entries(write)
 
 
 def classifier(settings: FurtherCamsSettings) -> str:
     """The folder of the classifier that makes a source's maps."""
     teacher = settings.classifier
     return f"models/teachers/{teacher}" if teacher else "models/classifier"
+
+
+def reads(settings: FurtherCamsSettings) -> tuple[str, ...]:
+    """What a source's maps are made of."""
+    return "data/images", "data/splits", classifier(settings)
 
 
 STAGE = Stage(
@@ -32,6 +37,7 @@ STAGE = Stage(
     makes=("data/further_cams",),
     code=("cam", "loading", "models", "stages/_cams.py", "stages/_warnings", "windows.py"),
     entries="further_cams",
+    entry_reads=reads,
     devices=True,
     spread=lambda _: "images",
     images=lambda _: "scored",
