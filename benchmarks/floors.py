@@ -15,8 +15,8 @@ was spent waiting for images to be loaded, the seconds from the start of the pro
 image and from the last one to its end, and the most memory that the process had. Medians of
 --repeats runs.
 
-Photographs are 500 x 375, from $WSSS_SHARED, with the recipe voc_animals_best; the painted ones are
-those of params.yaml.
+Photographs are brought to 500 x 375, from $WSSS_SHARED, with the recipe voc_animals_best; the
+painted ones are those of params.yaml.
 """
 
 import argparse
@@ -133,19 +133,26 @@ def project(folder: Path, data: str, images: int) -> Path:
 
 
 def few_photographs(root: Path, images: int, val: int) -> Path:
-    """A part of VOC's photographs: those of one size, by links."""
+    """A part of VOC's photographs, those of one shape, brought to one size."""
     source, wanted = (shared() / VOC).resolve(), {"train_aug": images, "val": val}
     place = root / "VOCdevkit/VOC2012"
     (place / LISTS).mkdir(parents=True)
     for item in source.iterdir():
-        if item.name != "ImageSets":
-            (place / item.name).symlink_to(item)
+        if item.is_file():
+            shutil.copyfile(item, place / item.name)
+        elif item.name != "ImageSets":
+            (place / item.name).mkdir()
     for name, count in wanted.items():
         found = []
         for line in (source / LISTS / f"{name}.txt").read_text().split():
-            with Image.open(source / "JPEGImages" / f"{line}.jpg") as image:
-                if image.size == SIZE:
-                    found.append(line)
+            photograph, mask = f"JPEGImages/{line}.jpg", f"SegmentationClassAug/{line}.png"
+            with Image.open(source / photograph) as image:
+                if image.width * SIZE[1] != image.height * SIZE[0]:
+                    continue
+                image.resize(SIZE, Image.Resampling.LANCZOS).save(place / photograph, quality=95)
+            with Image.open(source / mask) as image:
+                image.resize(SIZE, Image.Resampling.NEAREST).save(place / mask)
+            found.append(line)
             if len(found) == count:
                 break
         (place / LISTS / f"{name}.txt").write_text("\n".join(found) + "\n")
@@ -213,7 +220,7 @@ def run_noted(stage: str, note: Path, *, count: bool) -> None:
     from wsss.pipeline.execute import main as run
 
     began = float(os.environ["BEGAN"])
-    spent: dict[str, list[float]] = {}  # by kind of bar, seconds and images
+    spent: dict[str, list[float]] = {}  # by kind of bar: seconds, images, operations
     first, last, waited = time.time(), time.time(), [0.0]
     bar_of = progress._bar
 
@@ -224,22 +231,23 @@ def run_noted(stage: str, note: Path, *, count: bool) -> None:
             first = time.time()
         if "torch" in sys.modules:
             note_waiting(waited)
-        kind, entered = spent.setdefault(re.sub(r"\d+", "", description), [0.0, 0.0]), time.time()
+        kind = spent.setdefault(re.sub(r"\d+", "", description), [0.0, 0.0, 0.0])
+        entered, counted = time.time(), counter.get_total_flops() if count else 0
         with bar_of(description, *arguments, **named) as bar:
             yield bar
         last = time.time()
         kind[0] += last - entered
         kind[1] += bar.done
+        kind[2] += counter.get_total_flops() - counted if count else 0
 
     progress._bar = bar_noted
     counter: Any = nullcontext()
     if count:
-        from torch.utils.flop_counter import FlopCounterMode
-
-        counter = FlopCounterMode(display=False)
+        counter = operations()
     with counter:
         run(find_stages(), stage.split("@"))
-    kind, (seconds, images) = max(spent.items(), key=lambda item: item[1][0], default=("", (0, 0)))
+    none = "", [0.0, 0.0, 0.0]
+    kind, (seconds, images, flops) = max(spent.items(), key=lambda one: one[1][0], default=none)
     if kind.startswith("epoch"):  # whose bar counts steps
         params = load_params("params.yaml")
         trained = params.train_segmenter if stage == "train_segmenter" else params.train_classifier
@@ -255,12 +263,32 @@ def run_noted(stage: str, note: Path, *, count: bool) -> None:
                 "seconds": seconds,
                 "images": images,
                 "waited": waited[0],
-                "flops": counter.get_total_flops() if count else 0,
+                "flops": flops,
                 "ended": last if images else time.time(),
                 "mb": int(peak) / 1024,
             }
         )
     )
+
+
+def operations() -> Any:
+    """Counts the floating-point operations of networks, those of fused convolutions as well."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+
+    def fused(x: Any, w: Any, *rest: Any, out_shape: Any, **named: Any) -> int:
+        return conv_flop_count(x, w, out_shape)
+
+    def backward(given: Any, x: Any, w: Any, *rest: Any, out_shape: Any, **named: Any) -> int:
+        # PyTorch's own count takes the convolutions of groups for full ones
+        *_, transposed, _, _, wanted = rest
+        return conv_flop_count(x, w, given, transposed) * sum(wanted[:2])
+
+    mapping = {
+        torch.ops.mkldnn._convolution_pointwise: fused,
+        torch.ops.aten.convolution_backward: backward,
+    }
+    return FlopCounterMode(display=False, custom_mapping=mapping)
 
 
 def note_waiting(waited: list[float]) -> None:

@@ -101,6 +101,41 @@ def test_activations_go_with_their_convolutions() -> None:
     assert len([module for module in fused.modules() if isinstance(module, ActivatedConv2d)]) == 35
 
 
+def test_steps_that_run_one_after_the_other_are_joined() -> None:
+    """As in decoders: a separable convolution is a sequence, whose norm and activation follow."""
+    torch.manual_seed(0)
+    separable = nn.Sequential(nn.Conv2d(3, 3, 3, groups=3), nn.Conv2d(3, 8, 1, bias=False))
+    network = nn.Sequential(
+        separable, nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 4, 3), nn.BatchNorm2d(4), nn.Sigmoid(),
+        nn.Conv2d(4, 4, 1), nn.ReLU6(),
+    ).eval()  # fmt: skip
+    for norm in (network[1], network[4]):
+        nn.init.uniform_(norm.weight, 0.5, 2)
+        nn.init.normal_(norm.bias)
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    images = torch.randn(2, 3, 20, 24)
+    fused = fuse_batchnorm(network, images[:1])
+    with torch.inference_mode():
+        torch.testing.assert_close(fused(images), network(images), rtol=1e-4, atol=1e-5)
+    kinds = [type(module) for module in fused.modules()]
+    assert nn.BatchNorm2d not in kinds
+    assert kinds.count(ActivatedConv2d) == 2
+
+
+def test_a_network_that_takes_no_small_image_runs_as_it_is() -> None:
+    class OfOneSize(nn.Sequential):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if images.shape[2] != 224:
+                raise AssertionError("Input height (64) doesn't match model (224)")
+            maps: torch.Tensor = super().forward(images)
+            return maps
+
+    network = OfOneSize(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    assert fuse_batchnorm(network, torch.randn(1, 3, 64, 64)) is network
+
+
 @pytest.mark.parametrize(
     ("conv", "act"),
     [

@@ -116,7 +116,7 @@ _FOLDED: dict[type[nn.Module], Any] = {
 
 def _pairs(network: nn.Module) -> Iterator[tuple[Any, Any]]:
     """Convolutions and the frozen batch norms right behind them."""
-    for _, (_, conv), (_, norm) in convolutions_and_norms(network):
+    for (_, _, conv), (_, _, norm) in convolutions_and_norms(network):
         if (
             {type(conv), type(norm)} <= _FOLDED.keys()
             and norm.track_running_stats

@@ -22,7 +22,7 @@ from wsss.prediction.files import FilterFiles, ModelFiles
 from wsss.prediction.tags import allowed_in_each
 from wsss.registry import PROPOSALS
 from wsss.segment.filtering import class_probs
-from wsss.segment.network import load_segmenter
+from wsss.segment.network import load_for_prediction
 from wsss.segment.predictor import Predictor, most_probable
 from wsss.segment.retrieval import load_retrieval
 from wsss.segment.retrieval.predictor import RetrievalPredictor
@@ -60,7 +60,7 @@ class ServedModel:
             self._source = PROPOSALS.build(settings, partial(device_of, machine.accelerator))
             self._network = load_retrieval(files.segmenter)
         else:
-            self._network = load_segmenter(files.segmenter)
+            self._network = load_for_prediction(files.segmenter, self._fabric)
 
     @property
     def palette(self) -> np.ndarray:

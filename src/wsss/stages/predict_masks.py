@@ -126,11 +126,11 @@ Present = Mapping[str, np.ndarray] | None
 
 def _network(job: Job, manifest: Manifest, fabric: Any) -> Callable[[Present], Any]:
     """Makes predictors of a trained network."""
-    from wsss.segment.network import load_segmenter
+    from wsss.segment.network import load_for_prediction
     from wsss.segment.predictor import Predictor
 
     folder, settings = job.paths.segmenter, job.params.predict_masks
-    model = load_segmenter(folder)
+    model = load_for_prediction(folder, fabric)
     manifest.check_classes(model.spec.class_names, f"the network in {folder}")
     return partial(Predictor, model, settings, fabric)
 
