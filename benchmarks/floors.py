@@ -5,9 +5,9 @@
 
 A project is made, and each stage runs in a process of its own, as with DVC, and once more with its
 floating-point operations counted. The floor of an image is the time of the network's operations at
-the rate at which this machine multiplies matrices, and that of its files: reading what the stage
-reads of an image and writing what it writes, with the functions that stages use, shared by all
-cores. What a refiner computes has no part in it; `benchmarks/refine.py` has floors of these.
+the rate at which this machine multiplies matrices around then, and that of its files: reading what
+the stage reads of an image and writing what it writes, with the functions that stages use, shared
+by all cores. What a refiner computes has no part in it; `benchmarks/refine.py` has floors of these.
 
 Shown are for each stage the time of an image (while images are worked on, warming up included), its
 floor, of which the network is a part, how much of the time the floor is, the share of the time that
@@ -85,15 +85,16 @@ def main() -> None:
     if arguments.run:
         run_noted(arguments.run[0], Path(arguments.run[1]), count=arguments.run[2] == "count")
         return
-    rate = matrix_rate()
-    print(f"{usable_cores()} cores: {rate / 1e9:.0f} GFLOP/s in matrix products of float32\n")
+    print(f"{usable_cores()} cores\n")
     for data in arguments.data:
         if data == "photographs" and not (shared() / VOC).is_dir():
             print("photographs: $WSSS_SHARED names none, so that they were not measured\n")
             continue
         with tempfile.TemporaryDirectory() as name:
             root = project(Path(name), data, arguments.images)
-            table(root, data, rate, arguments.repeats, arguments.stages)
+            rates = table(root, data, arguments.repeats, arguments.stages)
+        low, high = min(rates) / 1e9, max(rates) / 1e9
+        print(f"matrix products of float32 ran at {low:.0f} to {high:.0f} GFLOP/s\n")
 
 
 def shared() -> Path:
@@ -159,8 +160,12 @@ def few_photographs(root: Path, images: int, val: int) -> Path:
     return root
 
 
-def table(root: Path, data: str, rate: float, repeats: int, stages: list[str] | None) -> None:
-    """Run the stages of a project, and print what they took."""
+def table(root: Path, data: str, repeats: int, stages: list[str] | None) -> list[float]:
+    """Run the stages of a project, and print what they took.
+
+    Returns:
+        The rates of matrix products, before the first stage and after each.
+    """
     params, pipeline = load_params(root / "params.yaml"), find_stages()
     targets = pipeline.targets(params)
     if stages:
@@ -168,10 +173,13 @@ def table(root: Path, data: str, rate: float, repeats: int, stages: list[str] | 
         needed = {item.name for one in wanted for item in pipeline.upstream(one, params)}
         targets = [item for item in targets if item.name in needed]
     print(f"{data:28}" + "".join(f"{title:>10}" for title in COLUMNS), flush=True)
+    rates = [matrix_rate()]
     for target in targets:
         if target.stage.unwanted(params):
             continue
         notes = [noted(root, target, params) for _ in range(repeats)]
+        rates.append(matrix_rate())  # a machine that is shared is not as fast all the time
+        rate = (rates[-2] + rates[-1]) / 2
         counted = noted(root, target, params, count=True)
         if stages and target.name not in stages:
             continue
@@ -189,7 +197,7 @@ def table(root: Path, data: str, rate: float, repeats: int, stages: list[str] | 
             f"{row['mb']:10.0f}",
             flush=True,
         )
-    print()
+    return rates
 
 
 def noted(root: Path, target: Target, params: Params, *, count: bool = False) -> dict[str, float]:
