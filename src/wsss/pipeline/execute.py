@@ -67,10 +67,15 @@ def check_inputs(pipeline: Pipeline, target: Target, params: Params, root: Path)
 
 
 def _is_made(path: Path) -> bool:
-    """Whether a file is there, or a folder that is not just in the making."""
+    """Whether a file is there, or a folder in which more is than folders in the making."""
     if not path.is_dir():
         return path.exists()
-    return any(not kept.name.endswith((".partial", ".lock")) for kept in path.iterdir())
+    empty = True
+    for kept in path.iterdir():
+        empty = False
+        if not kept.name.endswith((".partial", ".lock")):
+            return True
+    return empty
 
 
 def check_code(target: Target, root: Path) -> None:
