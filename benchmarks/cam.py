@@ -30,9 +30,9 @@ from torch.nn import functional
 
 from wsss.cam.cam import LinearHeadCam, LinearHeadCamSettings
 from wsss.cam.grad_cam import GradCam, GradCamSettings
-from wsss.cam.making import CPU_PIXELS
 from wsss.cam.multiscale import multiscale_cams, whole_cells
 from wsss.config.sections import BackboneSettings
+from wsss.loading.devices import pixels_at_once
 from wsss.models.classifier import Classifier
 from wsss.models.fusion import fuse_batchnorm
 from wsss.models.timm_backbone import TimmBackbone
@@ -71,14 +71,12 @@ def ours(
     images: Tensor,
     tags: Sequence[tuple[int, ...]],
     grid: tuple[int, int],
-    *,
-    whole: bool = False,
 ) -> list[Tensor]:
-    """As the stage does; on a GPU with all images together (`whole`)."""
+    """As the stage does, which on a GPU runs all images together."""
     with torch.inference_mode():
         cams, _ = multiscale_cams(
             model, LinearHeadCam(LinearHeadCamSettings()), images, tags, grid=grid, scales=SCALES,
-            flip=True, align_corners=False, max_pixels=None if whole else CPU_PIXELS,
+            flip=True, align_corners=False, max_pixels=pixels_at_once(images.device),
         )  # fmt: skip
     return cams
 
@@ -102,12 +100,18 @@ def plain_loop(model: Classifier, images: Tensor, tags: Sequence[tuple[int, ...]
     return cams
 
 
+def _together(images: Tensor) -> int:
+    """How many of the images run at once."""
+    pixels = pixels_at_once(images.device) or images[:, 0].numel()
+    return max(1, pixels // images[0, 0].numel())
+
+
 def our_grad_cam(model: Classifier, images: Tensor, tags: Sequence[tuple[int, ...]]) -> Tensor:
     """(P, h, w)."""
     rows = torch.tensor([row for row, ids in enumerate(tags) for _ in ids])
     columns = torch.tensor([class_id - 1 for ids in tags for class_id in ids])
     method = GradCam(GradCamSettings())
-    together = max(1, CPU_PIXELS // images[0, 0].numel())
+    together = _together(images)
     parts = []
     for begin in range(0, len(images), together):
         inside = (rows >= begin) & (rows < begin + together)
@@ -133,7 +137,7 @@ def peer_grad_cam(
             return logits
 
     pairs = [(row, class_id - 1) for row, ids in enumerate(tags) for class_id in ids]
-    together = max(1, CPU_PIXELS // images[0, 0].numel()) if batched else 1
+    together = _together(images) if batched else 1
     found = []
     with GradCAM(model=Logits(), target_layers=[model.backbone]) as cam:
         for begin in range(0, len(pairs), together):

@@ -98,9 +98,9 @@ def maps_of(name: str, device: torch.device, repeats: int) -> None:
         lambda: cam.ours(fused, images[few], tags[few], grid), 1, torch.device("cpu")
     ) / len(expected)
     model, fused, images = model.to(device), fused.to(device), images.to(device)
-    worst = differ(expected, cam.ours(fused, images, tags, grid, whole=True)[few])
+    worst = differ(expected, cam.ours(fused, images, tags, grid)[few])
     loop = median_seconds(lambda: cam.plain_loop(model, images, tags), repeats, device) / len(tags)
-    ours = median_seconds(lambda: cam.ours(fused, images, tags, grid, whole=True), repeats, device)
+    ours = median_seconds(lambda: cam.ours(fused, images, tags, grid), repeats, device)
     ours /= len(tags)
     print(
         f"{name:20} {width}x{height} of {source}: {1 / ours:8.1f} images/s, {loop / ours:5.1f} "

@@ -9,12 +9,12 @@ from torch.nn import functional
 
 from wsss.checks import check_dtype, check_image
 from wsss.config.kernels import CrfKernelSettings
+from wsss.loading.devices import pixels_at_once
 from wsss.segment.smoothing import smooth
 from wsss.windows import window_starts, window_weights
 
 __all__ = ["class_sums", "predict_mask_in_windows", "predict_probs"]
 
-CPU_PIXELS = 640_000  # two images of 480 x 640
 SIDE_MULTIPLE = 32  # what every encoder's strides divide
 
 
@@ -53,12 +53,10 @@ def predict_probs(
         scaled = functional.interpolate(
             images, size, mode="bilinear", align_corners=False, antialias=scale < 1
         )
-        views = [scaled, scaled.flip(-1)] if flip else [scaled]
-        # on a CPU a few run faster than many, as their features stay in its cache
-        many = len(images) if images.device.type != "cpu" else CPU_PIXELS // (size[0] * size[1])
-        at_once = max(1, many)
-        for mirrored, view in enumerate(views):
-            found = []
+        pixels = pixels_at_once(images.device) or scaled[:, 0].numel()
+        at_once = max(1, pixels // (size[0] * size[1]))
+        for mirrored in (False, True) if flip else (False,):
+            view = scaled.flip(-1) if mirrored else scaled
             for begin in range(0, len(view), at_once):
                 rows = slice(begin, begin + at_once)
                 part = view[rows].contiguous(memory_format=torch.channels_last)
@@ -67,16 +65,16 @@ def predict_probs(
                     logits = logits.masked_fill(~present[rows, :, None, None], -torch.inf)
                 # classes come last, as they lie in memory
                 probs = logits.permute(0, 2, 3, 1).softmax(dim=-1).permute(0, 3, 1, 2)
-                found.append(
-                    functional.interpolate(
-                        probs.flip(-1) if mirrored else probs,
-                        (height, width),
-                        mode="bilinear",
-                        align_corners=False,
-                    )
+                probs = functional.interpolate(
+                    probs.flip(-1) if mirrored else probs,
+                    (height, width),
+                    mode="bilinear",
+                    align_corners=False,
                 )
-            added = torch.cat(found)
-            total = added if total is None else total.add_(added)
+                if total is None:
+                    shape = len(images), *probs.shape[1:]
+                    total = probs.new_empty(shape).to(memory_format=torch.channels_last).zero_()
+                total[rows] += probs
     assert total is not None
     return total / (len(scales) * (2 if flip else 1))
 
