@@ -146,9 +146,8 @@ def test_methods_that_share_forward_passes_give_what_each_gives_alone(
         ]
         apart = passes.copy()
         passes.clear()
-        found = shared_cams(
-            model, methods, images, ids, scales=scales, stretch=[True, True], **views
-        )
+        asked = [(model, method) for method in methods]
+        found = shared_cams(asked, images, ids, scales=scales, stretch=[True, True], **views)
     assert set(passes) == set(apart) and len(passes) < len(apart)
     for (cams, logits), (wanted_cams, wanted_logits) in zip(found, wanted, strict=True):
         assert torch.equal(logits, wanted_logits)

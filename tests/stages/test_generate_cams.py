@@ -28,6 +28,8 @@ from wsss.config.params import parse_params
 from wsss.config.sections import BackboneSettings
 from wsss.launch import Site
 from wsss.models.classifier import Classifier, load_classifier, save_classifier
+from wsss.models.disentangler import DisentanglerSettings
+from wsss.models.fusion import ActivatedConv2d
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.pipeline import Job, exclusive
 from wsss.stages import _cams, find_stages, run_stage
@@ -282,6 +284,94 @@ def test_maps_of_one_network_come_from_one_forward_pass(
     sections["further_cams"] = {"other": layer}
     project_stage("generate_further_cams", paths, **sections)
     assert {path.name for path in paths.further_cams.iterdir()} == {"other"}
+
+
+def another_classifier(paths: Paths, name: str, *parts: Any, same_stem: bool) -> None:
+    """A teacher that learned something else, but for its first layers, or for none."""
+    model, _ = load_classifier(paths.classifier)
+    settings = BackboneSettings(model_name="resnet10t")
+    teacher = Classifier(TimmBackbone(settings), ("x", "y"), parts=parts)
+    teacher.load_state_dict(model.state_dict(), strict=False)
+    with torch.no_grad():
+        for place, parameter in teacher.backbone.net.named_parameters():
+            if not (same_stem and place.startswith(("conv1", "bn1", "layer1"))):
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    folder = paths.teachers / name
+    folder.mkdir(parents=True)
+    save_classifier(teacher, settings, "single_label", folder)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_classifiers_that_begin_alike_run_their_first_layers_once(
+    paths: Paths, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes the maps: the bytes are those that each stage makes alone."""
+    mark_packed(paths.splits, packed=packed)
+    another_classifier(paths, "alike", DisentanglerSettings(), same_stem=True)
+    another_classifier(paths, "apart", DisentanglerSettings(), same_stem=False)
+    another_classifier(paths, "plain", same_stem=True)
+    method = {"method": {"name": "ccam"}, "scales": [0.9, 1.0]}
+    beside = {
+        "objects": method | {"classifier": "alike"},
+        "classes": {"classifier": "plain", "scales": [1.0]},
+        "layer": {"method": {"name": "layer_cam"}, "scales": [1.0]},
+    }
+    alone = {
+        "apart": method | {"classifier": "apart"},
+        "flipped": method | {"classifier": "alike", "flip": False},
+        "stages": {
+            "method": {"name": "layer_cam", "layers": ["stage3"]},
+            "classifier": "plain",
+            "scales": [1.0],
+        },
+    }
+    teachers = {name: {} for name in ("alike", "apart", "plain")}
+    sections = {
+        "train_teachers": teachers,
+        "generate_cams": {"scales": [1.0]},
+        "further_cams": beside | alone,
+    }
+    for stage in ("generate_cams", "generate_further_cams"):
+        run_stage(stage, parse_params({"machine": CPU} | sections), paths)
+    wanted = files(paths.cams) | files(paths.further_cams)
+    shutil.rmtree(paths.cams)
+    shutil.rmtree(paths.further_cams)
+    passes = Passes(monkeypatch)
+    stems: list[int] = []
+    first_layer = ActivatedConv2d.forward
+
+    def counted(self: ActivatedConv2d, maps: torch.Tensor) -> torch.Tensor:
+        if self.conv.in_channels == 3 and maps.shape[2] > 64:
+            stems.append(maps.shape[2])
+        return first_layer(self, maps)
+
+    monkeypatch.setattr(ActivatedConv2d, "forward", counted)
+    project_stage("generate_cams", paths, **sections)
+    # of the CAMs and LayerCAM together one, of "classes" one, of "objects" one a scale, of which
+    # there are two
+    assert passes.taken() == 1 + 1 + 2
+    assert stems == [80, 96]
+    begun = {path.name for path in paths.further_cams.iterdir() if path.is_dir()}
+    assert begun == {f".{name}.partial" for name in beside}
+    project_stage("generate_further_cams", paths, **sections | {"further_cams": beside})
+    assert passes.taken() == 0
+    project_stage("generate_further_cams", paths, **sections)
+    assert files(paths.cams) | files(paths.further_cams) == wanted
+
+
+def test_the_stage_that_makes_further_maps_says_why_it_can_not(paths: Paths) -> None:
+    another_classifier(paths, "plain", same_stem=True)
+    further = {"objects": {"method": {"name": "ccam"}, "scales": [1.0], "classifier": "plain"}}
+    gone = {"gone": {"scales": [1.0], "classifier": "gone"}}
+    sections = {
+        "train_teachers": {name: {} for name in ("plain", "gone")},
+        "generate_cams": {"scales": [1.0]},
+        "further_cams": further | gone,
+    }
+    project_stage("generate_cams", paths, **sections)
+    assert (paths.cams / "a.npz").exists() and not paths.further_cams.exists()
+    with pytest.raises(ValueError, match=r"^further_cams\.objects\.method: ccam needs .* part"):
+        project_stage("generate_further_cams", paths, **sections)
 
 
 def test_maps_that_another_process_makes_are_left_to_it(

@@ -13,6 +13,7 @@ from wsss.cam.output_alone import OutputCamMethod
 from wsss.cam.scaled_image import ScaledImage
 from wsss.cam.sliding_window import SlidingWindow
 from wsss.checks import check_dtype
+from wsss.loading.devices import pixels_at_once
 from wsss.registry import CAM_METHODS
 from wsss.windows import window_starts
 
@@ -23,13 +24,11 @@ if TYPE_CHECKING:
     from wsss.config.sections import GenerateCamsSettings
     from wsss.models.classifier import Classifier
 
-__all__ = ["FOUND", "CamMaker", "shares_forward"]
+__all__ = ["FOUND", "CamMaker", "looks_alike", "shares_pass"]
 
 FOUND = 0.5
 """The probability from which the classifier is believed that a class is there of which nobody
 knows."""
-
-CPU_PIXELS = 640_000  # two images of 480 x 640: their features fit a CPU's cache
 
 
 class CamMaker:
@@ -39,7 +38,7 @@ class CamMaker:
         model: in eval mode, on the CPU; it stays as it is.
         settings: of the maps.
         fabric: the device and the precision.
-        further: of maps to be made in the same forward pass; see `shares_forward`.
+        further: classifiers and settings of maps to be made beside these; see `shares_pass`.
 
     Attributes:
         method: as the settings name it; see `without_backward`.
@@ -51,19 +50,27 @@ class CamMaker:
         model: "Classifier",
         settings: "GenerateCamsSettings",
         fabric: "Fabric",
-        further: "Sequence[GenerateCamsSettings]" = (),
+        further: "Sequence[tuple[Classifier, GenerateCamsSettings]]" = (),
     ) -> None:
         import torch
 
+        from wsss.models.common_start import join_starts
         from wsss.models.fusion import fuse_batchnorm
 
         self.method: Any = _method(model, settings)
-        self._further = [(_method(model, others), others.scales) for others in further]
+        used = {id(one): one for one in (model, *(one for one, _ in further))}
         # a method that needs gradients may look at any layer, which has to be there
         if not self.method.needs_gradients:
-            stride = model.backbone.output_stride
-            model = fuse_batchnorm(model, torch.rand(1, 3, 4 * stride, 4 * stride))
-        self._model: Any = fabric.to_device(model)
+            side = 4 * model.backbone.output_stride
+            example = torch.rand(1, 3, side, side)
+            used = {at: fuse_batchnorm(one, example) for at, one in used.items()}
+            for one in list(used.values())[1:]:
+                join_starts(used[id(model)], one, example)
+        used = {at: fabric.to_device(one) for at, one in used.items()}
+        self._model: Any = used[id(model)]
+        self._further = [
+            (used[id(one)], _method(one, others), others.scales) for one, others in further
+        ]
         self._settings, self._fabric = settings, fabric
         self.learned = False
 
@@ -121,17 +128,16 @@ class CamMaker:
         check_dtype("pixels", pixels.dtype, "uint8")
         # an image that is no larger than a window can be at a larger scale
         method = self._sliding() if self._settings.window else self.method
-        methods = [method, *(further for further, _ in self._further)]
+        asked = [(self._model, method), *((model, further) for model, further, _ in self._further)]
         views = self._views(*pixels.shape[2:])
-        views["stretch"] = [views["stretch"], *map(_is_stretched, methods[1:])]
-        views["scales"] = [views["scales"], *(scales for _, scales in self._further)]
+        views["stretch"] = [_is_stretched(own) for _, own in asked]
+        views["scales"] = [views["scales"], *(scales for *_, scales in self._further)]
         with torch.inference_mode(not method.needs_gradients), self._fabric.autocast():
             return shared_cams(
-                self._model,
-                methods,
+                asked,
                 self._prepare(pixels),
                 class_ids,
-                max_pixels=self._max_pixels(),
+                max_pixels=pixels_at_once(self._fabric.device),
                 **views,
             )
 
@@ -179,12 +185,9 @@ class CamMaker:
     def _sliding(self) -> SlidingWindow:
         """The method in windows."""
         settings, at_once = self._settings, self._settings.batch_size
-        if max_pixels := self._max_pixels():
+        if max_pixels := pixels_at_once(self._fabric.device):
             at_once = max_pixels // settings.window**2
         return SlidingWindow(self.method, settings.window, settings.window_overlap, at_once)
-
-    def _max_pixels(self) -> int | None:
-        return CPU_PIXELS if self._fabric.device.type == "cpu" else None
 
     def _prepare(self, pixels: "Tensor") -> "Tensor":
         """(B, 3, H, W) uint8 to float32, normalised, on the device."""
@@ -201,29 +204,68 @@ class CamMaker:
         )
 
 
-def shares_forward(
-    model: "Classifier", settings: "GenerateCamsSettings", further: "GenerateCamsSettings"
-) -> bool:
-    """Whether maps by further settings can come from forward passes for those by settings.
-
-    Both look at whole images, some of them at the same scale, and ask the classifier for the same.
-    """
+def looks_alike(settings: "GenerateCamsSettings", further: "GenerateCamsSettings") -> bool:
+    """Whether maps by both settings show whole images in the same way, at one scale at least."""
     views = set(type(settings).model_fields) - {"method", "scales"}
     if settings.window or settings.model_dump(include=views) != further.model_dump(include=views):
         return False
     scales = settings.scales, further.scales
-    if set(scales[0]).isdisjoint(scales[1]) or any(list(own) != sorted({*own}) for own in scales):
+    return not set(scales[0]).isdisjoint(scales[1]) and all(
+        list(own) == sorted({*own}) for own in scales
+    )
+
+
+def shares_pass(
+    model: "Classifier",
+    settings: "GenerateCamsSettings",
+    other: "Classifier",
+    further: "GenerateCamsSettings",
+) -> bool:
+    """Whether maps by further settings cost less when they are made with those by settings.
+
+    They ask one classifier for the same, which then gives it once; or two that begin with the same
+    layers, such as stages that were frozen, which then run once.
+
+    Args:
+        model: of the maps by `settings`, in eval mode, on the CPU.
+        settings: of maps.
+        other: of the maps by `further`; it may be the same.
+        further: of maps that look alike.
+    """
+    if not _asks_output(model, settings):
         return False
-    return all(_reads_output(model, each) for each in (settings, further))
+    if other is model:
+        return _asks_output(model, further)
+    from wsss.models.common_start import begin_alike
+
+    same_cells = model.backbone.output_stride == other.backbone.output_stride
+    return same_cells and begin_alike(model, other) and _asks_forward(other, further)
 
 
-def _reads_output(model: "Classifier", settings: "GenerateCamsSettings") -> bool:
+def _asks_output(model: "Classifier", settings: "GenerateCamsSettings") -> bool:
+    """Whether a method looks at what the classifier gives, and at nothing on the way there."""
     kind: Any = CAM_METHODS.entry(settings.method.name)
     # what never does is not built: it may be a large network
     may = isinstance(kind, type) and issubclass(kind, GradientCam)
     return (may or hasattr(kind, "output_alone")) and isinstance(
         _method(model, settings), OutputCamMethod
     )
+
+
+def _asks_forward(model: "Classifier", settings: "GenerateCamsSettings") -> bool:
+    """Whether a method asks this classifier for forward passes alone."""
+    import torch
+
+    method, side = _method(model, settings), 4 * model.backbone.output_stride
+    if method.needs_gradients or isinstance(method, LearningCamMethod):
+        return False
+    first = torch.zeros(1, dtype=torch.long)
+    try:
+        with torch.inference_mode():
+            method(model, torch.zeros(1, 3, side, side), first, first)
+    except ValueError:  # the stage whose maps these are says why
+        return False
+    return True
 
 
 def _method(model: "Classifier", settings: "GenerateCamsSettings") -> Any:

@@ -1,5 +1,6 @@
 """Test-time scales and flips, summed into one normalised map per present class."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -77,8 +78,7 @@ def multiscale_cams(
         ValueError: a tag is not in 1..K.
     """
     (made,) = shared_cams(
-        model,
-        [method],
+        [(model, method)],
         images,
         class_ids,
         grid=grid,
@@ -92,8 +92,7 @@ def multiscale_cams(
 
 
 def shared_cams(
-    model: "Classifier",
-    methods: "Sequence[CamMethod]",
+    asked: "Sequence[tuple[Classifier, CamMethod]]",
     images: "Tensor",
     class_ids: Sequence[Sequence[int]],
     *,
@@ -107,19 +106,19 @@ def shared_cams(
     """The same by several methods, which share a forward pass where they ask for the same.
 
     Args:
-        model: as of `multiscale_cams`.
-        methods: each as of `multiscale_cams`; several are each an `OutputCamMethod`.
+        asked: of each kind of maps the model and the method, as of `multiscale_cams`. Methods that
+            ask one model are each an `OutputCamMethod`; several models are of one stride.
         images: as of `multiscale_cams`.
         class_ids: as of `multiscale_cams`.
         grid: as of `multiscale_cams`.
-        scales: of each method; where there are several, each in ascending order.
+        scales: of each kind; where there are several, each in ascending order.
         flip: as of `multiscale_cams`.
         align_corners: as of `multiscale_cams`.
-        stretch: of each method, as of `multiscale_cams`.
+        stretch: of each kind, as of `multiscale_cams`.
         max_pixels: as of `multiscale_cams`.
 
     Returns:
-        What `multiscale_cams` gives for each method, byte for byte.
+        What `multiscale_cams` gives for each kind, byte for byte.
 
     Raises:
         ValueError: a tag is not in 1..K.
@@ -127,22 +126,23 @@ def shared_cams(
     import torch
     from torch.nn import functional
 
+    n_classes = min(len(model.class_names) for model, _ in asked)
     for number in chain(*class_ids):
-        check_range("class_ids", number, 1, len(model.class_names))
+        check_range("class_ids", number, 1, n_classes)
     rows = torch.tensor([row for row, ids in enumerate(class_ids) for _ in ids])
     columns = torch.tensor([number - 1 for ids in class_ids for number in ids])
     rows, columns = rows.long().to(images.device), columns.long().to(images.device)
     if flip:
         rows, columns = torch.cat([rows, rows + len(images)]), torch.cat([columns, columns])
 
-    asked: Any = model if len(methods) == 1 else _OneForward(model)
+    kinds = _sharing(asked)
     sums = [
         _Sum(len(own), len(images), grid, flip, align_corners, each)
         for own, each in zip(scales, stretch, strict=True)
     ]
     height, width = images.shape[2:]
-    stride = model.backbone.output_stride
-    for scale in scales[0] if len(methods) == 1 else sorted({*chain(*scales)}):
+    stride = asked[0][0].backbone.output_stride
+    for scale in scales[0] if len(asked) == 1 else sorted({*chain(*scales)}):
         wanted = [at for at, own in enumerate(scales) if scale in own]
         size = whole_cells((height, width), scale, stride, align_corners)
         scaled = images
@@ -158,11 +158,19 @@ def shared_cams(
             part = scaled[begin : begin + batch_size].contiguous(memory_format=torch.channels_last)
             inside = (rows >= begin) & (rows < begin + batch_size)
             for at, made in parts.items():
-                made.append(methods[at](asked, part, rows[inside] - begin, columns[inside]))
+                model, method = kinds[at]
+                made.append(method(model, part, rows[inside] - begin, columns[inside]))
         for at, made in parts.items():
             sums[at].add(*(torch.cat(part) for part in zip(*made, strict=True)))
     counts = [len(ids) for ids in class_ids]
     return [(list(torch.split(summed.maps(), counts)), summed.logits) for summed in sums]
+
+
+def _sharing(asked: "Sequence[tuple[Classifier, CamMethod]]") -> list[tuple[Any, Any]]:
+    """The models and methods, where a model that several methods ask answers them together."""
+    times = Counter(id(model) for model, _ in asked)
+    together = {id(model): _OneForward(model) for model, _ in asked if times[id(model)] > 1}
+    return [(together.get(id(model), model), method) for model, method in asked]
 
 
 class _OneForward:

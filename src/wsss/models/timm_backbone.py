@@ -88,9 +88,9 @@ class TimmBackbone(nn.Module):
             ValueError: the model takes images of another size only.
         """
         height, width = self.covered(images)
-        padded = functional.pad(images, (0, width - images.shape[3], 0, height - images.shape[2]))
-        try:
-            found = self._run(padded)
+        padding = 0, width - images.shape[3], 0, height - images.shape[2]
+        try:  # nothing to pad would be a copy all the same
+            found = self._run(functional.pad(images, padding) if any(padding) else images)
         except (AssertionError, RuntimeError) as error:
             shapes = ("size of tensor", "invalid for input of size")
             if isinstance(error, RuntimeError) and not any(shape in str(error) for shape in shapes):

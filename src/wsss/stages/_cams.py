@@ -1,8 +1,9 @@
 """Class activation maps of all images, whole or in windows: what the two CAM stages share."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,9 +20,9 @@ from wsss.artifacts import (
     read_image,
     write_score_map,
 )
-from wsss.cam.making import FOUND, CamMaker, shares_forward
+from wsss.cam.making import FOUND, CamMaker, looks_alike, shares_pass
 from wsss.checks import full_key
-from wsss.config.sections import FurtherCamsSettings, GenerateCamsSettings
+from wsss.config.sections import GenerateCamsSettings
 from wsss.loading.devices import gather, num_workers
 from wsss.loading.same_size import same_size_batches
 from wsss.models.classifier import Classifier, load_classifier
@@ -46,7 +47,7 @@ def write_cams(
     Maps of a named source have all of them, as they go with maps of another classifier.
 
     Maps without a name are made with those of further_cams that come from the same forward pass,
-    for the stage that makes these to find.
+    or from a classifier that begins with the same layers, for the stage that makes these to find.
 
     Many maps that say nothing are warned of.
 
@@ -68,15 +69,15 @@ def write_cams(
     manifest = Manifest.read(job.paths.splits)
     manifest.check_classes(model.class_names, f"the classifier in {classifier}")
     fabric = job.fabric(settings.precision, source)
-    alike = {} if source else _alike(model, settings, job.params.further_cams)
+    beside = {} if source else dict(_beside(job, model, loss, settings))
     with ExitStack() as stack:
-        begun = {
-            name: stack.enter_context(job.begun("generate_further_cams", name)) for name in alike
-        }
-        folders = {"": folder} | {name: at for name, at in begun.items() if at is not None}
-        further = [alike[name] for name in folders if name]
+        kinds, further = [_Kind(folder, loss, found_alone=not source)], []
+        for name, (other, other_loss) in beside.items():
+            if begun := stack.enter_context(job.begun("generate_further_cams", name)):
+                kinds.append(_Kind(begun, other_loss, found_alone=False))
+                further.append((other, job.params.further_cams[name]))
         maker = CamMaker(model, settings, fabric, further)
-        tally = _write(job, settings, maker, manifest, loss, list(folders.values()), source)
+        tally = _write(job, settings.batch_size, maker, manifest, kinds, source)
     samples = manifest.all_samples()
     tally.add(gather((tally.seen, tally.found)))
     if not job.is_first:
@@ -90,62 +91,95 @@ def write_cams(
     return {"num_images": len(samples)} | map_values(job, tally, manifest, advice)
 
 
-def _alike(
-    model: Classifier,
-    settings: GenerateCamsSettings,
-    further: Mapping[str, FurtherCamsSettings],
-) -> dict[str, FurtherCamsSettings]:
-    """The further kinds of maps that the same forward pass gives."""
-    return {
-        name: others
-        for name, others in further.items()
-        if not others.classifier and shares_forward(model, settings, others)
-    }
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of maps.
+
+    Attributes:
+        folder: where they go.
+        loss: that their classifier was trained with.
+        found_alone: as of `_score_map`.
+    """
+
+    folder: Path
+    loss: str
+    found_alone: bool
+
+    def score_maps(
+        self, samples: Sequence[Sample], cams: Sequence[Tensor], logits: Tensor
+    ) -> Iterator[ScoreMap]:
+        """What is written of each sample.
+
+        Args:
+            samples: of a batch.
+            cams: (P, h, w) of each.
+            logits: (B, K) of the classifier.
+        """
+        probs = logits.sigmoid() if self.loss == "multi_label" else logits.softmax(dim=1)
+        for sample, cam, prob in zip(samples, cams, probs.cpu().numpy(), strict=True):
+            yield _score_map(sample, cam.cpu().numpy(), prob, found_alone=self.found_alone)
+
+
+def _beside(
+    job: Job, model: Classifier, loss: str, settings: GenerateCamsSettings
+) -> Iterator[tuple[str, tuple[Classifier, str]]]:
+    """By name, the classifier and its loss of further maps that cost less when made with these."""
+    known = {"": (model, loss)}
+    for name, others in job.params.further_cams.items():
+        if not looks_alike(settings, others):
+            continue
+        teacher = others.classifier
+        if teacher not in known:
+            folder = job.paths.teachers / teacher
+            if not folder.is_dir():
+                continue
+            known[teacher] = load_classifier(folder)
+        if shares_pass(model, settings, known[teacher][0], others):
+            yield name, known[teacher]
 
 
 def _write(
     job: Job,
-    settings: GenerateCamsSettings,
+    batch_size: int,
     maker: CamMaker,
     manifest: Manifest,
-    loss: str,
-    folders: Sequence[Path],
+    kinds: Sequence[_Kind],
     source: str,
 ) -> Tally[ScoreMap]:
-    """Fill a folder with maps, and further ones with what comes from the same forward pass.
+    """Fill the folders of all kinds of maps that a maker makes.
 
     Args:
         job: as of `write_cams`, as the rest.
-        settings: of the maps in the first folder.
+        batch_size: of images.
         maker: of all maps.
         manifest: the images.
-        loss: that the classifier was trained with.
-        folders: one for each kind of maps.
+        kinds: of the maps.
         source: the name of the first kind.
 
     Returns:
-        What the maps of this process in the first folder say.
+        What the maps of this process of the first kind say.
     """
     images, samples = job.paths.images, manifest.all_samples()
     fillings = [
-        Filling(folder, len(samples), packed=manifest.packed, share=job.share) for folder in folders
+        Filling(kind.folder, len(samples), packed=manifest.packed, share=job.share)
+        for kind in kinds
     ]
     filling, tally, n_workers = fillings[0], map_tally(), num_workers(job.params.machine)
 
     def done(sample: Sample) -> bool:
-        return all(has_file(folder / f"{sample.name}.npz") for folder in folders)
+        return all(has_file(kind.folder / f"{sample.name}.npz") for kind in kinds)
 
     def write(sample: Sample, score_maps: Sequence[ScoreMap]) -> None:
-        for folder, score_map in zip(folders, score_maps, strict=True):
-            write_score_map(folder / f"{sample.name}.npz", score_map)
+        for kind, score_map in zip(kinds, score_maps, strict=True):
+            write_score_map(kind.folder / f"{sample.name}.npz", score_map)
         tally.note(sample, score_maps[0])
 
     if not all(done(sample) for sample in samples if _possible(sample)):
         _learn(maker, manifest, images, job.params.base.rng_seed)
     count, started = 0, time.perf_counter()
     filled = [
-        filling.parts(samples, lambda sample: f"{sample.name}.npz", "" if at else "CAMs")
-        for at, filling in enumerate(fillings)
+        each.parts(samples, lambda sample: f"{sample.name}.npz", "" if at else "CAMs")
+        for at, each in enumerate(fillings)
     ]
     for part, *_ in zip(*filled, strict=True):
         wanted = [sample for sample in part if _possible(sample)]
@@ -155,21 +189,14 @@ def _write(
             if not done(sample):  # nobody asks what the classifier sees there
                 maps = maker.nothing(sample.size)
                 nothing = ScoreMap(_NO_IDS, maps, sample.size, np.zeros(0, np.float32))
-                write(sample, [nothing] * len(folders))
+                write(sample, [nothing] * len(kinds))
         for batch, made in chain(
             _in_windows(maker, [sample for sample in large if not done(sample)], images),
-            _whole(maker, small, images, settings.batch_size, n_workers, filling, done),
+            _whole(maker, small, images, batch_size, n_workers, filling, done),
         ):
-            of_kinds = []
-            for at, (cams, logits) in enumerate(made):
-                probs = logits.sigmoid() if loss == "multi_label" else logits.softmax(dim=1)
-                found_alone = not (source or at)
-                of_kinds.append(
-                    [
-                        _score_map(sample, cam.cpu().numpy(), prob, found_alone=found_alone)
-                        for sample, cam, prob in zip(batch, cams, probs.cpu().numpy(), strict=True)
-                    ]
-                )
+            of_kinds = (
+                kind.score_maps(batch, *maps) for kind, maps in zip(kinds, made, strict=True)
+            )
             for sample, *score_maps in zip(batch, *of_kinds, strict=True):
                 write(sample, score_maps)
             count += len(batch)
