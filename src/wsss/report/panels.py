@@ -7,8 +7,8 @@ from PIL import Image, ImageDraw
 
 from wsss.artifacts import IGNORE_INDEX, Sample, atomic_path
 from wsss.report.cells import CELL, PanelColumn, row_cells
+from wsss.report.legend import FAINT, INK, Legend
 from wsss.report.lettering import fitting, font
-from wsss.report.overlays import COLOURS
 
 __all__ = ["draw_panel", "save_cells"]
 
@@ -16,9 +16,6 @@ __all__ = ["draw_panel", "save_cells"]
 GAP = 6
 HEAD = 30
 CAPTION = 24
-LINE = 24  # of the legend
-SWATCH = 14
-INK, FAINT = (32, 32, 32), (120, 120, 120)
 
 
 def draw_panel(
@@ -45,14 +42,14 @@ def draw_panel(
     titles = ["input", *(column.title for column in shown)]
     total_width = GAP + max(len(titles), 3) * (width + GAP)
     ids = sorted({class_id for sample in samples for class_id in sample.class_ids})
-    legend = _legend(
+    legend = Legend(
         [*((class_id, class_names[class_id - 1]) for class_id in ids), (IGNORE_INDEX, "ignored")],
         total_width,
     )
     rows = [row_cells(images, sample, shown, len(class_names)) for sample in samples]
     heights = [max(cell.height for cell in cells if cell is not None) for cells in rows]
     bottom = HEAD + sum(heights) + len(rows) * CAPTION
-    canvas = Image.new("RGB", (total_width, bottom + len(legend) * LINE + GAP), "white")
+    canvas = Image.new("RGB", (total_width, bottom + legend.height + GAP), "white")
     draw = ImageDraw.Draw(canvas)
     for at, title in enumerate(titles):
         draw.text((GAP + at * (width + GAP), 7), fitting(title, width, 15), INK, font(15))
@@ -65,13 +62,7 @@ def draw_panel(
         caption = fitting(f"{sample.name}  ({tags})", total_width - 2 * GAP, 11)
         draw.text((GAP, top + height + 2), caption, FAINT, font(11))
         top += height + CAPTION
-    for line, entries in enumerate(legend):
-        y = bottom + line * LINE
-        for x, class_id, name in entries:
-            draw.rectangle(
-                (x, y + 2, x + SWATCH, y + 2 + SWATCH), tuple(COLOURS[class_id].tolist()), FAINT
-            )
-            draw.text((x + SWATCH + 6, y), name, INK, font(13))
+    legend.draw(draw, bottom)
     with atomic_path(out) as temporary:
         canvas.save(temporary, format="PNG", compress_level=6)
 
@@ -106,18 +97,3 @@ def save_cells(
             (cell or Image.new("RGB", CELL[::-1], "white")).save(file)
             table.setdefault(title, []).append(file)
     return table
-
-
-def _legend(entries: Sequence[tuple[int, str]], width: int) -> list[list[tuple[int, int, str]]]:
-    """Break legend entries into lines; each entry gets its x."""
-    lines: list[list[tuple[int, int, str]]] = [[]]
-    x = GAP
-    for class_id, name in entries:
-        name = fitting(name, width - 2 * GAP - SWATCH - 6, 13)
-        needed = SWATCH + 6 + int(font(13).getlength(name)) + 18
-        if lines[-1] and x + needed > width:
-            lines.append([])
-            x = GAP
-        lines[-1].append((x, class_id, name))
-        x += needed
-    return lines
