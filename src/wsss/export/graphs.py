@@ -5,6 +5,7 @@ pipeline does in between (normalisation, scales and flips, sizes that strides di
 the way back) is in it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -29,6 +30,7 @@ __all__ = [
     "Graph",
     "NetworkGraph",
     "SegmenterGraph",
+    "Traceable",
     "outlined",
     "trace",
     "whole_side",
@@ -42,7 +44,7 @@ NETWORK = "wsss::Network"
 """The operator that stands for the network in a graph of `outlined`, by domain and name."""
 
 
-class Graph(nn.Module):
+class Traceable(nn.Module):
     """A module that can be traced.
 
     Attributes:
@@ -61,14 +63,6 @@ class Graph(nn.Module):
     extra: int = 0
     axes: tuple[int, ...] = (0, 1, 2)
 
-    def network(self, view: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, h, w) normalised images to what is made of them in one run of the network."""
-        raise NotImplementedError
-
-    def shapes(self, view: Tensor) -> list[list[Any]]:
-        """Those of what `network` gives."""
-        raise NotImplementedError
-
     def examples(self) -> tuple[Tensor, ...]:
         """Inputs to trace it with."""
         count = EXAMPLE[0]
@@ -77,6 +71,18 @@ class Graph(nn.Module):
         )
         present = torch.ones(count, self.num_classes, dtype=torch.bool)
         return (images, present)[: len(self.input_names)]
+
+
+class Graph(Traceable, ABC):
+    """A network with all that stands before and behind it, for images as they are."""
+
+    @abstractmethod
+    def network(self, view: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, h, w) normalised images to what is made of them in one run of the network."""
+
+    @abstractmethod
+    def shapes(self, view: Tensor) -> list[list[Any]]:
+        """Those of what `network` gives."""
 
 
 class SegmenterGraph(Graph):
@@ -198,7 +204,7 @@ class ClassifierGraph(Graph):
         return [[*first, *cells], first]
 
 
-class NetworkGraph(Graph):
+class NetworkGraph(Traceable):
     """The network of a graph alone: a view to what `Graph.network` makes of it.
 
     Args:
@@ -216,7 +222,7 @@ class NetworkGraph(Graph):
         self.output_names = tuple(f"found_{at}" for at in range(len(graph.shapes(view))))
 
     def examples(self) -> tuple[Tensor, ...]:
-        """See `Graph.examples`."""
+        """See `Traceable.examples`."""
         sides = (cells * self.multiple + self.extra for cells in (3, 5))
         return (torch.zeros(EXAMPLE[0], 3, *sides),)
 
@@ -250,7 +256,7 @@ def outlined(graph: Graph) -> "Iterator[None]":
         del graph.network
 
 
-def trace(graph: Graph) -> Any:
+def trace(graph: Traceable) -> Any:
     """A graph as a `torch.export.ExportedProgram`, for any number of images of any size.
 
     Raises:
@@ -398,7 +404,7 @@ def _plain_attention() -> "Iterator[None]":
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _named(graph: Graph) -> str:
+def _named(graph: Traceable) -> str:
     if isinstance(graph, NetworkGraph):
         return _named(graph.whole)
     if isinstance(graph, SegmenterGraph):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from wsss.export.graphs import NETWORK, Graph, NetworkGraph, outlined, trace
+from wsss.export.graphs import NETWORK, Graph, NetworkGraph, Traceable, outlined, trace
 
 __all__ = ["OPSET", "run_onnx", "write_onnx"]
 
@@ -54,7 +54,7 @@ def write_onnx(
     file.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _translated(graph: Graph) -> Any:
+def _translated(graph: Traceable) -> Any:
     """A graph as a model of ONNX."""
     import torch
 
