@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsss.artifacts import Paths, read_json, write_json
+from wsss.artifacts import Paths, read_json
 from wsss.config.params import Params, load_params
 from wsss.pipeline import Job, Target
 from wsss.pipeline.lock import changed_stages
@@ -28,7 +28,7 @@ from wsss.tracking import (
     tracking_uri,
     was_lost,
 )
-from wsss.tracking.provenance import run_record
+from wsss.tracking.provenance import run_record, write_record
 from wsss.tracking.usable import SYNC
 
 __all__ = ["Synced", "main", "sync_after_run", "sync_runs"]
@@ -149,9 +149,8 @@ def _is_stale(target: Target, params: Params, paths: Paths, changed: Collection[
 def _point_to(root: Path, target: Target, run_id: str, key: str) -> None:
     """Let the stage's record name the run of its result."""
     record = run_record(root, target.name)
-    values = {"run_id": run_id, "key": key, "status": "finished"}
-    if _known(record) != values:
-        write_json(record, values)
+    if _known(record) != {"run_id": run_id, "key": key, "status": "finished"}:
+        write_record(record, run_id, key, "finished")
 
 
 def _run_id(job: Job) -> str:

@@ -13,7 +13,15 @@ from typing import Any
 from wsss.artifacts import write_json
 from wsss.tracking._base import now
 
-__all__ = ["Dataset", "RunStart", "flatten", "origin_tags", "run_start"]
+__all__ = [
+    "Dataset",
+    "RunStart",
+    "flatten",
+    "origin_tags",
+    "run_record",
+    "run_start",
+    "write_record",
+]
 
 # written by the pipeline itself, so they say nothing about the code and settings of a run
 _WRITTEN = (":(top,exclude)dvc.lock", ":(top,exclude)reports")
@@ -79,7 +87,12 @@ class RunStart:
                 or "failed" of one that does not.
         """
         if self.record:
-            write_json(Path(self.record), {"run_id": run_id, "key": self.key, "status": status})
+            write_record(Path(self.record), run_id, self.key, status)
+
+
+def write_record(record: Path, run_id: str, key: str, status: str) -> None:
+    """Write down which run is that of a key, and how far it is; see `RunStart.remember`."""
+    write_json(record, {"run_id": run_id, "key": key, "status": status})
 
 
 def run_start(

@@ -19,7 +19,7 @@ from typing import Any
 from wsss.artifacts import fingerprint, write_json
 from wsss.tracking._base import RunTracker, Table, now
 from wsss.tracking.calls import decode, encode
-from wsss.tracking.provenance import RunStart
+from wsss.tracking.provenance import RunStart, write_record
 
 __all__ = ["FOLDER", "KeepingTracker", "Unsent", "send_unsent"]
 
@@ -197,8 +197,7 @@ class KeepingTracker:
     def _note(self) -> None:
         """Write the run's id down, once MLflow has said it."""
         if self._tracker.run_id and not self._is_noted:
-            known = {"run_id": self._tracker.run_id, "key": self._key}
-            write_json(self._unsent.record, known | {"status": "killed"})
+            write_record(self._unsent.record, self._tracker.run_id, self._key, "killed")
             self._is_noted = True
 
 
