@@ -1,7 +1,7 @@
 """How to store score maps: loss of mean IoU and bytes per image, by grid stride and number type.
 
-    python benchmarks/cam_storage.py                       photographs' masks below $WSSS_SHARED
-    python benchmarks/cam_storage.py data/cams             maps that generate_cams wrote
+    python benchmarks/cam_storage.py               photographs' masks below $WSSS_SHARED
+    python benchmarks/cam_storage.py data/cams     maps that generate_cams wrote
 
 Without arguments, plausible maps are made from the masks of voc_animals: one-hot masks,
 averaged over cells of 16 pixels, disturbed, and scaled up again. With a folder of full
@@ -12,9 +12,9 @@ The written format is the row "uint8" (values times 255 / the class's maximum, d
 its stride is generate_cams.grid_stride.
 """
 
+import argparse
 import io
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,9 +101,11 @@ def stored(full: ScoreMap, stride: int, dtype: str) -> tuple[ScoreMap, int]:
 
 def main() -> None:
     """Measure and print one table."""
-    shared = os.environ.get("WSSS_SHARED", "")
-    if len(sys.argv) > 1:
-        num_fg_classes, pairs = project(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("maps", type=Path, nargs="?", help="a folder that generate_cams wrote")
+    maps, shared = parser.parse_args().maps, os.environ.get("WSSS_SHARED", "")
+    if maps is not None:
+        num_fg_classes, pairs = project(maps)
     elif (Path(shared) / "data/voc_animals").is_dir() and shared:
         num_fg_classes, pairs = photographs(Path(shared))
     else:
