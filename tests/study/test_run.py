@@ -297,3 +297,39 @@ def test_rows_whose_annotators_gave_more_share_what_tags_alone_decide(
     ran.clear()
     go(root, prepare_data=VALUES["prepare_data"] | {"selection_max": 999})
     assert ran == ["prepare_data"]
+
+
+def test_work_of_a_later_stage_is_begun_where_that_will_run(
+    project: tuple[Path, list[str]],
+) -> None:
+    root, _ = project
+    begun: list[Path | None] = []
+    found: list[tuple[str, bool]] = []
+
+    def cams(job: Job) -> None:
+        with job.begun("generate_further_cams", "layer") as folder:
+            begun.append(folder)
+            if folder is not None:
+                (folder / "a").write_text("begun")
+        make(job, str(job.params.generate_cams.scales))
+
+    def further(job: Job) -> None:
+        def fill(name: str, _: object, folder: Path) -> dict[str, Any]:
+            found.append((name, (folder / "a").exists()))
+            (folder / "a").write_text("made")
+            return {}
+
+        job.make_entries(fill)
+
+    run.use(generate_cams=cams, generate_further_cams=further)  # type: ignore[attr-defined]
+    chain = {CHAIN: [{"name": "fusion", "sources": {"layer": 1}}]}
+    values = {"refine": {"chains": chain}, "further_cams": {"layer": {"scales": [1.0]}}}
+    go(root, **values)
+    (place,) = (root / run.RESULTS).glob("generate_further_cams-*")
+    assert begun == [place / "data/further_cams/.layer.partial"]
+    assert found == [("layer", True)]
+    # what is finished is not begun again, nor what other code makes
+    go(root, **values, generate_cams={"scales": [1.0]})
+    CODE["generate_further_cams"] = "2"
+    go(root, **values, generate_cams={"scales": [2.0]}, ignore_code=True)
+    assert begun[1:] == [None, None] and found == [("layer", True)]

@@ -35,6 +35,7 @@ def run_apart(
     narrowed: Callable[[Manifest], Manifest] | None = None,
     ignore_code: bool = False,
     tracker: Tracker | None = None,
+    ahead: Callable[[Target], Path | None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run one stage in a folder of its own, unless that is done; what it recorded.
 
@@ -50,6 +51,7 @@ def run_apart(
         narrowed: which images it has, of those of data/splits; None is all.
         ignore_code: whether a result of older code will do.
         tracker: is told, too, what the stage records.
+        ahead: the folder of a later stage, as of `Job`, if it has the same images.
 
     Returns:
         code: a hash of it.
@@ -70,7 +72,12 @@ def run_apart(
     link_made({out: source for out, source in made.items() if out not in own}, place, narrowed)
     (place / "reports").mkdir(parents=True, exist_ok=True)
     collector = _Collector(tracker)
-    job = Job(pipeline, target, params, Paths(place), collector)
+
+    def unfinished(later: Target) -> Path | None:
+        folder = ahead(later)
+        return None if folder is None or (folder / RECORD).exists() else folder
+
+    job = Job(pipeline, target, params, Paths(place), collector, ahead=unfinished)
     started, computed = time.perf_counter(), _cpu_seconds()
     with job.whole():
         run_job(job)

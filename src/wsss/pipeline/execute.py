@@ -250,7 +250,9 @@ def _run(
         with suppress(PartDone), _others():
             Job(pipeline, target, params, paths, NullTracker(), part=part).run()
         return
-    job = Job(pipeline, target, params, paths, NullTracker(), site=site, goes_ahead=not launched)
+    job = Job(pipeline, target, params, paths, NullTracker(), site=site)
+    if not launched:
+        job.ahead = lambda _: paths.root
     if (
         launched
         and site.of(target.stage.name).engine == "slurm"

@@ -67,8 +67,8 @@ class Job:
         site: where tasks may do the work; None has all of it done here.
         part: of the work, that this process does as a task; None does all of it.
         task_params: settings of the tasks; None is `params`.
-        goes_ahead: whether later stages run in the same folder, so that work of theirs can be
-            begun; see `begun`.
+        ahead: the folder that a later stage will run in, so that work of it can be begun; None
+            where that is not known. See `begun`.
     """
 
     pipeline: Pipeline
@@ -80,7 +80,7 @@ class Job:
     site: Site | None = None
     part: Part | None = None
     task_params: Params | None = None
-    goes_ahead: bool = False
+    ahead: Callable[[Target], Path | None] = lambda _: None
     _stagings: list[Staging] | None = None
 
     @property
@@ -221,16 +221,17 @@ class Job:
 
         Yields:
             Its folder in the making. None where nothing is to be done there: it is up to date,
-            another process makes it, the stages do not run in one folder, or several processes or
-            tasks do the work.
+            another process makes it, nobody knows where the later stage runs, or several processes
+            or tasks do the work.
         """
         later = replace(self, target=self.pipeline.target(stage, self.params), warnings=[])
-        out = self.paths.root / later.target.stage.makes[0] / name
+        root = self.ahead(later.target)
         spread = later.target.stage.spread(self.params)
         launched = self.site is not None and is_launched(spread, self.site.of(stage).engine)
-        if not self.goes_ahead or world_size() > 1 or launched:
+        if root is None or world_size() > 1 or launched:
             yield None
             return
+        out = root / later.target.stage.makes[0] / name
         key = later._entry_key(name, self.inputs)
         with ExitStack() as stack:
             path = None

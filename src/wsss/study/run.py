@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from wsss.artifacts import Manifest, fingerprint, read_json, write_json
@@ -132,21 +133,13 @@ def run_row(
     pipeline = find_stages()
     found: dict[str, float] = {}
     made: dict[str, Path] = {}
-    keys: dict[str, str] = {}
     named: dict[str, str] = {}
     warnings: list[str] = []
-    base = params.base.model_copy(update={"rng_seed": params.base.rng_seed + seed})
-    seeded = params.model_copy(update={"base": base})
     needed = row_targets(pipeline, params, targets)
-    trains = any(target.stage.name == "make_pseudo_masks" for target in needed)
+    folders = _Folders(root, params, seed, needed)
     minutes, cpu_minutes = 0.0, 0.0
     for target in needed:
-        stage = target.stage
-        own = params if stage.name == "prepare_data" else seeded
-        scored = stage.images(own) == "scored" and not trains
-        inputs = [(path, keys[path]) for path in target.inputs(own)]
-        key = fingerprint(target.name, scored, target.settings(own), inputs)
-        place = root / RESULTS / f"{stage.name}-{key[:16]}"
+        stage, place = target.stage, folders.of(target)
         # rows of other studies may share it: then one of them makes it, and the others have it
         with hold(place, target.name, wait=True):
             if anew is not None and place not in anew:
@@ -155,14 +148,16 @@ def run_row(
             done = run_apart(
                 pipeline,
                 target,
-                own,
+                folders.params(target),
                 place,
                 made,
-                narrowed=_without_training if scored else None,
+                narrowed=_without_training if folders.is_narrowed(target) else None,
                 ignore_code=ignore_code,
+                # what is to be made anew would be thrown away
+                ahead=partial(folders.beside, target) if anew is None else lambda _: None,
             )
         for out, held in done["outs"].items():
-            made[out], keys[out] = place, held
+            made[out], folders.keys[out] = place, held
         minutes += done["seconds"] / 60
         cpu_minutes += done.get("cpu_seconds", math.nan) / 60  # earlier results did not say
         found |= {f"{stage.name}/{name}": value for name, value in done["metrics"].items()}
@@ -183,7 +178,7 @@ def run_row(
     own_tags = dict(tags) | named | {"seed": str(seed)}
     own_tags["cam_method"] = params.generate_cams.method.name
     own_tags["mlflow.runName"] = f"{tags['study']} {tags['size']} {tags['row']} {seed}"
-    settings = pipeline.settings(target, seeded)
+    settings = pipeline.settings(target, folders.params(target))
     record, key = folder / "recorded.json", fingerprint(found, own_tags, settings)
     if not record.exists() or read_json(record)["key"] != key:
         experiment = experiment_name(params.machine.experiment, "studies")
@@ -203,12 +198,53 @@ def run_row(
         values = {
             "key": key,
             "outs": outs,
-            "images": keys["data/images"],
+            "images": folders.keys["data/images"],
             "threshold": threshold,
             "ground": tags.get("ground"),
         }
         write_json(record, values)
     return found
+
+
+class _Folders:
+    """Where the stages of a row run: folders named after all that decides what is made there.
+
+    Args:
+        root: the project.
+        params: of the row.
+        seed: as of `run_row`.
+        needed: the stages that run.
+
+    Attributes:
+        keys: hashes of what was made so far, by path.
+    """
+
+    def __init__(self, root: Path, params: Params, seed: int, needed: Sequence[Target]) -> None:
+        self._root, self._params, self._needed = root, params, needed
+        base = params.base.model_copy(update={"rng_seed": params.base.rng_seed + seed})
+        self._seeded = params.model_copy(update={"base": base})
+        self._trains = any(target.stage.name == "make_pseudo_masks" for target in needed)
+        self.keys: dict[str, str] = {}
+
+    def params(self, target: Target) -> Params:
+        """Its settings."""
+        return self._params if target.stage.name == "prepare_data" else self._seeded
+
+    def is_narrowed(self, target: Target) -> bool:
+        """Whether it has no images but those of the splits that are scored."""
+        return target.stage.images(self.params(target)) == "scored" and not self._trains
+
+    def of(self, target: Target) -> Path:
+        """Its folder, once all that it reads is made."""
+        inputs = [(path, self.keys[path]) for path in target.inputs(self.params(target))]
+        settings = target.settings(self.params(target))
+        key = fingerprint(target.name, self.is_narrowed(target), settings, inputs)
+        return self._root / RESULTS / f"{target.stage.name}-{key[:16]}"
+
+    def beside(self, target: Target, later: Target) -> Path | None:
+        """The folder of a later stage, if it runs and has the same images."""
+        same = self.is_narrowed(later) == self.is_narrowed(target)
+        return self.of(later) if same and later in self._needed else None
 
 
 def row_folder(root: Path, study: str, size: str, row: str, seed: int) -> Path:
