@@ -129,8 +129,9 @@ def test_a_bug_keeps_its_trace(project: Path) -> None:
 def test_a_stage_that_runs_already_is_refused_before_any_work(
     project: Path, started: list[subprocess.Popen[str]]
 ) -> None:
-    started.append(process := start(project, "slow"))
+    started.append(process := start(project, "waits"))
     code, said = run(project, "none")
+    (project / "go").touch()
     assert code == 1
     assert f"toy: process {process.pid} on " in said and f"kill {process.pid}" in said
     assert "Traceback" not in said

@@ -6,6 +6,7 @@ The mishap to meet is the first argument; the rest of the way is that of every s
 import os
 import sys
 import time
+from pathlib import Path
 
 import wsss.tracking
 from wsss.pipeline import Job, Pipeline, Stage, exclusive
@@ -34,6 +35,8 @@ def run(job: Job) -> None:
 
 def meet(mishap: str, index: int) -> None:
     if mishap == "slow":
+        time.sleep(0.05)
+    while mishap == "waits" and not Path("go").exists():
         time.sleep(0.05)
     if mishap == "full disk" and index == 30:
         import errno
