@@ -238,8 +238,12 @@ def shares_pass(
         return _asks_output(model, further)
     from wsss.models.common_start import begin_alike
 
-    same_cells = model.backbone.output_stride == other.backbone.output_stride
-    return same_cells and begin_alike(model, other) and _asks_forward(other, further)
+    alike = (
+        model.class_names == other.class_names
+        and model.backbone.output_stride == other.backbone.output_stride
+        and begin_alike(model, other)
+    )
+    return alike and _asks_forward(other, further)
 
 
 def _asks_output(model: "Classifier", settings: "GenerateCamsSettings") -> bool:
