@@ -122,3 +122,20 @@ def test_layers_that_only_look_alike_are_not_shared() -> None:
         first(images)
         assert all(map(torch.equal, outputs(second(images)), wanted))
     assert not any("forward" in vars(layer) for layer in (*first.modules(), *second.modules()))
+
+
+def test_a_network_that_shares_nothing_leaves_what_two_others_share() -> None:
+    first, second = pair("resnet10t")
+    other = copy.deepcopy(first)
+    for model, factor in ((first, 1.0), (second, 1.0), (other, 2.0)):
+        conv = model.backbone.net.conv1[0]
+        conv.__class__ = Doubled
+        conv.factor = factor
+    example = torch.rand(1, 3, 64, 64)
+    assert join_starts(first, second, example)
+    assert not join_starts(first, other, example)
+    runs, images = Runs(first, second), torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        first(images), second(images)
+    computed = runs.taken()
+    assert "0 net.layer1.0.conv1" in computed and "1 net.layer1.0.conv1" not in computed

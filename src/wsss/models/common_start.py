@@ -20,10 +20,11 @@ class _Memory:
         self.given: Tensor | None = None
         self.made: Any = None
         self.was_asked_again = False
+        self._replaced: dict[nn.Module, Any] = {}  # what other memories made of a layer
 
     def remember(self, layer: nn.Module) -> None:
         """From now on, the layer takes from here what it, or another one, made of the same maps."""
-        compute = layer.forward
+        compute, self._replaced[layer] = layer.forward, vars(layer).get("forward")
 
         def forward(maps: Tensor) -> Any:
             if self.given is not maps:
@@ -35,9 +36,12 @@ class _Memory:
         layer.forward = forward
 
     def forget(self, layer: nn.Module) -> None:
-        """Undo `remember`."""
+        """Undo `remember`, as the last that the layer was told."""
         self.given = self.made = None
-        del layer.forward
+        if before := self._replaced.pop(layer):
+            layer.forward = before
+        else:
+            del layer.forward
 
 
 def begin_alike(first: Classifier, second: Classifier) -> bool:
