@@ -250,6 +250,16 @@ def project_stage(name: str, paths: Paths, **sections: Any) -> None:
     job.run()
 
 
+def made_apart(paths: Paths, sections: dict[str, Any]) -> dict[str, bytes]:
+    """The maps of both stages where each makes its own; none of them stays."""
+    for stage in ("generate_cams", "generate_further_cams"):
+        run_stage(stage, parse_params({"machine": CPU} | sections), paths)
+    made = files(paths.cams) | files(paths.further_cams)
+    shutil.rmtree(paths.cams)
+    shutil.rmtree(paths.further_cams)
+    return made
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_maps_of_one_network_come_from_one_forward_pass(
     paths: Paths, packed: bool, monkeypatch: pytest.MonkeyPatch
@@ -261,11 +271,7 @@ def test_maps_of_one_network_come_from_one_forward_pass(
         "generate_cams": {"scales": [1.0]},
         "further_cams": {"layer": layer, "windows": layer | {"window": 64}},
     }
-    for stage in ("generate_cams", "generate_further_cams"):
-        run_stage(stage, parse_params({"machine": CPU} | sections), paths)
-    wanted = files(paths.cams) | files(paths.further_cams)
-    shutil.rmtree(paths.cams)
-    shutil.rmtree(paths.further_cams)
+    wanted = made_apart(paths, sections)
     passes = Passes(monkeypatch)
     project_stage("generate_cams", paths, **sections)
     assert passes.taken() == 2
@@ -333,11 +339,7 @@ def test_classifiers_that_begin_alike_run_their_first_layers_once(
         "generate_cams": {"scales": [1.0]},
         "further_cams": beside | alone,
     }
-    for stage in ("generate_cams", "generate_further_cams"):
-        run_stage(stage, parse_params({"machine": CPU} | sections), paths)
-    wanted = files(paths.cams) | files(paths.further_cams)
-    shutil.rmtree(paths.cams)
-    shutil.rmtree(paths.further_cams)
+    wanted = made_apart(paths, sections)
     passes = Passes(monkeypatch)
     stems: list[int] = []
     first_layer = ActivatedConv2d.forward
