@@ -7,7 +7,9 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -18,6 +20,7 @@
 #include "wsss/interruption.h"
 #include "wsss/kept_memory.h"
 #include "wsss/kernels.h"
+#include "wsss/pixel_adaptive.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -68,11 +71,44 @@ bool in_main_thread() {
     return nb::cast<unsigned long long>(main.attr("ident")) == PyThread_get_thread_ident();
 }
 
+// Calls without the GIL. A daemon thread that came back from one to an interpreter that is gone
+// would end the process with SIGABRT, so Python waits for them when it ends; what is called later
+// keeps the GIL, for which Python waits as for any other code.
+std::atomic<int> calls_without_gil{0};
+std::atomic<bool> ending{false};
+
+void await_calls() {
+    ending = true;
+    const nb::gil_scoped_release release;
+    while (calls_without_gil > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
+class WithoutGil {
+  public:
+    WithoutGil() {
+        if (ending) return;
+        ++calls_without_gil;
+        state_ = PyEval_SaveThread();
+    }
+
+    ~WithoutGil() {
+        if (state_ == nullptr) return;
+        PyEval_RestoreThread(state_);
+        --calls_without_gil;
+    }
+
+    WithoutGil(const WithoutGil&) = delete;
+    WithoutGil& operator=(const WithoutGil&) = delete;
+
+  private:
+    PyThreadState* state_ = nullptr;
+};
+
 // Runs `work` without the GIL, and gives it up when a signal handler raises.
 template <typename Work>
 auto without_gil(Work&& work) {
     wsss::Interruption interruption(in_main_thread() ? poll_signals : nullptr);
-    const nb::gil_scoped_release release;
+    const WithoutGil released;
     try {
         return work(interruption);
     } catch (const wsss::GivenUp&) {
@@ -256,6 +292,27 @@ void filter_points(const std::vector<Array<const T, nb::ndim<2>>>& features,
     });
 }
 
+void pixel_adaptive_mean(const Volume& image, const Volume& scores, const OutVolume& out,
+                         const std::vector<std::size_t>& dilations, int n_iters, bool squared,
+                         std::size_t num_threads) {
+    const std::size_t planes = scores.shape(0), height = scores.shape(1), width = scores.shape(2);
+    if (image.shape(0) != 3 || image.shape(1) != height || image.shape(2) != width ||
+        out.shape(0) != planes || out.shape(1) != height || out.shape(2) != width) {
+        throw std::invalid_argument(
+            "image (3, height, width), scores and out (planes, height, width) disagree");
+    }
+    const auto is_zero = [](std::size_t dilation) { return dilation == 0; };
+    if (dilations.empty() || std::any_of(dilations.begin(), dilations.end(), is_zero)) {
+        throw std::invalid_argument("dilations must be some numbers of at least 1");
+    }
+    const wsss::PixelAdaptiveSettings settings{dilations, n_iters, squared};
+    without_gil([&](wsss::Interruption& interruption) {
+        wsss::BorrowedMemory memory(num_threads, &interruption);
+        wsss::pixel_adaptive_mean(image.data(), scores.data(), out.data(), planes, height, width,
+                                  settings, num_threads, memory.pixel_adaptive(), interruption);
+    });
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -265,6 +322,12 @@ NB_MODULE(_native, m) {
         .value("BEFORE", wsss::Normalization::before)
         .value("AFTER", wsss::Normalization::after)
         .value("SYMMETRIC", wsss::Normalization::symmetric);
+    nb::module_::import_("atexit").attr("register")(nb::cpp_function(await_calls));
+    const nb::module_ os = nb::module_::import_("os");
+    if (nb::hasattr(os, "register_at_fork")) {  // threads stay behind, and their calls with them
+        os.attr("register_at_fork")("after_in_child"_a =
+                                        nb::cpp_function([] { calls_without_gil = 0; }));
+    }
     bind_dense_crf(m);
     m.def("refine_images", &refine_images, "images"_a.noconvert(), "probs"_a.noconvert(),
           "refined"_a.noconvert(), "sigma_xy"_a, "sigma_rgb"_a, "compat_bilateral"_a,
@@ -274,6 +337,9 @@ NB_MODULE(_native, m) {
           "filtered"_a.noconvert(), "phantom_points"_a, "num_threads"_a);
     m.def("filter_points", &filter_points<double>, "features"_a.noconvert(), "values"_a.noconvert(),
           "filtered"_a.noconvert(), "phantom_points"_a, "num_threads"_a);
+    m.def("pixel_adaptive_mean", &pixel_adaptive_mean, "image"_a.noconvert(),
+          "scores"_a.noconvert(), "out"_a.noconvert(), "dilations"_a, "n_iters"_a, "squared"_a,
+          "num_threads"_a);
     m.def("free_kept_memory", &wsss::free_kept_memory,
           "Return memory that calls have left to the next ones: how many bytes that were.");
     m.def(

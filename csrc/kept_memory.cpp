@@ -15,7 +15,7 @@
 namespace wsss {
 namespace {
 
-// What a workspace, and a CRF, may keep: those of a 21-label image of 500 x 375 fit.
+// What each part may keep: those of a 21-label image of 500 x 375 fit.
 constexpr std::size_t kKeptBytes = std::size_t{192} << 20;
 
 // What calls have left, the latest last; at most one for each core.
@@ -43,6 +43,9 @@ BorrowedMemory::BorrowedMemory(std::size_t num_threads, Interruption* interrupti
 BorrowedMemory::~BorrowedMemory() {
     if (memory_->workspace.bytes() > kKeptBytes) memory_->workspace = CrfWorkspace();
     if (memory_->crf && memory_->crf->bytes() > kKeptBytes) memory_->crf.reset();
+    if (memory_->pixel_adaptive.bytes() > kKeptBytes) {
+        memory_->pixel_adaptive = PixelAdaptiveMemory();
+    }
     memory_->workspace.interruption = nullptr;
     Shelf& shelf = of_this_process<Shelf>();
     const std::size_t most = std::max(1u, std::thread::hardware_concurrency());

@@ -421,8 +421,17 @@ std::size_t first_outside(const float* values, std::size_t count, float low, flo
 
 void embed(const float* features, int d, const float* scale, EmbeddedBlock* out);  // embed_isa.cpp
 
+// pixel_adaptive_isa.cpp
+void neighbour_weights(const float* const plane[3], const std::ptrdiff_t* offset,
+                       std::size_t neighbours, std::size_t samples, bool squared, std::size_t count,
+                       float* weights);
+void neighbour_means(const float* from, float* to, std::size_t plane_size, std::size_t planes,
+                     const std::ptrdiff_t* offset, std::size_t neighbours, const float* weights,
+                     std::size_t count);
+
 extern const Kernels table;
-const Kernels table = {WSSS_NAME_OF(WSSS_ISA), embed, blur, sweep, first_outside};
+const Kernels table = {WSSS_NAME_OF(WSSS_ISA), embed,           blur,         sweep,
+                       neighbour_weights,      neighbour_means, first_outside};
 
 }  // namespace WSSS_ISA
 }  // namespace wsss

@@ -5,14 +5,18 @@
 #include <memory>
 
 #include "wsss/dense_crf.h"
+#include "wsss/pixel_adaptive.h"
 
 namespace wsss {
 
 struct CallMemory {
     CrfWorkspace workspace;
     std::unique_ptr<DenseCrf> crf;
+    PixelAdaptiveMemory pixel_adaptive;
 
-    std::size_t bytes() const noexcept { return workspace.bytes() + (crf ? crf->bytes() : 0); }
+    std::size_t bytes() const noexcept {
+        return workspace.bytes() + (crf ? crf->bytes() : 0) + pixel_adaptive.bytes();
+    }
 };
 
 // Memory for as long as this lives: left by an earlier call if there is such, and left to a later
@@ -26,6 +30,7 @@ class BorrowedMemory {
     BorrowedMemory& operator=(const BorrowedMemory&) = delete;
 
     CrfWorkspace& workspace() noexcept { return memory_->workspace; }
+    PixelAdaptiveMemory& pixel_adaptive() noexcept { return memory_->pixel_adaptive; }
 
     // A CRF without unary and terms.
     DenseCrf& crf(std::size_t n_points, std::size_t n_labels);

@@ -89,6 +89,18 @@ struct Kernels {
 
     void (*sweep)(const SweepArgs& args);
 
+    // Of `count` pixels of a row of three planes: what each neighbour counts in the average of a
+    // pixel, in blocks of (neighbours, kLanes). Neighbour k lies offset[k] floats from its pixel;
+    // `samples` counts the pixel itself once per dilation. `count` is a multiple of kLanes.
+    void (*neighbour_weights)(const float* const plane[3], const std::ptrdiff_t* offset,
+                              std::size_t neighbours, std::size_t samples, bool squared,
+                              std::size_t count, float* weights);
+
+    // The averages of such a row of any number of planes, plane_size floats apart.
+    void (*neighbour_means)(const float* from, float* to, std::size_t plane_size,
+                            std::size_t planes, const std::ptrdiff_t* offset,
+                            std::size_t neighbours, const float* weights, std::size_t count);
+
     // Index of the first element outside [low, high], NaN included, or `count`.
     std::size_t (*first_outside)(const float* values, std::size_t count, float low, float high);
 };

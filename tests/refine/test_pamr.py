@@ -161,6 +161,16 @@ def test_a_batch_of_sizes_and_tags_is_its_images_one_by_one(grid: str) -> None:
         assert len(refined.scores) == len(cam.class_ids)
 
 
+@pytest.mark.parametrize("squared", [False, True])
+def test_what_a_gpu_computes_is_the_same(squared: bool) -> None:
+    image, _ = pictures(30, 44)
+    scores = np.random.default_rng(3).random((2, 8, 11)).astype(np.float32)
+    refiner = Pamr(PamrSettings(squared=squared), Context())
+    pixels = image.transpose(2, 0, 1)
+    found = refiner._in_torch(pixels, scores)
+    np.testing.assert_allclose(found, refiner._compiled(pixels, scores), atol=3e-6)
+
+
 def test_the_input_is_left_alone() -> None:
     image, scores = pictures(8, 8)
     before = image.copy(), scores.copy()

@@ -49,6 +49,8 @@ def filter_points(features: Sequence[Annotated[NDArray[numpy.float32], dict(shap
 @overload
 def filter_points(features: Sequence[Annotated[NDArray[numpy.float64], dict(shape=(None, None), order='C', device='cpu', writable=False)]], values: Sequence[Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu', writable=False)]], filtered: Sequence[Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')]], phantom_points: bool, num_threads: int) -> None: ...
 
+def pixel_adaptive_mean(image: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], scores: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], out: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu')], dilations: Sequence[int], n_iters: int, squared: bool, num_threads: int) -> None: ...
+
 def free_kept_memory() -> int:
     """
     Return memory that calls have left to the next ones: how many bytes that were.

@@ -1,7 +1,8 @@
 """Pixel-adaptive averages: scores become means over neighbours of like colour.
 
-The arithmetic of PAMR (Araslanov and Roth, CVPR 2020), which the refiner `pamr` applies to finished
-maps and the training method single_stage to the masks that it learns from.
+The arithmetic of PAMR (Araslanov and Roth, CVPR 2020), which the training method single_stage
+applies to the masks that it learns from, and the refiner `pamr` to finished maps on a GPU; on a CPU
+that takes the compiled `wsss.densecrf.pixel_adaptive`.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["average", "neighbour_weights", "pixel_adaptive_mean"]
+__all__ = ["average", "neighbour_weights", "on_grid", "pixel_adaptive_mean"]
 
 
 def pixel_adaptive_mean(
@@ -35,12 +36,18 @@ def pixel_adaptive_mean(
         (B, P, h, w) float32, within the range of the scores up to rounding.
     """
     grid = (scores.shape[2], scores.shape[3])
-    if images.shape[2:] != grid:
-        images = functional.interpolate(images, grid, mode="bilinear", align_corners=True)
+    images = on_grid(images, grid)
     # a neighbour farther away than the image is large is the edge, as one just as far
     near = [min(distance, max(grid)) for distance in dilations]
     weights = neighbour_weights(images.contiguous(), near, squared=squared)
     return average(scores, weights, near, n_iters)
+
+
+def on_grid(images: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, 3, H, W) float32 images to (B, 3, h, w), so that corner pixels lie on corner cells."""
+    if images.shape[2:] == grid:
+        return images
+    return functional.interpolate(images, grid, mode="bilinear", align_corners=True)
 
 
 def neighbour_weights(image: Tensor, dilations: Sequence[int], *, squared: bool = False) -> Tensor:

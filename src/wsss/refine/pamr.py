@@ -6,7 +6,7 @@ one score everywhere stays as it is: scores above a threshold are what wins agai
 """
 
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -23,6 +23,7 @@ class PamrSettings(Named):
     """The neighbours, the grid, and how often the average is taken."""
 
     name: Literal["pamr"] = "pamr"
+    leads_from: ClassVar[float | None] = None
     dilations: tuple[PositiveInt, ...] = Field(default=(1, 2, 4, 8, 12, 24), min_length=1)
     """Distances of neighbours in cells of the grid; eight neighbours at each."""
     n_iters: NonNegativeInt = 10
@@ -44,31 +45,43 @@ class Pamr(OneByOne):
 
     def refined(self, image: np.ndarray, score_map: ScoreMap) -> ScoreMap:
         """Scores on the settings' grid."""
+        scores = score_map.full_scores() if self.settings.grid == "image" else score_map.scores
+        averaged = self._compiled if self.device.type == "cpu" else self._in_torch
+        refined = averaged(image.transpose(2, 0, 1), np.ascontiguousarray(scores))
+        return replace(score_map, scores=refined.clip(0, 1))
+
+    def _compiled(self, image: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """(P, h, w) float32, of a (3, H, W) image and scores on the grid."""
         import torch
 
-        with torch.inference_mode():
-            return replace(score_map, scores=self._averaged(image, score_map))
+        from wsss.densecrf.pixel_adaptive import pixel_adaptive_mean
+        from wsss.models.pamr import on_grid
 
-    def _averaged(self, image: np.ndarray, score_map: ScoreMap) -> np.ndarray:
-        """(P, h, w) float32."""
+        settings, grid = self.settings, scores.shape[1:]
+        if image.shape[1:] != grid:
+            pixels = torch.tensor(np.ascontiguousarray(image)).float()
+            image = on_grid(pixels[None], (grid[0], grid[1]))[0].numpy()
+        return pixel_adaptive_mean(
+            image, scores, settings.dilations, settings.n_iters, squared=settings.squared
+        )
+
+    def _in_torch(self, image: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """As `_compiled`."""
         import torch
 
         from wsss.models.pamr import pixel_adaptive_mean
 
         settings = self.settings
-        # copies, since an array may be read-only or mirrored
-        scores = torch.tensor(
-            np.ascontiguousarray(
-                score_map.full_scores() if settings.grid == "image" else score_map.scores
+        with torch.inference_mode():
+            refined: np.ndarray = (
+                pixel_adaptive_mean(
+                    torch.tensor(np.ascontiguousarray(image), device=self.device).float()[None],
+                    torch.tensor(scores, device=self.device)[None],
+                    settings.dilations,
+                    settings.n_iters,
+                    squared=settings.squared,
+                )[0]
+                .cpu()
+                .numpy()
             )
-        )
-        pixels = torch.tensor(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1).float()
-        refined = pixel_adaptive_mean(
-            pixels[None],
-            scores[None].to(self.device),
-            settings.dilations,
-            settings.n_iters,
-            squared=settings.squared,
-        )[0]
-        out: np.ndarray = refined.clamp(0, 1).cpu().numpy()
-        return out
+        return refined
