@@ -39,6 +39,9 @@ class TimmBackbone(nn.Module):
         output_stride: image pixels per cell.
         normalisation: of images, as the weights expect it.
         weights_source: for the run's tags: "none", "hub:<tag>" or "file:<name>".
+        last_stage: whose map `forward` gives, from 1, behind which nothing is computed; 0 the
+            network's own. Set to another one than the settings', it is not what num_features and
+            output_stride tell of.
 
     Raises:
         ValueError: no such model, no feature map, the stride is not available, or the
@@ -78,7 +81,7 @@ class TimmBackbone(nn.Module):
         self._freeze_batchnorm = settings.freeze_batchnorm
         self._frozen = self._freeze(settings.frozen_stages)
         self._channels_last: set[nn.Module] = set()
-        self._last_stage = settings.last_stage
+        self.last_stage = settings.last_stage
         self.num_features, self.output_stride = self._probe(settings)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -113,7 +116,7 @@ class TimmBackbone(nn.Module):
 
     def _end(self) -> nn.Module | None:
         """The layer whose output is the feature map; None is the whole network."""
-        stages, last = self.stages(), self._last_stage
+        stages, last = self.stages(), self.last_stage
         if last > len(stages):
             raise ValueError(
                 f"backbone.last_stage is {last}, but {self._model_name} has stages 1 to "
@@ -148,7 +151,7 @@ class TimmBackbone(nn.Module):
         Raises:
             ValueError: the weights file holds no such head, or last_stage leaves out what it reads.
         """
-        if self._last_stage:
+        if self.last_stage:
             raise ValueError(
                 "the head of the weights reads the last features, but backbone.last_stage leaves "
                 f"them out; set it to 0, or take another {full_key('method')}"
@@ -212,7 +215,7 @@ class TimmBackbone(nn.Module):
             for info in getattr(self.net, "feature_info", ())
             if info["module"] in modules
         }
-        return [widths[stage] for stage in self.stages()[: self._last_stage or None]]
+        return [widths[stage] for stage in self.stages()[: self.last_stage or None]]
 
     def _listed(self) -> tuple[nn.Module, ...]:
         """The modules where timm lists features at a quarter of the image's size or less."""

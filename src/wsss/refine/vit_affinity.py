@@ -119,6 +119,7 @@ class VitAffinity:
         import torch
 
         from wsss.config.sections import BackboneSettings  # which reads this module's settings
+        from wsss.models.fusion import fuse_batchnorm
         from wsss.models.timm_backbone import TimmBackbone
 
         self.settings = settings
@@ -134,18 +135,21 @@ class VitAffinity:
                 backbone = TimmBackbone(wanted)
             except ValueError as error:
                 raise ValueError(f"refiner vit_affinity: {error}") from None
-        found = len(backbone.stages())
-        if settings.stage > found:
-            raise ValueError(
-                f"{full_key('stage')} is {settings.stage}, but {settings.model_name} has "
-                f"{found}; choose at most that, or 0 for its last features"
-            )
+            found = len(backbone.stages())
+            if settings.stage > found:
+                raise ValueError(
+                    f"{full_key('stage')} is {settings.stage}, but {settings.model_name} has "
+                    f"{found}; choose at most that, or 0 for its last features"
+                )
+            backbone.last_stage = settings.stage
+            side = 4 * settings.output_stride
+            backbone = fuse_batchnorm(backbone.eval(), torch.rand(1, 3, side, side))
         if settings.weights == "none":
             log.warning(
                 "vit_affinity looks with random weights, which see little but colours; set weights "
                 "to hub, or to a file"
             )
-        self.backbone = backbone.requires_grad_(False).eval().to(context.device())
+        self.backbone = backbone.requires_grad_(False).to(context.device())
 
     def __call__(
         self,
@@ -182,11 +186,8 @@ class VitAffinity:
             for image in images
         ]
         pixels = torch.from_numpy(np.stack(resized)).to(next(self.backbone.parameters()).device)
-        inputs = self.backbone.normalisation(pixels.permute(0, 3, 1, 2))
-        if not self.settings.stage:
-            last: Tensor = self.backbone(inputs)
-            return last
-        return self.backbone.with_stages(inputs)[1][self.settings.stage - 1]
+        found: Tensor = self.backbone(self.backbone.normalisation(pixels.permute(0, 3, 1, 2)))
+        return found
 
     def _seen_size(self, size: tuple[int, int]) -> tuple[int, int]:
         stride = self.backbone.output_stride
