@@ -1,14 +1,16 @@
 """The wording of mistakes: each message names the key, the value, the rule and the way out."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
 from wsss.config.params import Params, load_params, parse_params
 from wsss.config.yaml_text import load_yaml
-from wsss.settings import ConfigError, expand_path
+from wsss.settings import ConfigError, Settings, expand_path, unread
 
 
 def refusal(text: str) -> str:
@@ -230,3 +232,58 @@ def test_an_unset_variable_is_named_with_both_ways_out(
         expand_path("$UNSET/data", "prepare_data.dataset.root")
     for part in ("UNSET", "export UNSET=", "--set prepare_data.dataset.root="):
         assert part in str(caught.value)
+
+
+def _kinds(kind: type[Settings] = Settings) -> Iterator[type[Settings]]:
+    for own in kind.__subclasses__():
+        yield own
+        yield from _kinds(own)
+
+
+def test_keys_that_count_for_some_values_of_another_are_keys() -> None:
+    declared = [kind for kind in _kinds() if kind.read_when]
+    assert len({kind.__name__ for kind in declared}) > 10
+    for kind in declared:
+        for key, (other, values) in kind.read_when.items():
+            assert {key, other} <= kind.model_fields.keys(), (kind, key)
+            adapter: TypeAdapter[Any] = TypeAdapter(kind.model_fields[other].annotation)
+            for value in values or ():
+                adapter.validate_python(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "refine: {chains: {crf: [{name: dense_crf, alpha: 32}]}}",
+            "refine.chains.crf.0.alpha is 32, but counts only where background is 'power', and "
+            "that is 'constant'",
+        ),
+        (
+            "refine: {chains: {crf: [{name: dense_crf, preset: psa, threshold: 0.6}]}}",
+            "refine.chains.crf.0.threshold is 0.6, but counts only where background is "
+            "'constant', and that is 'power'",
+        ),
+        (
+            "refine: {chains: {crf: [{name: dense_crf, preset: psa, gt_prob: 0.99}]}}",
+            "refine.chains.crf.0.gt_prob is 0.99, but counts only where unary is 'labels', and "
+            "that is 'soft'",
+        ),
+        (
+            "train_classifier: {augment: {crop_share: 0.5}}",
+            "train_classifier.augment.crop_share is 0.5, but counts only where crop_size is 0, "
+            "and that is 256",
+        ),
+        (
+            "predict_masks: {window_overlap: 0.25}",
+            "predict_masks.window_overlap is 0.25, but counts only where window is above 0, and "
+            "that is 0",
+        ),
+        ("refine: {chains: {crf: [{name: dense_crf, preset: irn, gt_prob: 0.9}]}}", None),
+        ("refine: {chains: {crf: [{name: dense_crf, background: power, alpha: 32}]}}", None),
+        ("refine: {chains: {crf: [{name: dense_crf, threshold: 0.3, background: power}]}}", None),
+    ],
+)
+def test_a_key_that_counts_for_nothing_is_told(text: str, told: str | None) -> None:
+    found = list(unread(parse_params(load_yaml(text, "params.yaml")), ""))
+    assert found == ([] if told is None else [told])

@@ -4,7 +4,7 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -24,6 +24,7 @@ __all__ = [
     "expand_path",
     "explain",
     "models_in",
+    "unread",
 ]
 
 
@@ -34,6 +35,8 @@ class Settings(BaseModel):
 
     class_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that name classes of the data: lists of them, groups of such, or texts by class."""
+    read_when: ClassVar[Mapping[str, tuple[str, tuple[Any, ...] | None]]] = {}
+    """Keys that count only where another key has one of these values, or, for None, any but 0."""
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -63,6 +66,45 @@ class Settings(BaseModel):
         """The models of all settings in it, its own first."""
         inner = (getattr(self, name) for name in type(self).model_fields)
         return [type(self), *(kind for value in inner for kind in _models_within(value))]
+
+
+def unread(value: Any, path: str) -> Iterator[str]:
+    """Say which keys are set and yet count for nothing, as `Settings.read_when` has it.
+
+    Args:
+        value: settings, or lists and mappings of such.
+        path: where they stand in params.yaml.
+
+    Example:
+        >>> class Head(Settings):
+        ...     read_when = {"decay": ("pooling", ("ranked",))}
+        ...     pooling: str = "mean"
+        ...     decay: float = 0.9
+        >>> list(unread(Head(decay=0.5), "head"))
+        ["head.decay is 0.5, but counts only where pooling is 'ranked', and that is 'mean'"]
+    """
+    if isinstance(value, dict):
+        for name, held in value.items():
+            yield from unread(held, f"{path}.{name}")
+    elif isinstance(value, list | tuple):
+        for at, held in enumerate(value):
+            yield from unread(held, f"{path}.{at}")
+    elif isinstance(value, Settings):
+        for key, field in type(value).model_fields.items():
+            held = getattr(value, key)
+            where = f"{path}.{key}" if path else key
+            yield from unread(held, where)
+            other, values = value.read_when.get(key, ("", None))
+            if not other or key not in value.model_fields_set or held == field.get_default():
+                continue
+            found = getattr(value, other)
+            if found not in values if values is not None else not found:
+                meant = "above 0" if values is None else " or ".join(map(_short, values))
+                shown = f"{held:g}" if isinstance(held, float) else _short(held)
+                yield (
+                    f"{where} is {shown}, but counts only where {other} is {meant}, and "
+                    f"that is {_short(found)}"
+                )
 
 
 class Named(Settings):

@@ -1,10 +1,13 @@
 """The background's score: published numbers, and the form that the settings name."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from wsss.artifacts.background import BackgroundSettings, background_scores
+from wsss.artifacts.background import BackgroundSettings, background_scores, usual_threshold
+from wsss.registry import REFINERS
 
 
 @pytest.mark.parametrize(("alpha", "expected"), [(4, 0.2401), (16, 0.00332), (32, 1.10e-5)])
@@ -46,3 +49,31 @@ def test_a_source_waits_for_its_background_as_alpha_does() -> None:
         np.testing.assert_array_equal(
             background_scores(scores, with_source, 0.3), background_scores(scores, without, 0.3)
         )
+
+
+def refiner(name: str, **settings: Any) -> Any:
+    return REFINERS.settings(name)(**settings)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ((), 0.4),
+        (("dense_crf",), 0.5),
+        (("dense_crf", "pamr"), 0.5),
+        (("dense_crf", "regions"), 0.5),
+        (("affinity_net",), 0.5),
+        (("sepl",), 0.5),
+        (("fusion", "pamr"), 0.4),
+        (("dense_crf", "fusion"), 0.4),
+    ],
+)
+def test_the_usual_threshold_is_that_of_what_decided_last(
+    names: tuple[str, ...], expected: float
+) -> None:
+    refiners = {
+        "fusion": refiner("fusion", sources={"other": 1}),
+        "sepl": refiner("regions", rule="sepl"),
+    }
+    chain = [refiners.get(name) or refiner(name) for name in names]
+    assert usual_threshold(chain) == expected

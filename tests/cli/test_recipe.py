@@ -18,6 +18,7 @@ from wsss.config.recipes import Recipe, recipe_params, recipe_values
 from wsss.config.yaml_text import load_yaml
 from wsss.project.files import schema_text
 from wsss.refine.dense_crf import PRESETS
+from wsss.settings import unread
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -58,8 +59,15 @@ def test_recipes_apply_one_after_another_and_the_base_recipe_takes_all_back(proj
         wsss("recipe", "apply", name)
         recipe = Recipe.read(project / "recipes", name)
         assert load_params() == recipe_params({}, recipe, base), name
+        assert not list(unread(load_params(), "")), name
     wsss("recipe", "apply", "synthetic_cam")
     assert load_yaml(Path("params.yaml").read_text(), "x") == load_yaml(DEFAULT, "x")
+
+
+def test_set_tells_of_a_key_that_counts_for_nothing(project: Path) -> None:
+    told = "note: refine.chains.crf.0.alpha is 32, but counts only where background is 'power'"
+    assert told in wsss("set", "refine.chains.crf.0.alpha=32")
+    assert "note:" not in wsss("set", "refine.chains.crf.0.background=power")
 
 
 def test_comments_and_layout_survive_two_recipes(project: Path) -> None:

@@ -1,7 +1,7 @@
 """The background as a score that competes with those of the classes, and the rule who wins."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 from pydantic import PositiveFloat, model_validator
@@ -27,6 +27,11 @@ Scores = TypeVar("Scores", np.ndarray, "Tensor")
 class BackgroundSettings(Settings):
     """A part of the settings of what needs a background; these have their own threshold."""
 
+    read_when: ClassVar[Mapping[str, Any]] = {
+        "alpha": ("background", ("power",)),
+        "object_source": ("background", ("object",)),
+    }
+
     background: Literal["constant", "power", "object", "none"] = "constant"
     """Background score: `threshold`, (1 - max)^alpha of the scores, 1 - an object map, or 0, which
     is that of data sets whose every pixel shows a class."""
@@ -35,6 +40,8 @@ class BackgroundSettings(Settings):
     object_source: str = ""
     """Source of the object background: the name in further_cams of maps that say where any object
     is, such as those of CCAM. With several classes in an image, the highest of their scores."""
+    leads_from: ClassVar[float | None] = 0.5
+    """See `usual_threshold`."""
 
     @model_validator(mode="after")
     def _has_source(self) -> Self:
@@ -57,11 +64,17 @@ def usual_threshold(refiners: Sequence[Settings]) -> float:
         refiners: settings of the chain that the maps came through; none of maps as they were made.
 
     Returns:
-        0.5 where the last of them has let a background compete, as a dense CRF does: a class then
-        leads where it has more than half. 0.4 otherwise: what is best lies around 0.3 on painted
-        scenes and from 0.3 to 0.5 on photographs, see docs/results.md.
+        The `leads_from` of the last of them that says it: 0.5 where a background has competed, as
+        in a dense CRF, or regions have been given to classes. None there means that scores are
+        averages of those before, so that what leads still leads. Of others, and without any, 0.4:
+        what is best lies around 0.3 on painted scenes and from 0.3 to 0.5 on photographs, see
+        docs/results.md.
     """
-    return 0.5 if refiners and isinstance(refiners[-1], BackgroundSettings) else 0.4
+    found = 0.4
+    for settings in refiners:
+        own: float | None = getattr(settings, "leads_from", 0.4)
+        found = found if own is None else own
+    return found
 
 
 def power_background(best: Scores, alpha: float) -> Scores:

@@ -140,9 +140,14 @@ def set_settings(
 
 def _write_params(text: str) -> None:
     from wsss.artifacts import atomic_path
+    from wsss.config.params import parse_params
+    from wsss.config.yaml_text import load_yaml
+    from wsss.settings import unread
 
     with atomic_path(PARAMS.resolve()) as temporary:
         temporary.write_text(text, encoding="utf-8")
+    for told in unread(parse_params(load_yaml(text, PARAMS.name)), ""):
+        typer.echo(f"note: {told}")
     typer.echo(f"wrote {PARAMS}; `dvc repro` runs what changed")
 
 

@@ -1,6 +1,7 @@
 """Sections of params.yaml as frozen models: `base`, `machine`, maps and their evaluation."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import (
     Discriminator,
@@ -113,6 +114,8 @@ in these are told as theirs alone."""
 class HeadSettings(Settings):
     """From features to a map and a logit per class."""
 
+    read_when: ClassVar[Mapping[str, Any]] = {"ranked_decay": ("pooling", ("ranked",))}
+
     kernel_size: Literal[1, 3] = 1
     """Size of the convolution that gives the maps."""
     dropout: float = Field(default=0, ge=0, lt=1)
@@ -124,6 +127,8 @@ class HeadSettings(Settings):
 
 
 class OptimizerSettings(Settings):
+    read_when: ClassVar[Mapping[str, Any]] = {"poly_power": ("schedule", ("poly",))}
+
     algorithm: Literal["sgd", "adamw"] = "sgd"
     lr: PositiveFloat = 0.01
     """Learning rate of pretrained weights."""
@@ -146,6 +151,11 @@ class OptimizerSettings(Settings):
 
 
 class AugmentSettings(Settings):
+    read_when: ClassVar[Mapping[str, Any]] = {
+        "crop_share": ("crop_size", (0,)),
+        "long_side_shares": ("long_side", ((0, 0),)),
+    }
+
     crop_size: NonNegativeInt = 256
     """Height and width of a training crop, in pixels. 0 follows the images: `crop_share` times the
     median longer side of the training images, as a multiple of 32."""
@@ -206,6 +216,8 @@ class TrainClassifierSettings(TrainSettings):
 
 
 class GenerateCamsSettings(Settings):
+    read_when: ClassVar[Mapping[str, Any]] = {"window_overlap": ("window", None)}
+
     method: CamMethodChoice = Field(default_factory=lambda: CAM_METHODS.default("cam"))
     scales: tuple[PositiveFloat, ...] = Field(default=(0.5, 1.0, 1.5, 2.0), min_length=1)
     flip: bool = True

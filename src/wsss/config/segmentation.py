@@ -1,7 +1,8 @@
 """Sections of params.yaml from pseudo masks to predictions."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import (
     Field,
@@ -57,6 +58,12 @@ class PerClassSettings(Settings):
 
 
 class PseudoMaskSettings(BackgroundSettings):
+    read_when: ClassVar[Mapping[str, Any]] = {
+        **BackgroundSettings.read_when,
+        "per_class": ("chain", (PER_CLASS,)),
+        "threshold": ("background", ("constant",)),
+    }
+
     chain: str = "crf"
     """The refine chain that masks are made from; per_class takes each class from the chain that
     finds it best."""
@@ -64,8 +71,8 @@ class PseudoMaskSettings(BackgroundSettings):
     """How the best chain of each class is found, where chain is per_class."""
     threshold: float | Literal["selected", "usual"] = "selected"
     """The score of the constant background, in [0, 1]; 'selected' takes the best of the selection
-    split, which needs some masks, 'usual' what suits the end of the chain: 0.5 after a dense CRF,
-    0.4 else."""
+    split, which needs some masks, 'usual' what suits the chain: 0.5 after a dense CRF and
+    what else has let a background compete, 0.4 else."""
     ignore_margin: float = Field(default=0.05, ge=0, lt=1)
     """A pixel whose winner leads the runner-up by less, background included, is ignored (255).
     Scores are compared after their odds are divided by the threshold's, which becomes 0.5."""
@@ -261,8 +268,34 @@ class TrainSegmenterSettings(TrainSettings):
                 raise ValueError(f"'{name}' is there twice; give it once, with the sum of weights")
         return losses
 
+    def check_given(self, *, masks: bool, seeds: bool) -> None:
+        """Raise ValueError if annotators gave nothing of what these settings learn from.
+
+        Args:
+            masks: whether a training image has a whole mask.
+            seeds: whether one has points or scribbles.
+        """
+        if self.retrieval is not None:
+            return
+        if self.given_share and not masks:
+            raise ValueError(
+                f"train_segmenter.given_share is {self.given_share:g}, but no training image has "
+                "the mask of an annotator; set prepare_data.pixel_labels, or this to 0"
+            )
+        if self.tags_only.name == "ignored" and not masks and not seeds:
+            raise ValueError(
+                "train_segmenter.tags_only.name is 'ignored', but no training image has a mask, "
+                "points or scribbles of an annotator; set prepare_data.pixel_labels, or this to "
+                "pseudo_masks"
+            )
+
 
 class PredictMasksSettings(Settings):
+    read_when: ClassVar[Mapping[str, Any]] = {
+        "window_overlap": ("window", None),
+        "filter_long_side": ("filter_recall", None),
+    }
+
     splits: tuple[Literal["train", "selection", "val"], ...] = Field(default=("val",), min_length=1)
     """The splits whose images are predicted, besides those of prepare_data.scored_sets."""
     scales: tuple[PositiveFloat, ...] = Field(default=(0.75, 1.0, 1.25), min_length=1)

@@ -59,6 +59,7 @@ class AffinityNetSettings(WalkSettings):
     """Which network, and how far scores walk; the defaults are PSA's."""
 
     name: Literal["affinity_net"] = "affinity_net"
+    leads_from: ClassVar[float | None] = 0.5
     trained_by: ClassVar[str] = "psa"
     network: str = Field(default="affinity_net", min_length=1)
     """A name in train_affinities, with the method psa."""

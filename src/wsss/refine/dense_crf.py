@@ -1,8 +1,8 @@
 """Fully connected CRF over position and colour (Krähenbühl and Koltun, NeurIPS 2011)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -74,6 +74,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 class DenseCrfSettings(Named, BackgroundSettings, CrfKernelSettings):
     """Kernels, weights and what the field starts from."""
+
+    read_when: ClassVar[Mapping[str, Any]] = {
+        **BackgroundSettings.read_when,
+        "threshold": ("background", ("constant",)),
+        "gt_prob": ("unary", ("labels",)),
+    }
 
     name: Literal["dense_crf"] = "dense_crf"
     # left out of dumps: what is recorded and hashed are the numbers

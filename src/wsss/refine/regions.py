@@ -1,8 +1,8 @@
 """Scores and mask proposals: regions take a class, or a score, as a whole."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -23,6 +23,15 @@ class RegionsSettings(Named):
     score and that exceeds the threshold.
     """
 
+    read_when: ClassVar[Mapping[str, Any]] = {
+        "threshold": ("rule", ("sepl", "smoke")),
+        "mask_share": ("rule", ("sepl",)),
+        "seed_share": ("rule", ("sepl",)),
+        "compat_first_match": ("rule", ("sepl",)),
+        "min_iou": ("rule", ("smoke",)),
+        "max_area_share": ("rule", ("smoke",)),
+    }
+
     name: Literal["regions"] = "regions"
     proposals: str = Field(default="superpixels", min_length=1)
     """An entry of make_proposals."""
@@ -42,6 +51,11 @@ class RegionsSettings(Named):
     """In smoke, regions whose IoU with the seeds of a class is larger are added to it."""
     max_area_share: float = Field(default=0.5, gt=0, le=1)
     """In smoke, regions that cover a larger share of the image are passed over."""
+
+    @property
+    def leads_from(self) -> float | None:
+        """See `usual_threshold`."""
+        return None if self.rule == "vote" else 0.5
 
 
 def average_in_regions(scores: np.ndarray, proposals: Proposals) -> np.ndarray:

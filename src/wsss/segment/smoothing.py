@@ -13,7 +13,8 @@ from wsss.densecrf import dense_crf
 __all__ = ["smooth"]
 
 NEGLIGIBLE = 0.01
-"""A class that is nowhere more probable is not given to the field, whose time goes with classes."""
+"""A class that leads nowhere, and is nowhere more probable, is not given to the field, whose time
+goes with classes."""
 
 
 def smooth(images: Sequence[np.ndarray], probs: Tensor, settings: CrfKernelSettings) -> Tensor:
@@ -25,8 +26,8 @@ def smooth(images: Sequence[np.ndarray], probs: Tensor, settings: CrfKernelSetti
         settings: kernels and updates.
 
     Returns:
-        (B, C, H, W) float32 on the device of `probs`; 0 for classes that are nowhere more probable
-        than 0.01, which the field does not see.
+        (B, C, H, W) float32 on the device of `probs`; 0 for classes that lead nowhere and are
+        nowhere more probable than 0.01, which the field does not see.
 
     Raises:
         ValueError: an image is no such array, or of another size.
@@ -34,7 +35,11 @@ def smooth(images: Sequence[np.ndarray], probs: Tensor, settings: CrfKernelSetti
     for index, image in enumerate(images):
         check_image(f"images[{index}]", image)
     smoothed = torch.zeros_like(probs)
-    found = [(item.amax(dim=(1, 2)) > NEGLIGIBLE).nonzero()[:, 0] for item in probs]
+    found = []
+    for item in probs:
+        seen = item.amax(dim=(1, 2)) > NEGLIGIBLE
+        seen[item.argmax(dim=0).unique()] = True
+        found.append(seen.nonzero()[:, 0])
     fields = dense_crf(
         list(images),
         [item[classes].cpu().numpy() for item, classes in zip(probs, found, strict=True)],
