@@ -744,3 +744,30 @@ def test_images_and_masks_in_one_folder_are_refused(tmp_path):
         _collect(tmp_path)
     with pytest.raises(ConfigError, match=r"are both .*; put the masks into a folder of their own"):
         _collect(tmp_path, masks=".")
+
+
+def test_masks_of_other_images_stay_theirs(tmp_path):
+    """A part of the images beside all masks: what the names have in common tells them apart."""
+    names = [f"cat_{n:02d}" for n in range(12)]
+    _touch(tmp_path, *(f"images/{name}.png" for name in names))
+    others = [f"{kind}_{n:02d}" for kind in ("dog", "emu") for n in range(12)]
+    _touch(tmp_path, *(f"masks/{name}.png" for name in (*names[:8], *others)))
+    (tmp_path / "t.csv").write_text("image,tags\n" + "".join(f"{name},cat\n" for name in names))
+    raw = _collect(tmp_path, images="images", tags="t.csv", masks="masks")
+    found = {x.name: x.mask and x.mask.stem for items in raw.splits.values() for x in items}
+    assert found == {name: name if name in names[:8] else None for name in names}
+    assert any("24 of 32 files fit no image" in text for text in raw.warnings)
+
+
+def test_several_masks_by_a_part_of_the_name_are_called_by_the_image(tmp_path):
+    _touch(tmp_path, *(f"images/IMG_{n}.png" for n in range(3)))
+    _touch(tmp_path, *(f"masks/{kind}_{n}.png" for kind in ("dog", "emu") for n in range(3)))
+    (tmp_path / "t.csv").write_text("image,tags\n" + "".join(f"IMG_{n},cat\n" for n in range(3)))
+    with pytest.raises(ValueError, match=r"3 images have several masks, such as 'IMG_0': "):
+        _collect(tmp_path, images="images", tags="t.csv", masks="masks")
+
+
+def test_images_that_a_name_with_a_suffix_confuses_are_refused(tmp_path):
+    _touch(tmp_path, "cat/x.jpg", "cat/x.jpg.png", "dog/y.jpg")
+    with pytest.raises(ValueError, match=r"x\.jpg\.png and .*x\.jpg cannot be told apart .*rename"):
+        _collect(tmp_path)

@@ -2,34 +2,16 @@
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wsss.data import RawDataset
 from wsss.data._marks import NoMark, read_mark
-from wsss.data.folder import Folder, FolderSettings
 
 Said = dict[str, float | None]
 Read = Callable[..., RawDataset]
 CLASSES = ("fire", "smoke")
-
-
-@pytest.fixture
-def read(tmp_path: Path) -> Read:
-    """Reads a file of tags of the images a to h, the first of which it may be about."""
-    (tmp_path / "images").mkdir()
-    for name in "abcdefgh":
-        (tmp_path / f"images/{name}.jpg").touch()
-
-    def collect(text: Any, file: str = "t.csv", **settings: Any) -> RawDataset:
-        data = text if isinstance(text, str) else json.dumps(text)
-        (tmp_path / file).write_text(data, encoding="utf-8")
-        values = {"root": str(tmp_path), "images": "images", "tags": file} | settings
-        return Folder(FolderSettings(**values)).collect(tmp_path / "scratch", 0)
-
-    return collect
 
 
 def said(raw: RawDataset) -> dict[str, Said]:

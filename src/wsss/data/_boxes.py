@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from wsss.artifacts import files_below
 from wsss.data._base import RawBox
 from wsss.data._class_names import read_class_names
 from wsss.data._exports import exported_boxes, is_export, read_export
@@ -45,7 +46,7 @@ class _Found:
 
 
 def read_boxes(
-    path: Path, names: Names, class_names: Sequence[str], key: str
+    path: Path, root: Path, names: Names, class_names: Sequence[str], key: str
 ) -> tuple[dict[str, tuple[RawBox, ...]], list[str]]:
     """Read boxes, of which kind the contents tell.
 
@@ -54,6 +55,7 @@ def read_boxes(
             the columns image, class, left, top, right and bottom, or width and height instead of
             the last two; or a folder that holds, named as its images, PASCAL VOC's XMLs or YOLO's
             texts.
+        root: of the data set, up to which the file that names YOLO's classes is searched.
         names: the images.
         class_names: K names.
         key: what names it in params.yaml, for errors.
@@ -65,8 +67,9 @@ def read_boxes(
         ConfigError: it is neither a file nor a folder.
         ValueError: it holds no boxes, or those of no image or of no class.
     """
+    said: list[str] = []
     if path.is_dir():
-        found = list(_of_folder(path, class_names, key))
+        found = list(_of_folder(path, root, class_names, key, said))
     elif path.is_file():
         found = list(_of_file(path, names, class_names, key))
     else:
@@ -76,7 +79,7 @@ def read_boxes(
     if not found:
         raise ValueError(f"{key}: {path} holds no box; leave it out, or name another one")
     images, listed = matched([box.entry for box in found], names, path, "boxes")
-    said = list(listed)
+    said += listed
     in_file = [box.corners for box in found if not box.relative]
     if in_file and set(in_file) == {(0, 0, 1, 1)}:
         raise ValueError(
@@ -143,9 +146,11 @@ def _of_coco(values: Mapping[str, Any], path: Path) -> Iterator[_Found]:
         ) from None
 
 
-def _of_folder(folder: Path, class_names: Sequence[str], key: str) -> Iterator[_Found]:
-    xmls = sorted(folder.rglob("*.xml"))
-    texts = [path for path in sorted(folder.rglob("*.txt")) if path.name.lower() not in _NO_LABELS]
+def _of_folder(
+    folder: Path, root: Path, class_names: Sequence[str], key: str, said: list[str]
+) -> Iterator[_Found]:
+    xmls = files_below(folder, ".xml")
+    texts = [path for path in files_below(folder, ".txt") if path.name.lower() not in _NO_LABELS]
     if xmls and texts:
         raise ValueError(
             f"{key}: {folder} has both XMLs and texts, such as {xmls[0].name} and {texts[0].name}; "
@@ -156,7 +161,27 @@ def _of_folder(folder: Path, class_names: Sequence[str], key: str) -> Iterator[_
             f"{key}: {folder} has neither PASCAL VOC's XMLs nor YOLO's texts; set it to the folder "
             "that has, or to a .json or .csv file"
         )
-    yield from _of_xmls(xmls, folder) if xmls else _of_texts(texts, folder, class_names)
+    if xmls:
+        yield from _of_xmls(xmls, folder)
+        return
+    source = _class_file(folder, root)
+    names = read_class_names(source) if source else class_names
+    known = names if isinstance(names, Mapping) else dict(enumerate(names))
+    if source is None:
+        read = ", ".join(f"{at} {name}" for at, name in list(known.items())[:12])
+        said.append(
+            f"{key}: no {_CLASS_FILES[0]} or data.yaml lies in {folder} or above it, so that its "
+            f"ids are read as {read}; write the names there in their order"
+        )
+    yield from _of_texts(texts, folder, known, source)
+
+
+def _class_file(folder: Path, root: Path) -> Path | None:
+    """The file that names YOLO's classes, in a folder or the nearest one above it."""
+    parents = folder.parents
+    above = [parent for parent in parents if parent == parents[0] or parent.is_relative_to(root)]
+    listed = (item / file for item in (folder, *above) for file in _CLASS_FILES)
+    return next((path for path in listed if path.is_file()), None)
 
 
 def _of_xmls(paths: Sequence[Path], folder: Path) -> Iterator[_Found]:
@@ -168,15 +193,19 @@ def _of_xmls(paths: Sequence[Path], folder: Path) -> Iterator[_Found]:
         yield _Found(entry, item.name, item.corners, item.where, False, item.drawn_on)
 
 
-def _of_texts(paths: Sequence[Path], folder: Path, class_names: Sequence[str]) -> Iterator[_Found]:
+def _of_texts(
+    paths: Sequence[Path], folder: Path, known: Mapping[int, str], source: Path | None
+) -> Iterator[_Found]:
     """Lines of a class, counted from 0, and a box's centre and size as shares of the image's.
 
     A polygon, which has more numbers, is taken for the box around it.
+
+    Args:
+        paths: the texts.
+        folder: that they lie in.
+        known: names of classes by id.
+        source: the file that names them.
     """
-    listed = (item / file for item in (folder, folder.parent) for file in _CLASS_FILES)
-    source = next((path for path in listed if path.is_file()), None)
-    names = read_class_names(source) if source else class_names
-    known = names if isinstance(names, Mapping) else dict(enumerate(names))
     for path in paths:
         for number, line in enumerate(read_text(path).splitlines(), 1):
             if not line.strip():

@@ -30,16 +30,21 @@ ClassNames = Sequence[str] | Mapping[int, str]
 """Names in the order of their ids, or by id."""
 
 
-def read_class_names(path: Path) -> ClassNames:
+def read_class_names(path: Path, empty_tag: str = "") -> ClassNames:
     """Read the names of classes.
 
     Args:
         path: a text file with a name a line, perhaps after its id; or .json or .yaml with a list,
             with {id: name} or {name: id}, or with a list of {"id": 1, "name": "cat"}; also below a
-            key "names" or "categories". A first name for the background becomes "", with the id 0.
+            key "names" or "categories".
+        empty_tag: the name for no class.
+
+    Returns:
+        The names; where the first one is that of the background, or `empty_tag`, it is "", and has
+        the id 0.
 
     Raises:
-        ValueError: another layout, or a name twice.
+        ValueError: another layout, a name twice, or `empty_tag` among the classes.
     """
     suffix = path.suffix.lower()
     if suffix == ".json":
@@ -53,8 +58,14 @@ def read_class_names(path: Path) -> ClassNames:
         lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
         pairs = [re.fullmatch(r"(\d+)\s*[\s:,;]\s*(\S.*)", line) for line in lines]
         value = {pair[1]: pair[2] for pair in pairs if pair} if all(pairs) else lines
-    names = _names(value)
+    names = _names(value, _BACKGROUND | {empty_tag.casefold()} - {""})
     listing = names_of(names or ())
+    if empty_tag in listing:
+        raise ValueError(
+            f"{path} lists '{empty_tag}' among the classes, which says that an image has none of "
+            f"them; put it first, with the id 0, remove it, or set {full_key('dataset.empty_tag')} "
+            "to what says so"
+        )
     if not listing or len(set(listing)) < len(listing) or not all(map(str.strip, listing)):
         raise ValueError(
             f"{path} must list different names of classes, one a line, or as JSON or YAML a list "
@@ -63,7 +74,7 @@ def read_class_names(path: Path) -> ClassNames:
     return names or ()
 
 
-def _names_beside(path: Path, root: Path) -> tuple[Path, ClassNames] | None:
+def _names_beside(path: Path, root: Path, empty_tag: str) -> tuple[Path, ClassNames] | None:
     """The only file beside a file of tags, or in the root, that is called as one of names."""
     found = {}
     for folder in (path.parent, root):
@@ -71,7 +82,7 @@ def _names_beside(path: Path, root: Path) -> tuple[Path, ClassNames] | None:
             named = item.suffix.lower() in _SUFFIXES and item.stem.lower() in _STEMS
             if named and item.resolve() != path.resolve():
                 with suppress(ValueError):  # of another kind of file
-                    found[item.resolve()] = item, read_class_names(item)
+                    found[item.resolve()] = item, read_class_names(item, empty_tag)
     return next(iter(found.values())) if len(found) == 1 else None
 
 
@@ -134,7 +145,7 @@ def name_ids(
     if not used or used & set(names_of(classes)) or not all(map(_NUMBER.fullmatch, used)):
         return classes, []
     source = full_key("dataset.classes")
-    if not classes and (beside := _names_beside(path, root)):
+    if not classes and (beside := _names_beside(path, root, empty_tag)):
         source, classes = str(beside[0]), beside[1]
     try:
         named = class_of_id({_number(tag) for tag in used}, classes)
@@ -168,7 +179,7 @@ def class_of_id(ids: Collection[float], names: ClassNames) -> dict[float, str]:
             f"tags are numbers ({listing}), and nothing names their classes: set {key} to the "
             "names in the order of their ids, to a file with a name a line or with "
             '{"1": "first", "2": "second"}, or, where the numbers are the names, to the numbers '
-            'in quotes: ["1", "2"]'
+            'in quotes: ["1", "2"]' + _if_marks(ids)
         )
     if isinstance(names, Mapping):
         named = dict(names)
@@ -185,17 +196,32 @@ def class_of_id(ids: Collection[float], names: ClassNames) -> dict[float, str]:
     if unknown:
         raise ValueError(
             f"tags are numbers ({listing}), and {unknown[0]:g} is none of the classes' ids, which "
-            f"go from {min(named)} to {max(named)} in {key}; name it there"
+            f"go from {min(named)} to {max(named)} in {key}; name it there{_if_marks(ids)}"
         )
     return {number: named[int(number)] for number in ids}
+
+
+def _if_marks(ids: Collection[float]) -> str:
+    """What to do where 0 and 1 are no ids."""
+    if set(ids) != {0, 1}:
+        return ""
+    return (
+        f". Where 0 says that the class is not there, set {full_key('dataset.empty_tag')}: '0' and "
+        f"{full_key('dataset.classes')} to its name, as [smoke], or name the column smoke"
+    )
 
 
 def _number(tag: str) -> float:
     return float(tag) if "." in tag else int(tag)
 
 
-def _names(value: Any) -> ClassNames | None:
-    """Names in any of the layouts; None of another."""
+def _names(value: Any, nothing: Collection[str]) -> ClassNames | None:
+    """Names in any of the layouts; None of another.
+
+    Args:
+        value: what a file holds.
+        nothing: first names that are no class, in lower case.
+    """
     for key in ("names", "categories", "classes"):
         if isinstance(value, dict) and isinstance(value.get(key), list | dict):
             value = value[key]
@@ -209,12 +235,12 @@ def _names(value: Any) -> ClassNames | None:
         ):
             return None
         by_id = {int(number): name.strip() for number, name in value.items()}
-        if by_id.get(0, "").casefold() in _BACKGROUND:
+        if by_id.get(0, "").casefold() in nothing:
             by_id[0] = ""
         return dict(sorted(by_id.items()))
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         return None
     names = [item.strip() for item in value if item.strip() != "__ignore__"]
-    if names and names[0].casefold() in _BACKGROUND:
+    if names and names[0].casefold() in nothing:
         return dict(enumerate(["", *names[1:]]))
     return names

@@ -102,7 +102,7 @@ def read_given(
         given.warnings += said
     if settings.boxes:
         key = full_key("dataset.boxes")
-        given.boxes, said = read_boxes(root / settings.boxes, names, class_names, key)
+        given.boxes, said = read_boxes(root / settings.boxes, root, names, class_names, key)
         given.warnings += said
     if settings.points:
         key, path = full_key("dataset.points"), root / settings.points

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from wsss.checks import full_key
 from wsss.data._base import RawSample
@@ -67,7 +68,7 @@ def pair_masks(
     warnings = listing.warnings
     if rest:
         free = {name: path for name, path in names.files.items() if name not in pairs}
-        others = _other_names(Names(free, names.folder), rest, key)
+        others = _other_names(Names(free, names.folder), rest, key, are_alike=bool(pairs))
         pairs |= {name: listing.files[mask] for name, mask in others.items()}
         found = [(name, mask) for name, mask in others.items() if not name.endswith(mask)]
         if found:
@@ -166,20 +167,31 @@ def _other_splits(pairs: Collection[str], missing: Collection[str]) -> bool:
     return not tops[0] & tops[1] and all(map(split_of_word, tops[1]))
 
 
-def _other_names(names: Names, masks: list[str], key: str) -> dict[str, str]:
-    """The mask of each image that is named by a rule; masks that fit none are left out."""
+def _other_names(names: Names, masks: list[str], key: str, *, are_alike: bool) -> dict[str, str]:
+    """The mask of each image that is named by a rule; masks that fit none are left out.
+
+    Args:
+        names: the images that have none.
+        masks: that no image is named as.
+        key: see `pair_masks`.
+        are_alike: whether others are named as their images: then what all images have in common
+            is part of their names, and tells them from what the other masks are of.
+    """
     found = _by_affixes(names, masks, key)
-    if found:
+    if found or are_alike:
         return found
     cores = _cores(names.files)
     if len(set(cores.values())) < len(cores):
         return {}
     owner = {core: name for name, core in cores.items()}
     shorter = Names({core: names.files[name] for core, name in owner.items()}, names.folder)
-    return {owner[core]: mask for core, mask in _by_affixes(shorter, masks, key).items()}
+    return {owner[core]: mask for core, mask in _by_affixes(shorter, masks, key, owner).items()}
 
 
-def _by_affixes(names: Names, masks: list[str], key: str) -> dict[str, str]:
+def _by_affixes(
+    names: Names, masks: list[str], key: str, called: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """See `_other_names`; `called` has the names of images, where those of `names` are shorter."""
     sample = masks[:: max(1, len(masks) // _SAMPLE)]
     votes = Counter[Affixes]()
     for mask in sample:
@@ -208,7 +220,8 @@ def _by_affixes(names: Names, masks: list[str], key: str) -> dict[str, str]:
     if several:
         listing = some(pairs[several[0]], 3)
         raise ValueError(
-            f"{key}: {len(several)} images have several masks, such as '{several[0]}': {listing}; "
+            f"{key}: {len(several)} images have several masks, such as "
+            f"'{called.get(several[0], several[0])}': {listing}; "
             "leave one for each in the folder, with all classes in it"
         )
     return {name: found[0] for name, found in pairs.items()}

@@ -41,6 +41,9 @@ class Names:
     Args:
         files: the image files by name, which is the path in `folder` without suffix.
         folder: where they lie.
+
+    Raises:
+        ValueError: the name of an image is the path of another one.
     """
 
     def __init__(self, files: Mapping[str, Path], folder: Path) -> None:
@@ -48,6 +51,7 @@ class Names:
         self.folder = folder
         self._roots = {composed(item.as_posix()) for item in (folder.absolute(), folder.resolve())}
         self._folder = composed(folder.resolve().name)
+        self._whole = self._paths()
         self._forms: tuple[Callable[[str], str], ...] = (str, _loose, _number)
 
     def match(
@@ -102,13 +106,18 @@ class Names:
         texts = [f"/{text}" for text in _readings(entry)]
         return any(a.endswith(b) or b.endswith(a) for a in texts for b in keys)
 
-    @cached_property
-    def _whole(self) -> dict[str, str]:
+    def _paths(self) -> dict[str, str]:
         """Names by path, with and without suffix."""
-        found = {}
+        found: dict[str, str] = {}
         for name, path in self.files.items():
             key = composed(name)
-            found[key] = found[key + composed(path.suffix)] = name
+            for text in (key, key + composed(path.suffix)):
+                if other := found.get(text):
+                    raise ValueError(
+                        f"{path} and {self.files[other]} cannot be told apart where something "
+                        f"names '{text}'; rename one"
+                    )
+                found[text] = name
         return found
 
     @cached_property

@@ -153,7 +153,7 @@ _ROUNDED = 1e-4  # by which sums of shares may miss 0 and 1
 def class_ids_of(
     words: Mapping[str, str], class_names: Sequence[str], background: Collection[str] = ()
 ) -> dict[str, int]:
-    """The class ids that words mean: names, in any case, or ids as masks have them.
+    """The class ids that words mean: names, in any case; numbers only where they are names.
 
     Args:
         words: what files call classes, and where each stands first.
@@ -166,10 +166,13 @@ def class_ids_of(
     ids = {name: number for number, name in enumerate(class_names, 1)}
     loose = {_loose(name): number for name, number in ids.items()}
     loose |= {_loose(word): 0 for word in background}
-    numbers = {str(number): number for number in range(0 if background else 1, len(ids) + 1)}
-    known = numbers | loose
-    found = {word: ids.get(word, known.get(_loose(word), -1)) for word in words}
+    found = {word: ids.get(word, loose.get(_loose(word), -1)) for word in words}
     for word, class_id in found.items():
+        if class_id < 0 and word.isdecimal():
+            raise ValueError(
+                f"{words[word]}: the class is '{word}', and nothing says whether ids count from 0 "
+                f"or from 1; write the names: {some([*class_names, *background], 12)}"
+            )
         if class_id < 0:
             raise ValueError(
                 f"{words[word]}: the class '{word}' is none of the data set's; "

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from wsss.data._layouts import split_of_word
 from wsss.data._marks import NoMark, is_set, read_mark
 from wsss.data._matching import Names
 from wsss.data.listing import some
 
-__all__ = ["Columns", "Table", "choose_columns", "read_table", "read_text"]
+__all__ = ["Columns", "Table", "check_unused", "choose_columns", "read_table", "read_text"]
 
 _DELIMITERS = (",", ";", "\t", "|")
 _IMAGE = (
@@ -40,10 +42,9 @@ _VOTER = frozenset(
     for who in ("annotator", "labeler", "labeller", "rater", "user", "voter", "worker")
     for what in ("", "id", "name")
 )
-_SURE = frozenset({"certainty", "confidence", "prob", "probability", "score"})
-"""Headers of columns of numbers that are a class only where they hold 0 and 1."""
 _ROLES = {
-    "confidence": frozenset({"certainty", "confidence", "prob", "probability"}),
+    "confidence": frozenset({"certainty", "confidence", "prob", "probability", "score"})
+    | {"certainties", "confidences", "probs", "probabilities", "scores"},
     "vote": frozenset({"answer", "response", "verdict", "vote"}),
     "voter": _VOTER,
     "yes": frozenset({"yes", "yesvotes", "votesyes"}),
@@ -51,6 +52,13 @@ _ROLES = {
     "total": frozenset({"total", "totalvotes", "voters", "votes", "numvotes", "nvotes"}),
 }
 """Headers of columns that say how sure a tag is."""
+_SURE = _ROLES["confidence"]
+"""Headers of columns of numbers that are a class only where they hold 0 and 1."""
+_THERE = frozenset(
+    {"count", "counts", "exists", "ispositive", "ispresent", "isthere", "num", "number"}
+    | {"occurrences", "positive", "presence", "present", "there", "value"}
+)
+"""Headers of columns that may say whether a tag is there."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,7 @@ class Columns:
         roles: columns by what they say of tags: "confidence"; "vote" and perhaps "voter"; or "yes"
             beside "no" or "total", which count votes. Beside columns of classes "voter" alone, or
             votes on the only class there is.
+        unused: the columns beside that of tags that are none of these.
     """
 
     image: int
@@ -91,6 +100,7 @@ class Columns:
     flags: dict[bool, str]
     classes: list[int]
     roles: dict[str, int]
+    unused: list[int]
 
 
 def read_text(path: Path) -> str:
@@ -169,7 +179,9 @@ def choose_columns(
             "called image, and none holds the name of an image; name it image"
         )
     others = [at for at in range(len(header)) if at != image and not _is_index(header[at])]
-    splits = [at for at in others if plain[at] in _SPLIT or plain[at] in _SPLIT_FLAGS]
+    found = {at: _split_flags(table, header, at, path, classes) for at in others}
+    flagged = {at: flags for at, flags in found.items() if flags}
+    splits = [at for at in others if plain[at] in _SPLIT or at in flagged]
     split = _only(splits, header, path, "splits", "remove all but one")
     others = [at for at in others if at not in splits]
     tags = [at for at in others if plain[at] == "tags"]
@@ -181,16 +193,60 @@ def choose_columns(
     if tag is None and "yes" not in roles:
         others = [at for at in others if at not in roles.values()]
         _check_marks(table, others, header, path, unknown)
-    flags = _SPLIT_FLAGS.get(plain[split], {}) if split is not None else {}
-    return Columns(image, tag, split, flags, [] if tag is not None else others, roles)
+    flags = {} if split is None else flagged.get(split, {})
+    unused = [at for at in others if at not in {tag, *roles.values()}] if tag is not None else []
+    return Columns(image, tag, split, flags, [] if tag is not None else others, roles, unused)
+
+
+def _split_flags(
+    table: Table, header: Sequence[str], at: int, path: Path, classes: Sequence[str]
+) -> dict[bool, str]:
+    """The splits that true and false in a column mean, as is_valid, or `test` with 0 and 1."""
+    word = header[at]
+    if word in classes or not table.header:
+        return {}
+    if flags := _SPLIT_FLAGS.get(_plain(word)):
+        return flags
+    split = split_of_word(word)
+    if split is None or any(is_set(value) is None for value in table.column(at)):
+        return {}
+    if _plain(word) == "valid":
+        raise ValueError(
+            f"{path}: column '{word}' may be the split val, or say which lines are right; name it "
+            "is_val, or leave the wrong lines out and remove it"
+        )
+    return {True: split, False: "val" if split == "train" else "train"}
+
+
+def check_unused(table: Table, columns: Columns, path: Path) -> str:
+    """What a person must know of columns beside that of tags of which nothing is taken.
+
+    Raises:
+        ValueError: one of them says of some tag that it is not there, or votes in other words.
+    """
+    counts = _ROLES["yes"] | _ROLES["no"] | _ROLES["total"]
+    for at in columns.unused:
+        word = _plain(table.header[at])
+        for where, values in table.rows:
+            text = str(values[at]).strip()
+            denies = is_set(values[at]) is False or (text.isdecimal() and not int(text))
+            votes = word in _ROLES["vote"] and not _is_vote(values[at])
+            if votes or (denies and word in _THERE | counts):
+                raise ValueError(
+                    f"{path}{where}: column '{table.header[at]}' holds '{text}', which may say "
+                    "that the tag is not there; name the column confidence where it has "
+                    "probabilities, or 1 and 0, and vote where each line is a vote, yes or no; "
+                    "otherwise remove it, and the lines of tags that are not there"
+                )
+    words = [table.header[at] for at in columns.unused]
+    return f"{path.name} has columns of which nothing is taken: {some(words, 12)}" if words else ""
 
 
 def _roles(
     table: Table, columns: Sequence[int], plain: Sequence[str], num_classes: int, tagged: bool
 ) -> dict[str, int]:
     """See `Columns.roles`; none of columns that are called so, but hold something else."""
-    roles = ((role, at) for at in columns for role in _ROLES if plain[at] in _ROLES[role])
-    found = dict(roles)
+    found = {role: at for at in reversed(columns) for role in _ROLES if plain[at] in _ROLES[role]}
     counted = {role: at for role, at in found.items() if role in ("yes", "no", "total")}
     if "yes" in counted and len(counted) > 1 and _are_counts(table, counted.values()):
         alone = num_classes == 1 and sorted(counted.values()) == sorted(columns)
@@ -269,6 +325,13 @@ def _check_marks(
     """Raise ValueError unless columns hold marks only, as the columns of classes must."""
     if not columns:
         raise ValueError(f"{path} has no column of tags, only {header[0]}; name one tags")
+    if not table.header:
+        raise ValueError(
+            f"{path} must begin with a header that names the classes of its {len(columns)} columns"
+        )
+    twice = [word for word, count in Counter(header[at] for at in columns).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path} has several columns called '{twice[0]}'; keep or rename one")
     sure = {at for at in columns if _plain(header[at]) in _SURE}
     for where, values in table.rows:
         for at in columns:

@@ -48,7 +48,7 @@ def parse_cells(
         By text, its tags and what `read_mark` can read of each; None of a blank one.
 
     Raises:
-        ValueError: a text may be one tag or several; it says how to write either.
+        ValueError: a text may be one tag or several, or ends with '?'; it says how to write either.
     """
     counts = Counter(cells)
     known = {near(name) for name in (*classes, empty_tag)}
@@ -87,6 +87,13 @@ def parse_cells(
         cell: None if tags_of is None else [marks.read(tag) for tag in tags_of]
         for cell, tags_of in tags.items()
     }
+    for name in (name for read in pairs.values() for name, _ in read or ()):
+        if name.endswith("?") and name != REST and near(name) not in known:
+            raise ValueError(
+                f"the tag '{name}' may be a class, or one that nobody is sure of; write "
+                f"'{name.rstrip('? ')}:?' where nobody knows, or list all classes in "
+                f"{full_key('dataset.classes')}"
+            )
     names = {near(name) for read in pairs.values() for name, _ in read or ()} | known
     for tag in _all(tags):
         found = [part for part in _WEAK.split(tag) if part]

@@ -15,7 +15,7 @@ from wsss.data._matching import Names
 from wsss.data._tables import Table, read_table, read_text
 from wsss.data._tag_cells import marks_of_mapping, parse_cells
 from wsss.data._tag_rows import Row, table_rows
-from wsss.data.listing import some
+from wsss.data.listing import image_suffixes, some
 
 __all__ = ["TagFile", "read_json_text", "read_tags"]
 
@@ -82,6 +82,7 @@ def read_tags(
             "(UTF-8)"
         )
     tags = _tags(rows, path, classes, empty_tag, unknown)
+    _check_no_images(rows, tags, path)
     found = names.match(dict.fromkeys(row.entry for row in rows), beside=beside)
     if rows and not found:
         raise ValueError(
@@ -138,6 +139,18 @@ def read_tags(
             f"are taken together: {', '.join(result.tags[name] or ())}"
         )
     return result
+
+
+def _check_no_images(rows: Sequence[Row], tags: Sequence[Said | None], path: Path) -> None:
+    """Raise ValueError if a tag is an entry for an image, as where a quote is not closed."""
+    entries = {row.entry for row in rows}
+    for row, own in zip(rows, tags, strict=True):
+        for tag in own or ():
+            if tag in entries and Path(tag).suffix.lower() in image_suffixes():
+                raise ValueError(
+                    f"{path}{row.where}: '{row.entry}' has the tag '{tag}', which is the name of "
+                    "an image; close the quotes before it, or write a line per image"
+                )
 
 
 def _doubtful(tags: Mapping[str, Said | None]) -> dict[str, list[str]]:
@@ -224,6 +237,8 @@ def _said(
             share = read_mark(mark, unknown)
         except ValueError as error:
             said = f"'{tag}' with '{mark}', {error}"
+            if mark is row.confidence and mark != 1:
+                said += "; or rename the column where it says something else"
             raise ValueError(f"{path}{row.where}: '{row.entry}' has {said}") from None
         if tag == empty_tag and share not in (0, 1):
             raise ValueError(
@@ -271,6 +286,8 @@ def _json_rows(
     if isinstance(values, dict):
         inner = [item for item in values.values() if _holds_objects(item)]
         values = inner[0] if len(inner) == 1 else values
+    if _holds_objects(values) and not all(values):
+        raise ValueError(f"{path} has objects without keys; write an image and its tags into each")
     if _holds_objects(values):
         header = list(dict.fromkeys(key for item in values for key in item))
         rows = [

@@ -8,7 +8,7 @@ from typing import Any
 from wsss.checks import full_key
 from wsss.data._marks import MINUS_ONE, REST, Ballots, Said, is_set, minus_one, read_mark
 from wsss.data._matching import Names
-from wsss.data._tables import Columns, Table, choose_columns
+from wsss.data._tables import Columns, Table, check_unused, choose_columns
 
 __all__ = ["Row", "table_rows"]
 
@@ -53,10 +53,14 @@ def table_rows(
         ValueError: columns or cells are not as they must be, or contradict one another.
     """
     columns = choose_columns(table, names, path, classes, unknown)
+    if said := check_unused(table, columns, path):
+        warnings.append(said)
     if "yes" in columns.roles or "vote" in columns.roles or "voter" in columns.roles:
         yield from _voted_rows(table, columns, path, classes, unknown)
         return
     cells = [values[at] for _, values in table.rows for at in columns.classes]
+    sure = columns.roles.get("confidence")
+    doubted = MINUS_ONE if sure is not None and minus_one(table.column(sure)) else ()
     if minus_one(cells):
         unknown = {*unknown, *MINUS_ONE}
     empty = sum(str(value).strip() == "" for value in cells)
@@ -67,13 +71,20 @@ def table_rows(
             f'{full_key("dataset.unknown_tags")}: [""]'
         )
     seen: dict[str, Said] = {}
+    plain = 0  # tags without a confidence in a column of them
     for where, values in table.rows:
         entry = str(values[columns.image])
         confidence: Any = 1
         if columns.tags is not None:
             tags = values[columns.tags]
-            if "confidence" in columns.roles:
-                confidence = values[columns.roles["confidence"]]
+            if sure is not None:
+                confidence = values[sure]
+                if isinstance(confidence, list):
+                    tags, confidence = _paired(tags, confidence, f"{path}{where}: '{entry}'"), 1
+                elif str(confidence).strip() in doubted:
+                    confidence = "?"
+                elif str(confidence).strip() == "" and "" not in unknown:
+                    confidence, plain = 1, plain + 1
         else:
             marks = ((table.header[at], read_mark(values[at], unknown)) for at in columns.classes)
             tags = _without_zeros(marks)
@@ -82,6 +93,24 @@ def table_rows(
             tags = tags or []
         split = _split(values, columns, path, where)
         yield Row(where, entry, tags, split, columns.tags is not None, confidence)
+    if plain:
+        warnings.append(
+            f"{path.name} has {plain} of {len(table.rows)} lines without a confidence; their tags "
+            "are taken for certain"
+        )
+
+
+def _paired(tags: Any, confidences: list[Any], whose: str) -> dict[str, Any]:
+    """Tags of a list, each with its own confidence of another list."""
+    if not isinstance(tags, list) or len(tags) != len(confidences):
+        count = f"{len(tags)} tags" if isinstance(tags, list) else "a tag"
+        raise ValueError(
+            f"{whose} has {len(confidences)} confidences for {count}; write one for each tag of a "
+            'list, or {"cat": 0.9}'
+        )
+    if len(set(map(str, tags))) < len(tags):
+        raise ValueError(f"{whose} has a tag twice; keep one with its confidence")
+    return {str(tag): confidence for tag, confidence in zip(tags, confidences, strict=True)}
 
 
 def _voted_rows(
@@ -113,7 +142,9 @@ def _voted_rows(
                 total = others if "total" in roles else yes + others
                 ballots.add_counts(where, entry, tag or classes[0], yes, total)
             elif "vote" in roles:
-                mark = read_mark(values[roles["vote"]], unknown)
+                vote = values[roles["vote"]]
+                blank = vote is None or str(vote).strip() == ""
+                mark = None if blank else read_mark(vote, unknown)
                 ballots.add(where, entry, tag, mark, voter)
             else:
                 for at in columns.classes:

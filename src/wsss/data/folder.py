@@ -86,7 +86,7 @@ class Folder:
                 f"{full_key('dataset.classes')} is '{classes}', but {path} is not a file; a single "
                 f"class is written as a list, [{classes}]"
             )
-        return read_class_names(path)
+        return read_class_names(path, self.settings.empty_tag)
 
     def _layout(self, names: Names, known: ClassNames, *, tagged: bool, listed: bool) -> Layout:
         settings = self.settings

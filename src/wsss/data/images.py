@@ -17,6 +17,7 @@ from wsss.data.levels import (
     PixelRules,
     check_tiff,
     deep_pixels,
+    has_deep_channels,
     scaled,
     takes_bands,
     tiff_pixels,
@@ -257,7 +258,7 @@ def from_pillow(image: Image.Image, rules: PixelRules | None = None) -> OpenedIm
     """An opened image as `open_rgb` has one of a file. Raises as that does of its values."""
     rules = rules or PixelRules()
     done, levels = set(), None
-    sixteen = any(";16" in str(tile[3]) for tile in getattr(image, "tile", []))
+    sixteen = has_deep_channels(image)
     if getattr(image, "n_frames", 1) > 1:
         done.add("first frame")
     see_through = "A" in image.mode.upper().replace("LAB", "") or "transparency" in image.info

@@ -21,6 +21,7 @@ __all__ = [
     "PixelRules",
     "check_tiff",
     "deep_pixels",
+    "has_deep_channels",
     "scaled",
     "takes_bands",
     "tiff_pixels",
@@ -131,6 +132,14 @@ class DeepPixels:
     top: float | None
     nodata: float | None = None
     inverted: bool = False
+
+
+def has_deep_channels(image: Image.Image) -> bool:
+    """Whether an image, opened but not loaded, has several channels of more than 8 bits.
+
+    Its mode is RGB all the same, and Pillow gives the upper byte alone.
+    """
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", []))
 
 
 def deep_pixels(image: Image.Image) -> DeepPixels | None:
