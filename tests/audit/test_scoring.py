@@ -128,13 +128,17 @@ def test_a_part_gives_an_interval_around_the_truth(project: Project) -> None:
     assert report["plain"]["low"] < report["plain"]["value"] < report["plain"]["high"]
 
 
-def test_twenty_more_than_there_are_is_the_whole_set(project: Project) -> None:
+def test_what_is_known_of_the_whole_set_is_not_foretold(project: Project) -> None:
     drawn = project.draw(30)
-    report = score(project.root, drawn, project.correct(*drawn.drawn)).report()
-    assert report["next_20"] == {
-        "low": pytest.approx(report["mean_iou"]["value"], abs=1e-6),
-        "high": pytest.approx(report["mean_iou"]["value"], abs=1e-6),
-    }
+    assert score(project.root, drawn, project.correct(*drawn.drawn)).report()["next_20"] is None
+
+
+def test_a_class_that_was_renamed_is_named(project: Project) -> None:
+    drawn = project.draw(20)
+    splits = Manifest.read(project.paths.splits).splits
+    Manifest(("cats", *NAMES[1:]), splits).write(project.paths.splits)
+    with pytest.raises(ValueError, match=r"'mine' was drawn for 'cat', .*did you mean 'cats'"):
+        score(project.root, drawn, project.correct(*drawn.drawn))
 
 
 def test_corrections_count_as_far_as_none_is_missing(project: Project) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wsss.artifacts import Manifest, Sample, write_json
+from wsss.artifacts import Manifest, Sample, hash_of_masks, write_json
 from wsss.cards.card import Card, as_json, check_page, write_card
 from wsss.cards.making import card_of_package, card_of_project
 from wsss.cards.weights import weights_of
@@ -65,11 +65,16 @@ def test_scores_and_intervals() -> None:
         "images": 100,
         "audited": 12,
         "mean_iou": {"value": 0.7, "low": 0.6, "high": 0.8},
-        "classes": {"cat": {"value": 0.45, "low": 0.3, "high": 0.6}, "dog": None},
+        "classes": {
+            "cat": {"value": 0.45, "low": 0.3, "high": 0.6},
+            "dog": None,
+            "mean": {"value": 0.8, "low": 0.7, "high": 0.9},
+        },
     }
     own = card(scores=scores, audits=(audit,))
     page = own.markdown()
     assert "| mean | 0.612 |" in page and "| mean | 0.700 | 0.600 | 0.800 |" in page
+    assert "| mean | 0.800 | 0.700 | 0.900 |" in page  # a class may be called so
     assert "| dog | not known | not known | not known |" in page
     assert "Counting or measuring cat: an IoU is below 0.5." in own.must_not
     assert not any("no scores" in line for line in own.must_not)
@@ -112,9 +117,16 @@ def project(tmp_path: Path) -> Path:
     prepared = {"splits": {"selection": {"with_mask": 1}}, "annotations": annotations}
     write_json(tmp_path / "reports/prepare_data.json", prepared)
     write_json(tmp_path / "reports/evaluate_pseudo_masks.json", {"val": {"mean_iou": 0.9}})
-    other = {"of": "predictions", "split": "train", "audited": 1, "images": 3}
+    other = {
+        **{"of": "predictions", "split": "train", "audited": 1, "images": 3, "name": "p"},
+        **{"masks": hash_of_masks(tmp_path / "data/predictions/train", ()), "classes": {}},
+        "mean_iou": {"value": 0.8, "low": 0.7, "high": 0.9},
+    }
     own = {**other, "of": "pseudo_masks", "mean_iou": {"value": 0.5, "low": 0.4, "high": 0.6}}
-    write_json(tmp_path / "reports/audit.json", {"audits": [other, own]})
+    stale = {**own, "masks": "", "mean_iou": {"value": 0.1, "low": 0.1, "high": 0.1}}
+    write_json(
+        tmp_path / "reports/audit.json", {"audits": [other, own, stale], "without_interval": []}
+    )
     return tmp_path
 
 

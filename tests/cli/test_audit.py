@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from wsss.artifacts import ExpectedPixels, Manifest, Paths, Sample, write_label_png
+from wsss.artifacts import Audits, ExpectedPixels, Manifest, Paths, Sample, write_label_png
 from wsss.cli.app import app
 from wsss.pipeline.lock import is_report
 
@@ -95,6 +95,35 @@ def test_scoring_one_audit_keeps_what_another_has_found(project: Path) -> None:
     report = json.loads((project / "reports/audit.json").read_text())
     assert [entry["name"] for entry in report["audits"]] == ["predictions-val"]
     assert [entry["name"] for entry in report["without_interval"]] == ["cats"]
+
+
+def test_an_audit_that_has_ended_keeps_no_other_from_telling(project: Path) -> None:
+    run("draw", "--images", "20")
+    correct(project, 20)
+    run("draw", "--images", "30", "--name", "ended")
+    record = project / "audits/ended.jsonl"
+    record.write_text(record.read_text().replace('"00"', '"gone"'))
+    done = run("score", "--masks", "corrected")
+    assert done.exit_code == 0, done.output
+    assert "20 of 60 images corrected" in done.output
+    assert "ended: no interval: the images of 'val' are not those" in done.output
+    report = json.loads((project / "reports/audit.json").read_text())
+    assert [entry["name"] for entry in report["audits"]] == ["predictions-val"]
+    assert [entry["name"] for entry in report["without_interval"]] == ["ended"]
+    done = run("score", "ended", "--masks", "corrected")
+    assert done.exit_code == 1 and "draw anew under another name" in done.output
+
+
+def test_the_interval_is_of_the_masks_that_were_audited(project: Path) -> None:
+    run("draw", "--images", "20")
+    correct(project, 20)
+    run("score", "--masks", "corrected")
+    assert len(Audits.read(Paths(project)).standing) == 1
+    write_label_png(project / "data/predictions/val/59.png", np.zeros(SIZE, np.uint8))
+    found = Audits.read(Paths(project))
+    assert not found.standing and "others by now" in found.without["predictions-val"]
+    run("score", "--masks", "corrected")
+    assert len(Audits.read(Paths(project)).standing) == 1
 
 
 def test_comparing_two_folders(project: Path) -> None:

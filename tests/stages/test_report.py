@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wsss.artifacts import Manifest, Paths, read_json, write_json
+from wsss.artifacts import Manifest, Paths, hash_of_masks, read_json, write_json
 from wsss.config.params import Params
 from wsss.pipeline import Job
 from wsss.pipeline.stage import setting_at
@@ -24,9 +24,11 @@ from wsss.tracking import NullTracker
 from .report_project import KINDS, NUMBER, paint, parameters
 
 AUDIT = {
+    "name": "mine",
     "of": "predictions",
     "split": "val",
     "images": 12,
+    "drawn": 8,
     "audited": 5,
     "mean_iou": {"value": 0.7, "low": 0.611, "high": 0.789},
     "classes": {"cat": {"value": 0.71, "low": 0.6, "high": 0.8}, "<dog>": None},
@@ -180,20 +182,52 @@ def test_it_is_the_same_wherever_it_is_made(painted: Paths, params: Params, tmp_
 def test_without_an_audit_there_is_no_interval_and_it_says_why(painted: Paths) -> None:
     shown = words(page(painted))
     assert "No interval" in shown
-    assert "there is no reports/audit.json" in shown
+    assert "nobody has audited any mask, as reports/audit.json is not there" in shown
     assert "between" not in shown.partition("What it is worth")[2].partition("What to do next")[0]
 
 
-@pytest.mark.parametrize("held", [AUDIT, {"audits": [AUDIT]}])
-def test_an_audit_is_told(
-    painted: Paths, params: Params, tmp_path: Path, held: dict[str, Any]
-) -> None:
+def audited(paths: Paths, **changes: Any) -> dict[str, Any]:
+    """What an audit of the predictions that are there writes."""
+    names = [sample.name for sample in Manifest.read(paths.splits).splits["val"]]
+    masks = hash_of_masks(paths.predictions / "val", names)
+    return {"audits": [AUDIT | {"masks": masks} | changes], "without_interval": []}
+
+
+def test_an_audit_is_told(painted: Paths, params: Params, tmp_path: Path) -> None:
+    held = audited(painted)
     shown = words(page(again(painted, params, tmp_path, audit=held)))
     assert "No interval" not in shown
+    assert "Correct the other 3 images of audits/mine.txt in their order" in shown
     assert "0.700" in shown
     assert "between 0.611 and 0.789" in shown
     assert "<dog> not among what was looked at" in shown
     assert "20 more images it would lie between about 0.660 and 0.740" in shown
+
+
+def test_an_audit_of_masks_that_are_gone_is_not_told(
+    painted: Paths, params: Params, tmp_path: Path
+) -> None:
+    held = audited(painted, masks="of others")
+    held["without_interval"] = [{"name": "cats", "reason": "1 of 8 images are corrected"}]
+    shown = words(page(again(painted, params, tmp_path, audit=held)))
+    assert "between 0.611 and 0.789" not in shown and "0.611" not in shown
+    assert "mine: the predictions of val are others by now than those that were audited" in shown
+    assert "cats: 1 of 8 images are corrected" in shown and "is not there" not in shown
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"drawn": 5}, "draw --name mine --of predictions --split val --images 12"),
+        ({"drawn": 5, "images": 60}, "Audit 20 images more: wsss audit draw --name mine"),
+        ({"drawn": 12, "audited": 12, "next_20": None}, ""),
+    ],
+)
+def test_advice_on_a_further_audit_works(
+    painted: Paths, params: Params, tmp_path: Path, counts: dict[str, Any], said: str
+) -> None:
+    shown = words(page(again(painted, params, tmp_path, audit=audited(painted, **counts))))
+    assert said in shown and ("audit draw" in shown) == bool(said)
 
 
 def test_what_is_no_audit_is_refused(painted: Paths, params: Params, tmp_path: Path) -> None:
@@ -249,7 +283,7 @@ def test_its_key_knows_of_reports_and_of_no_record_of_a_run(
     write_json(paths.root / "reports/report.run.json", {"run_id": "a"})
     (paths.root / "reports/evaluate_cams_pictures").mkdir()
     assert key(paths) == before
-    write_json(paths.root / "reports/audit.json", AUDIT)
+    write_json(paths.root / "reports/audit.json", audited(paths))
     assert key(paths) != before
 
 

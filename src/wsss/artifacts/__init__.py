@@ -1,6 +1,7 @@
 """Files between stages: manifests, score maps, index PNGs; checked on read, atomic on write."""
 
 from wsss.artifacts.annotations import Annotations, Box, inside_boxes
+from wsss.artifacts.audits import AUDIT, Audits, audited_folder, hash_of_masks
 from wsss.artifacts.corrections import (
     CORRECTIONS,
     Correction,
@@ -10,7 +11,13 @@ from wsss.artifacts.corrections import (
     mask_of_size,
 )
 from wsss.artifacts.expected import ExpectedPixels, read_expected
-from wsss.artifacts.files import atomic_path, is_of_the_system, read_json, write_json
+from wsss.artifacts.files import (
+    atomic_path,
+    files_below,
+    is_of_the_system,
+    read_json,
+    write_json,
+)
 from wsss.artifacts.filling import (
     Filling,
     finish_shards,
@@ -51,12 +58,14 @@ from wsss.artifacts.score_map import (
 from wsss.artifacts.shards import ShardError, file_names, has_file, open_file, read_bytes
 
 __all__ = [
+    "AUDIT",
     "CORRECTIONS",
     "IGNORE_INDEX",
     "RESERVED",
     "SPLITS",
     "TOUCHING",
     "Annotations",
+    "Audits",
     "Box",
     "Corner",
     "ExpectedPixels",
@@ -80,6 +89,9 @@ __all__ = [
     "finish_shards",
     "has_file",
     "inside_boxes",
+    "audited_folder",
+    "files_below",
+    "hash_of_masks",
     "is_of_the_system",
     "is_packed",
     "mark_packed",

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from wsss.artifacts.files import atomic_path
+from wsss.artifacts.files import atomic_path, files_below
 from wsss.artifacts.label_png import IGNORE_INDEX, check_label_map, palette, read_label_png
 from wsss.artifacts.manifest import read_classes
 from wsss.checks import check_shape, did_you_mean
@@ -109,8 +109,7 @@ class Corrections:
                     "prepare_data.corrections to none"
                 )
             return cls(folder)
-        files = [path for path in folder.rglob("*.png") if not path.name.startswith(".")]
-        found = (_read(path, folder) for path in files)
+        found = (_read(path, folder) for path in files_below(folder, ".png"))
         order = sorted(found, key=lambda item: (item.image, as_utc(item.when), item.file.name))
         return cls(folder, tuple(order))
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 __all__ = [
     "atomic_path",
+    "files_below",
     "is_of_the_system",
     "read_json",
     "read_json_lines",
@@ -46,6 +47,25 @@ def is_of_the_system(error: BaseException) -> bool:
         return error.errno in _OF_THE_SYSTEM
     text = str(error).lower()  # PyTorch raises RuntimeError
     return isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text
+
+
+def files_below(folder: Path, *suffixes: str) -> list[Path]:
+    """The files below a folder that have one of some suffixes, in any case; no hidden ones.
+
+    A folder may be called as a file is, since images may: what lies in it is named after them.
+
+    Args:
+        folder: where to search; one that is not there has none.
+        suffixes: in lower case, such as ".png".
+
+    Returns:
+        Sorted.
+    """
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+    ]
 
 
 @contextmanager

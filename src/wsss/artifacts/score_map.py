@@ -56,7 +56,8 @@ class ScoreMap:
     def on_grid(self, grid: tuple[int, int]) -> np.ndarray:
         """(P, *grid) float32: the scores on another grid of the image, bilinear.
 
-        A cell of a coarser grid is a mean over the cells that it covers.
+        A cell of a coarser grid is a weighted mean over twice as many cells as it covers, those in
+        its middle counting most.
         """
         height, width = grid
         if self.scores.shape[1:] == grid:

@@ -13,7 +13,9 @@ from wsss.artifacts import (
     Manifest,
     Paths,
     Sample,
+    audited_folder,
     has_file,
+    hash_of_masks,
     read_expected,
     read_label_png,
 )
@@ -41,6 +43,7 @@ class MaskSet:
         samples: N images; those whose mask a person gave to the training are left out, as it says
             nothing about the others.
         given: how many these are.
+        everyone: the names of all images of the split.
         class_names: K names, without the background.
         has_background: whether a pixel may show none of the classes.
     """
@@ -50,6 +53,7 @@ class MaskSet:
     folder: Path
     samples: tuple[Sample, ...]
     given: int
+    everyone: tuple[str, ...]
     class_names: tuple[str, ...]
     has_background: bool = True
 
@@ -74,7 +78,7 @@ class MaskSet:
         if split not in manifest.splits:
             raise ValueError(f"there is no split '{split}'; {did_you_mean(split, manifest.splits)}")
         if folder is None:
-            folder = paths.pseudo_masks if kind == "pseudo_masks" else paths.predictions / split
+            folder = audited_folder(paths, kind, split)
         given = Annotations.read(paths.annotations).masks
         samples = tuple(one for one in manifest.splits[split] if one.name not in given)
         number = len(manifest.splits[split])
@@ -100,9 +104,15 @@ class MaskSet:
             folder,
             samples,
             number - len(samples),
+            tuple(one.name for one in manifest.splits[split]),
             manifest.class_names,
             manifest.has_background,
         )
+
+    @property
+    def hash(self) -> str:
+        """By which an interval tells whether it is of these masks; see `hash_of_masks`."""
+        return hash_of_masks(self.folder, self.everyone)
 
     @property
     def all_names(self) -> tuple[str, ...]:

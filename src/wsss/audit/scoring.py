@@ -12,6 +12,7 @@ from wsss.artifacts import Annotations, Corrections, Paths, has_file
 from wsss.audit.estimate import FEWEST, Audited, Estimate, Interval, estimate
 from wsss.audit.images import MaskSet
 from wsss.audit.record import Draw
+from wsss.checks import did_you_mean
 from wsss.evaluate.ground_truth import read_ground_truth
 
 __all__ = ["FURTHER", "Comparison", "Corrected", "Finding", "check_set", "compare", "score"]
@@ -134,12 +135,14 @@ class Finding:
 
     @property
     def next_20(self) -> Interval | None:
-        """What `mean_iou` would narrow to with 20 further images like these; None without more."""
-        number, most = len(self.corrected.names), len(self.draw.names)
-        if self.ratios is None or self.mean_iou is None or number == most:
+        """What `mean_iou` would narrow to with 20 further images like these.
+
+        None where there are not so many: with all of them it is known.
+        """
+        number = len(self.corrected.names)
+        further = number + FURTHER < len(self.draw.names)  # which would be all, and known
+        if self.ratios is None or self.mean_iou is None or not further:
             return None
-        if number + FURTHER >= most:  # they are all
-            return Interval(*[self.mean_iou.value] * 3)
         now, then = (
             self.draw.probabilities(count)[:number] for count in (number, number + FURTHER)
         )
@@ -174,6 +177,7 @@ class Finding:
             "given": self.masks.given,
             "drawn": self.draw.number,
             "audited": len(self.corrected.names),
+            "masks": self.masks.hash,
         }
         if self.reason or self.ratios is None:
             return values | {"reason": self.reason}
@@ -310,7 +314,8 @@ def compare(
 def check_set(root: Path, drawn: Draw, masks: MaskSet) -> None:
     """Raise ValueError unless a draw is of the images of a set, and none was given since."""
     now, then = {sample.name for sample in masks.samples}, set(drawn.names)
-    if now == then:
+    gone_classes = [name for name in drawn.classes if name not in masks.all_names]
+    if now == then and not gone_classes:
         return
     anew = f"draw anew under another name: `wsss audit draw --of {drawn.kind} --name NAME`"
     given = Annotations.read(Paths(root).annotations).masks & set(drawn.drawn)
@@ -319,6 +324,11 @@ def check_set(root: Path, drawn: Draw, masks: MaskSet) -> None:
             f"{len(given)} of the images that '{drawn.name}' drew, such as '{min(given)}', were "
             "given to the training since, so that their masks say nothing about the others any "
             f"more; what the audit found of the masks before is in git; {anew}"
+        )
+    if now == then:
+        raise ValueError(
+            f"'{drawn.name}' was drawn for '{gone_classes[0]}', which is no class any more "
+            f"({did_you_mean(gone_classes[0], masks.all_names)}); {anew}"
         )
     gone, new = sorted(then - now), sorted(now - then)
     what = f"'{gone[0]}' is gone" if gone else f"'{new[0]}' is new"

@@ -332,8 +332,7 @@ def _score_lines(card: Card) -> Iterator[str]:
             f"{audit.get('split')}, with 95 % intervals:"
         )
         yield from ("", "| | IoU | from | to |", "|---|---:|---:|---:|")
-        rows = {"mean": audit.get("mean_iou"), **(audit.get("classes") or {})}
-        for name, found in rows.items():
+        for name, found in [("mean", audit["mean_iou"]), *audit["classes"].items()]:
             cells = [found.get(key) for key in ("value", "low", "high")] if found else [None] * 3
             yield f"| {name} | {' | '.join(map(_number, cells))} |"
         yield ""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wsss import __version__
-from wsss.artifacts import Manifest, Paths, read_json, report_splits
+from wsss.artifacts import Audits, Manifest, Paths, read_json, report_splits
 from wsss.cards.card import JSON, Card
 from wsss.cards.weights import weights_of, with_licences
 from wsss.config.params import Params
@@ -208,9 +208,8 @@ def _scores(root: Path, evaluation: str) -> tuple[dict[str, dict[str, Any]], str
 
 
 def _audits(root: Path, of: str) -> list[dict[str, Any]]:
-    """The audits of reports/audit.json that are of what this is."""
-    file = Paths(root).report("audit")
-    if not file.exists() or of not in _AUDITED:
+    """The audits of reports/audit.json that are of what this is, as it is by now."""
+    if of not in _AUDITED:
         return []
-    found = read_json(file)
-    return [audit for audit in found.get("audits", [found]) if audit.get("of") == _AUDITED[of]]
+    standing = Audits.read(Paths(root)).standing
+    return [dict(audit) for audit in standing if audit["of"] == _AUDITED[of]]

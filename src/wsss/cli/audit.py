@@ -117,8 +117,19 @@ def score_masks(
             "no interval can be given, as no audit is drawn; draw images with `wsss audit draw`, "
             "and correct them"
         )
-    found = [score(root, read_draw(root, name), masks) for name in names or known]
-    reports = [finding.report() for finding in found]
+    found, reports, ended = [], [], []
+    for name in names or known:
+        drawn = read_draw(root, name)
+        try:
+            found.append(score(root, drawn, masks))
+        except ValueError as error:  # one that has ended keeps no other from telling
+            if names or len(known) == 1:
+                raise
+            entry = {"name": name, "of": drawn.kind, "split": drawn.split, "reason": str(error)}
+            reports.append(entry)
+            ended.append(f"{name}: no interval: {error}")
+        else:
+            reports.append(found[-1].report())
     entries = {
         "audits": [report for report in reports if "reason" not in report],
         "without_interval": [report for report in reports if "reason" in report],
@@ -130,7 +141,7 @@ def score_masks(
     if as_json:
         typer.echo(json.dumps({"audits": reports}, indent=2, ensure_ascii=False))
     else:
-        typer.echo("\n\n".join("\n".join(_lines(finding)) for finding in found))
+        typer.echo("\n\n".join([*("\n".join(_lines(finding)) for finding in found), *ended]))
         typer.echo(f"\nwrote {path}")
 
 
@@ -186,6 +197,8 @@ def _lines(finding: "Finding") -> Iterable[str]:
         if further is not None:
             limits = f"{further.low:.3f} and {further.high:.3f}"
             yield f"  with 20 images more it would lie between about {limits}"
+        elif rest := len(masks.samples) - number:
+            yield f"  with the other {rest} images it would be known"
         for class_id, class_name in enumerate(masks.all_names):
             if class_name in drawn.classes:
                 shown = int(finding.ratios.shown[class_id])

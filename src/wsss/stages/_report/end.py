@@ -6,7 +6,7 @@ from wsss.artifacts import SPLITS
 from wsss.report.frame import Section, escape
 from wsss.stages._report.choosing import FAILURES, Group
 from wsss.stages._report.findings import ADVICE, failure_shares, marked
-from wsss.stages._report.known import AUDIT, Known
+from wsss.stages._report.known import Audit, Known
 from wsss.stages.findings.finding import SEVERITIES
 
 __all__ = ["end_section", "lead"]
@@ -136,10 +136,7 @@ def _worth(known: Known) -> list[str]:
             f"between {low:.3f} and {high:.3f}."
         )
     if not known.audits:
-        lines.append(
-            f"No interval can be given: nobody has audited any mask (<code>{AUDIT}</code> is not "
-            "there)."
-        )
+        lines.append(f"No interval can be given: {escape(known.unaudited)}.")
     sets = [split for split in known.scored_splits if split not in SPLITS]
     for split in sets[:2]:
         found = known.main[-1].score(split) if known.main else None
@@ -171,13 +168,8 @@ def _next(known: Known, groups: Sequence[Group]) -> list[str]:
             "Audit masks drawn by chance, <code>wsss audit draw --images 40</code>: an hour of "
             "correcting tells how good all of them are."
         )
-    elif known.audits[0].further:
-        low, high = known.audits[0].further
-        further = known.audits[0].audited + 20
-        lines.append(
-            f"Audit 20 images more, <code>wsss audit draw --images {further}</code>: the interval "
-            f"would be {low:.3f} to {high:.3f}."
-        )
+    else:
+        lines += [line for audit in known.audits[:1] if (line := _audit_more(audit))]
     if unsure is not None:
         lines.append(
             f"Look at the {len(unsure.images)} most uncertain images first, and correct what is "
@@ -185,6 +177,27 @@ def _next(known: Known, groups: Sequence[Group]) -> list[str]:
         )
     lines.append("<code>wsss suggest --hours 1</code> says what else an hour is best spent on.")
     return lines[:STEPS]
+
+
+def _audit_more(audit: Audit) -> str:
+    """How to narrow an interval; "" where nothing is left to correct."""
+    name, rest = escape(audit.name), audit.drawn - audit.audited
+    would = ""
+    if audit.further:
+        low, high = audit.further
+        would = f" With 20 more the interval would be {low:.3f} to {high:.3f}."
+    if rest:
+        return (
+            f"Correct the other {rest} images of <code>audits/{name}.txt</code> in their order, "
+            f"and run <code>wsss audit score {name}</code>.{would}"
+        )
+    number = min(audit.drawn + 20, audit.images)
+    if number == audit.drawn:
+        return ""
+    return (
+        f"Audit {number - audit.drawn} images more: <code>wsss audit draw --name {name} "
+        f"--of {escape(audit.of)} --split {escape(audit.split)} --images {number}</code>.{would}"
+    )
 
 
 def _shortened(text: str) -> str:

@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from wsss.artifacts import SPLITS, Manifest, Sample, has_file, read_json, report_splits
+from wsss.artifacts import (
+    AUDIT,
+    SPLITS,
+    Audits,
+    Manifest,
+    Sample,
+    has_file,
+    report_splits,
+)
 from wsss.evaluate import ImageScore, score_images
 from wsss.pipeline import Job, Target
 from wsss.pipeline.names import named_scores, score_label
@@ -17,10 +25,7 @@ from wsss.stages.findings.finding import Finding
 from wsss.stages.findings.made import Made
 from wsss.stages.findings.results import look_at_results
 
-__all__ = ["AUDIT", "READ", "Audit", "Known", "Scored"]
-
-AUDIT = "reports/audit.json"
-"""Where an audit says how good masks are that a person has looked at some of."""
+__all__ = ["READ", "Audit", "Known", "Scored"]
 
 READ = 200
 """Files of each kind that are read to find what is wrong, at most."""
@@ -57,18 +62,22 @@ class Audit:
     """What an audit says of all masks of a split.
 
     Attributes:
+        name: of its draw.
         of: "predictions" or "pseudo_masks".
         split: whose images they are.
         images: how many.
-        audited: how many of them a person has looked at.
+        drawn: how many of them are to be corrected.
+        audited: how many a person has corrected.
         mean_iou: value, low and high end of its interval.
         classes: the same by class; None of those that cannot be told.
         further: low and high end, with 20 audited images more; None where it is not said.
     """
 
+    name: str
     of: str
     split: str
     images: int
+    drawn: int
     audited: int
     mean_iou: tuple[float, float, float]
     classes: Mapping[str, tuple[float, float, float] | None]
@@ -83,9 +92,11 @@ class Audit:
 
         further = values.get("next_20")
         return cls(
+            str(values["name"]),
             str(values["of"]),
             str(values["split"]),
             int(values["images"]),
+            int(values["drawn"]),
             int(values["audited"]),
             interval(values["mean_iou"]),
             {
@@ -229,22 +240,23 @@ class Known:
 
     @cached_property
     def audits(self) -> list[Audit]:
-        """What people have found who looked at some masks; empty where nobody has.
+        """What people have found who looked at some of the masks; empty where nobody has."""
+        return [Audit.read(entry) for entry in self._read_audits.standing]
 
-        Raises:
-            ValueError: the file is not as an audit writes it.
-        """
-        file = self.paths.root / AUDIT
-        if not file.is_file():
-            return []
-        try:
-            found = read_json(file)
-            return [Audit.read(item) for item in found.get("audits", [found])]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(
-                f"{AUDIT} is not as an audit writes it ({type(error).__name__}: {error}); audit "
-                "again, or delete the file, and the page says that there is none"
-            ) from None
+    @property
+    def unaudited(self) -> str:
+        """Why there is no interval, as a sentence without its end."""
+        reasons = [f"{name}: {reason}" for name, reason in self._read_audits.without.items()]
+        return "; ".join(reasons) or f"nobody has audited any mask, as {AUDIT} is not there"
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there are audits of which there is no interval."""
+        return bool(self._read_audits.without)
+
+    @cached_property
+    def _read_audits(self) -> Audits:
+        return Audits.read(self.paths)
 
     def audit_of(self, of: str) -> Audit | None:
         """The audit of predictions or pseudo masks, of val rather than of another split."""

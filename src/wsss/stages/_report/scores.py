@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from wsss.artifacts import AUDIT
 from wsss.report.frame import Section, escape, table
-from wsss.stages._report.known import AUDIT, Audit, Known, Scored
+from wsss.stages._report.known import Audit, Known, Scored
 
 __all__ = ["confusion_section", "no_truth", "score_section", "steps"]
 
@@ -121,10 +122,11 @@ def _audited(known: Known) -> str:
         return (
             '<p class="card none"><b>No interval.</b> How far these scores can be off on all '
             "images is told by an audit alone: a person corrects a few masks that are drawn by "
-            f"chance. Nobody has done so here: there is no <code>{AUDIT}</code>; <code>wsss audit "
-            "draw</code> says which ones to correct.</p>"
+            f"chance, which <code>wsss audit draw</code> names. Here {escape(known.unaudited)}."
+            "</p>"
         )
-    return "".join(_of_audit(audit) for audit in known.audits)
+    others = f"<p>No interval of {escape(known.unaudited)}.</p>" if known.has_others else ""
+    return "".join(_of_audit(audit) for audit in known.audits) + others
 
 
 def _of_audit(audit: Audit) -> str:
