@@ -1,14 +1,16 @@
 """Multi-scale CAMs against a plain loop, and against the symmetries they must have."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from wsss.artifacts import ScoreMap
 from wsss.cam._gradients import without_backward
 from wsss.cam.cam import LinearHeadCam, LinearHeadCamSettings
 from wsss.cam.layer_cam import LayerCam, LayerCamSettings
-from wsss.cam.multiscale import multiscale_cams, shared_cams, whole_cells
+from wsss.cam.multiscale import _Sum, multiscale_cams, shared_cams, whole_cells
 from wsss.config.sections import BackboneSettings
 from wsss.models.classifier import Classifier
 from wsss.models.timm_backbone import TimmBackbone
@@ -34,6 +36,24 @@ def cams_of(
         return multiscale_cams(model, METHOD, images, class_ids, **settings)
 
 
+def on_grid(
+    maps: torch.Tensor, size: tuple[int, int], grid: tuple[int, int], corners: bool
+) -> torch.Tensor:
+    """A map at the middle of each cell of a grid, an axis at a time by `numpy.interp`."""
+    values = maps.detach().double().numpy()
+    for axis, (pixels, cells) in enumerate(zip(size, grid, strict=True), 2):
+        places = (np.arange(cells) + 0.5) * pixels / cells - 0.5  # in pixels of the image
+        known = np.arange(values.shape[axis])
+        if corners:
+            own = known * (pixels - 1) / (len(known) - 1)
+        else:
+            own = (known + 0.5) * pixels / len(known) - 0.5
+        values = np.apply_along_axis(
+            lambda row, o=own, p=places: np.interp(p, o, row), axis, values
+        )
+    return torch.from_numpy(values).float()
+
+
 def plain_loop(
     model: Classifier, image: torch.Tensor, ids: tuple[int, ...], corners: bool
 ) -> torch.Tensor:
@@ -49,7 +69,7 @@ def plain_loop(
             features = model.backbone(view)
             maps = torch.einsum("kd,bdhw->bkhw", model.head.weight[:, :, 0, 0], features).relu()
             maps = maps.flip(-1) if mirrored else maps
-            total += functional.interpolate(maps, (16, 24), mode="bilinear", align_corners=corners)
+            total += on_grid(maps, (64, 96), (16, 24), corners)
     kept = total[0, [number - 1 for number in ids]]
     return kept / (kept.amax(dim=(1, 2), keepdim=True) + 1e-5)
 
@@ -153,3 +173,24 @@ def test_methods_that_share_forward_passes_give_what_each_gives_alone(
         assert torch.equal(logits, wanted_logits)
         for cam, wanted_cam in zip(cams, wanted_cams, strict=True):
             assert torch.equal(cam, wanted_cam)
+
+
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize("stride", [1, 4, 8, 16])
+def test_a_map_stays_where_it_is(corners: bool, stride: int) -> None:
+    """A map of each place's own x and y, stored at any stride, has them at image size, too."""
+    size, cells = (129, 257), (9, 17)
+    grid = tuple(-(-side // stride) for side in size)
+    summed = _Sum(1, 1, grid, False, size if corners else None, False)
+    axes = []
+    for number, pixels in zip(cells, size, strict=True):
+        middles = ((torch.arange(number) + 0.5) / number * pixels - 0.5) / (pixels - 1)
+        axes.append(torch.linspace(0, 1, number) if corners else middles)
+    summed.add(torch.stack(torch.meshgrid(*axes, indexing="ij")), torch.zeros(1, 2))
+    scores = summed.maps().clamp(0, 1).numpy()
+    stored = ScoreMap(np.array([1, 2], np.uint8), scores, size, np.ones(2, np.float32))
+    full = stored.full_scores()
+    for axis, pixels in enumerate(size):
+        inner = np.arange(pixels)[stride + 8 : -stride - 8]
+        found = full[axis].mean(axis=1 - axis)[inner] * (pixels - 1)
+        np.testing.assert_allclose(found, inner, atol=0.35)

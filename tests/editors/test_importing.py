@@ -13,6 +13,7 @@ from PIL import Image
 from wsss.artifacts import (
     CORRECTIONS,
     Corrections,
+    Manifest,
     contents,
     mask_hash,
     palette,
@@ -65,6 +66,83 @@ def test_the_same_again_adds_nothing_and_loses_nothing(project: Any, tmp_path: P
     again = import_annotations(project.root, out, who="Ada", when="2026-03-02T00:00:00Z")
     assert (again.added, again.known) == ([], 1)
     assert contents(project.root / CORRECTIONS) == before
+
+
+def test_who_goes_back_to_an_earlier_mask_of_their_own_means_it(
+    project: Any, tmp_path: Path
+) -> None:
+    first, second = corrected(project), corrected(project).copy()
+    second[5:, :] = 2
+    folders = []
+    for day, mask in enumerate((first, second, first), 1):
+        out = export_with(project, tmp_path / f"out{day}", {"a": mask}, "voc_png")
+        found = import_annotations(project.root, out, who="Ada", when=f"2026-03-0{day}T12:00:00Z")
+        assert len(found.added) == 1
+        assert (Corrections.read(project.root).read_mask("a", (12, 16)) == mask).all()
+        folders.append(out)
+    # what is brought once more was not gone back to
+    again = import_annotations(project.root, folders[1], who="Ada", when="2026-03-02T12:00:00Z")
+    assert (again.added, again.known) == ([], 1)
+    assert (Corrections.read(project.root).read_mask("a", (12, 16)) == first).all()
+
+
+@pytest.mark.parametrize("kind", ["voc_png", "napari", "coco", "cvat", "geojson", "yolo"])
+def test_classes_that_came_in_between_change_no_answer(
+    project: Any, tmp_path: Path, kind: str
+) -> None:
+    """Ids mean what they did when masks were exported, whatever the list is by now."""
+    drawn = corrected(project)
+    flat = kind in ("voc_png", "napari")
+    out = export_with(project, tmp_path / "out", {"a": drawn} if flat else {}, kind)
+    if kind == "voc_png":  # as of a folder that somebody has moved, without its list of labels
+        (out / "labelmap.txt").unlink()
+    names = ("bird", "cat", "dog")
+    splits = Manifest.read(project.paths.splits).splits
+    Manifest(names, splits).write(project.paths.splits)
+    ids = np.array([0, 2, 3, *[0] * 252, 255], np.uint8)
+    for name, mask in project.masks.items():
+        write_label_png(project.paths.pseudo_masks / f"{name}.png", ids[mask])
+    file = {"coco": out / "annotations.json", "cvat": out / "annotations.xml"}.get(kind, out)
+    found = import_annotations(project.root, file, who="Ada", when=NOON)
+    assert len(found.unchanged) == 4 - flat
+    if flat:
+        assert (Corrections.read(project.root).read_mask("a", (12, 16), names) == ids[drawn]).all()
+    else:
+        assert not found.added
+
+
+def test_a_class_that_is_gone_is_named(project: Any, tmp_path: Path) -> None:
+    out = export_with(project, tmp_path / "out", {"a": corrected(project)}, "napari")
+    Manifest(("cats", "dog"), Manifest.read(project.paths.splits).splits).write(
+        project.paths.splits
+    )
+    with pytest.raises(ValueError, match=r"shows 'cat', which is no class .*did you mean 'cats'"):
+        import_annotations(project.root, out, who="Ada")
+
+
+@pytest.mark.parametrize("kind", ["voc_png", "napari", "geojson", "yolo"])
+def test_an_image_may_be_called_as_files_of_annotations_are(
+    new_project: Any, tmp_path: Path, kind: str
+) -> None:
+    names = ("scan.png", "sub.tif/a", "x.txt", "b.geojson")
+    masks = {name: np.pad(np.ones((6, 8), np.uint8), 3) for name in names}
+    project = new_project(tmp_path / "project", masks, ("cat", "dog"))
+    for day in (1, 2):
+        out = tmp_path / f"out{day}"
+        export_annotations(project.root, out, kind)
+        found = import_annotations(
+            project.root, out, who="Ada", accept=True, when=f"2026-03-0{day}T12:00:00Z"
+        )
+        assert (len(found.added), found.known) == ((4, 0) if day == 1 else (0, 4))
+    assert Corrections.read(project.root).names == set(names)
+
+
+def test_a_class_may_begin_as_a_comment_does(new_project: Any, tmp_path: Path) -> None:
+    masks = {"a": np.pad(np.full((6, 8), 2, np.uint8), 3)}
+    project = new_project(tmp_path / "project", masks, ("cat", "# crack"))
+    export_annotations(project.root, tmp_path / "out", "voc_png")
+    import_annotations(project.root, tmp_path / "out", who="Ada", accept=True)
+    assert (Corrections.read(project.root).read_mask("a", (12, 14)) == masks["a"]).all()
 
 
 def test_looked_at_and_left_is_said_by_accept(project: Any, tmp_path: Path) -> None:

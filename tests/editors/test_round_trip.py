@@ -49,7 +49,7 @@ def test_identity(
     project = new_project(root, drawn, tuple(f"kind {n}" for n in range(1, number + 1)))
     done = export_annotations(root, root / "out", kind)
     assert (done.images, done.corrected, done.kept) == (len(drawn), 0, 1)
-    sent = read_record(root / "out/wsss_export.json")
+    sent = read_record(root / "out/wsss_export.json").sent
     assert {name: item.returned for name, item in sent.items()} == {
         name: mask_hash(mask) for name, mask in drawn.items()
     }

@@ -362,6 +362,18 @@ def test_classifiers_that_begin_alike_run_their_first_layers_once(
     project_stage("generate_further_cams", paths, **sections)
     assert files(paths.cams) | files(paths.further_cams) == wanted
 
+    # no classifier is opened of which all maps are made
+    loaded: list[Path] = []
+
+    def noted(folder: Path) -> tuple[Classifier, str]:
+        loaded.append(folder)
+        return load_classifier(folder)
+
+    monkeypatch.setattr(_cams, "load_classifier", noted)
+    project_stage("generate_cams", paths, **sections)
+    assert loaded == [paths.classifier]
+    assert files(paths.cams) | files(paths.further_cams) == wanted
+
 
 def test_the_stage_that_makes_further_maps_says_why_it_can_not(paths: Paths) -> None:
     another_classifier(paths, "plain", same_stem=True)

@@ -47,7 +47,12 @@ class Folder:
     def draw(self, file: str, values: np.ndarray) -> None:
         write_label_png(self.root / file, values.astype(np.uint8))
 
-    def run(self, dataset: dict | None = None, **prepare: object) -> Annotations:
+    def run(
+        self,
+        dataset: dict | None = None,
+        train_segmenter: dict | None = None,
+        **prepare: object,
+    ) -> Annotations:
         self.write("tags.csv", "image,tags\n" + "".join(f"{k},{v}\n" for k, v in self.tags.items()))
         settings = {
             "name": "folder",
@@ -62,6 +67,7 @@ class Folder:
                 **prepare,
             },
             "make_pseudo_masks": {"chain": "none", "threshold": 0.3},
+            "train_segmenter": train_segmenter or {},
         }
         run_stage("prepare_data", parse_params(tree), self.paths)
         return Annotations.read(self.paths.annotations)
@@ -165,6 +171,7 @@ def polygons(folder: Folder) -> str:
             for c, x, y, r, b in boxes
         ]
         folder.write(f"labels/{name}.txt", "\n".join(lines))
+    folder.write("labels/obj.names", "\n".join(CLASSES))
     return "labels"
 
 
@@ -225,6 +232,50 @@ def test_boxes_of_every_form_are_the_same(folder, form):
     counts = folder.report()["annotations"]["boxes"]
     assert sum(counts[split]["boxes"] for split in counts) == 3
     assert sum(counts[split]["available"] for split in counts) == 2
+
+
+def test_the_names_of_yolo_s_classes_lie_anywhere_above(folder):
+    folder.write("train/data/labels/a.txt", "0 0.5 0.5 0.5 0.5\n")
+    boxes = "train/data/labels"
+    with pytest.raises(ValueError, match=r"of 'cat', which the tags of 'a' deny"):
+        folder.run({"boxes": boxes}, box_labels="all")  # ids in the order of tags, a guess
+    folder.write("data.yaml", "names: [dog, cat]\n")
+    found = folder.run({"boxes": boxes}, box_labels="all")
+    assert [box.class_id for box in found.boxes["a"]] == [2]
+    assert not any("ids are read as" in text for text in folder.report().get("warnings", ()))
+    (folder.root / "data.yaml").unlink()
+    folder.write("train/data/labels/a.txt", "1 0.5 0.5 0.5 0.5\n")
+    folder.run({"boxes": boxes}, box_labels="all")
+    assert any("ids are read as 0 cat, 1 dog" in text for text in folder.report()["warnings"])
+
+
+@pytest.mark.parametrize("word", ["0", "1"])
+def test_ids_of_classes_are_not_guessed(folder, monkeypatch, word):
+    folder.write("points.csv", f"image,class,x,y\na,{word},1,1\n")
+    message = f"line 2: the class is '{word}', and nothing says .* write the names: cat, dog"
+    refused(folder, monkeypatch, message, {"points": "points.csv"}, point_labels="all")
+    folder.write("boxes.csv", f"image,class,left,top,right,bottom\na,{word},1,1,3,3\n")
+    refused(folder, monkeypatch, message, {"boxes": "boxes.csv"}, box_labels="all")
+
+
+def test_strokes_on_every_pixel_are_no_scribbles(folder, monkeypatch):
+    folder.draw("scribbles/a.png", np.pad([[2, 2, 2]], ((2, 3), (3, 2))))
+    message = r"1 of 1 scribbles have no pixel of 255, .*scribble_values: \{0: 255, 1: 0, 2: cat\}"
+    refused(folder, monkeypatch, message, {"scribbles": "scribbles"}, scribble_labels="all")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"given_share": 0.5}, "given_share is 0.5, but no training image has the mask"),
+        ({"tags_only": {"name": "ignored"}}, "tags_only.name is 'ignored', but no training image"),
+    ],
+)
+def test_what_nobody_gave_is_missed_before_long_work(folder, values, message):
+    with pytest.raises(ValueError, match=message):
+        folder.run(train_segmenter=values)
+    folder.draw("masks/a.png", np.full(SIZE, 2))
+    folder.run({"masks": "masks"}, train_segmenter=values, pixel_labels=["a"])
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form not in OF_SHARES])

@@ -136,8 +136,9 @@ def shared_cams(
         rows, columns = torch.cat([rows, rows + len(images)]), torch.cat([columns, columns])
 
     kinds = _sharing(asked)
+    aligned_to = tuple(images.shape[2:]) if align_corners else None
     sums = [
-        _Sum(len(own), len(images), grid, flip, align_corners, each)
+        _Sum(len(own), len(images), grid, flip, aligned_to, each)
         for own, each in zip(scales, stretch, strict=True)
     ]
     height, width = images.shape[2:]
@@ -251,7 +252,7 @@ def windowed_cams(
 
     height, width = image.shape[:2]
     stride = model.backbone.output_stride
-    summed = _Sum(len(scales), 1, grid, flip, align_corners, stretch)
+    summed = _Sum(len(scales), 1, grid, flip, (height, width) if align_corners else None, stretch)
     for scale in scales:
         size = whole_cells((height, width), scale, stride, align_corners)
         summed.add(*run(size, scale))
@@ -266,7 +267,8 @@ class _Sum:
         count: of images.
         grid: as of `multiscale_cams`.
         flip: as of `multiscale_cams`.
-        align_corners: as of `multiscale_cams`.
+        aligned_to: height and width of the images whose corner pixels those of the maps lie on;
+            None where it is their corners, as in the grid.
         stretch: as of `multiscale_cams`.
 
     Attributes:
@@ -279,13 +281,14 @@ class _Sum:
         count: int,
         grid: tuple[int, int],
         flip: bool,
-        align_corners: bool,
+        aligned_to: tuple[int, ...] | None,
         stretch: bool,
     ) -> None:
         import torch
 
         self._n_scales, self._count, self._grid = n_scales, count, grid
-        self._flip, self._align_corners, self._stretch = flip, align_corners, stretch
+        self._flip, self._stretch = flip, stretch
+        self._places = None if aligned_to is None else _centres(grid, aligned_to)
         self._maps = self.logits = torch.zeros(())
 
     def add(self, maps: "Tensor", scores: "Tensor") -> None:
@@ -307,9 +310,16 @@ class _Sum:
             kept = kept + maps[n_maps:].float().flip(-1)
         if n_maps:
             kept = kept[:, None]
-            self._maps += functional.interpolate(
-                kept, self._grid, mode="bilinear", align_corners=self._align_corners
-            )
+            if self._places is None:
+                on_grid = functional.interpolate(
+                    kept, self._grid, mode="bilinear", align_corners=False
+                )
+            else:
+                places = self._places.to(kept.device).expand(n_maps, -1, -1, -1)
+                on_grid = functional.grid_sample(
+                    kept, places, padding_mode="border", align_corners=True
+                )
+            self._maps += on_grid
         views = scores.float().view(-1, self._count, scores.shape[1])  # (1 or 2, B, K)
         self.logits = self.logits + views.mean(dim=0) / self._n_scales
 
@@ -322,3 +332,20 @@ class _Sum:
             return cams / peaks(cams)
         views = self._n_scales * (1 + self._flip)
         return (cams / views).clamp_(max=1)  # rounding may leave a bit more
+
+
+def _centres(grid: tuple[int, ...], size: tuple[int, ...]) -> "Tensor":
+    """(1, h, w, 2) float32: x and y of a grid's cells, from -1 to 1 at an image's corner pixels.
+
+    Example:
+        >>> _centres((1, 2), (1, 5))[0, 0, :, 0].tolist()
+        [-0.625, 0.625]
+    """
+    import torch
+
+    axes = []
+    for cells, pixels in zip(grid, size, strict=True):
+        centres = (torch.arange(cells, dtype=torch.float64) + 0.5) * (pixels / cells) - 0.5
+        axes.append(centres * (2 / max(1, pixels - 1)) - 1)
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    return torch.stack([x, y], dim=-1).float()[None]

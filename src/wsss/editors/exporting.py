@@ -22,7 +22,7 @@ from wsss.artifacts import (
 from wsss.checks import did_you_mean
 from wsss.editors._base import Format, Given, Known
 from wsss.editors.formats import format_named
-from wsss.editors.record import Sent, write_record
+from wsss.editors.record import Record, Sent, write_record
 from wsss.progress import track
 
 __all__ = ["KINDS", "Exported", "export_annotations", "made_path"]
@@ -106,7 +106,7 @@ def export_annotations(
                 target = folder / tool.IMAGES / sample.image
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(read_bytes(source.paths.images / sample.image))
-        write_record(folder, kind, sent)
+        write_record(folder, kind, Record(sent, tuple(class_names)))
         folder.chmod(0o755)
         folder.replace(out)
     except BaseException:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wsss.artifacts import palette, read_json, write_json
+from wsss.artifacts import files_below, palette, read_json, write_json
 from wsss.data.drawn_masks import filled_polygons, label_ids
 from wsss.editors._base import Answers, Given, Known, label_of, layered, regions, stable_id
 from wsss.editors._pictures import read_files
@@ -60,13 +60,13 @@ def write(given: Iterable[Given], class_names: Sequence[str], out: Path, toleran
 
 def reads(path: Path) -> bool:
     """See `Format`."""
-    return path.is_dir() and next(path.rglob("*.geojson"), None) is not None
+    return path.is_dir() and bool(files_below(path, ".geojson"))
 
 
 def read(path: Path, known: Known) -> Answers:
     """Read polygons of each image; see `Format`."""
     folder = path / LABELS if (path / LABELS).is_dir() else path
-    files = [file for file in folder.rglob("*.geojson") if not file.name.startswith(".")]
+    files = files_below(folder, ".geojson")
     return read_files(files, folder, known, lambda file: partial(_drawn, file, known.class_names))
 
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,11 +24,11 @@ from wsss.artifacts import (
     mask_of_size,
     read_label_png,
 )
-from wsss.checks import printable
+from wsss.checks import did_you_mean, printable
 from wsss.editors._base import Answers, Known, Returned
 from wsss.editors.exporting import KINDS, made_path
 from wsss.editors.formats import format_of
-from wsss.editors.record import Sent, find_record, read_record
+from wsss.editors.record import Record, Sent, find_record, read_record
 from wsss.pipeline.exclusive import hold
 from wsss.progress import track
 
@@ -104,9 +104,15 @@ def import_annotations(
             "prepare_data`, or `wsss run prepare_data`, first"
         )
     manifest = Manifest.read(paths.splits)
-    answers = tool.read(path, Known.of(manifest, paths))
+    record = _record(path, export)
+    known = Known.of(manifest, paths)
+    if record is not None and record.class_names:  # whose ids come back, and perhaps new labels
+        added = [name for name in manifest.class_names if name not in record.class_names]
+        known = replace(known, class_names=(*record.class_names, *added))
+    answers = tool.read(path, known)
     _check_known(answers, path, manifest, skip_unknown=skip_unknown)
-    work = _Work(root, paths, manifest, _record(path, export), who, when, _changed(path))
+    sent = None if record is None else record.sent
+    work = _Work(root, paths, manifest, known.class_names, sent, who, when, _changed(path))
     with hold(root / CORRECTIONS, "wsss annotations import"):
         result = work.add(answers, accept=accept)
     result.unknown, result.unfinished = answers.unknown, answers.unfinished
@@ -149,7 +155,7 @@ def _check_known(answers: Answers, path: Path, manifest: Manifest, *, skip_unkno
         )
 
 
-def _record(path: Path, export: Path | None) -> dict[str, Sent] | None:
+def _record(path: Path, export: Path | None) -> Record | None:
     """What was exported; None where that is not known."""
     found = find_record(export or path)
     if found is None and export is not None:
@@ -171,6 +177,7 @@ class _Work:
     root: Path
     paths: Paths
     manifest: Manifest
+    class_names: Sequence[str]  # by which class ids come back
     record: Mapping[str, Sent] | None
     who: str
     when: str
@@ -188,16 +195,27 @@ class _Work:
         for item in track(ordered, "corrections", len(ordered)):
             sample = samples[item.name]
             mask = self._mask(item, sample)
-            digest, sent = mask_hash(mask), self._sent(item.name, splits[item.name])
-            untouched = digest in {x.returned for x in sent} or self._is_blank(item, mask)
+            sent = self._sent(item.name, splits[item.name])
+            back = mask_hash(mask)
+            untouched = back in {x.returned for x in sent} or self._is_blank(item, mask)
             if untouched and not (accept or item.is_seen):
                 result.unchanged.append(item.name)
                 continue
             who = item.who or self.who
-            before = [(x.who, mask_hash(read_label_png(x.file))) for x in known.get(item.name, ())]
-            if (who, digest) in before or (before and before[-1][1] == digest):
+            mask = self._in_ids_of_now(item, mask)
+            digest = mask_hash(mask)
+            before = [(x, mask_hash(read_label_png(x.file))) for x in known.get(item.name, ())]
+            if before and before[-1][1] == digest:
                 result.known += 1
                 continue
+            if (who, digest) in {(x.who, own) for x, own in before}:
+                # somebody's earlier mask: brought once more, or gone back to
+                counting, counts = before[-1]
+                changed = counts in {own for x in sent for own in (x.origin_hash, x.returned)}
+                is_later = as_utc(self._moment(item)) > as_utc(counting.when)
+                if not (is_later and (item.is_seen or (self.record is not None and changed))):
+                    result.known += 1
+                    continue
             origin = sent[0] if self.record and sent else Sent("", "", "")
             file = Corrections.add(
                 self.root,
@@ -243,6 +261,7 @@ class _Work:
 
     def _look(self, item: Returned, sample: Sample) -> None:
         mask = self._mask(item, sample)
+        self._in_ids_of_now(item, mask)
         try:
             mask_of_size(mask, sample.size)
         except ValueError as error:
@@ -259,6 +278,30 @@ class _Work:
 
     def _mask(self, item: Returned, sample: Sample) -> np.ndarray:
         return item.draw(sample.size, self._empty)
+
+    def _in_ids_of_now(self, item: Returned, mask: np.ndarray) -> np.ndarray:
+        """A mask in the ids that classes have by now, as the list may have changed meanwhile.
+
+        Raises:
+            ValueError: it shows a class that is gone.
+        """
+        names = self.manifest.class_names
+        if tuple(self.class_names) == tuple(names):
+            return mask
+        ids = np.arange(256, dtype=np.uint8)
+        for value in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist():
+            if not 1 <= value <= len(self.class_names):
+                continue
+            name = self.class_names[value - 1]
+            if name not in names:
+                raise ValueError(
+                    f"{item.where}: it shows '{name}', which is no class of the data set any more "
+                    f"({did_you_mean(name, names)}); name it in the data set's classes, or export "
+                    "again"
+                )
+            ids[value] = names.index(name) + 1
+        renamed: np.ndarray = ids[mask]
+        return renamed
 
     def _moment(self, item: Returned) -> str:
         """When somebody corrected a mask: as it is told, as its file says, or the age of that."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wsss.artifacts import atomic_path
+from wsss.artifacts import atomic_path, files_below
 from wsss.editors._base import Answers, Given, Known
 from wsss.editors._pictures import read_files
 from wsss.evaluate.placing import read_mask
@@ -34,7 +34,7 @@ def write(given: Iterable[Given], class_names: Sequence[str], out: Path, toleran
 
 def reads(path: Path) -> bool:
     """See `Format`."""
-    return path.is_dir() and bool(_files(_labels(path)))
+    return path.is_dir() and bool(files_below(_labels(path), *_SUFFIXES))
 
 
 def read(path: Path, known: Known) -> Answers:
@@ -45,16 +45,9 @@ def read(path: Path, known: Known) -> Answers:
         del size, empty
         return read_mask(file, {}, len(known.class_names))[0]
 
-    return read_files(_files(folder), folder, known, lambda file: partial(drawing, file))
+    files = files_below(folder, *_SUFFIXES)
+    return read_files(files, folder, known, lambda file: partial(drawing, file))
 
 
 def _labels(path: Path) -> Path:
     return path / LABELS if (path / LABELS).is_dir() else path
-
-
-def _files(folder: Path) -> list[Path]:
-    return [
-        file
-        for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
-    ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from wsss.artifacts import read_json, write_json
 
-__all__ = ["RECORD", "Sent", "find_record", "read_record", "write_record"]
+__all__ = ["RECORD", "Record", "Sent", "find_record", "read_record", "write_record"]
 
 RECORD = "wsss_export.json"
 """The file, in the folder of an export."""
@@ -30,13 +30,27 @@ class Sent:
     returned: str
 
 
-def write_record(folder: Path, kind: str, sent: Mapping[str, Sent]) -> None:
-    """Write what was sent, by name of the sample, as a format."""
+@dataclass(frozen=True)
+class Record:
+    """What an export was.
+
+    Attributes:
+        sent: by name of the sample.
+        class_names: what class ids meant then; of none where an older export does not say.
+    """
+
+    sent: Mapping[str, Sent]
+    class_names: tuple[str, ...] = ()
+
+
+def write_record(folder: Path, kind: str, record: Record) -> None:
+    """Write what was sent, as a format."""
     images = {
         name: {"origin": item.origin, "hash": item.origin_hash, "returned": item.returned}
-        for name, item in sent.items()
+        for name, item in record.sent.items()
     }
-    write_json(folder / RECORD, {"format": kind, "images": images})
+    classes = list(record.class_names)
+    write_json(folder / RECORD, {"format": kind, "classes": classes, "images": images})
 
 
 def find_record(path: Path) -> Path | None:
@@ -47,14 +61,15 @@ def find_record(path: Path) -> Path | None:
     return None
 
 
-def read_record(path: Path) -> dict[str, Sent]:
+def read_record(path: Path) -> Record:
     """Read what `write_record` wrote. Raises ValueError where it is something else."""
     value: Any = read_json(path)
     try:
-        return {
+        sent = {
             str(name): Sent(str(item["origin"]), str(item["hash"]), str(item["returned"]))
             for name, item in value["images"].items()
         }
+        return Record(sent, tuple(map(str, value.get("classes", ()))))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is no record of an export ({error!r}); name the folder that `wsss annotations "

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wsss.artifacts import IGNORE_INDEX, atomic_path, palette, write_label_png
+from wsss.artifacts import IGNORE_INDEX, atomic_path, files_below, palette, write_label_png
 from wsss.data.drawn_masks import label_ids
 from wsss.editors._base import Answers, Given, Known, label_of
 from wsss.editors._pictures import read_files
@@ -40,7 +40,7 @@ def write(given: Iterable[Given], class_names: Sequence[str], out: Path, toleran
 
 def reads(path: Path) -> bool:
     """See `Format`; a folder of PNGs alone is one, too."""
-    return path.is_dir() and next(_masks(path).rglob("*.png"), None) is not None
+    return path.is_dir() and bool(files_below(_masks(path), ".png"))
 
 
 def read(path: Path, known: Known) -> Answers:
@@ -59,8 +59,7 @@ def read(path: Path, known: Known) -> Answers:
             )
         return read_mask(file, {} if by_value else meanings, len(known.class_names))[0]
 
-    files = [file for file in masks.rglob("*.png") if not file.name.startswith(".")]
-    return read_files(files, masks, known, lambda file: partial(drawing, file))
+    return read_files(files_below(masks, ".png"), masks, known, lambda file: partial(drawing, file))
 
 
 def _masks(path: Path) -> Path:
@@ -80,7 +79,7 @@ def _meanings(path: Path, class_names: Sequence[str]) -> Meanings:
         return {}
     found: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip() or line.startswith("#"):
+        if not line.strip() or line.startswith("# label:"):  # a class may begin with '#'
             continue
         try:
             label, colours, *_ = line.rsplit(":", 3)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from wsss.artifacts import IGNORE_INDEX, atomic_path
+from wsss.artifacts import IGNORE_INDEX, atomic_path, files_below
 from wsss.data.drawn_masks import filled_polygons, label_ids
 from wsss.editors._base import IGNORED, Answers, Given, Known, layered, regions
 from wsss.editors._pictures import read_files
@@ -54,8 +54,9 @@ def read(path: Path, known: Known) -> Answers:
     folder = path / LABELS
     if not folder.is_dir():
         raise ValueError(f"{path} has no folder {LABELS} of a text file per image; export it again")
-    files = [file for file in folder.rglob("*.txt") if not file.name.startswith(".")]
-    return read_files(files, folder, known, lambda file: partial(_drawn, file, by_number))
+    return read_files(
+        files_below(folder, ".txt"), folder, known, lambda file: partial(_drawn, file, by_number)
+    )
 
 
 def _drawn(file: Path, ids: dict[int, int], size: tuple[int, int], empty: int) -> np.ndarray:

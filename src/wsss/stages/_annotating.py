@@ -10,12 +10,35 @@ from wsss.config.params import Params
 from wsss.data import RawDataset, RawSample
 from wsss.data.images import PixelRules
 from wsss.stages._annotation_checks import check_annotations
-from wsss.stages._annotation_parts import KINDS, LABELLED, annotated_parts, takes_masks
+from wsss.stages._annotation_parts import (
+    KINDS,
+    LABELLED,
+    AnnotatedPart,
+    annotated_parts,
+    takes_masks,
+)
 from wsss.stages._annotations import Placing
 from wsss.stages._corrected import Corrected
 from wsss.stages._preparation import Turning
 
-__all__ = ["Annotating", "annotation_lines", "takes_masks"]
+__all__ = ["Annotating", "annotation_lines", "check_given", "takes_masks"]
+
+
+def check_given(
+    parts: Mapping[str, AnnotatedPart], params: Params, corrected: Sequence[RawSample]
+) -> None:
+    """Raise ValueError where the segmenter is to learn from what nobody gave, before long work.
+
+    Args:
+        parts: by kind, the images that have it.
+        params: of the project.
+        corrected: the training images whose masks people have corrected.
+    """
+    drawn = {kind for kind, part in parts.items() if part.drawn.get("train")}
+    params.train_segmenter.check_given(
+        masks="masks" in drawn or bool(corrected),
+        seeds=not drawn.isdisjoint(("points", "scribbles")),
+    )
 
 
 class Annotating:
@@ -54,6 +77,7 @@ class Annotating:
             rules,
             ignores_denied=raw.tags_from_masks or self.settings.contradicting_masks == "warn",
         )
+        check_given(self.parts, params, corrected.samples.get("train", ()))
         self._boxes: Mapping[str, Sequence[object]] = {}
 
     def place(

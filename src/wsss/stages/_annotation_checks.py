@@ -75,6 +75,7 @@ def check_annotations(
             f"{len(problems)} annotations do not fit their images:\n"
             + "\n".join(f"  {line}" for line in lines)
         )
+    check.check_strokes()
     return {name: check.frames[name] for name in sorted(check.frames)}
 
 
@@ -130,6 +131,7 @@ class _Check:
     ) -> None:
         self.class_names, self.rules, self.ignores_denied = class_names, rules, ignores_denied
         self.frames: dict[str, ImageFrame] = {}
+        self._drawn_whole: list[bool] = []  # of scribbles, whether somebody drew on every pixel
         self._own: dict[str, set[str]] = {}
         self._from_masks: set[str] = set()
         for kind, part in parts.items():
@@ -139,6 +141,18 @@ class _Check:
                     self._own.setdefault(name, set()).add(kind)
             else:
                 self._from_masks |= names
+
+    def check_strokes(self) -> None:
+        """Raise ValueError if most scribbles have strokes on every pixel, as if 0 were one."""
+        whole, count = sum(self._drawn_whole), len(self._drawn_whole)
+        if 2 * whole > count:
+            raise ValueError(
+                f"{whole} of {count} scribbles have no pixel of {IGNORE_INDEX}, which is what "
+                "nobody drew on, so that all else would be background. Where that is 0 in their "
+                f"files, set {full_key('dataset.scribble_values')}: {{0: {IGNORE_INDEX}, 1: 0, "
+                f"2: {self.class_names[0]}}} or what their values mean; whole masks are not "
+                "scribbles but masks, see pixel_labels"
+            )
 
     def problems(self, sample: RawSample) -> list[str]:
         """What is wrong with the annotations of an image."""
@@ -175,6 +189,8 @@ class _Check:
         if what == "mask" and self.ignores_denied:
             return
         present = np.flatnonzero(np.bincount(drawn.ravel(), minlength=256)).tolist()
+        if what == "scribble":
+            self._drawn_whole.append(IGNORE_INDEX not in present)
         for class_id in present:
             if class_id not in (0, IGNORE_INDEX, *possible_ids(sample)):
                 y, x = np.argwhere(drawn == class_id)[0].tolist()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -22,7 +22,7 @@ from wsss.artifacts import (
 )
 from wsss.cam.making import FOUND, CamMaker, looks_alike, shares_pass
 from wsss.checks import full_key
-from wsss.config.sections import GenerateCamsSettings
+from wsss.config.sections import FurtherCamsSettings, GenerateCamsSettings
 from wsss.loading.devices import gather, num_workers
 from wsss.loading.same_size import same_size_batches
 from wsss.models.classifier import Classifier, load_classifier
@@ -69,13 +69,13 @@ def write_cams(
     manifest = Manifest.read(job.paths.splits)
     manifest.check_classes(model.class_names, f"the classifier in {classifier}")
     fabric = job.fabric(settings.precision, source)
-    beside = {} if source else dict(_beside(job, model, loss, settings))
+    beside = () if source else _beside(job, model, loss, settings)
     with ExitStack() as stack:
         kinds, further = [_Kind(folder, loss, found_alone=not source)], []
-        for name, (other, other_loss) in beside.items():
-            if begun := stack.enter_context(job.begun("generate_further_cams", name)):
+        for entry, other, other_loss, others in beside:
+            if begun := stack.enter_context(entry):
                 kinds.append(_Kind(begun, other_loss, found_alone=False))
-                further.append((other, job.params.further_cams[name]))
+                further.append((other, others))
         maker = CamMaker(model, settings, fabric, further)
         tally = _write(job, settings.batch_size, maker, manifest, kinds, source)
     samples = manifest.all_samples()
@@ -122,20 +122,24 @@ class _Kind:
 
 def _beside(
     job: Job, model: Classifier, loss: str, settings: GenerateCamsSettings
-) -> Iterator[tuple[str, tuple[Classifier, str]]]:
-    """By name, the classifier and its loss of further maps that cost less when made with these."""
+) -> Iterator[tuple[AbstractContextManager[Path | None], Classifier, str, FurtherCamsSettings]]:
+    """Further maps that are not made yet and cost less when made with these.
+
+    Yields:
+        What gives the folder where they go, as of `Job.to_begin`, their classifier, its loss, and
+        their settings.
+    """
     known = {"": (model, loss)}
     for name, others in job.params.further_cams.items():
-        if not looks_alike(settings, others):
-            continue
         teacher = others.classifier
-        if teacher not in known:
-            folder = job.paths.teachers / teacher
-            if not folder.is_dir():
-                continue
-            known[teacher] = load_classifier(folder)
-        if shares_pass(model, settings, known[teacher][0], others):
-            yield name, known[teacher]
+        folder = job.paths.teachers / teacher
+        if not looks_alike(settings, others) or (teacher not in known and not folder.is_dir()):
+            continue
+        if entry := job.to_begin("generate_further_cams", name):
+            if teacher not in known:
+                known[teacher] = load_classifier(folder)
+            if shares_pass(model, settings, known[teacher][0], others):
+                yield entry, *known[teacher], others
 
 
 def _write(

@@ -23,6 +23,7 @@ from wsss.data.splits import subset
 from wsss.progress import track
 from wsss.registry import DATASETS
 from wsss.report.contact_sheet import COLUMNS, draw_contact_sheet, thumbnail
+from wsss.stages._annotating import check_given
 from wsss.stages._annotation_checks import check_annotations
 from wsss.stages._annotation_parts import KINDS, annotated_parts
 from wsss.stages._corrected import corrected_images
@@ -144,12 +145,14 @@ class _Check:
         raw, lists = self._lists(raw, background)
         splits = {split: lists[split] for split in SPLITS}
         beside = self._scored_sets(raw, lists)
+        given: Sequence[RawSample] = ()
         with self.findings.catching("corrections"):
             corrected = corrected_images(splits, raw, self.settings, self.rules, self.scored_names)
             self.findings.add("warning", "corrections", corrected.warnings)
             splits = corrected.in_lists(splits)
             lists |= splits
-        self._annotations(splits, raw)
+            given = corrected.samples.get("train", ())
+        self._annotations(splits, raw, given)
         manifest, report, decoded = self._pixels(raw, lists)
         self._numbers(manifest, report)
         with self.findings.catching("images"):
@@ -203,7 +206,12 @@ class _Check:
             check_single_label(splits, self.params)
         return raw, splits | background
 
-    def _annotations(self, splits: Mapping[str, Sequence[RawSample]], raw: RawDataset) -> None:
+    def _annotations(
+        self,
+        splits: Mapping[str, Sequence[RawSample]],
+        raw: RawDataset,
+        corrected: Sequence[RawSample],
+    ) -> None:
         """Those that the settings take are errors where they do not fit, and others are warned."""
         there = {
             kind for kind in raw.offers if any(getattr(item, kind) for item in splits["train"])
@@ -221,6 +229,8 @@ class _Check:
                 parts = annotated_parts(splits, raw, settings, self.params.base.rng_seed)
                 denied = raw.tags_from_masks or settings.contradicting_masks == "warn"
                 check_annotations(parts, raw.class_names, self.rules, ignores_denied=denied)
+                if level == "error":
+                    check_given(parts, self.params, corrected)
 
     def _scored_sets(self, raw: RawDataset, lists: Mapping[str, Sequence[RawSample]]) -> list[str]:
         """A line of each set that is scored beside val, with what is wrong about it."""
