@@ -210,6 +210,8 @@ def test_images_become_what_the_project_has_learned_from(project: Path, tmp_path
     found = wsss.predict(segmenter, tmp_path / "deep.png", probs=True)
     beside = wsss.predict(segmenter, small)
     rows, columns = (np.arange(n) * 3 // 4 for n in (48, 64))  # the nearest of 36 x 48
+    opened = wsss.predict(segmenter, Image.open(tmp_path / "deep.png"))
+    np.testing.assert_array_equal(opened.labels, found.labels)
     for result, at_small in ((mask, inner), (found, beside)):
         assert result.labels.shape == (48, 64) and at_small.labels.shape == (36, 48)
         share = (result.labels == at_small.labels[rows[:, None], columns]).mean()

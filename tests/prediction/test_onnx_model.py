@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import wsss
 from wsss.prediction import open_model
 from wsss.prediction.onnx_model import OnnxModel
 
 SETTINGS = """\
 base: {recipe: mine}
+prepare_data: {pixel_range: [0, 4095], long_side_max: 128}
 predict_masks:
   scales: [0.75, 1.0]
   flip: true
@@ -53,6 +56,8 @@ def project(
         "an image is 4 runs of the network",
         "note: the dense CRF of predict_masks is not in the graph",
         "note: images of more than 96 pixels are not cut into windows by the graph",
+        "note: the network has learned from images of at most 128 pixels",
+        "note: prepare_data.pixel_range was [0.0, 4095.0]; wsss reads files so",
         "note: the file has no scores: the segmenter was not scored",
     ):
         assert said in done.stdout
@@ -69,6 +74,29 @@ def images() -> list[np.ndarray]:
         noisy = grown + draw.integers(-9, 10, grown.shape)
         found.append(noisy.clip(0, 255).astype(np.uint8))
     return found
+
+
+def test_files_become_what_the_network_has_learned_from(project: Path, tmp_path: Path) -> None:
+    """Settings of prepare_data go with the file, and may be changed as of a folder."""
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[:, ::2, 0] = stripes[:, 1::2, 1] = 255
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    grey = np.zeros((40, 60), np.uint16)
+    grey[:, 30:] = 4095
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    file, folder = open_model(project / "colours.onnx"), open_model(project, "cpu")
+    assert file.about["images"] == folder.about["images"]
+    for name in ("stripes.png", "deep.png"):
+        for image in (tmp_path / name, Image.open(tmp_path / name)):
+            found, wanted = (wsss.predict(one, image, crf=False) for one in (file, folder))
+            np.testing.assert_array_equal(found.labels, wanted.labels)
+    other = {"prepare_data.pixel_range": [0, 65535], "prepare_data.long_side_max": 0}
+    file, folder = (
+        open_model(place, "cpu", other) for place in (project / "colours.onnx", project)
+    )
+    assert file.about["images"] == folder.about["images"] != open_model(project).about["images"]
+    with pytest.raises(ValueError, match=r"'predict_masks.window' of .* is within the file"):
+        open_model(project / "colours.onnx", settings={"predict_masks.window": 64})
 
 
 @pytest.mark.parametrize("crf", [False, True])

@@ -11,7 +11,8 @@ from PIL import Image
 
 from wsss.artifacts import Sample, read_image
 from wsss.data.images import BadImageError, PixelRules, prepare_image
-from wsss.prediction.reading import Reader, check_videos, enlarged, frames
+from wsss.prediction.at_learned_size import enlarged
+from wsss.prediction.reading import Reader, check_videos, frames
 from wsss.stages._shrinking import shrink_all
 
 AS_IT_IS = {"pixel_range": "auto", "bands": None, "long_side_max": 0}

@@ -56,6 +56,18 @@ def predicted(
     return {outcome.name: outcome for outcome in (*failed, *run.predict(jobs))}
 
 
+def test_a_folder_that_is_named_by_another_way_is_the_same(
+    model: Model, photos: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    first = predicted(model, tmp_path / "photos", tmp_path / "out")
+    entries = tmp_path / "out/masks.jsonl"
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = predicted(model, Path("../photos"), Path("../out"))
+    assert {name: one.is_new for name, one in again.items()} == dict.fromkeys(first, False)
+    assert not any(one.reason for one in again.values()), entries
+
+
 def test_each_image_has_its_mask(
     model: Model, photos: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
@@ -170,6 +182,11 @@ def test_nothing_of_others_is_written_over(
     predicted(model, folder, out)
     with pytest.raises(ValueError, match=r"out/a is of .*photos/a\.png, and .*others/a\.png would"):
         predicted(model, tmp_path / "others", out)
+    (out / "a.npz").write_text("of somebody")  # where probabilities would go that nobody asked for
+    predicted(model, folder, out)
+    with pytest.raises(ValueError, match=r"1 files are there .*a\.npz"):
+        predicted(model, folder, out, probs=True)
+    assert (out / "a.npz").read_text() == "of somebody"
 
 
 def test_a_file_that_fails_does_not_stop_the_rest(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from wsss.artifacts import palette
@@ -124,6 +125,8 @@ def bad(as_file: Any, stripes: Picture) -> dict[str, tuple[bytes, int, str]]:
     whole = as_file(image)
     frames = [Image.fromarray(image), Image.fromarray(image[::-1].copy())]
     sixteen = Image.fromarray(np.full((4, 4), 40_000, np.uint16))
+    colours = io.BytesIO()
+    tifffile.imwrite(colours, np.full((4, 4, 3), 3000, np.uint16), photometric="rgb")
     return {
         "empty": (b"", 400, "the body is empty"),
         "text": (b"hello", 415, "no image file of a kind that is taken: PNG, JPEG"),
@@ -138,6 +141,7 @@ def bad(as_file: Any, stripes: Picture) -> dict[str, tuple[bytes, int, str]]:
         "moving": (as_file(frames[0], save_all=True, append_images=frames[1:]), 415, "2 images"),
         "pages": (as_file(frames[0], "TIFF", save_all=True, append_images=frames[1:]), 415, "2 im"),
         "16 bits": (as_file(sixteen), 415, "mode I;16"),
+        "16 bits of colours": (colours.getvalue(), 415, "16 bits a channel"),
         "floats": (as_file(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), 415, "mode F"),
         "too long": (bytes(300_001), 413, "more than 300000 bytes"),
         "memory": (as_file(np.zeros((1, 1, 3), np.uint8)), 413, "does not fit into the memory"),
@@ -153,6 +157,28 @@ def test_what_is_no_good_image_is_said(client: Any, as_file: Any, stripes: Pictu
         assert said in answer.json["detail"], (name, answer.json)
         assert time.perf_counter() - begin < 20, name
     assert np.array_equal(client.predict(as_file(image)).mask, mask)
+
+
+def test_what_is_transparent_is_white_as_in_training(client: Any, as_file: Any) -> None:
+    cutout = np.zeros((20, 30, 4), np.uint8)  # of black, which is the background
+    cutout[5:9, 5:9] = (0, 255, 0, 255)
+    mask = client.predict(as_file(cutout)).mask
+    assert (mask[5:9, 5:9] == 2).all() and (mask[0] == 1).all()  # white, which is taken for red
+
+
+def test_images_are_shrunk_as_those_were_that_the_network_learned_from(
+    serving: Any, colours: Any, as_file: Any
+) -> None:
+    """And the mask has the size of the image."""
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, ::2, 0] = image[:, 1::2, 1] = 255
+    colours.about["images"] = {"long_side_max": 30}
+    with serving(colours, Limits()) as client:
+        mask = client.predict(as_file(image)).mask
+    small = np.asarray(Image.fromarray(image).resize((30, 20), Image.Resampling.LANCZOS))
+    (wanted,) = colours.predict([small])
+    assert (mask == wanted.mask.repeat(2, axis=0).repeat(2, axis=1)).all()
+    assert (mask != colours.predict([image])[0].mask).any()
 
 
 def test_a_header_is_judged_before_anything_is_decoded(

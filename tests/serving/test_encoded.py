@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from wsss.serving.encoded import decoded, encoded_image, encoded_mask, images_of
@@ -34,6 +35,17 @@ def test_more_than_eight_bits_are_refused_and_not_cut() -> None:
     deep = Image.fromarray(np.full((4, 4), 3000, np.uint16))
     with pytest.raises(ValueError, match="has the mode I;16; give 8 bits"):
         decoded(file_of(deep))
+    colours = io.BytesIO()
+    tifffile.imwrite(colours, np.full((4, 4, 3), 3000, np.uint16), photometric="rgb")
+    with pytest.raises(ValueError, match="has 16 bits a channel; give 8 bits"):
+        decoded(base64.b64encode(colours.getvalue()))
+
+
+def test_what_is_transparent_is_white_as_in_training() -> None:
+    cutout = np.zeros((4, 6, 4), np.uint8)
+    cutout[1:3, 2:4] = (255, 0, 0, 255)
+    found = decoded(file_of(Image.fromarray(cutout)))
+    assert (found[0, 0] == 255).all() and found[1, 2].tolist() == [255, 0, 0]
 
 
 def test_masks_keep_their_ids() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wsss.artifacts import Manifest, Paths, contents
+from wsss.artifacts import Manifest, Paths, contents, write_json
 from wsss.config.params import load_params
 from wsss.prediction.store import ModelStore, Wanted
 from wsss.serving.fetching import fetch_segmenter
@@ -70,6 +70,15 @@ def test_what_is_something_else_is_not_replaced(project: Path, tmp_path: Path) -
     (tmp_path / "photos/a.jpg").touch()
     with pytest.raises(ValueError, match="holds something else than a segmenter"):
         fetch_segmenter(project, version, tmp_path / "photos")
+    write_json(tmp_path / "classifier/model.json", {"backbone": {}, "head": {}, "class_names": []})
+    (tmp_path / "classifier/weights.safetensors").touch()
+    shutil.copytree(Paths(project).segmenter, tmp_path / "kept")
+    (tmp_path / "kept/notes.txt").touch()
+    for folder, said in (("classifier", ""), ("kept", ", such as notes.txt")):
+        before = contents(tmp_path / folder)
+        with pytest.raises(ValueError, match=f"holds something else than a segmenter{said}; name"):
+            fetch_segmenter(project, version, tmp_path / folder)
+        assert contents(tmp_path / folder) == before
     with pytest.raises(ValueError, match="is a file; name a folder"):
         fetch_segmenter(project, version, tmp_path / "photos/a.jpg")
     splits = Paths(project).splits

@@ -57,7 +57,8 @@ def test_a_worse_one_is_refused_with_the_numbers_unless_forced(both: Path) -> No
     assert points in tags["promoted"] and tags["promoted.data"] == found.data
     back = compare_with_champion(both, load_params(), candidate_of(both, "wsss/1", ""), "champion")
     assert back.differences[0].gain == -whole.gain
-    assert np.allclose(back.differences[0].interval, [-x for x in whole.interval[::-1]])
+    reverse = [-x for x in whole.interval[::-1]]  # not known, of so few images
+    assert np.allclose(back.differences[0].interval, reverse, equal_nan=True)
     promote(both, back, "champion")
     assert aliases(both)["wsss/1"] == ("champion",)
 

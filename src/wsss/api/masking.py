@@ -7,6 +7,7 @@ from wsss.api.choices import validated
 from wsss.api.results import Maps, Mask
 from wsss.checks import check_range
 from wsss.config.segmentation import PseudoMaskSettings
+from wsss.prediction.at_learned_size import enlarged
 from wsss.segment.pseudo_masks import pseudo_mask
 
 __all__ = ["mask"]
@@ -95,7 +96,5 @@ def _masked(maps: Maps, settings: PseudoMaskSettings, threshold: float | None) -
     labels = pseudo_mask(maps.scores, settings, used)
     shown = used if settings.background == "constant" else None
     if maps.picture.size != labels.shape:
-        from wsss.prediction.reading import enlarged  # which brings PyTorch
-
         labels = enlarged(labels, maps.picture.size)
     return Mask(maps.picture, labels, maps.class_names, threshold=shown)

@@ -99,12 +99,13 @@ def picture_list(
     return [_picture(image, at, f"images[{at}]", known) for at, image in enumerate(images)], False
 
 
-def as_rgb(image: Any, what: str) -> np.ndarray:
+def as_rgb(image: Any, what: str, rules: PixelRules | None = None) -> np.ndarray:
     """One `OneImage` that is no file, as (H, W, 3) uint8.
 
     Args:
         image: to convert.
         what: it is, for errors.
+        rules: how values of a Pillow image become 8-bit RGB; None is the defaults.
 
     Raises:
         ValueError: it is no such image; the text says how it becomes one.
@@ -120,7 +121,7 @@ image.transpose(1, 2, 0)
     """
     if isinstance(image, Image.Image):
         try:
-            return np.asarray(from_pillow(image).rgb)
+            return np.asarray(from_pillow(image, rules).rgb)
         except BadImageError as error:
             raise ValueError(f"{what}: {error}") from None
     if _is_tensor(image):
@@ -184,7 +185,8 @@ def _picture(image: Any, number: int, what: str, settings: Mapping[str, Any]) ->
             raise ValueError(f"{what} is {path}, and there is no such file")
         return Picture(path.stem, path, settings)
     name = Path(getattr(image, "filename", "") or "").stem
-    return Picture(name or str(number), as_rgb(image, what), settings)
+    rules = PixelRules.of(settings["pixel_range"], settings["bands"])
+    return Picture(name or str(number), as_rgb(image, what, rules), settings)
 
 
 def _is_one(images: Any) -> bool:

@@ -9,6 +9,7 @@ from wsss.api.classifiers import Classifier
 from wsss.api.pictures import OneImage, picture_list
 from wsss.api.results import Mask
 from wsss.prediction import Model, open_model
+from wsss.prediction.at_learned_size import enlarged
 
 __all__ = ["load_segmenter", "predict"]
 
@@ -74,8 +75,6 @@ def predict(
     names = tag_names(tags, len(pictures), alone=alone)
     for picture, of_image in zip(pictures, names, strict=True):
         tag_ids(of_image, model.class_names, f"image '{picture.name}'")
-    from wsss.prediction.reading import enlarged  # which brings PyTorch
-
     found: list[Mask] = []
     for start in range(0, len(pictures), TOGETHER):
         part = pictures[start : start + TOGETHER]

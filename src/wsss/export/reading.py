@@ -1,5 +1,6 @@
 """The network that a place has, as a graph, and what is known of it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from wsss.artifacts import Paths, read_classes, read_json
 from wsss.config.params import Params
 from wsss.config.segmentation import PredictMasksSettings
+from wsss.prediction.changing import image_settings
 from wsss.prediction.description import Description
 from wsss.prediction.package import PREDICTION, SEGMENTER, read_package
 from wsss.prediction.project import project_of
@@ -78,7 +80,7 @@ def find_network(
         raise ValueError(f"{path}/model.json is none of a network of wsss; {_FORMS}")
     params, _ = project_of(path)
     settings = PredictMasksSettings() if params is None else params.predict_masks
-    return _segmenter(path, settings, views, _recipe(params), {})
+    return _segmenter(path, settings, views, _recipe(params), {}, _images(params))
 
 
 def _registered(name: str, folder: Path, views: dict[str, Any]) -> Found:
@@ -98,8 +100,8 @@ def _packed(
     package: Path, views: dict[str, Any], scores: dict[str, dict[str, float]] | None = None
 ) -> Found:
     files = read_package(package)
-    recipe = files.about.get("recipe", "")
-    return _segmenter(package / SEGMENTER, files.settings, views, recipe, scores or {})
+    recipe, images = files.about.get("recipe", ""), files.about["images"]
+    return _segmenter(package / SEGMENTER, files.settings, views, recipe, scores or {}, images)
 
 
 def _segmenter(
@@ -108,6 +110,7 @@ def _segmenter(
     views: dict[str, Any],
     recipe: str,
     scores: dict[str, Any],
+    images: dict[str, Any],
 ) -> Found:
     from wsss.segment.retrieval.model import is_retrieval
 
@@ -138,6 +141,7 @@ def _segmenter(
             "the classifier that leaves out classes (predict_masks.filter_recall) is not in the "
             "file: masks may show more classes than those of predict_masks"
         )
+    notes += _image_notes(images)
     spec = model.spec
     description = Description(
         "segmenter",
@@ -147,6 +151,7 @@ def _segmenter(
         {"arch": spec.arch, "encoder": spec.encoder},
         recipe,
         scores,
+        images,
     )
     return Found(SegmenterGraph(model, used.scales, used.flip), description, tuple(notes))
 
@@ -160,7 +165,7 @@ def _classifier(folder: Path, views: dict[str, Any]) -> Found:
     params, paths = _project_of_classifier(folder)
     settings = GenerateCamsSettings() if params is None else params.generate_cams
     used = settings.model_copy(update=views)
-    notes = []
+    notes = _image_notes(_images(params))
     if settings.method.name != "cam":
         notes.append(
             f"the maps of the file are those of the CAM method cam; generate_cams.method is "
@@ -176,9 +181,33 @@ def _classifier(folder: Path, views: dict[str, Any]) -> Found:
         used.model_dump(mode="json", include={"scales", "flip", "align_corners"}) | {"loss": loss},
         {"backbone": read_json(folder / "model.json")["backbone"]["model_name"]},
         _recipe(params),
+        images=_images(params),
     )
     graph = ClassifierGraph(model, loss, used.scales, used.flip, used.align_corners)
     return Found(graph, description, tuple(notes))
+
+
+def _images(params: Params | None) -> dict[str, Any]:
+    return image_settings({} if params is None else params.prepare_data.model_dump(mode="json"))
+
+
+def _image_notes(images: dict[str, Any]) -> list[str]:
+    """What prepare_data did to images, and whoever runs the file has to do."""
+    notes = []
+    if images["long_side_max"]:
+        notes.append(
+            f"the network has learned from images of at most {images['long_side_max']} pixels "
+            "(prepare_data.long_side_max); wsss shrinks larger ones for an .onnx file, other "
+            "programs have to"
+        )
+    usual = json.loads(json.dumps(image_settings({})))  # lists, as settings have them
+    notes += [
+        f"prepare_data.{key} was {images[key]}; wsss reads files so for an .onnx file, other "
+        "programs have to"
+        for key in ("pixel_range", "bands")
+        if json.loads(json.dumps(images[key])) != usual[key]
+    ]
+    return notes
 
 
 def _recipe(params: Params | None) -> str:

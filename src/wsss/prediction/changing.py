@@ -1,6 +1,6 @@
 """Settings that are changed for a prediction, by the keys that params.yaml has for them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from wsss.config.recipes import with_settings
 from wsss.config.segmentation import PredictMasksSettings
 from wsss.prediction.files import ModelFiles
 
-__all__ = ["IMAGE_SETTINGS", "image_settings", "with_changes"]
+__all__ = ["IMAGE_SETTINGS", "changed_images", "image_settings", "with_changes"]
 
 IMAGE_SETTINGS = ("pixel_range", "bands", "long_side_max")
 """Those of prepare_data that say what a network has seen of a file."""
@@ -42,17 +42,36 @@ def with_changes(files: ModelFiles, settings: Mapping[str, Any]) -> ModelFiles:
         ConfigError: a value does not fit; a key is none, or cannot be changed.
     """
     known = [f"predict_masks.{key}" for key in PredictMasksSettings.model_fields.keys() - _FIXED]
-    known += [f"prepare_data.{key}" for key in IMAGE_SETTINGS]
+    params = _changed(
+        {"predict_masks": files.settings.model_dump(mode="json")},
+        files.about["images"],
+        settings,
+        known,
+    )
+    about = files.about | {"images": _images_of(params)}
+    return replace(files, settings=params.predict_masks, about=about)
+
+
+def changed_images(images: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `image_settings` gives, with some of it changed; as of `with_changes`."""
+    return _images_of(_changed({}, images, settings, []))
+
+
+def _changed(
+    tree: Mapping[str, Any],
+    images: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    known: Sequence[str],
+) -> Params:
+    known = [*known, *(f"prepare_data.{key}" for key in IMAGE_SETTINGS)]
     for key in settings:
         if ".".join(key.split(".")[:2]) not in known:
             raise ValueError(
                 f"'{key}' is no setting that a prediction can change; {did_you_mean(key, known)}"
             )
-    tree = {
-        "predict_masks": files.settings.model_dump(mode="json"),
-        "prepare_data": dict(files.about["images"]),
-    }
-    params: Params = parse_params(with_settings(tree, settings), "the settings")
-    images = image_settings(params.prepare_data.model_dump(mode="json", include={*IMAGE_SETTINGS}))
-    about = files.about | {"images": images}
-    return replace(files, settings=params.predict_masks, about=about)
+    whole = {**tree, "prepare_data": dict(images)}
+    return parse_params(with_settings(whole, settings), "the settings")
+
+
+def _images_of(params: Params) -> dict[str, Any]:
+    return image_settings(params.prepare_data.model_dump(mode="json", include={*IMAGE_SETTINGS}))

@@ -28,6 +28,7 @@ class Description:
         network: names of the architecture and the encoder.
         recipe: that it was trained with; empty if unknown.
         scores: by split and metric; empty if unknown.
+        images: of prepare_data, how files became images; empty if unknown.
         version: of wsss.
     """
 
@@ -38,6 +39,7 @@ class Description:
     network: Mapping[str, str] = field(default_factory=dict)
     recipe: str = ""
     scores: Mapping[str, Any] = field(default_factory=dict)
+    images: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
 
     @property
@@ -61,6 +63,7 @@ class Description:
             "network": json.dumps(self.network, sort_keys=True),
             "recipe": self.recipe,
             "scores": json.dumps(self.scores, sort_keys=True),
+            "images": json.dumps(self.images, sort_keys=True),
             "wsss_version": self.version,
         }
 
@@ -95,6 +98,7 @@ class Description:
                 json.loads(texts.get("network", "{}")),
                 texts.get("recipe", ""),
                 json.loads(texts.get("scores", "{}")),
+                json.loads(texts.get("images", "{}")),
                 texts["wsss_version"],
             )
         except json.JSONDecodeError as error:

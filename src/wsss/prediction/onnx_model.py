@@ -14,6 +14,7 @@ from wsss.artifacts import contents, is_of_the_system
 from wsss.checks import check_image
 from wsss.config.segmentation import PredictMasksSettings
 from wsss.prediction._base import Predicted, Tags
+from wsss.prediction.changing import image_settings
 from wsss.prediction.description import Description
 from wsss.prediction.tags import allowed_in_each
 from wsss.windows import window_starts, window_weights
@@ -77,6 +78,7 @@ class OnnxModel:
             **known.network,
             **{key: value for key, value in about.items() if value},
             "settings": dict(known.settings),
+            "images": image_settings(known.images),
             "wsss": known.version,
             "key": contents(path),
         }

@@ -12,7 +12,7 @@ from wsss.artifacts import Paths, contents, read_json
 from wsss.checks import did_you_mean
 from wsss.config.sections import MachineSettings
 from wsss.prediction._base import Model
-from wsss.prediction.changing import with_changes
+from wsss.prediction.changing import changed_images, with_changes
 from wsss.prediction.files import ModelFiles
 from wsss.prediction.package import PREDICTION, read_package
 from wsss.prediction.project import read_segmenter
@@ -58,12 +58,16 @@ def open_model(
         return _from_mlflow(text, machine, settings or {})
     path = Path(place).expanduser()
     if path.suffix == ".onnx" and path.is_file():
-        if settings:
+        inside = [key for key in settings or () if not key.startswith("prepare_data.")]
+        if inside:
             raise ValueError(
-                f"the settings of {text} are within the file; change them before `wsss export`"
+                f"'{inside[0]}' of {text} is within the file; change it before `wsss export`"
             )
-        model: Model = importlib.import_module("wsss.prediction.onnx_model").OnnxModel(path)
-        return model
+        model: Any = importlib.import_module("wsss.prediction.onnx_model").OnnxModel(path)
+        if settings:
+            model.about["images"] = changed_images(model.about["images"], settings)
+        found: Model = model
+        return found
     return _opened(_files_at(path, text, machine), text, machine, settings or {})
 
 

@@ -12,10 +12,10 @@ from PIL import Image
 from wsss.artifacts import is_of_the_system
 from wsss.checks import naming
 from wsss.data.images import BadImageError, PixelRules, image_frame, open_rgb
-from wsss.loading.same_size import with_long_side
+from wsss.prediction.at_learned_size import learned_size, shrunk
 from wsss.prediction.geotiff import GeoTags, geo_tags
 
-__all__ = ["Picture", "Reader", "check_videos", "enlarged", "frames"]
+__all__ = ["Picture", "Reader", "check_videos", "frames"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Reader:
         """
         with naming("prepare_data"):
             try:
-                return self._shrunk(image_frame(path, self._rules).upright)
+                return learned_size(image_frame(path, self._rules).upright, self._long_side)
             except BadImageError as error:
                 if "exceeds limit" not in str(error):
                     raise
@@ -102,32 +102,10 @@ class Reader:
     def _picture(
         self, image: Image.Image, conversions: tuple[str, ...], dark: bool, geo: GeoTags | None
     ) -> Picture:
-        size = image.height, image.width
-        height, width = self._shrunk(size)
-        if (height, width) != size:
-            image = image.resize((width, height), Image.Resampling.LANCZOS)
+        size, image = (image.height, image.width), shrunk(image, self._long_side)
+        if (image.height, image.width) != size:
             conversions = (*conversions, "shrunk")
         return Picture(np.asarray(image), size, conversions, dark, geo)
-
-    def _shrunk(self, size: tuple[int, int]) -> tuple[int, int]:
-        if not self._long_side or max(size) <= self._long_side:
-            return size
-        return with_long_side(size, self._long_side)
-
-
-def enlarged(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask, (h, w), or what has several channels, (C, h, w), at another size, by nearest pixels.
-
-    Example:
-        >>> enlarged(np.array([[1, 2]]), (2, 4)).tolist()
-        [[1, 1, 2, 2], [1, 1, 2, 2]]
-    """
-    height, width = values.shape[-2:]
-    if (height, width) == size:
-        return values
-    rows = (2 * np.arange(size[0]) + 1) * height // (2 * size[0])  # at the centres of pixels
-    columns = (2 * np.arange(size[1]) + 1) * width // (2 * size[1])
-    return values[..., rows[:, None], columns]
 
 
 def check_videos() -> None:

@@ -101,9 +101,9 @@ class Record:
                     "same name; name another folder with --out, or predict both with one command, "
                     "which names them by their folders"
                 )
-            if known is None:
-                files = (self.folder / file for file in entry.files)
-                strange += [str(file) for file in files if file.exists()]
+            own = () if known is None else known.files
+            files = (self.folder / file for file in entry.files if file not in own)
+            strange += [str(file) for file in files if file.exists()]
         if strange:
             raise ValueError(
                 f"{len(strange)} files are there that no prediction has made, and would be written "
@@ -148,6 +148,7 @@ class Record:
                 tags = None if row["tags"] is None else tuple(row["tags"])
                 lists = {key: tuple(row[key]) for key in ("files", "pixels")}
                 name = row.pop("name")
+                row["source"] = os.path.normpath(row["source"])
                 found[name] = Entry(**(row | lists | {"tags": tags}))
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(

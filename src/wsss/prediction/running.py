@@ -1,6 +1,7 @@
 """Many files to masks in a folder: in batches, read ahead, each noted when it is done."""
 
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,9 +19,10 @@ from wsss.cores import usable_cores
 from wsss.data.images import BadImageError
 from wsss.loading.same_size import size_groups
 from wsss.prediction._base import Model, Predicted
+from wsss.prediction.at_learned_size import enlarged
 from wsss.prediction.changing import image_settings
 from wsss.prediction.geotiff import write_label_tiff
-from wsss.prediction.reading import Picture, Reader, enlarged, frames
+from wsss.prediction.reading import Picture, Reader, frames
 from wsss.prediction.record import Entry, Record
 from wsss.prediction.sources import Source
 from wsss.progress import track
@@ -156,7 +158,7 @@ class FolderPrediction:
         suffixes = [".png" if geo is None else ".tif"]
         suffixes += [".overlay.jpg"] * (self._draw is not None) + [".npz"] * self._probs
         files = tuple(source.name + suffix for suffix in suffixes)
-        place, tags = str(source.path.absolute()), self._tags[source.name]
+        place, tags = os.path.normpath(source.path.absolute()), self._tags[source.name]
         entry = Entry(place, status.st_size, status.st_mtime_ns, tags, files, ())
         return Job(source.name, source.path, size, entry)
 

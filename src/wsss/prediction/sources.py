@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from wsss.artifacts import files_below
 from wsss.data.listing import image_suffixes, list_images, similar_folder, some
 
 __all__ = ["VIDEO_SUFFIXES", "Source", "Sources", "find_sources"]
@@ -120,9 +121,7 @@ def _at(
     try:
         listing = list_images(path, "the folder", [] if without is None else [without])
     except ValueError as error:
-        videos = next(
-            (x for x in sorted(path.rglob("*")) if x.suffix.lower() in VIDEO_SUFFIXES), None
-        )
+        videos = next(iter(files_below(path, *VIDEO_SUFFIXES)), None)
         if videos is None:
             raise
         raise ValueError(

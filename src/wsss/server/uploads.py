@@ -5,9 +5,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from wsss.artifacts import is_of_the_system
+from wsss.data.images import from_pillow
+from wsss.data.levels import has_deep_channels
 from wsss.server.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def decode_upload(data: bytes, max_pixels: int) -> np.ndarray:
         max_pixels: an image with more is refused before it is decoded.
 
     Returns:
-        (H, W, 3) uint8 RGB; transparency is left out.
+        (H, W, 3) uint8 RGB; what is transparent is laid on white, as prepare_data does.
 
     Raises:
         Refusal: 400 if the image is damaged, 413 if it is too large, 415 if it is none of a kind
@@ -45,18 +47,16 @@ def decode_upload(data: bytes, max_pixels: int) -> np.ndarray:
                 f"the image has {width} x {height} = {width * height} pixels, and {max_pixels} are "
                 "taken; send a smaller one, or parts of it",
             )
-        if image.mode not in _EIGHT_BITS:
+        if image.mode not in _EIGHT_BITS or has_deep_channels(image):
+            deep = "16 bits a channel" if image.mode in _EIGHT_BITS else f"the mode {image.mode}"
             raise Refusal(
-                415,
-                f"the image has the mode {image.mode}; send one of 8 bits a channel, as the "
-                "network has learned from",
+                415, f"the image has {deep}; send one of 8 bits a channel, scaled as for training"
             )
         # photographs of phones (MPO) have a small picture of depth or brightness behind them
         count = getattr(image, "n_frames", 1)
         if image.format != "MPO" and count > 1:
             raise Refusal(415, f"the file has {count} images; send one file for each of them")
-        image.load()
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        return np.asarray(from_pillow(image).rgb)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from wsss.artifacts import is_of_the_system
 from wsss.prediction import Model
+from wsss.prediction.at_learned_size import predict_at_learned_size
 from wsss.server.answers import JSON, json_of, png_of
 from wsss.server.limits import Limits
 from wsss.server.metrics import Metrics
@@ -65,7 +66,9 @@ class Worker:
         image = decode_upload(data, self._limits.max_pixels)
         begin = time.perf_counter()
         try:
-            (found,) = self._model.predict([image], tags=[wanted.tags], crf=wanted.crf)
+            (found,) = predict_at_learned_size(
+                self._model, [image], tags=[wanted.tags], crf=wanted.crf
+            )
         except ValueError as error:  # tags that are no classes
             raise Refusal(400, str(error)) from None
         except (MemoryError, RuntimeError) as error:

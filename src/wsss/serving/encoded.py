@@ -6,9 +6,11 @@ import io
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from wsss.artifacts import check_label_map, palette
+from wsss.data.images import from_pillow
+from wsss.data.levels import has_deep_channels
 
 __all__ = ["decoded", "encoded_image", "encoded_mask", "images_of"]
 
@@ -56,7 +58,9 @@ def images_of(model_input: Any) -> tuple[list[np.ndarray], bool]:
 
 
 def decoded(text: str | bytes) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of the base64 text of an image file, such as a PNG or JPEG; upright.
+    """(H, W, 3) uint8 RGB of the base64 text of an image file, such as a PNG or JPEG.
+
+    It is upright, and what is transparent is laid on white, as prepare_data does.
 
     Raises:
         ValueError: it is not base64, no image, or has more than 8 bits.
@@ -70,12 +74,13 @@ def decoded(text: str | bytes) -> np.ndarray:
         raise ValueError("is a text that is not base64; encode the bytes of a PNG file") from None
     try:
         with Image.open(file) as image:
-            if image.mode not in _EIGHT_BITS:
+            if image.mode not in _EIGHT_BITS or has_deep_channels(image):
+                deep = f"the mode {image.mode}" * (image.mode not in _EIGHT_BITS)
                 raise ValueError(
-                    f"has the mode {image.mode}; give 8 bits a channel, as prepare_data makes them"
+                    f"has {deep or '16 bits a channel'}; give 8 bits a channel, as prepare_data "
+                    "makes them"
                 )
-            upright = ImageOps.exif_transpose(image)
-            return np.asarray(upright.convert("RGB"))
+            return np.asarray(from_pillow(image).rgb)
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot be read as an image: {error}") from None
 

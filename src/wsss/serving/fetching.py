@@ -17,6 +17,9 @@ from wsss.tracking.registered import Version
 
 __all__ = ["fetch_segmenter"]
 
+_FILES = frozenset({"model.json", "weights.safetensors", "index.npz"})
+"""What train_segmenter writes."""
+
 
 def fetch_segmenter(
     root: Path, version: Version, to: Path, params: Params | None = None
@@ -40,8 +43,8 @@ def fetch_segmenter(
     """
     if to.exists() and not to.is_dir():
         raise ValueError(f"{to} is a file; name a folder")
-    if to.is_dir() and any(to.iterdir()) and not (to / "model.json").exists():
-        raise ValueError(f"{to} holds something else than a segmenter; name another folder")
+    if to.is_dir() and any(to.iterdir()):
+        _check_segmenter(to)
     with tempfile.TemporaryDirectory(prefix="wsss-") as temporary:
         package = ModelStore(root).fetch(version, Path(temporary))
         known = read_json(package / PREDICTION)
@@ -57,6 +60,17 @@ def fetch_segmenter(
         with Staging(to, version.tags[PACKAGE]) as staging:
             shutil.copytree(package / SEGMENTER, staging.path, dirs_exist_ok=True)
     return _other_settings(known["settings"], params) if params is not None else {}
+
+
+def _check_segmenter(folder: Path) -> None:
+    """Raise ValueError unless a folder holds a segmenter and nothing else."""
+    spec = read_json(folder / "model.json") if (folder / "model.json").is_file() else None
+    others = [item.name for item in folder.iterdir() if item.name not in _FILES]
+    if not isinstance(spec, dict) or not {"arch", "class_names"} <= spec.keys() or others:
+        what = f", such as {min(others)}" if others else ""
+        raise ValueError(
+            f"{folder} holds something else than a segmenter{what}; name another folder"
+        )
 
 
 def _other_settings(settings: dict[str, Any], params: Params) -> dict[str, str]:

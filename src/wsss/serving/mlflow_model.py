@@ -12,6 +12,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from wsss.artifacts import contents, read_json
+from wsss.prediction.at_learned_size import predict_at_learned_size
 from wsss.prediction.package import PREDICTION, read_package
 from wsss.serving.encoded import encoded_image, encoded_mask, images_of
 
@@ -58,7 +59,9 @@ class SegmenterModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             of objects; of texts the base64 texts of PNG files with these values.
         """
         images, are_texts = images_of(model_input)
-        predicted = self._model.predict(images, crf=(params or {}).get("crf", True))
+        predicted = predict_at_learned_size(
+            self._model, images, crf=(params or {}).get("crf", True)
+        )
         masks = [found.mask for found in predicted]
         if are_texts:
             return np.array([encoded_mask(mask) for mask in masks], object)

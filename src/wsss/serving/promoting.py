@@ -1,5 +1,6 @@
 """A version takes the place of the champion, once both were scored here on the same images."""
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,9 +66,12 @@ class Comparison:
         if not whole.gain:
             how = "as good as"
         chance = "" if whole.is_sure else ", which may be chance"
+        interval = f"95 %: {100 * low:+.2f} to {100 * high:+.2f}"
+        if math.isnan(low):
+            interval = "too few for an interval"
         return (
             f"{self.candidate.label} is {how} {self.champion.label} on {self.images} images of "
-            f"{SPLIT} (95 %: {100 * low:+.2f} to {100 * high:+.2f}){chance}"
+            f"{SPLIT} ({interval}){chance}"
         )
 
 
