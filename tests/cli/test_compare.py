@@ -15,6 +15,9 @@ from typer.testing import CliRunner
 
 from wsss.cli.compare import compare
 from wsss.cli.side_by_side import best_columns, print_side_by_side
+from wsss.config.params import load_params
+from wsss.pipeline import in_order
+from wsss.stages import find_stages
 
 SCORES = {"crf": (0.41, 0.47), "tuned": (0.41, 0.52)}  # CAMs, refined
 
@@ -132,12 +135,17 @@ def test_an_unknown_revision_says_what_was_tried(project: Path, run: Any) -> Non
     assert json.loads(run("--json").stdout)["columns"] == ["workspace"]
 
 
-def test_without_a_repository_the_workspace_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
-) -> None:
+@pytest.fixture
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Reports in no repository."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     write(tmp_path, 0.3, 0.6)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("outside")
+def test_without_a_repository_the_workspace_is_shown(run: Any) -> None:
     assert json.loads(run("--json").stdout)["columns"] == ["workspace"]
     assert "no git repository" in str(run("main").exception)
     assert "no MLflow database" in str(run("mlflow:evaluate").exception)
@@ -184,6 +192,58 @@ def test_runs_of_different_data_are_told_apart(
     assert "different data" in found.stderr
     assert "folder aaaa: scored a" in found.stderr
     assert "different data" not in run("mlflow:scored a", "--all").stderr
+
+
+def test_rows_of_a_study_of_different_data_are_told_apart(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
+) -> None:
+    from wsss.tracking import open_tracker
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    for name, ground in (("rows a=1", "aaaa"), ("rows b", "bbbb")):
+        tags = {"study": "s", "row": name, "ground": ground}
+        root = tmp_path / name
+        with open_tracker("study", root, "wsss", {}, key=name, name=name, tags=tags) as tracker:
+            tracker.metrics({"val/mean_iou": 0.5})
+    found = run("mlflow:rows", "--all")
+    assert "different data" in found.stderr and "settings aaaa: rows a=1" in found.stderr
+    # what an experiment is named after has a sign that filters have, too
+    assert "different data" not in run("mlflow:rows a=1", "--all").stderr
+
+
+def test_a_project_without_dvc_knows_its_results_by_the_notes_of_run(
+    outside: Path, run: Any
+) -> None:
+    (outside / "dvc.lock").unlink()
+    assert "`wsss run` would make it anew" in str(run("workspace").exception)
+    params, pipeline = load_params(outside / "params.yaml"), find_stages()
+    for target in pipeline.targets(params):
+        in_order.write_json(
+            in_order._note(outside, target), in_order._state(pipeline, target, params, outside)
+        )
+    assert json.loads(run("workspace", "--json").stdout)["columns"] == ["workspace"]
+
+
+def test_revisions_of_different_data_are_told_apart(project: Path, run: Any) -> None:
+    def read(digest: str, **settings: object) -> None:
+        lock = json.loads((project / "dvc.lock").read_text())
+        lock["stages"]["prepare_data"] = {
+            "deps": [{"path": "data/sources/prepare_data.json", "md5": digest}],
+            "params": {"params.yaml": {"base.rng_seed": 1, "prepare_data": settings}},
+        }
+        (project / "dvc.lock").write_text(json.dumps(lock))
+
+    read("aaaa", dataset={"name": "folder"}, pixel_labels="none")
+    git(project, "add", ".")
+    git(project, "commit", "-qm", "data")
+    # what annotators give to learn from changes no image
+    read("aaaa", dataset={"name": "folder"}, pixel_labels=0.1)
+    assert "different data" not in run("HEAD", "workspace").stderr
+    for changed in (("bbbb", "folder"), ("aaaa", "coco")):
+        read(changed[0], dataset={"name": changed[1]})
+        assert "These revisions are of different data; do not compare" in (
+            run("HEAD", "workspace").stderr
+        )
 
 
 def test_reports_of_other_settings_are_named_and_not_shown(project: Path, run: Any) -> None:

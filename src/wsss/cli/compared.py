@@ -73,11 +73,13 @@ def load(revs: Sequence[str], root: Path) -> Loaded:
             continue
         if rev == "workspace":
             snapshot = workspace(root)
+            knows = "dvc.lock" in snapshot.files
+            strangers = snapshot.strangers() if knows else _without_dvc(root)
         elif (commit := _commit(rev, root)) is not None:
             snapshot = committed(root, commit)
+            strangers = snapshot.strangers()
         else:
             raise ValueError(_unknown(rev, root))
-        strangers = snapshot.strangers()
         if strangers:
             notes.append(_not_shown(rev, strangers))
         values = {
@@ -100,20 +102,51 @@ def load(revs: Sequence[str], root: Path) -> Loaded:
             for key, value in run.data.metrics.items()
             if not math.isnan(value)
         }
-    return Loaded(columns, [*notes, *_different_data(runs)], snapshots, runs)
+    of_runs = {
+        heading: f"{item.dataset.name} {item.dataset.digest}"
+        for heading, run in runs.items()
+        for item in run.inputs.dataset_inputs[:1]
+    } | {  # rows of studies: what all of a table have in common
+        heading: f"data and settings {run.data.tags['ground']}"
+        for heading, run in runs.items()
+        if "ground" in run.data.tags
+    }
+    of_revisions = {rev: f"data {snapshot.data[:16]}" for rev, snapshot in snapshots.items()}
+    said = [*_different_data("runs", of_runs), *_different_data("revisions", of_revisions)]
+    return Loaded(columns, [*notes, *said], snapshots, runs)
 
 
-def _different_data(runs: "Mapping[str, Run]") -> list[str]:
-    """A note where runs are of different images, whose scores say nothing about one another."""
+def _without_dvc(root: Path) -> dict[str, str]:
+    """The reports of a project without dvc.lock that `wsss run` would make anew, and why."""
+    from wsss.config.params import load_params
+    from wsss.pipeline.in_order import is_there
+    from wsss.stages import find_stages
+
+    params, pipeline = load_params(root / "params.yaml"), find_stages()
+    made = {
+        target.report
+        for target in pipeline.targets(params)
+        if is_there(pipeline, target, params, root)
+    }
+    names = (file.stem for file in (root / REPORTS).glob("*.json"))
+    return {
+        name: "`wsss run` would make it anew"
+        for name in names
+        if is_report(f"{REPORTS}/{name}.json") and name not in made
+    }
+
+
+def _different_data(what: str, data: Mapping[str, str]) -> list[str]:
+    """A note where results are of different images, whose scores say nothing about one another."""
     groups: dict[str, list[str]] = {}
-    for heading, run in runs.items():
-        held = {f"{item.dataset.name} {item.dataset.digest}" for item in run.inputs.dataset_inputs}
-        for data in sorted(held)[:1]:
-            groups.setdefault(data, []).append(heading)
+    for heading, name in data.items():
+        groups.setdefault(name, []).append(heading)
     if len(groups) < 2:
         return []
-    lines = [f"  {data}: {', '.join(headings)}" for data, headings in groups.items()]
-    return ["These runs are of different data; do not compare their scores:\n" + "\n".join(lines)]
+    lines = [f"  {name}: {', '.join(headings)}" for name, headings in groups.items()]
+    return [
+        f"These {what} are of different data; do not compare their scores:\n" + "\n".join(lines)
+    ]
 
 
 def _not_shown(rev: str, strangers: Mapping[str, str]) -> str:
@@ -203,7 +236,7 @@ def _filter(kind: str, text: str) -> str:
     """
     name = text.replace("'", "")
     if kind == "mlflow":
-        is_filter = re.search(r"[=<>]| I?LIKE | IN ", text)
+        is_filter = re.search(r"\b(metric|param|tag|attribute)s?\.", text)
         return text if is_filter else f"attributes.run_name LIKE '{name}%'"
     name, _, row = name.partition("/")
     own = f" and tags.row = '{row}'" if row else ""

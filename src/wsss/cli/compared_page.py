@@ -93,7 +93,6 @@ def _of_snapshot(heading: str, snapshot: Snapshot, root: Path) -> Experiment:
     with suppress(ConfigError):
         values = load_yaml(snapshot.files.get("params.yaml", b"{}").decode(), "params.yaml")
     settings = dict(flatten(values)) if isinstance(values, Mapping) and values else {}
-    data = snapshot.dependencies("evaluate_cams").get("data/splits", "")
     return Experiment(
         heading,
         named_scores(pairs),
@@ -102,7 +101,7 @@ def _of_snapshot(heading: str, snapshot: Snapshot, root: Path) -> Experiment:
         {"recipe": settings.get("base.recipe", "")},
         curves,
         panel,
-        data,
+        snapshot.data,
     )
 
 

@@ -1,5 +1,6 @@
 """`wsss models`: trained segmenters in MLflow's registry."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -174,7 +175,7 @@ def _row(difference: "Difference") -> tuple[str, ...]:
         f"{difference.before:.4f}",
         f"{difference.after:.4f}",
         f"{difference.gain:+.4f}",
-        f"{low:+.4f} to {high:+.4f}",
+        "too few images" if math.isnan(low) else f"{low:+.4f} to {high:+.4f}",
         str(difference.images),
     )
 

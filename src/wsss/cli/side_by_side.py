@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["best_columns", "markdown", "print_side_by_side"]
 
 _HIGH = {"iou", "dice", "accuracy", "precision", "recall", "f1", "map", "coverage"}
+_OF_CLASS = re.compile(r"(?<=[/_]iou)/|(?<=_share)/|(?<=precision)/|(?<=recall)/")
+"""What stands between the name of a metric and that of a class, which may have any words."""
 _LOW = {"loss", "fp", "fn", "error", "skipped", "alarms"}
 
 Rows = Mapping[str, Sequence[float | None]]
@@ -25,8 +27,10 @@ def best_columns(key: str, values: Sequence[float | None]) -> set[int]:
         {2}
         >>> best_columns("evaluate_cams/threshold", [0.4, 0.5])
         set()
+        >>> best_columns("evaluate_cams/val/iou/metal_loss", [0.4, 0.5])  # a class
+        {1}
     """
-    words = set(re.split(r"[/_.\- ]", key))
+    words = set(re.split(r"[/_.\- ]", _OF_CLASS.split(key)[0]))
     held = [value for value in values if value is not None]
     if len(set(held)) < 2 or "threshold" in words or not words & (_HIGH | _LOW):
         return set()

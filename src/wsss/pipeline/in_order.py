@@ -1,7 +1,7 @@
 """Stages one after the other in one process, each unless its results are there already."""
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from wsss.artifacts import Paths, contents, read_json, write_json
@@ -10,9 +10,10 @@ from wsss.launch import Site
 from wsss.pipeline.execute import Known, run_target
 from wsss.pipeline.graph import Pipeline, Target
 from wsss.pipeline.job import Job
+from wsss.pipeline.lock import workspace
 from wsss.tracking import NullTracker
 
-__all__ = ["is_there", "run_in_order", "wanted_targets"]
+__all__ = ["is_there", "outdated", "run_in_order", "wanted_targets"]
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,26 @@ def is_there(
         return False
     write_json(_note(root, target), _state(pipeline, target, params, root))
     return True
+
+
+def outdated(
+    pipeline: Pipeline, targets: Iterable[Target], params: Params, root: Path
+) -> dict[str, str]:
+    """Why results that are there are not those of these settings, data and code, by full name.
+
+    Notes of `wsss run` say it, and dvc.lock. Left out is of what neither knows.
+    """
+    lock = workspace(root) if (root / "dvc.lock").exists() else None
+    found = {}
+    for target in targets:
+        if _is_done(pipeline, target, params, root):
+            continue
+        reason = None if lock is None else lock.reason(target.name)
+        if reason is None and _note(root, target).exists():
+            reason = "its settings, data or code are others by now"
+        if reason:
+            found[target.name] = reason
+    return found
 
 
 def _is_done(pipeline: Pipeline, target: Target, params: Params, root: Path) -> bool:

@@ -3,7 +3,7 @@
 import csv
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from wsss.pipeline.code import CodeLock
 from wsss.pipeline.exclusive import BusyError
 from wsss.pipeline.graph import Pipeline, Target
 from wsss.pipeline.staging import Staging, drop_others, has_key
-from wsss.settings import Settings
+from wsss.settings import Settings, unread
 from wsss.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Job:
         part: of the work, that this process does as a task; None does all of it.
         task_params: settings of the tasks; None is `params`.
         ahead: the folder that a later stage will run in, so that work of it can be begun; None
-            where that is not known. See `begun`.
+            where that is not known. See `to_begin`.
     """
 
     pipeline: Pipeline
@@ -98,6 +98,10 @@ class Job:
                 if curve := self.target.stage.curve:
                     self.curve([], [curve.x, curve.y])
             else:
+                if self.is_first:
+                    own = self.target.settings(self.params).get(self.target.section)
+                    for text in unread(own, self.target.section):
+                        self.warn(f"{text}; change either")
                 self.target.stage.run(self)
         for text in self.warnings:
             log.warning("%s: %s", self.target.name, text)
@@ -208,9 +212,8 @@ class Job:
         self.report(report)
         return report
 
-    @contextmanager
-    def begun(self, stage: str, name: str) -> Iterator[Path | None]:
-        """Begin an entry of a later stage, as some of its work can be done with this one's.
+    def to_begin(self, stage: str, name: str) -> AbstractContextManager[Path | None] | None:
+        """An entry of a later stage, to begin as some of its work can be done with this one's.
 
         That stage goes on with what is there, as after a kill. So nothing depends on whether it
         was begun but time.
@@ -219,26 +222,20 @@ class Job:
             stage: that has entries; it may read nothing that this stage or a later one makes.
             name: of the entry.
 
-        Yields:
-            Its folder in the making. None where nothing is to be done there: it is up to date,
-            another process makes it, nobody knows where the later stage runs, or several processes
-            or tasks do the work.
+        Returns:
+            `with` gives its folder in the making, or None while another process holds it. None
+            where nothing is to be done there: it is up to date, nobody knows where the later stage
+            runs, or several processes or tasks do the work.
         """
         later = replace(self, target=self.pipeline.target(stage, self.params), warnings=[])
         root = self.ahead(later.target)
         spread = later.target.stage.spread(self.params)
         launched = self.site is not None and is_launched(spread, self.site.of(stage).engine)
         if root is None or world_size() > 1 or launched:
-            yield None
-            return
+            return None
         out = root / later.target.stage.makes[0] / name
         key = later._entry_key(name, self.inputs)
-        with ExitStack() as stack:
-            path = None
-            if not has_key(out, key):
-                with suppress(BusyError):
-                    path = stack.enter_context(Staging(out, key, keep_key=True, begun=True)).path
-            yield path
+        return None if has_key(out, key) else _begun(Staging(out, key, keep_key=True, begun=True))
 
     def warn(self, text: str) -> None:
         """Keep what a person must know of a result that is bad though the stage succeeds.
@@ -395,3 +392,13 @@ class Job:
         part = Part(out, key, checked, kind, params.model_dump(mode="json"))
         machine = self.params.machine
         return partial(fill, self.target.name, self.paths, machine, self.site, part, entry)
+
+
+@contextmanager
+def _begun(staging: Staging) -> Iterator[Path | None]:
+    """A folder in the making, or None while another process holds it."""
+    with ExitStack() as stack:
+        path = None
+        with suppress(BusyError):
+            path = stack.enter_context(staging).path
+        yield path

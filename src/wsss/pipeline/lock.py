@@ -17,8 +17,10 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from wsss.artifacts import fingerprint
 from wsss.config.yaml_text import load_yaml
 from wsss.pipeline.code import CODE_LOCK
+from wsss.pipeline.names import OF_IMAGES
 from wsss.settings import ConfigError
 from wsss.sources import LISTING, current_listing
 
@@ -59,10 +61,33 @@ class Snapshot:
                 found[name] = reason
         return found
 
+    def reason(self, stage: str) -> str | None:
+        """Why results of a stage are of something else; "" if they are not, None if unknown."""
+        return self._reason(stage) if stage in self._stages else None
+
     def dependencies(self, stage: str) -> dict[str, str]:
         """By path, DVC's hash of what a stage read when it ran last; empty where it never did."""
         found = self._stages.get(stage, {}).get("deps", ())
         return {item["path"]: str(item.get("md5", "")) for item in found}
+
+    @property
+    def data(self) -> str:
+        """What the images are, by the sources and settings of prepare_data; "" of nothing known.
+
+        It is the same whatever base.rng_seed is, and what annotators gave.
+        """
+        if "prepare_data" not in self._stages:
+            held = (self.dependencies(stage).get("data/splits", "") for stage in self._stages)
+            return next(filter(None, held), "")
+        sources = {
+            path: digest
+            for path, digest in self.dependencies("prepare_data").items()
+            if path.startswith("data/sources/")
+        }
+        params = self._stages["prepare_data"].get("params", {}).get("params.yaml", {})
+        settings = params.get("prepare_data") or {}
+        kept = {key: settings.get(key) for key in OF_IMAGES}
+        return fingerprint(sources, kept)
 
     @cached_property
     def _stages(self) -> dict[str, Any]:

@@ -3,17 +3,37 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from wsss.artifacts import Paths, contents, fingerprint, report_splits
+from wsss.artifacts import Manifest, Paths, Sample, fingerprint, report_splits
 from wsss.config.params import Params
 from wsss.pipeline.graph import Target
 
-__all__ = ["data_digest", "named_scores", "score_label"]
+__all__ = ["OF_IMAGES", "data_digest", "named_scores", "score_label"]
+
+
+OF_IMAGES = ("dataset", "scored_sets", "pixel_range", "bands", "long_side_max")
+"""Settings of prepare_data that say which images there are, and how files become them."""
 
 
 def data_digest(params: Params, paths: Paths) -> str:
-    """Name the contents of the images that stages read: 16 hexadecimal digits."""
-    held = fingerprint(params.prepare_data, params.base.rng_seed, contents(paths.splits))
-    return held[:16]
+    """Name the images that stages read, and their tags: 16 hexadecimal digits.
+
+    Which training images chance holds out for selection is no part of it: runs that differ in
+    base.rng_seed alone are of the same data, unless these are painted.
+    """
+    manifest = Manifest.read(paths.splits)
+    held: dict[str, list[list[Any]]] = {"background": _rows(manifest.background)}
+    for split, samples in manifest.splits.items():
+        pool = "train" if split == "selection" else split
+        held[pool] = sorted([*held.get(pool, ()), *_rows(samples)])
+    classes = (manifest.class_names, manifest.has_background)
+    settings = params.prepare_data.model_dump(mode="json", include=set(OF_IMAGES))
+    return fingerprint(settings, classes, held)[:16]
+
+
+def _rows(samples: Iterable[Sample]) -> list[list[Any]]:
+    return sorted(
+        [item.name, list(item.size), list(item.class_ids), str(item.uncertain)] for item in samples
+    )
 
 
 def score_label(target: Target) -> str:

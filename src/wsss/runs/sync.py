@@ -11,6 +11,7 @@ from typing import Any
 from wsss.artifacts import Paths, read_json
 from wsss.config.params import Params, load_params
 from wsss.pipeline import Job, Target
+from wsss.pipeline.in_order import is_there
 from wsss.pipeline.lock import changed_stages
 from wsss.pipeline.origin import open_stage_run
 from wsss.pipeline.outcome import record_epochs, record_outcome
@@ -92,7 +93,8 @@ def sync_runs(root: Path, params: Params, stale: Collection[str] | None = None) 
     Args:
         root: the project.
         params: its settings.
-        stale: the stages whose results are of something else; None asks DVC.
+        stale: the stages whose results are of something else; None asks DVC, or the notes of
+            `wsss run` where there is none.
 
     Raises:
         ConnectionError: MLflow cannot be asked.
@@ -107,7 +109,10 @@ def sync_runs(root: Path, params: Params, stale: Collection[str] | None = None) 
     targets = [target for target in pipeline.targets(params) if not target.stage.is_idle(params)]
     changed: Collection[str] = () if stale is None else stale
     if stale is None and not os.environ.get("DVC_STAGE"):
-        changed = changed_stages(root)
+        if (root / ".dvc").is_dir():
+            changed = changed_stages(root)
+        else:
+            changed = {x.name for x in targets if not is_there(pipeline, x, params, root)}
     outdated = tuple(item.name for item in targets if _is_stale(item, params, paths, changed))
     jobs = [
         Job(pipeline, target, params, paths, NullTracker())
