@@ -71,7 +71,10 @@ def test_the_exit_code_and_the_last_lines_say_where_it_left_the_road(
     assert found["first_off"] == "maps" and found["expected"]["runs"] == 5
 
 
-def test_a_finished_project_is_recorded_in_place_of_a_run(project: Path) -> None:
+def test_a_finished_project_is_recorded_in_place_of_a_run(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsss.cli.verify._stale", lambda root, params, pipeline: set())
     code, text = typed("--record", "--from", ".")
     assert code == 0, text
     assert "wrote what 1 run scores into recipes/tiny.yaml" in text
@@ -79,6 +82,28 @@ def test_a_finished_project_is_recorded_in_place_of_a_run(project: Path) -> None
     assert stated["runs"] == 1 and "set" not in stated
     mean = stated["steps"]["segmenter"]["values"]["val/mean_iou"]["mean"]
     assert mean == read_json(Paths(project).report("evaluate_segmenter"))["val"]["mean_iou"]
+
+
+def test_what_is_no_run_of_the_recipe_is_not_recorded_as_one(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (project / "recipes/tiny.yaml").read_bytes()
+    code, text = typed("--record", "--from", ".")
+    assert code == 1 and "are not known to be of its settings and files" in text
+    monkeypatch.setattr("wsss.cli.verify._stale", lambda root, params, pipeline: set())
+    code, text = typed("--record", "--from", ".", "--from", str(project))
+    assert code == 1 and "the same base.rng_seed" in text
+    for key, value, said in (
+        ("train_segmenter", {"epochs": 7}, "train_segmenter.epochs is 7 here"),
+        ("base", {"rng_seed": 99}, "has base.rng_seed 99, and the recipe has"),
+    ):
+        other = Path(shutil.copytree(project, tmp_path / key))
+        values = yaml.safe_load((other / "params.yaml").read_text())
+        values[key] |= value
+        (other / "params.yaml").write_text(yaml.safe_dump(values))
+        code, text = typed("--record", "--recipe", "tiny", "--from", str(other))
+        assert code == 1 and said in text, text
+    assert (project / "recipes/tiny.yaml").read_bytes() == before
 
 
 def test_options_of_recording_alone_are_refused(project: Path) -> None:

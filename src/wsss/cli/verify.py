@@ -92,15 +92,21 @@ def _record(root: Path, name: str, runs: int, settings: Any, finished: Any) -> N
     from wsss.stages import find_stages
     from wsss.verify import write_expected
     from wsss.verify.expected import expected_params
-    from wsss.verify.recording import record_runs, values_of
+    from wsss.verify.recording import check_finished, record_runs, values_of
 
     changed = dict(parse_setting(text) for text in settings)
     if finished:
         for folder in finished:
-            if not (folder / "reports").is_dir():
-                raise ValueError(f"--from {folder} has no reports/; name a project that has run")
+            if not (folder / "reports").is_dir() or not (folder / "params.yaml").is_file():
+                raise ValueError(
+                    f"--from {folder} has no reports/ and params.yaml; name a project that has run"
+                )
         params = expected_params(root, Recipe.read(root / "recipes", name), changed)
-        expected = values_of(find_stages(), params, finished, changed)
+        pipeline = find_stages()
+        check_finished(
+            pipeline, params, finished, lambda folder, own: _stale(folder, own, pipeline)
+        )
+        expected = values_of(pipeline, params, finished, changed)
     else:
         expected = record_runs(root, name, find_stages(), runs, changed)
     scored = "1 run scores" if expected.runs == 1 else f"{expected.runs} runs score"

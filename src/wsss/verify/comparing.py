@@ -11,7 +11,7 @@ from wsss.pipeline import Pipeline
 from wsss.verify.expected import Expected, Known, expected_params, own_settings, read_expected
 from wsss.verify.road import ROAD, TAGS, Mile, measured, target_of
 
-__all__ = ["Checked", "Score", "Verdict", "verify"]
+__all__ = ["Checked", "Score", "Verdict", "differing", "verify"]
 
 BRIGHTNESS = 0.05
 """Levels of 0..255 that the mean of an image may differ by, as decoders of JPEG do."""
@@ -173,8 +173,8 @@ class _Run:
             )
         if target_of(mile, params) != name:
             return f"here it is {target_of(mile, params)}, and the numbers are of {name}"
-        if differing := _differing(own_settings(self.pipeline, name, params), theirs):
-            return differing
+        if said := differing(own_settings(self.pipeline, name, params), theirs):
+            return said
         if self.expected.same_data and not self._is_same_seed and not self._has_their_data:
             return (
                 f"base.rng_seed is {params.base.rng_seed} here, and with it the images are others; "
@@ -213,7 +213,7 @@ def _said(scores: tuple[Score, ...]) -> Iterator[str]:
             )
 
 
-def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     """The first setting that differs, in words; "" where all are the same."""
     for key in sorted({*ours, *theirs}):
         path, own, other = _first(key, ours.get(key), theirs.get(key))
