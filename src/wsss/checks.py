@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = [
     "ConfigError",
+    "DivergedError",
     "check_dtype",
     "check_image",
     "check_range",
@@ -24,6 +25,10 @@ __all__ = [
 
 class ConfigError(ValueError):
     """A settings file or an override that does not fit; the text is meant for the user."""
+
+
+class DivergedError(ValueError):
+    """A training whose numbers are not finite any more; the text says where, and what to lower."""
 
 
 _SECTION: ContextVar[str] = ContextVar("section", default="")

@@ -1,6 +1,7 @@
 """Workers, what they leave in the storage and in MLflow, and what a dead one leaves."""
 
 import logging
+import multiprocessing
 import os
 import signal
 import sqlite3
@@ -14,9 +15,13 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from wsss.artifacts import Paths
-from wsss.config.params import Params
+from wsss.artifacts import Paths, write_json
+from wsss.checks import DivergedError
+from wsss.cli.tune import _ended_early
+from wsss.config.params import Params, parse_params
 from wsss.config.recipes import with_settings
+from wsss.pipeline.in_order import outdated
+from wsss.stages import find_stages
 from wsss.tuning import objective
 from wsss.tuning.plan import SearchSettings, read_search
 from wsss.tuning.retry import MAX_RETRIES, fail_dead_trials, sweep, worker_id
@@ -247,9 +252,9 @@ def test_as_many_trials_run_as_were_asked_for_whoever_joins(project: Paths, valu
     joined = join("crf", values, project, limit=2)
     assert joined.study_name == job.study_name
     assert run_trials(joined, "a") == 2
-    wanted = prepare("crf", settings_of(project), values, project, trials=4).wanted
-    assert wanted == 4, "three that wait, and one more"
-    threads = [threading.Thread(target=run_trials, args=(job, index)) for index in range(1)]
+    more = prepare("crf", settings_of(project), values, project, trials=4)
+    assert more.wanted == 4, "three that wait, and one more"
+    threads = [threading.Thread(target=run_trials, args=(more.job, at)) for at in range(1)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -326,3 +331,93 @@ def test_an_unknown_search(project: Paths, values: Values) -> None:
     settings = settings_of(project, sampler="grid")
     with pytest.raises(ValueError, match=r"grid tries every value, so space\..*sigma_xy needs a"):
         prepare("crf", settings, values, project)
+
+
+@pytest.mark.usefixtures("untracked")
+def test_a_worker_works_on_the_study_that_wants_it(project: Paths, values: Values) -> None:
+    """Whichever was started last."""
+    first = prepare("crf", settings_of(project), values, project, trials=2)
+    later = prepare("crf", settings_of(project, max_images=4), values, project, trials=2)
+    assert join("crf", values, project).study_name == later.study.study_name
+    job = join("crf", values, project, study=first.study.study_name)
+    assert run_trials(job, "a") == 2
+    assert len(complete_trials(first.study)) == 2 and not complete_trials(later.study)
+    with pytest.raises(ValueError, match="no study 'other' has trials"):
+        join("crf", values, project, study="other")
+
+
+@pytest.mark.usefixtures("untracked")
+def test_what_waits_from_before_is_not_run_by_who_wants_fewer(
+    project: Paths, values: Values, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    prepare("crf", settings_of(project), values, project, trials=6)
+    few = prepare("crf", settings_of(project), values, project, trials=2)
+    assert few.wanted == 2 and "4 more trials wait from before" in caplog.text
+    assert run_trials(few.job, 0) == 2
+    rest = prepare("crf", settings_of(project), values, project)
+    assert rest.wanted == max(40, 4)
+
+
+@pytest.mark.usefixtures("untracked")
+def test_trials_of_results_of_other_settings_are_refused(project: Paths, values: Values) -> None:
+    """Which would be recorded as those of params.yaml."""
+    params = parse_params(values)
+    pipeline = find_stages()
+    for name in ("prepare_data", "train_classifier", "generate_cams"):
+        write_json(project.root / f".stages/{name}.json", {})  # of anything else
+    with pytest.raises(ValueError, match=r"trials take what (\w+) has made, but .* `wsss run \1`"):
+        prepare("crf", settings_of(project), values, project, trials=1)
+    targets = [pipeline.target(name, params) for name in ("prepare_data", "generate_cams")]
+    assert outdated(pipeline, targets, params, project.root).keys() == {
+        "prepare_data",
+        "generate_cams",
+    }
+    for path in (project.root / ".stages").iterdir():
+        path.unlink()
+    assert prepare("crf", settings_of(project), values, project, trials=1).wanted == 1
+
+
+@pytest.mark.usefixtures("untracked")
+def test_a_training_that_diverges_is_a_bad_trial_and_no_error(
+    project: Paths, values: Values, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = objective.Objective._score
+
+    def diverges(self: Any, trial: Any, *rest: Any) -> Any:
+        if trial.number == 1:
+            raise DivergedError("the loss is nan in epoch 1, step 3; lower optimizer.lr")
+        return score(self, trial, *rest)
+
+    monkeypatch.setattr(objective.Objective, "_score", diverges)
+    study = run_here(values, project, 3)
+    states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.COMPLETE]
+    assert [trial.state for trial in study.trials] == states
+    (told,) = _ended_early(study)
+    assert told.startswith("1 more diverged, such as 1 (refine.chains.crf.0.")
+    assert told.endswith("the loss is nan in epoch 1, step 3")
+
+
+def test_a_worker_may_have_processes_of_its_own(
+    project: Paths, values: Values, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That load images: a daemonic process has none."""
+    made = []
+
+    class Seen(multiprocessing.get_context("spawn").Process):  # type: ignore[misc]
+        def start(self) -> None:
+            made.append(self.daemon)
+
+        def is_alive(self) -> bool:
+            return False
+
+        def join(self, timeout: float | None = None) -> None: ...
+
+        @property
+        def exitcode(self) -> int:
+            return 0
+
+    context = multiprocessing.get_context("spawn")
+    monkeypatch.setattr(type(context), "Process", Seen)
+    run_in_processes(prepare("crf", settings_of(project), values, project, trials=1, workers=1))
+    assert made == [False]

@@ -1,14 +1,16 @@
 """Ranges and conditions of a search: what is refused before anything runs, and what is drawn."""
 
+import json
 from typing import Any
 
 import optuna
 import pytest
 
 from wsss.artifacts import Paths
+from wsss.tuning.base import holds
 from wsss.tuning.plan import SearchSettings, make_plan, parse_search
 from wsss.tuning.route import make_route
-from wsss.tuning.space import Range, Space, in_order
+from wsss.tuning.space import AS_IT_IS, Range, Space, in_order
 
 Values = dict[str, Any]
 ALPHA = {"type": "float", "low": 0.1, "high": 4, "log": True}
@@ -129,3 +131,24 @@ def test_all_values_are_those_that_are_drawn(wanted: Values, count: int) -> None
 def test_sections_and_names_are_set_before_what_is_in_them() -> None:
     keys = ["a.b.alpha", "a.b.name", "a.b", "a.b.c.name"]
     assert list(in_order(dict.fromkeys(keys, 0))) == ["a.b", "a.b.name", "a.b.alpha", "a.b.c.name"]
+
+
+def test_the_first_trial_has_what_stands_there_in_range_or_not(
+    project: Paths, values: Values
+) -> None:
+    """A word where numbers are searched, and a section that is written in part."""
+    losses, threshold = "train_segmenter.losses", "make_pseudo_masks.threshold"
+    choices = [[{"name": "dice"}], [{"name": "cross_entropy"}]]
+    space = {
+        threshold: {"type": "float", "low": 0.1, "high": 0.9},
+        losses: {"type": "categorical", "choices": choices},
+    }
+    found = space_of(project, values, space)
+    assert found.current() == {losses: json.dumps(choices[1])}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial(found.current(), user_attrs={AS_IT_IS: True})
+    drawn = found.draw(study.ask())
+    assert drawn == {threshold: "selected", losses: choices[1]}
+    assert holds(found.params, drawn) and found.changed(drawn) == found.params
+    other = found.draw(study.ask())
+    assert other[threshold] != "selected" and not holds(found.params, other)

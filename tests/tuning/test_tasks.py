@@ -1,5 +1,6 @@
 """Workers of a search as tasks: what they are told, and what comes of them."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,6 +60,8 @@ def test_a_password_is_in_no_command(
     assert len(seen) == len({task.name for task in seen}) == 3
     for task in seen:
         assert task.command[:5] == (sys.executable, "-m", "wsss", "tune", "worker")
+        told = dict(zip(task.command[6::2], task.command[7::2], strict=True))
+        assert re.fullmatch("crf-[0-9a-f]{12}", told["--study"]) and told["--enough"] == "5"
         assert url not in " ".join(task.command)
         assert task.environment == {"WSSS_TUNE_STORAGE": url}
 

@@ -2,11 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wsss.cli import completion
+
+if TYPE_CHECKING:
+    from wsss.artifacts import Paths
 
 __all__ = ["app"]
 
@@ -116,17 +119,19 @@ def run(
         outcome = run_in_processes(prepared)
     else:
         outcome = run_in_tasks(prepared, name, site)
-    try:
-        found = find_studies(stem, values, paths, storage)
-    except ValueError:  # none was scored
-        found = []
-    if found:
-        _print_trials(found[0], 5)
-        _print_others(choose_study(found, None), found)
+    found = find_studies(stem, values, paths, storage, empty=True)
+    own = choose_study(found, prepared.study.study_name)
+    if own.trials:
+        _print_trials(own, 5)
+        _print_others(own, found)
+    else:
+        typer.echo(f"no trial of the study {own.name} has a score")
+        for line in _ended_early(own.study):
+            typer.echo(line)
     if outcome.complete < outcome.wanted:
         why = f"{outcome.lost} workers died" if outcome.lost else "the time was up"
         typer.echo(f"{outcome.complete} of {outcome.wanted} trials: {why}; run it again to go on")
-    if found:
+    if own.trials:
         typer.echo(f"`wsss tune apply {name}` writes the best values into {PARAMS}")
 
 
@@ -136,6 +141,10 @@ def worker(
     storage: Storage = None,
     trials: Annotated[
         int | None, typer.Option(min=1, help="Run so many at most. [default: all that wait]")
+    ] = None,
+    study: Study = None,
+    enough: Annotated[
+        int | None, typer.Option(hidden=True, help="Start none once so many are done or run.")
     ] = None,
     timeout: Timeout = None,
     heartbeat: Heartbeat = 60,
@@ -160,7 +169,9 @@ def worker(
         stem,
         _values(),
         paths,
+        study=study,
         storage=storage,
+        enough=enough,
         limit=trials,
         timeout=timeout,
         heartbeat=heartbeat,
@@ -192,14 +203,15 @@ def show(
     """
     from wsss.artifacts import Paths
     from wsss.tuning.plan import read_search
-    from wsss.tuning.storage import choose_study, find_studies
+    from wsss.tuning.storage import find_studies
 
     paths = Paths(Path())
     stem, _ = read_search(paths.root, name)
-    found = find_studies(stem, _values(), paths, storage)
-    shown = choose_study(found, study)
+    found = find_studies(stem, _values(), paths, storage, empty=True, argument=name)
+    shown = _scored(found, study, name)
     _print_trials(shown, top)
     _print_others(shown, found)
+    _print_outdated(shown, paths)
     if out is not None:
         from wsss.tuning.page import write_page
 
@@ -229,12 +241,12 @@ def apply(
     from wsss.tuning.base import holds
     from wsss.tuning.plan import read_search
     from wsss.tuning.space import in_order
-    from wsss.tuning.storage import choose_study, find_studies
+    from wsss.tuning.storage import find_studies
 
     paths = Paths(Path())
     stem, _ = read_search(paths.root, name)
-    known = find_studies(stem, _values(), paths, storage)
-    found = choose_study(known, study)
+    known = find_studies(stem, _values(), paths, storage, empty=True, argument=name)
+    found = _scored(known, study, name)
     plan = found.route.plan
     trials = found.trials
     numbers = [item.number for item in trials]
@@ -260,6 +272,7 @@ def apply(
     for line in found.route.differences():
         typer.echo(line)
     _print_others(found, known)
+    _print_outdated(found, paths)
     if text != before and not dry_run:
         with atomic_path(PARAMS.resolve()) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -316,8 +329,16 @@ def _ended_early(study: Any) -> list[str]:
     trials = study.get_trials(deepcopy=False)
     pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
     refused = [trial for trial in pruned if "refused" in trial.user_attrs]
+    diverged = [trial for trial in pruned if "diverged" in trial.user_attrs]
     lines = []
-    if ended := len(pruned) - len(refused):
+    if diverged:
+        first = diverged[0]
+        settings = ", ".join(
+            f"{key}={value}" for key, value in first.user_attrs["settings"].items()
+        )
+        why = first.user_attrs["diverged"].partition(";")[0]
+        lines.append(f"{len(diverged)} more diverged, such as {first.number} ({settings}): {why}")
+    if ended := len(pruned) - len(refused) - len(diverged):
         lines.append(f"{ended} more were ended early, as their training went badly")
     if refused:
         why = refused[0].user_attrs["refused"]
@@ -338,11 +359,32 @@ def _ended_early(study: Any) -> list[str]:
     return lines
 
 
+def _scored(found: Any, study: str | None, argument: str) -> Any:
+    """The study of a name, or the last one that has a score."""
+    from wsss.tuning.storage import choose_study
+
+    scored = [item for item in found if item.trials]
+    if not scored:
+        raise ValueError(f"no trial has a score yet; `wsss tune run {argument}` goes on")
+    return choose_study(scored, study)
+
+
+def _print_outdated(shown: Any, paths: "Paths") -> None:
+    """Say where trials were scored on results that are not those of params.yaml."""
+    for name, reason in shown.route.outdated(paths).items():
+        typer.echo(
+            f"These scores are not of {PARAMS} as it is: they are of what {name} has made, but "
+            f"{reason}"
+        )
+
+
 def _print_others(shown: Any, found: Any) -> None:
     """Name the other studies of the search with their best values, and offer a better one."""
     last = ", which ran last" if shown is found[0] else ""
     typer.echo(f"This is the study {shown.name}{last}.")
-    others = [item for item in found if item is not shown]
+    if not found[0].trials:
+        typer.echo(f"The one that ran last, {found[0].name}, has no score.")
+    others = [item for item in found if item is not shown and item.trials]
     others.sort(key=lambda item: -item.trials[0].values[0])
     if others:
         typer.echo("On the same data and settings there are also (--study NAME takes one):")

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wsss.config.params import Params
+from wsss.checks import ConfigError
+from wsss.config.params import Params, parse_params
+from wsss.config.recipes import with_settings
 
 __all__ = ["Score", "holds", "plain_at", "setting_of"]
 
@@ -26,9 +28,15 @@ class Score:
 
 
 def holds(params: Params, settings: Mapping[str, Any]) -> bool:
-    """Whether `params` has all these settings, by dotted key."""
+    """Whether `params` has all these settings, by dotted key; sections may be written in part."""
     tree = params.model_dump(mode="json")
-    return all(plain_at(tree, key) == value for key, value in settings.items())
+    parts = {key: value for key, value in settings.items() if plain_at(tree, key) != value}
+    if not all(isinstance(value, list | dict) for value in parts.values()):
+        return False
+    try:
+        return not parts or parse_params(with_settings(tree, parts)) == params
+    except ConfigError:
+        return False
 
 
 def setting_of(params: Params, key: str) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wsss.artifacts import Paths, fingerprint
-from wsss.checks import ConfigError
+from wsss.checks import ConfigError, DivergedError
 from wsss.config.params import Params
 from wsss.pipeline import Target
 from wsss.pipeline.exclusive import hold
@@ -65,7 +65,8 @@ class Objective:
         """Run a trial, and remove what it has made for itself alone.
 
         Raises:
-            optuna.TrialPruned: its training goes badly, or its settings do not go together.
+            optuna.TrialPruned: its training goes badly or diverges, or its settings do not go
+                together.
         """
         import optuna
 
@@ -135,9 +136,11 @@ class Objective:
             started = time.perf_counter()
             try:
                 found = self._same(trial, tracker) or self._score(trial, params, folder, tracker)
-            except optuna.TrialPruned as pruned:  # the run has not failed
+            except (DivergedError, optuna.TrialPruned) as pruned:  # the run has not failed
                 tracker.tags({"pruned": str(pruned)})
                 trial.set_user_attr("pruned", str(pruned))
+                if isinstance(pruned, DivergedError):
+                    trial.set_user_attr("diverged", str(pruned))
                 return None
             values = {f"selection/{plan.metric}": found.value, "value": found.value}
             if found.threshold is not None:

@@ -18,6 +18,7 @@ from wsss.pipeline import Pipeline, Target
 from wsss.pipeline.apart import link_made, run_apart
 from wsss.pipeline.exclusive import hold
 from wsss.pipeline.graph import plain
+from wsss.pipeline.in_order import outdated
 from wsss.settings import Settings
 from wsss.sources import held
 from wsss.stages import find_stages
@@ -94,6 +95,20 @@ class Route:
             _, samples = self.samples(paths)
             if self.chain and "data/cams" in self._linked(params):
                 check_cams(samples, paths)
+
+    def outdated(self, paths: Paths) -> dict[str, str]:
+        """Why results that trials take are not those of params.yaml, by the stage's full name."""
+        project = self.plan.project
+        linked = [step for step in self._steps(project) if self._is_linked(step, project)]
+        return outdated(self.pipeline, linked, project, paths.root)
+
+    def check_fresh(self, paths: Paths) -> None:
+        """Raise ValueError where trials would be scored on results of other settings."""
+        for name, reason in self.outdated(paths).items():
+            raise ValueError(
+                f"trials take what {name} has made, but {reason}; run `dvc repro {name}`, or "
+                f"`wsss run {name}`, first"
+            )
 
     def samples(self, paths: Paths) -> tuple[Manifest, list[Sample]]:
         """The images that score; see `selection_samples`."""

@@ -21,7 +21,15 @@ from wsss.tuning.objective import trial_folder
 from wsss.tuning.plan import Plan, SearchSettings, make_plan
 from wsss.tuning.retry import fail_dead_trials, sweep, worker_id
 from wsss.tuning.route import make_route
-from wsss.tuning.storage import HEARTBEAT, complete_trials, create_study, find_studies, open_storage
+from wsss.tuning.space import AS_IT_IS
+from wsss.tuning.storage import (
+    HEARTBEAT,
+    choose_study,
+    complete_trials,
+    create_study,
+    find_studies,
+    open_storage,
+)
 from wsss.tuning.worker import STOPPED, Job, work
 
 __all__ = ["Outcome", "Prepared", "join", "prepare", "run_in_processes"]
@@ -108,11 +116,19 @@ def prepare(
     _check_sampler(plan)
     route = make_route(plan)
     route.check(paths)
+    route.check_fresh(paths)
     check_tracking(paths.root, experiment_name(plan.params.machine.experiment, "trials"))
     study = create_study(route, paths, open_storage(name, paths, storage, heartbeat))
     fail_dead_trials(study)
     known, before = len(study.get_trials(deepcopy=False)), _num_finished(study)
-    wanted = _queue_trials(study, plan, trials)
+    waiting = _queue_trials(study, plan, trials)
+    wanted = waiting if trials is None else min(waiting, trials)
+    if waiting > wanted:
+        log.info(
+            "%d more trials wait from before; `wsss tune run %s` without --trials runs all",
+            waiting - wanted,
+            name,
+        )
     job = Job(
         name=name,
         settings=settings,
@@ -121,6 +137,7 @@ def prepare(
         storage=storage,
         study_name=study.study_name,
         num_before=known,
+        enough=before + wanted,
         num_threads=max(get_num_threads() // workers, 1),
         deadline=math.inf if timeout is None else time.time() + timeout,
         heartbeat=heartbeat,
@@ -139,7 +156,7 @@ def run_in_processes(search: Prepared) -> Outcome:
     context = multiprocessing.get_context("spawn")
     problems = context.SimpleQueue()
     processes = [
-        context.Process(target=work, args=(search.job, index, problems), daemon=True)
+        context.Process(target=work, args=(search.job, index, problems))  # which load images
         for index in range(search.workers)
     ]
     dead: set[str] = set()
@@ -167,7 +184,9 @@ def join(
     values: Mapping[str, Any],
     paths: Paths,
     *,
+    study: str | None = None,
     storage: str | None = None,
+    enough: int | None = None,
     limit: int | None = None,
     timeout: float | None = None,
     heartbeat: float = HEARTBEAT,
@@ -176,9 +195,11 @@ def join(
 
     Args:
         name: of the search.
+        study: the name of the Optuna study to work on; None is the one that ran last.
         values: the plain tree of params.yaml.
         paths: the project, which holds the same data as where the search was started.
         storage: see `open_storage`.
+        enough: see `Job`.
         limit: how many trials to run at most.
         timeout: seconds after which no trial starts.
         heartbeat: see `open_storage`.
@@ -188,8 +209,10 @@ def join(
     """
     from wsss.densecrf import get_num_threads
 
-    found = find_studies(name, values, paths, storage, empty=True, heartbeat=heartbeat)[0]
+    known = find_studies(name, values, paths, storage, empty=True, heartbeat=heartbeat)
+    found = choose_study(known, study)
     found.route.check(paths)
+    found.route.check_fresh(paths)
     return Job(
         name=name,
         settings=found.route.plan.settings,
@@ -200,6 +223,7 @@ def join(
         num_before=len(found.study.get_trials(deepcopy=False)),
         num_threads=get_num_threads(),
         deadline=math.inf if timeout is None else time.time() + timeout,
+        enough=enough,
         limit=limit,
         heartbeat=heartbeat,
     )
@@ -215,7 +239,8 @@ def _queue_trials(study: Any, plan: Plan, trials: int | None) -> int:
     told = [trial.system_attrs.get("fixed_params") or trial.params for trial in tried]
     due: list[dict[str, Any]] = []
     first = plan.space.current()
-    if first and first not in told:
+    begun = first in told if first else any(AS_IT_IS in trial.user_attrs for trial in tried)
+    if not begun:
         complete = complete_trials(study)
         if not any(holds(plan.params, trial.user_attrs["settings"]) for trial in complete):
             due.append(first)
@@ -225,7 +250,7 @@ def _queue_trials(study: Any, plan: Plan, trials: int | None) -> int:
     if trials is None:
         trials = max(len(due) + len(waiting), 1) if grid else plan.settings.trials
     for params in due[: max(trials - len(waiting), 0)]:
-        study.enqueue_trial(params)
+        study.enqueue_trial(params, user_attrs={AS_IT_IS: True} if params is first else None)
         waiting.append(params)
     if grid and not waiting:
         raise ValueError(

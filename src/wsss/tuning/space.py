@@ -18,6 +18,9 @@ from wsss.settings import Settings
 
 __all__ = ["Range", "Space", "full_key_of", "in_order"]
 
+AS_IT_IS = "as_it_is"
+"""User attribute of a trial of the values that params.yaml has."""
+
 DIGITS = 4
 """Of numbers that are drawn: enough, and short in params.yaml."""
 
@@ -193,11 +196,16 @@ class Space:
                     self.changed(settings, f"{self.source}: space.{key}.when")
 
     def draw(self, trial: Any) -> dict[str, Any]:
-        """Draw the settings of an Optuna trial, in the order in which they are to be set."""
+        """Draw the settings of an Optuna trial, in the order in which they are to be set.
+
+        One that is marked `AS_IT_IS` has what stands there, in range or not.
+        """
         drawn: dict[str, Any] = {}
+        kept = self.current() if AS_IT_IS in trial.user_attrs else self.active
         for key, wanted in self.active.items():
             if self._holds(wanted, drawn):
-                drawn[key] = wanted.suggest(trial, key, self.now(key))
+                now = self.now(key)
+                drawn[key] = wanted.suggest(trial, key, now) if key in kept else now
         return in_order(drawn)
 
     def current(self) -> dict[str, Any]:
@@ -209,12 +217,24 @@ class Space:
         found: dict[str, Any] = {}
         for key, wanted in self.active.items():
             value = self.now(key)
+            if not self._holds(wanted, chosen):
+                continue
+            chosen[key] = value
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if self._holds(wanted, chosen) and (
-                wanted.has(value) or (number and not wanted.choices)
-            ):
-                chosen[key], found[key] = value, wanted.code(value)
+            if number and not wanted.choices:
+                found[key] = value
+            for choice in wanted.choices:
+                # a section may be written in part, and stands there whole
+                if choice == value or self._whole(key, choice) == value:
+                    chosen[key], found[key] = choice, wanted.code(choice)
         return found
+
+    def _whole(self, key: str, value: Any) -> Any:
+        """A value with all that it leaves to defaults."""
+        if not isinstance(value, list | dict):
+            return value
+        tree = self.changed({key: value}, self.source).model_dump(mode="json")
+        return _walk(tree, key.split("."))[1]
 
     def grid(self) -> Iterator[dict[str, Any]]:
         """All combinations as Optuna's parameters, each once.

@@ -157,6 +157,7 @@ def find_studies(
     *,
     empty: bool = False,
     heartbeat: float = HEARTBEAT,
+    argument: str = "",
 ) -> list[Found]:
     """The studies of a search on the present data and settings; the last run first.
 
@@ -167,6 +168,7 @@ def find_studies(
         storage: see `open_storage`.
         empty: also those that have no finished trial yet.
         heartbeat: see `open_storage`.
+        argument: what the search is called by on the command line, where that is not its name.
 
     Raises:
         ValueError: there is none.
@@ -201,7 +203,7 @@ def find_studies(
     where = f" --storage '{_without_login(storage)}'" if storage else ""
     raise ValueError(
         f"the search '{name}' has no trials on the present data and settings{elsewhere}: "
-        f"run `wsss tune run {name}{where}`"
+        f"run `wsss tune run {argument or name}{where}`"
     )
 
 

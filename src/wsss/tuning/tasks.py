@@ -43,6 +43,7 @@ def run_in_tasks(search: Prepared, argument: str, site: TaskSettings) -> Outcome
     title = f"tune-{job.name}"
     logs = log_folder(site, job.paths.root, title)
     command = [python_of(site), "-m", "wsss", "tune", "worker", argument]
+    command += ["--study", job.study_name, "--enough", str(job.enough)]
     command += ["--heartbeat", str(job.heartbeat)]
     if job.deadline < math.inf:
         command += ["--timeout", str(max(job.deadline - time.time(), 0))]

@@ -46,6 +46,8 @@ class Job:
         storage: see `open_storage`.
         study_name: of the Optuna study, which exists.
         num_before: trials it has; part of the sampler's seed, so that going on draws anew.
+        enough: trials that are done or running at which no other one starts; None runs all that
+            wait.
         num_threads: of each worker.
         deadline: no trial starts after it, in seconds of `time.time`.
         limit: trials that this worker runs at most; None is all.
@@ -62,6 +64,7 @@ class Job:
     num_before: int
     num_threads: int
     deadline: float
+    enough: int | None = None
     limit: int | None = None
     heartbeat: float = HEARTBEAT
     alone: bool = True
@@ -138,6 +141,7 @@ def run_trials(job: Job, index: int | str) -> int:
             time.time() < job.deadline
             and (parent is None or parent.is_alive())
             and (job.limit is None or done < job.limit)
+            and (job.enough is None or _started(study) < job.enough)
         ):
             try:
                 if not study.waiting():
@@ -214,6 +218,14 @@ def _pruner(settings: SearchSettings) -> Any:
     if prune is None:
         return optuna.pruners.NopPruner()
     return optuna.pruners.MedianPruner(n_startup_trials=prune.trials, n_warmup_steps=prune.epochs)
+
+
+def _started(study: Any) -> int:
+    """How many trials are done or run."""
+    from optuna.trial import TrialState
+
+    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+    return len(study.get_trials(deepcopy=False, states=states))
 
 
 def _others_run(study: Any) -> bool:
