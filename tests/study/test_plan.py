@@ -69,6 +69,9 @@ def test_what_rows_share_is_told_apart_by_the_bytes_of_the_images(root: Path) ->
     assert not elsewhere.data and elsewhere.is_that_of(ground)
 
 
+COLUMN = "columns: {two: {metric: evaluate_refined/val/mean_iou}, "
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -98,6 +101,18 @@ def test_unknown_names_are_refused(root: Path, plan: Plan) -> None:
         read_plan(root, "too")
     with pytest.raises(ConfigError, match=r"no size 'huge'"):
         row_params(root, plan, "plain", "huge")
+    with pytest.raises(ConfigError, match=r"no row 'plane'; did you mean 'plain'"):
+        row_params(root, plan, "plane", "tiny")
+
+
+def test_a_column_of_several_entries_names_one(root: Path) -> None:
+    targets = "targets: [evaluate_refined@none, evaluate_refined@crf]\nrows:"
+    text = TEXT.replace("rows:", targets, 1).replace("columns: {", COLUMN, 1)
+    (root / FOLDER / "two.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"name one, such as evaluate_refined_none/val/mean_iou"):
+        read_plan(root, "two")
+    (root / FOLDER / "two.yaml").write_text(text.replace("refined/val", "refined_crf/val"))
+    assert read_plan(root, "two").columns["two"].metric == "evaluate_refined_crf/val/mean_iou"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / FOLDER).glob("*.yaml")), ids=lambda path: path.stem)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -198,6 +198,37 @@ def test_rows_are_recorded_with_the_settings_of_all_their_stages(
     assert {run.data.tags["stage"] for run in (first, second)} == {"study"}
 
 
+def test_rows_are_recorded_in_the_mlflow_that_is_set(
+    project: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which may be another one than that of an earlier run, or may have been deleted."""
+    root, ran = project
+    found, number = go(root), len(ran)
+    for name in ("other.db", "mlflow.db"):
+        (root / name).unlink(missing_ok=True)
+        uri = f"sqlite:///{root}/{name}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        for _ in range(2):
+            assert go(root) == found and len(ran) == number
+        from mlflow.tracking import MlflowClient
+
+        experiments = [one.experiment_id for one in MlflowClient(uri).search_experiments()]
+        assert len(MlflowClient(uri).search_runs(experiments, "tags.study = 's'")) == 1
+
+
+def test_entries_of_a_stage_that_are_wanted_have_scores_of_their_own(
+    project: tuple[Path, list[str]],
+) -> None:
+    root, _ = project
+    values = {**VALUES, "refine": {"chains": {CHAIN: [], "crf": [{"name": "dense_crf"}]}}}
+    params = parse_params(values | {"base": {"rng_seed": 7}})
+    targets = [f"evaluate_refined@{CHAIN}", "evaluate_refined@crf", "evaluate_cams"]
+    tags = {"study": "s", "size": "tiny", "row": "both"}
+    found = run.run_row(root, params, tags, targets=targets)
+    scored = {key.partition("/")[0] for key in found if key.startswith("evaluate")}
+    assert scored == {f"evaluate_refined_{CHAIN}", "evaluate_refined_crf", "evaluate_cams"}
+
+
 def test_a_row_has_the_warnings_of_all_its_stages(
     project: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,7 +338,7 @@ def test_work_of_a_later_stage_is_begun_where_that_will_run(
     found: list[tuple[str, bool]] = []
 
     def cams(job: Job) -> None:
-        with job.begun("generate_further_cams", "layer") as folder:
+        with job.to_begin("generate_further_cams", "layer") or nullcontext() as folder:
             begun.append(folder)
             if folder is not None:
                 (folder / "a").write_text("begun")

@@ -100,6 +100,22 @@ def test_sections_of_other_studies_stay(
     assert "0.200" not in page
 
 
+@pytest.mark.parametrize("names", [("a-b", "a"), ("a", "a-b"), ("my.study", "über")])
+def test_sections_are_known_by_whatever_name(
+    names: tuple[str, str], plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docs").mkdir()
+    found = dict(zip(names, (0.1, 0.2), strict=True))
+    monkeypatch.setattr(
+        table, "read_results", lambda _, study, grounds: {"small": {"cam": result(found[study])}}
+    )
+    for study in (*names, *names, names[0]):
+        path = write_table(tmp_path, study, plan)
+    assert path.read_text().count("# Title") == 2
+    assert all(f"<!-- study: {study} -->" in path.read_text() for study in names)
+    assert "0.100" in path.read_text() and "0.200" in path.read_text()
+
+
 def test_rows_that_are_recorded_elsewhere_stay(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,7 +35,9 @@ def write_study_panel(root: Path, study: str, plan: Plan, size: str) -> Path | N
         path = row_folder(root, study, size, row, 0) / "recorded.json"
         record = read_json(path) if path.exists() else {}
         is_known = ground.is_that_of(Ground.parse(record.get("ground") or ""))
-        shows = record.get("threshold") is not None or _PREDICTIONS in record.get("outs", ())
+        outs = record.get("outs", ())
+        scored = record.get("threshold") is not None and f"data/refined/{CHAIN}" in outs
+        shows = scored or _PREDICTIONS in outs
         if shows and is_known:
             records[row] = record
     if not records:

@@ -151,6 +151,15 @@ def read_plan(root: Path, name: str) -> Plan:
     for row in (plan.baseline, *plan.repeated, *whole):
         if row not in plan.rows:
             raise ConfigError(f"{path} names the row '{row}'; {did_you_mean(row, plan.rows)}")
+    of_stages = [target.partition("@")[0] for target in plan.targets]
+    for heading, column in plan.columns.items():
+        stage, _, metric = column.metric.partition("/")
+        if of_stages.count(stage) > 1:
+            names = [x.replace("@", "_") for x in plan.targets if x.startswith(f"{stage}@")]
+            raise ConfigError(
+                f"{path}: the column '{heading}' shows {column.metric}, of which the targets "
+                f"{', '.join(names)} have one each; name one, such as {names[0]}/{metric}"
+            )
     if plan.compared not in plan.columns:
         hint = did_you_mean(plan.compared, plan.columns)
         raise ConfigError(f"{path} compares the column '{plan.compared}'; {hint}")
@@ -169,6 +178,8 @@ def row_params(root: Path, plan: Plan, row: str, size: str) -> Params:
     Raises:
         ConfigError: the recipe, the row or the size does not exist, or a value does not fit.
     """
+    if row not in plan.rows:
+        raise ConfigError(f"the study has no row '{row}'; {did_you_mean(row, plan.rows)}")
     if size not in plan.sizes:
         raise ConfigError(f"the study has no size '{size}'; {did_you_mean(size, plan.sizes)}")
     recipes = root / "recipes"

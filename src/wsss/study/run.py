@@ -20,6 +20,7 @@ from wsss.study.plan import TARGETS, Plan, ground_of, row_params
 from wsss.tracking import (
     check_tracking,
     experiment_name,
+    known_runs,
     open_tracker,
     tracking_uri,
     was_lost,
@@ -160,7 +161,10 @@ def run_row(
             made[out], folders.keys[out] = place, held
         minutes += done["seconds"] / 60
         cpu_minutes += done.get("cpu_seconds", math.nan) / 60  # earlier results did not say
-        found |= {f"{stage.name}/{name}": value for name, value in done["metrics"].items()}
+        # of several entries that are wanted, each has its own
+        several = sum(name.partition("@")[0] == stage.name for name in targets) > 1
+        head = target.report if several else stage.name
+        found |= {f"{head}/{name}": value for name, value in done["metrics"].items()}
         told = dict(done["tags"])
         if text := told.pop("warnings", ""):
             warnings += [f"{stage.name}: {line}" for line in text.split("\n")]
@@ -180,8 +184,8 @@ def run_row(
     own_tags["mlflow.runName"] = f"{tags['study']} {tags['size']} {tags['row']} {seed}"
     settings = pipeline.settings(target, folders.params(target))
     record, key = folder / "recorded.json", fingerprint(found, own_tags, settings)
-    if not record.exists() or read_json(record)["key"] != key:
-        experiment = experiment_name(params.machine.experiment, "studies")
+    experiment = experiment_name(params.machine.experiment, "studies")
+    if not _is_recorded(record, key, tracking_uri(root), experiment):
         try:
             with open_tracker(
                 "study", folder, experiment, settings, key=key, tags=own_tags
@@ -204,6 +208,16 @@ def run_row(
         }
         write_json(record, values)
     return found
+
+
+def _is_recorded(record: Path, key: str, uri: str, experiment: str) -> bool:
+    """Whether a row is in MLflow as it is, in the one that is set, which may be another by now."""
+    if not record.exists() or read_json(record)["key"] != key:
+        return False
+    try:
+        return key in known_runs(uri, experiment, [key])
+    except ConnectionError:  # it is asked again when there is something to record
+        return True
 
 
 class _Folders:

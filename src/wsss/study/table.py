@@ -148,7 +148,7 @@ def written_rows(root: Path, study: str, plan: Plan) -> dict[str, dict[str, list
 
 def _sections(page: str) -> dict[str, str]:
     """The text of each study of a page, by name."""
-    parts = re.split(r"^(?=<!-- study: \w+ -->$)", page, flags=re.MULTILINE)
+    parts = re.split(r"^(?=<!-- study: \S+ -->$)", page, flags=re.MULTILINE)
     return {part.split()[2]: part.rstrip() + "\n" for part in parts if part.startswith("<!-- st")}
 
 
@@ -174,9 +174,9 @@ def _written(section: str, plan: Plan, grounds: Mapping[str, Ground]) -> dict[st
         if f"\n{_headings(plan)}\n" not in part:
             log.warning("size %s: rows without their runs are left out: other columns", size)
             continue
-        rows = re.findall(r"^(\| `(\w+)` \|.*)$", part, flags=re.MULTILINE)
+        rows = re.findall(r"^(\| `([^`]+)` \|.*)$", part, flags=re.MULTILINE)
         table.lines = {name: line for line, name in rows}
-        below = re.search(r"^`\w+` lies between .*$", part, flags=re.MULTILINE)
+        below = re.search(r"^`[^`]+` lies between .*$", part, flags=re.MULTILINE)
         table.below = below[0] if below else ""
     return kept
 
