@@ -1,8 +1,12 @@
 """The drop-in classes: against the exact CRF and by their own contract. See also test_parity."""
 
+import copy
 import itertools
+import pickle
 import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -355,3 +359,27 @@ def test_refused_terms_leave_no_trace(problem) -> None:
     anew = build(image, unary)
     anew.addPairwiseGaussian(3, 3)
     np.testing.assert_array_equal(crf.inference(3), anew.inference(3))
+
+
+def test_what_is_given_may_be_used_for_something_else(problem) -> None:
+    """Energies and features count as they were when they were given, as in pydensecrf."""
+    image, unary = problem
+    features = create_pairwise_bilateral((20, 20), (15, 15, 15), image, 2)
+    compat, results = np.ones(4, np.float32), []
+    for spoil in (False, True):
+        given = [array.copy() for array in (unary, features, compat, image)]
+        crf = dcrf.DenseCRF2D(image.shape[1], image.shape[0], 4)
+        kept = dcrf.ConstUnary(given[0])
+        crf.addPairwiseEnergy(given[1], given[2])
+        crf.addPairwiseBilateral(20, 15, given[3], 5)
+        for array in given if spoil else ():
+            array[:] = 0
+        crf.setUnary(kept)
+        results.append(crf.inference(3))
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_crf_cannot_be_copied(how: Callable[[Any], Any]) -> None:
+    with pytest.raises(TypeError, match=r"a DenseCRF2D cannot be copied or pickled; make a new"):
+        how(dcrf.DenseCRF2D(4, 3, 2))

@@ -326,3 +326,31 @@ def test_number_of_threads_by_default() -> None:
         assert get_num_threads() == 3
     finally:
         set_num_threads(None)
+
+
+ENDS = """
+import os, sys, threading, time
+import numpy as np
+from wsss.densecrf import dense_crf
+
+image = np.zeros((60, 80, 3), np.uint8)
+probs = np.full((4, 60, 80), 0.25, np.float32)
+
+def work():
+    while True:
+        dense_crf(image, probs, num_threads=int(sys.argv[1]))
+
+threading.Thread(target=work, daemon=True).start()
+time.sleep(0.2)
+if sys.argv[2] == "fork" and os.fork():
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+"""
+
+
+@pytest.mark.parametrize("num_threads", ["1", "2"])
+@pytest.mark.parametrize("how", ["at once", "fork"])
+def test_a_daemon_thread_does_not_abort_a_process_that_ends(num_threads: str, how: str) -> None:
+    for _ in range(3):
+        run = [sys.executable, "-c", ENDS, num_threads, how]
+        done = subprocess.run(run, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")

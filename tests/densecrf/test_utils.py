@@ -47,12 +47,30 @@ def test_bilateral_features_for_any_channel_axis() -> None:
     np.testing.assert_allclose(grey[2], image[..., 0].ravel() / 4)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("scale", [0.7, 0.999])
+def test_unary_from_softmax_mixes_in_double_precision(dtype: type, scale: float) -> None:
+    sm = np.random.default_rng(0).dirichlet(np.ones(21), 50).T.astype(dtype)
+    # as pydensecrf writes it, where 1 / n of float64 decides
+    expected = -np.log(np.clip(scale * sm + (1 - scale) * (np.ones(sm.shape) / 21), 1e-5, 1.0))
+    found = utils.unary_from_softmax(sm, scale=scale)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_single_label_is_certain() -> None:
+    labels = np.array([[1, 0], [1, 1]])
+    expected = np.where(labels.ravel() == 1, -np.log(0.7), 0)[None]
+    np.testing.assert_allclose(utils.unary_from_labels(labels, 1, 0.7), expected, rtol=1e-6)
+    alone = utils.unary_from_labels(labels * 0, 1, 0.7, zero_unsure=False)
+    np.testing.assert_allclose(alone, np.full((1, 4), -np.log(0.7)), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "call, message",
     [
         (lambda: utils.unary_from_labels(np.array([255]), 21, 0.7), "map ignored pixels to 0"),
         (lambda: utils.unary_from_labels(np.array([-1]), 21, 0.7, False), "one is -1"),
-        (lambda: utils.unary_from_labels(np.array([0]), 1, 0.7), "n_labels must be at least 2"),
+        (lambda: utils.unary_from_labels(np.array([0]), 0, 0.7), "n_labels must be at least 1"),
         (lambda: utils.unary_from_labels(np.array([0]), 2, 1.0), "gt_prob must be strictly"),
         (lambda: utils.unary_from_labels(np.array([0.5]), 2, 0.7), "labels must be integers"),
         (lambda: utils.unary_from_softmax(np.ones((2, 3)), scale=0), "scale must be above 0"),

@@ -13,6 +13,7 @@ published.
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import NoReturn
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class ConstUnary:
     """
 
     def __init__(self, u: np.ndarray) -> None:
-        self.energy = as_float32("u", u)
+        self.energy = as_float32("u", u).copy()  # the caller may use the array for something else
 
 
 class LogisticUnary:
@@ -121,6 +122,13 @@ class DenseCRF:
         self._parity = check_flag("parity", parity)
         self._size: tuple[int, int] | None = None  # (height, width) of the points, if known
         self._core = _native.DenseCrf(self._nvar, self._nlabels)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse copies, which would share what is set later, and pickles."""
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled; make a new one and set the same "
+            "unary and pairwise energies there"
+        )
 
     def setUnaryEnergy(self, u: np.ndarray, f: np.ndarray | None = None) -> None:
         """Set the unary energies, -log of probabilities. Before, all are 0.

@@ -53,7 +53,9 @@ class DenseCrfLoss(nn.Module):
         scale_factor: in (0, 1], by which images and probabilities are made smaller first: a
             bilinear `probs`, and the nearest of `images`, `roi` and `unlabelled`.
         gated: multiply A S by max(roi - max_k S_k, 0), which is 0 for confident pixels, and by 1 at
-            unlabelled ones. The gate is a constant to the gradient.
+            unlabelled ones. The gradient is the authors' -2 weight G A S / B, so that their weights
+            carry over. It is not the derivative, not even with G held constant, which is
+            -weight (G A + A G) S / B: what a pixel does to gated neighbours is left out.
         potts: return the Potts energy, whose least value is 0 for probabilities of 0 and 1 that
             agree wherever A is above 0: R plus (weight / B) sum of A. The gradient is the same.
         exact: use the true kernel, in time quadratic in the number of pixels, in place of the

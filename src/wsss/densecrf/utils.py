@@ -17,7 +17,7 @@ def unary_from_labels(
     Args:
         labels: integers of any shape, N in all. With `zero_unsure`: 0 for "could be anything" and
             1..n_labels; without: 0..n_labels - 1. There is no other ignore value.
-        n_labels: number of labels, at least 2; with `zero_unsure` 0 is not one of them.
+        n_labels: number of labels, at least 1; with `zero_unsure` 0 is not one of them.
         gt_prob: in (0, 1), the probability of the given label; the others share the rest.
         zero_unsure: see `labels`.
 
@@ -27,7 +27,7 @@ def unary_from_labels(
     Raises:
         ValueError: a label or a setting is out of its range.
     """
-    n_labels = check_count("n_labels", n_labels, least=2)
+    n_labels = check_count("n_labels", n_labels, least=1)
     if not 0 < check_finite("gt_prob", gt_prob) < 1:
         raise ValueError(
             f"gt_prob must be strictly between 0 and 1 but is {gt_prob!r}; 0.7 is usual, and 1 "
@@ -53,7 +53,8 @@ def unary_from_labels(
             f"labels must be in 0..{highest} with {n_labels=} and {zero_unsure=} but one is "
             f"{flat[outside][0]}{hint}"
         )
-    energy = np.full((n_labels, flat.size), -np.log((1.0 - gt_prob) / (n_labels - 1)), np.float32)
+    others = -np.log((1.0 - gt_prob) / max(1, n_labels - 1))
+    energy = np.full((n_labels, flat.size), others, np.float32)
     points = np.arange(flat.size)
     if zero_unsure:
         known = flat > 0
@@ -91,7 +92,7 @@ def unary_from_softmax(
     if scale is not None:
         if not 0 < check_finite("scale", scale) <= 1:
             raise ValueError(f"scale must be above 0 and at most 1 but is {scale!r}")
-        probs = scale * probs + (1 - scale) / n_labels
+        probs = (scale * probs).astype(np.float64) + (1 - scale) / n_labels
     if clip is not None:
         if not 0 <= check_finite("clip", clip) < 1:
             raise ValueError(f"clip must be in [0, 1), or None, but is {clip!r}")
