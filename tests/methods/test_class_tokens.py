@@ -102,3 +102,12 @@ def test_other_networks_are_refused(name: str) -> None:
     )
     with pytest.raises(ValueError, match=r"method class_tokens: .* need a plain vision"):
         make(backbone=backbone)
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.996, 0.999])
+def test_ranks_count_the_same_in_bfloat16(decay: float) -> None:
+    """Which has no number between 0.996 and 1."""
+    values = torch.randn(3, 784, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found = ranked_mean(values, decay)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), ranked_mean(values.float(), decay), rtol=0.01, atol=0)

@@ -130,8 +130,8 @@ def test_the_mean_of_weights_is_scored_and_kept(fit: Fit) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"given_share": 0.5}, r"^given_share is 0.5, but no training image.*pixel_labels"),
-        ({"tags_only": {"name": "ignored"}}, r"^tags_only.name is 'ignored', but .*pixel_labels"),
+        ({"given_share": 0.5}, r"given_share is 0.5, but no training image.*pixel_labels"),
+        ({"tags_only": {"name": "ignored"}}, r"tags_only.name is 'ignored', but .*pixel_labels"),
         ({"model": {"frozen_stages": 9}}, r"^model.frozen_stages is 9, but the encoder has 5"),
     ],
 )

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import pytest
+import timm
 from torch import nn
 
 from wsss.config.sections import OptimizerSettings
@@ -36,10 +37,20 @@ def test_groups_split_by_age_and_kind() -> None:
     }
     assert found == {
         ((4, 3, 3, 3),): (1, 0.5),  # old weights
-        ((4,), (4,), (4,)): (2, 0),  # old bias, batch norm's weight and bias
+        ((4,),): (1, 0),  # batch norm's weight
+        ((4,), (4,)): (2, 0),  # old bias, and batch norm's
         ((2, 4),): (10, 0.5),
         ((2,),): (20, 0),
     }
+
+
+def test_what_a_network_says_is_spared_from_decay() -> None:
+    model = timm.create_model("test_vit", num_classes=2)
+    groups = make_optimizer(model, [], OptimizerSettings(weight_decay=0.5)).param_groups
+    decaying = {id(one) for group in groups if group["weight_decay"] for one in group["params"]}
+    for name, parameter in model.named_parameters():
+        spared = name in ("cls_token", "pos_embed") or parameter.ndim < 2
+        assert (id(parameter) in decaying) != spared, name
 
 
 def test_momentum_is_momentum() -> None:

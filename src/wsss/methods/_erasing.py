@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from wsss.checks import full_key
 from wsss.cores import world_size
 
 if TYPE_CHECKING:
@@ -77,9 +78,17 @@ def gaussian_blur(images: "Tensor", radius: int) -> "Tensor":
 
     Returns:
         (B, C, H, W) float32.
+
+    Raises:
+        ValueError: the images are too small.
     """
     import torch
 
+    if min(images.shape[2:]) <= radius:
+        raise ValueError(
+            f"a blur of radius {radius} needs images of more pixels a side, but they have "
+            f"{tuple(images.shape[2:])}; lower {full_key('ecs_radius')} or take larger ones"
+        )
     images = images.float()  # under bf16-mixed they need not be
     offsets = torch.arange(-radius, radius + 1, device=images.device)
     kernel = torch.exp(-0.5 * (offsets / (0.3 * radius + 0.5)) ** 2)

@@ -5,7 +5,8 @@ The convolutional teacher says where an object is, the transformer where it ends
 """
 
 import logging
-from typing import TYPE_CHECKING, Literal, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
@@ -45,6 +46,12 @@ JITTER = (0.2, 0.2, 0.2, 0.1)
 
 class DistillationSettings(MethodSettings):
     """The defaults are those of the best row of the thesis."""
+
+    read_when: ClassVar[Mapping[str, Any]] = {
+        **MethodSettings.read_when,
+        "temperature": ("distance", ("kl",)),
+        "consistency_of": ("consistency_weight", None),
+    }
 
     name: Literal["distillation"] = "distillation"
     teachers: tuple[str, ...] = Field(default=("teacher",), min_length=1)

@@ -46,7 +46,7 @@ def ranked_mean(values: Tensor, decay: float) -> Tensor:
         decay: in [0, 1]; 1 is the mean, 0 the maximum.
 
     Returns:
-        (...).
+        (...) of the dtype of `values`; it is computed in float32 at least.
 
     References:
         SEC (Kolesnikov and Lampert, ECCV 2016); in MCTformer+ with 0.996.
@@ -56,9 +56,12 @@ def ranked_mean(values: Tensor, decay: float) -> Tensor:
         >>> [round(float(ranked_mean(values, decay)), 4) for decay in (0.5, 1, 0)]
         [2.8, 1.75, 4.0]
     """
-    rank = torch.arange(values.shape[-1], dtype=values.dtype, device=values.device)
-    weights = torch.as_tensor(decay, dtype=values.dtype, device=values.device) ** rank
-    return (values.sort(dim=-1, descending=True).values * weights).sum(dim=-1) / weights.sum()
+    # bfloat16 has no number between 0.996 and 1, nor every rank above 256
+    dtype = torch.promote_types(values.dtype, torch.float32)
+    rank = torch.arange(values.shape[-1], dtype=dtype, device=values.device)
+    weights = torch.as_tensor(decay, dtype=dtype, device=values.device) ** rank
+    ranked = values.sort(dim=-1, descending=True).values.to(dtype)
+    return ((ranked * weights).sum(dim=-1) / weights.sum()).to(values.dtype)
 
 
 def normalised_mean(logits: Tensor, masks: Tensor, area: float) -> Tensor:

@@ -310,7 +310,11 @@ def _known_columns(
 def _class_logits(
     model: Classifier, settings: TrainClassifierSettings, task: Task, split: str
 ) -> tuple[Tensor, Tensor]:
-    """Logits of a split and `Manifest.targets`, each (N, K) float32 on the CPU."""
+    """Logits of a split and `Manifest.targets`, each (N, K) float32 on the CPU.
+
+    Of exclusive classes they are logarithms of the probabilities: what softmax leaves out of a
+    logit differs from image to image, so that logits have no order among images.
+    """
     found = []
     manifest = task.manifest
     model = task.fabric.to_device(model).eval()
@@ -323,7 +327,10 @@ def _class_logits(
     ):
         with torch.inference_mode(), task.fabric.autocast():
             output = model(images)
-        logits = output.logits[:, : manifest.num_fg_classes].float()
+        logits = output.logits.float()
+        if settings.loss == "single_label":
+            logits = logits.log_softmax(dim=1)
+        logits = logits[:, : manifest.num_fg_classes]
         found.append((logits.cpu(), torch.from_numpy(manifest.targets(samples))))
     logits_of_all, labels_of_all = zip(*gather_shares(found), strict=True)
     scores = torch.cat(logits_of_all)

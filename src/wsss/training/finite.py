@@ -6,7 +6,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from wsss.checks import full_key
+from wsss.checks import DivergedError, full_key
 from wsss.loading.devices import gather
 
 __all__ = ["FiniteLosses", "check_weights"]
@@ -33,7 +33,7 @@ class FiniteLosses:
             self.check()
 
     def check(self) -> None:
-        """Raise ValueError for the first loss that is not finite; forget the others."""
+        """Raise DivergedError for the first loss that is not finite; forget the others."""
         if not self.noted:
             return
         values = torch.stack([loss for _, loss, _ in self.noted]).tolist()
@@ -45,17 +45,17 @@ class FiniteLosses:
         self.noted = []
         # one process after the other breaks, and all have to stop
         for step, value, names in sorted(chain.from_iterable(gather(wrong[:1]))):
-            raise ValueError(
+            raise DivergedError(
                 f"the loss is {value} in epoch {self.epoch + 1}, step {step + 1}; "
                 f"{_lower_the_rate()}. The batch: {', '.join(names)}"
             )
 
 
 def check_weights(model: nn.Module, epoch: int) -> None:
-    """Raise ValueError if the last step, whose loss was finite, broke the network."""
+    """Raise DivergedError if the last step, whose loss was finite, broke the network."""
     finite = torch.stack([weights.isfinite().all() for weights in model.parameters()])
     if not finite.all():
-        raise ValueError(f"weights are not finite after epoch {epoch + 1}; {_lower_the_rate()}")
+        raise DivergedError(f"weights are not finite after epoch {epoch + 1}; {_lower_the_rate()}")
 
 
 def _lower_the_rate() -> str:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from wsss.artifacts import IGNORE_INDEX, Annotations, Sample, read_label_png
-from wsss.checks import full_key
 from wsss.config.segmentation import TrainSegmenterSettings
 from wsss.loading.order import Mixture
 from wsss.progress import track
@@ -89,6 +88,10 @@ def find_label_maps(
     Raises:
         ValueError: the settings ask for masks or seeds that nobody gave.
     """
+    settings.check_given(
+        masks=any(sample.name in annotations.masks for sample in samples),
+        seeds=any(sample.name in annotations.seeds for sample in samples),
+    )
     chosen, paths, given = [], [], []
     for sample in samples:
         whole = sample.name in annotations.masks
@@ -101,15 +104,4 @@ def find_label_maps(
             chosen.append(sample)
             paths.append(path)
             given.append(whole)
-    if settings.given_share and not any(given):
-        raise ValueError(
-            f"{full_key('given_share')} is {settings.given_share:g}, but no training image has the "
-            "mask of an annotator; set prepare_data.pixel_labels, or this to 0"
-        )
-    if not chosen and samples:
-        raise ValueError(
-            f"{full_key('tags_only.name')} is '{settings.tags_only.name}', but no training image "
-            "has a mask, points or scribbles of an annotator; set prepare_data.pixel_labels, or "
-            "this to pseudo_masks"
-        )
     return LabelMaps(tuple(chosen), tuple(paths), tuple(given), num_fg_classes + 1)

@@ -38,10 +38,11 @@ def lr_factor(step: int, total: int, settings: OptimizerSettings) -> float:
 def make_optimizer(
     model: nn.Module, new_modules: Iterable[nn.Module], settings: OptimizerSettings
 ) -> torch.optim.Optimizer:
-    """An optimiser with the usual four groups: old and new weights, old and new biases.
+    """An optimiser with groups of old and new parameters, biases and others, decaying or not.
 
     New layers learn at `head_lr_factor`, biases at `bias_lr_factor` times their group's rate.
-    Weight decay is for weight matrices and kernels alone. Frozen parameters are left out.
+    Weight decay is for weight matrices and kernels alone, without what a network itself leaves out,
+    such as embeddings of positions. Frozen parameters are left out.
 
     Args:
         model: whose parameters learn.
@@ -49,20 +50,26 @@ def make_optimizer(
         settings: rates and algorithm.
     """
     new = {id(parameter) for module in new_modules for parameter in module.parameters()}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    spared = {
+        f"{prefix}.{name}".removeprefix(".")
+        for prefix, module in model.named_modules()
+        for name in (module.no_weight_decay() if hasattr(module, "no_weight_decay") else ())
+    }
+    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = (id(parameter) in new, name.endswith(".bias") or parameter.ndim <= 1)
-            groups.setdefault(key, []).append(parameter)
+            is_bias = name.endswith(".bias")
+            decays = parameter.ndim > 1 and not is_bias and name not in spared
+            groups.setdefault((id(parameter) in new, is_bias, decays), []).append(parameter)
     options = [
         {
             "params": parameters,
             "lr": settings.lr
             * (settings.head_lr_factor if is_new else 1)
             * (settings.bias_lr_factor if is_bias else 1),
-            "weight_decay": 0.0 if is_bias else settings.weight_decay,
+            "weight_decay": settings.weight_decay if decays else 0.0,
         }
-        for (is_new, is_bias), parameters in sorted(groups.items())
+        for (is_new, is_bias, decays), parameters in sorted(groups.items())
     ]
     if settings.algorithm == "adamw":
         return torch.optim.AdamW(options, betas=(settings.momentum, 0.999))
