@@ -1,14 +1,17 @@
 """Prediction filtering and the CRF at test time: what they leave out, and what they leave alone."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning_fabric import Fabric
 from torch import nn
 
 from wsss.config.kernels import CrfKernelSettings
-from wsss.segment.filtering import recall_thresholds
+from wsss.segment.filtering import ClassFilter, class_probs, recall_thresholds
 from wsss.segment.predict import predict_mask_in_windows, predict_probs
 from wsss.segment.smoothing import smooth
 
@@ -98,3 +101,49 @@ def test_windows_are_smoothed_one_by_one(window: int) -> None:
             net, image, normalise=normalised, window=window or 64, overlap=0, crf=crf
         )
     assert (mask == whole).mean() > (0.99 if not window else 0.5)
+
+
+@pytest.mark.parametrize("classes", [2, 99, 101, 150])
+def test_an_unsure_network_of_many_classes_is_smoothed(classes: int) -> None:
+    image = np.zeros((6, 7, 3), np.uint8)
+    probs = torch.full((1, classes, 6, 7), 1 / classes)
+    probs[0, classes // 2, :, :3] *= 1.01
+    found = smooth([image], probs, CrfKernelSettings())
+    torch.testing.assert_close(found.sum(dim=1), torch.ones(1, 6, 7))
+    assert (found[0].argmax(dim=0) == classes // 2).all()
+
+
+class _Fixed(nn.Module):
+    """A classifier whose logits are these, whatever it sees."""
+
+    def __init__(self, logits: list[list[float]]) -> None:
+        super().__init__()
+        self.logits, self.class_names = torch.tensor(logits), ("a", "b")
+        self.backbone = SimpleNamespace(normalisation=normalised)
+
+    def forward(self, images: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.logits[: len(images)])
+
+
+def test_probabilities_of_exclusive_classes_know_of_images_of_none() -> None:
+    """A classifier that is sure of neither says so of both."""
+    model, fabric = _Fixed([[0.0, -5.0, 8.0]]), Fabric(accelerator="cpu")
+    pixels = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
+    found = class_probs(model, "single_label", fabric, pixels)  # type: ignore[arg-type]
+    expected = torch.tensor([0.0, -5.0, 8.0]).softmax(dim=0)[:2]
+    np.testing.assert_allclose(found[0], expected, rtol=1e-5)
+    several = class_probs(model, "multi_label", fabric, pixels)  # type: ignore[arg-type]
+    np.testing.assert_allclose(several[0], torch.tensor([0.0, -5.0]).sigmoid(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("has_background", [True, False])
+def test_where_each_pixel_has_a_class_one_is_left(
+    has_background: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = ClassFilter.__new__(ClassFilter)
+    chosen.thresholds, chosen._has_background = np.array([0.5, 0.5]), has_background
+    probs = {"unsure": np.array([0.2, 0.3]), "sure": np.array([0.9, 0.1])}
+    monkeypatch.setattr(ClassFilter, "_probs", lambda *_: probs)
+    found = {name: row.tolist() for name, row in chosen.present(()).items()}
+    assert found["sure"] == [True, True, False]
+    assert found["unsure"] == [True, False, not has_background]

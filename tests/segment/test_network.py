@@ -116,3 +116,43 @@ def test_files_of_before_there_were_own_networks_are_read(classifier: Path, tmp_
     with torch.inference_mode():
         logits = load_segmenter(tmp_path)(images)
         torch.testing.assert_close(logits, made(images), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, 0.5),
+        ({"encoder_weights": "backbone"}, 0.5),
+        ({"encoder": "tu-resnet10t", "encoder_weights": "none"}, 0.485),
+        ({"encoder": "resnet18", "encoder_weights": "none"}, 0.485),
+        ({"arch": "deeplabv2", "encoder": "resnet10t", "encoder_weights": "none"}, 0.485),
+    ],
+)
+def test_images_are_normalised_as_the_weights_of_the_encoder_expect(
+    settings: dict[str, str], expected: float, tmp_path: Path
+) -> None:
+    backbone = BackboneSettings(model_name="resnet10t", mean=(0.5,) * 3, std=(0.5,) * 3)
+    model = Classifier(TimmBackbone(backbone), ("a", "b"))
+    save_classifier(model, backbone, "multi_label", tmp_path)
+    segmenter = make_segmenter(SegmenterSettings(arch="unet", **settings) if "arch" not in settings
+                               else SegmenterSettings(**settings), tmp_path)  # fmt: skip
+    assert segmenter.normalisation.mean[0] == pytest.approx(expected)
+
+
+def test_an_encoder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    backbone = BackboneSettings(model_name="vgg11_bn")
+    model = Classifier(TimmBackbone(backbone), ("a", "b"))
+    save_classifier(model, backbone, "multi_label", tmp_path)
+    with pytest.raises(ValueError, match=r"cannot make deeplabv3plus with encoder tu-vgg11_bn"):
+        make_segmenter(SegmenterSettings(), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"])
+def test_a_swin_segments_images_of_other_sizes(name: str, tmp_path: Path) -> None:
+    """As the classifier does that it is of."""
+    backbone = BackboneSettings(model_name=name, output_stride=32)
+    model = Classifier(TimmBackbone(backbone), ("a", "b"))
+    save_classifier(model, backbone, "multi_label", tmp_path)
+    segmenter = make_segmenter(SegmenterSettings(arch="unet"), tmp_path).eval()
+    with torch.inference_mode():
+        assert segmenter(torch.zeros(1, 3, 64, 96)).shape == (1, 3, 64, 96)

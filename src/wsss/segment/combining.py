@@ -5,7 +5,9 @@ best threshold may be 0.99, where that of CAMs is 0.4. What they have in common 
 each, the score at which a class and the background are equally likely to be right as far as masks
 can tell. So the odds of a score are divided by those of its chain's threshold, as `centred` does:
 then every chain's own decision is 0.5, and one threshold and one comparison hold for all. Where one
-chain has all classes of an image, its mask is that of the chain at its threshold, pixel by pixel.
+chain has all classes of an image, its background is that of the chain at its threshold, pixel by
+pixel, and so are its classes but where two are closer than the steps of files: of these the lower
+id wins.
 """
 
 from collections.abc import Mapping

@@ -64,9 +64,11 @@ def class_probs(model: Classifier, loss: str, fabric: Fabric, pixels: Tensor) ->
     """
     images = model.backbone.normalisation(fabric.to_device(pixels))
     with torch.inference_mode(), fabric.autocast():
-        logits = model(images).logits[:, : len(model.class_names)].float()
-    probs: Tensor = logits.sigmoid() if loss == "multi_label" else logits.softmax(dim=1)
-    return probs.cpu().numpy()
+        logits = model(images).logits.float()
+    probs = logits.sigmoid() if loss == "multi_label" else logits.softmax(dim=1)
+    # images of none of the classes may have one more
+    found: np.ndarray = probs[:, : len(model.class_names)].cpu().numpy()
+    return found
 
 
 class ClassFilter:
@@ -104,6 +106,7 @@ class ClassFilter:
         self._images, self._fabric = images, fabric
         self._long_side, self._batch_size = long_side, batch_size
         self._num_workers = num_workers
+        self._has_background = manifest.has_background
         known = manifest.splits["selection"]
         probs = self._probs(known)
         self.thresholds = recall_thresholds(
@@ -117,16 +120,21 @@ class ClassFilter:
     ) -> dict[str, np.ndarray]:
         """(K + 1,) bool by name of the image: the classes that it may have; always the background.
 
+        Of data whose every pixel shows a class the most probable one is left in any case.
+
         Processes that run a stage together look at a part each, and all get all.
 
         Args:
             samples: all images, which go in batches together whoever is asked for.
             wanted: those that are asked for; None is all of them.
         """
-        return {
-            name: np.concatenate([[True], probs >= self.thresholds])
-            for name, probs in self._probs(samples, wanted).items()
-        }
+        found = {}
+        for name, probs in self._probs(samples, wanted).items():
+            kept = probs >= self.thresholds
+            if not self._has_background and not kept.any():
+                kept[probs.argmax()] = True
+            found[name] = np.concatenate([[True], kept])
+        return found
 
     def _probs(
         self, samples: Sequence[Sample], wanted: Collection[Sample] | None = None

@@ -1,14 +1,18 @@
 """A segmentation network, of this project or of segmentation-models-pytorch, and its files."""
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import save_file
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from wsss.artifacts import read_json, write_json
@@ -29,6 +33,10 @@ __all__ = ["Segmenter", "load_for_prediction", "load_segmenter", "make_segmenter
 
 FROZEN = "frozen."
 """Ahead of the names of weights that never learn, in the file of a network."""
+
+
+_OF_ONE_SIZE = ("swin_transformer", "swin_transformer_v2")
+"""Modules of timm whose networks take images of other sizes where they are told to."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +109,8 @@ def make_segmenter(
 
     Args:
         settings: architecture, encoder and weights by name.
-        classifier: the folder of the trained classifier: class names, normalisation and,
-            when asked for, encoder and weights.
+        classifier: the folder of the trained classifier: class names and, when asked for,
+            encoder, weights and normalisation.
         has_background: whether a pixel may show none of the classes.
 
     Raises:
@@ -123,8 +131,7 @@ def make_segmenter(
         encoder,
         kwargs,
         tuple(trained["class_names"]),
-        tuple(trained["backbone"]["mean"]),
-        tuple(trained["backbone"]["std"]),
+        *_statistics(settings, backbone, encoder, backbones),
         tuple(item.model_dump(mode="json") for item in backbones),
         has_background=has_background,
     )
@@ -166,6 +173,38 @@ def make_segmenter(
                 for parameter in module.parameters():
                     parameter.requires_grad_(False)
     return segmenter
+
+
+def _statistics(
+    settings: SegmenterSettings,
+    classifier: BackboneSettings,
+    encoder: str,
+    backbones: Sequence[BackboneSettings],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the images that the weights of an encoder have seen.
+
+    Args:
+        settings: of the network.
+        classifier: its backbone, with what it takes.
+        encoder: by the name that segmentation-models-pytorch has.
+        backbones: of a network of this project.
+    """
+    of_classifier = tuple(classifier.mean or ()), tuple(classifier.std or ())
+    network, source = settings.network, settings.encoder_weights
+    if network is not None and (network.encoder_is == "frozen" or not backbones):
+        return of_classifier
+    of_its_kind = ("classifier", "backbone", "none", classifier.weights)
+    if settings.encoder == "classifier" and source in of_its_kind:
+        return of_classifier
+    name = backbones[0].model_name if backbones else encoder.removeprefix("tu-")
+    if (backbones or encoder.startswith("tu-")) and timm.is_model(name):
+        known = timm.models.get_pretrained_cfg(name)
+        return tuple(known.mean), tuple(known.std)
+    if Path(source).suffix not in WEIGHTS_SUFFIXES and source not in ("none", "hub"):
+        with suppress(KeyError, ValueError, OSError):  # it has none, or cannot be asked
+            told = smp.encoders.get_preprocessing_params(encoder, source)
+            return tuple(told["mean"]), tuple(told["std"])
+    return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 
 def save_segmenter(model: Segmenter, folder: Path) -> None:
@@ -217,13 +256,16 @@ def _create_own(spec: _Spec, classifier: Path | None) -> Any:
 
 
 def _create(spec: _Spec, pretrained: str | None) -> Any:
+    kwargs, name = spec.kwargs, spec.encoder.removeprefix("tu-")
+    if name != spec.encoder and timm.models.is_model_in_modules(name, _OF_ONE_SIZE):
+        kwargs = {"strict_img_size": False} | kwargs
     try:
         return smp.create_model(
             spec.arch,
             encoder_name=spec.encoder,
             encoder_weights=pretrained,
             classes=len(spec.class_names) + 1,
-            **spec.kwargs,
+            **kwargs,
         )
     except KeyError as error:
         message = str(error.args[0])
@@ -232,7 +274,7 @@ def _create(spec: _Spec, pretrained: str | None) -> Any:
             meant = did_you_mean(spec.arch, known)
             message = f"{full_key('model.arch')} is '{spec.arch}'; {meant}{troubles()}"
         raise ValueError(message) from None
-    except (TypeError, RuntimeError, ValueError, NotImplementedError) as error:
+    except (TypeError, RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
         raise ValueError(
             f"segmentation-models-pytorch cannot make {spec.arch} with encoder "
             f"{spec.encoder} and {spec.kwargs}: {error}"
