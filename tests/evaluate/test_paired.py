@@ -8,6 +8,7 @@ import pytest
 from wsss.artifacts import Sample, write_label_png
 from wsss.evaluate import Counts, evaluate_labels, image_counts, paired_differences
 from wsss.evaluate.metrics import iou, mean_iou
+from wsss.evaluate.protocol import label_report
 
 CLASSES = ("cat", "dog")
 
@@ -41,7 +42,8 @@ def test_counts_of_images_sum_to_those_of_the_split(tmp_path: Path, has_backgrou
         samples.append(Sample(name, f"{name}.png", gt.shape, (), f"{name}.png"))
     arguments = (samples, tmp_path / "labels", tmp_path / "masks", 2)
     found = image_counts(*arguments, has_background=has_background)
-    whole = evaluate_labels(*arguments, has_background=has_background).labelled
+    scores = evaluate_labels(*arguments, has_background=has_background)
+    whole = scores.labelled if has_background else scores.strict
     for part in ("correct", "gt", "predicted"):
         assert getattr(found, part).shape == (5, 3)
         assert np.array_equal(getattr(found, part).sum(axis=0), getattr(whole, part))
@@ -98,3 +100,39 @@ def test_no_image_is_refused() -> None:
         paired_differences(empty, empty, CLASSES, np.random.default_rng(0))
     with pytest.raises(ValueError, match="after must have shape"):
         paired_differences(nothing, empty, CLASSES, np.random.default_rng(0))
+
+
+def test_a_class_of_few_images_has_no_interval() -> None:
+    """Draws of the one image that shows it are all the same, and say nothing of others."""
+    before, after = (
+        Counts(
+            *(
+                np.where([[at < 4 or c < 2 for c in range(3)] for at in range(40)], part, 0)
+                for part in vars(counts).values()
+            )
+        )
+        for counts in (of_images(40, 0.6, 1), of_images(40, 0.3, 2))
+    )
+    *others, rare = paired_differences(before, after, CLASSES, np.random.default_rng(0))
+    assert rare.images == 4 and np.isnan(rare.interval).all() and not rare.is_sure
+    assert all(item.is_sure for item in others)
+    few = [Counts(*(part[:4] for part in vars(counts).values())) for counts in (before, after)]
+    for item in paired_differences(*few, CLASSES, np.random.default_rng(0)):
+        assert np.isnan(item.interval).all() and not item.is_sure
+
+
+def test_where_each_pixel_has_a_class_what_is_given_to_none_is_missed(tmp_path: Path) -> None:
+    names = ("right", "nothing")
+    for name, value in zip(names, (1, 0), strict=True):
+        write_label_png(tmp_path / f"masks/{name}.png", np.ones((4, 6), np.uint8))
+        write_label_png(tmp_path / f"labels/{name}.png", np.full((4, 6), value, np.uint8))
+    samples = [Sample(name, f"{name}.png", (4, 6), (1,), f"{name}.png") for name in names]
+    arguments = (samples, tmp_path / "labels", tmp_path / "masks", 2)
+    scores = evaluate_labels(*arguments, has_background=False)
+    report = label_report({"val": scores}, CLASSES, {}, from_tags=False)["val"]
+    assert (report["mean_iou"], report["pixel_accuracy"]) == (0.5, 0.5)
+    counts = image_counts(*arguments, has_background=False)
+    assert float(mean_iou(Counts(*(part.sum(axis=0) for part in vars(counts).values())))) == 0.5
+    of_pseudo_masks = label_report({"val": scores}, CLASSES, {}, from_tags=True)["val"]
+    assert (of_pseudo_masks["mean_iou"], of_pseudo_masks["coverage"]) == (1, 0.5)
+    assert of_pseudo_masks["strict"]["mean_iou"] == 0.5

@@ -17,6 +17,9 @@ __all__ = ["Difference", "image_counts", "paired_differences"]
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 
+FEWEST = 5
+"""Images that an interval is drawn from at least: fewer say nothing of others like them."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -85,8 +88,10 @@ def image_counts(
     matrices = matrices.reshape(-1, num_fg_classes + 1, num_fg_classes + 2)
     square = matrices[:, :, :-1]
     correct = np.diagonal(square, axis1=1, axis2=2)
-    # pixels that only the prediction ignores are left out, as of a network there are none
-    return Counts(correct, square.sum(axis=2), square.sum(axis=1))
+    # pixels that only the prediction ignores are left out, as of a network there are none; those
+    # that it gives to no class, where each pixel has one, are missed
+    wanted = square if has_background else matrices
+    return Counts(correct, wanted.sum(axis=2), square.sum(axis=1))
 
 
 def paired_differences(
@@ -139,5 +144,6 @@ def _difference(name: str, old: np.ndarray, new: np.ndarray, images: int) -> Dif
     gains = (new - old)[1:]
     gains = gains[~np.isnan(gains)]
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(gains, [tail, 1 - tail]) if gains.size else (np.nan, np.nan)
+    known = gains.size and images >= FEWEST
+    low, high = np.quantile(gains, [tail, 1 - tail]) if known else (np.nan, np.nan)
     return Difference(name, float(old[0]), float(new[0]), (float(low), float(high)), images)

@@ -198,7 +198,10 @@ def label_report(
                 "iou_image_mean": score.image_iou,
             }
             of_strict = {"foreground_iou": _foreground_iou(score.matrix)}
-        report[split] = split_scores(score.labelled, class_names, class_groups, further)
+        # a network ignores nothing: what it gives to no class, where each pixel has one, is missed
+        complete = not from_tags and not score.has_background
+        counts = score.strict if complete else score.labelled
+        report[split] = split_scores(counts, class_names, class_groups, further)
         report[split]["images"] = score.images
         if from_tags:
             strict = split_scores(score.strict, class_names, class_groups, of_strict)
