@@ -17,7 +17,7 @@ from wsss.config.params import Params, parse_params
 from wsss.config.shipped import recipe_files
 from wsss.settings import ConfigError
 from wsss.suggest import listing
-from wsss.suggest.curve import read_curve
+from wsss.suggest.curve import read_curve, rising_ever_less
 from wsss.suggest.features import Features
 from wsss.suggest.listing import Item, suggest, within
 from wsss.suggest.writing import COLUMNS, lines, write_list
@@ -174,6 +174,39 @@ def test_the_curve_that_ships() -> None:
     assert "annotations" in recipe_files(Path("nowhere"), "curves")
     assert curve.masks[0] == (0.0, curve.tags) and curve.masks[-1][0] == 1
     assert curve.slope("masks", 0) > curve.slope("masks", 0.5) > 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_line_is_the_lowest_over_the_points_that_rises_ever_less(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    shares = np.array([0.0, *np.sort(draw.choice(np.arange(1, 100) / 100, 6, replace=False)), 1.0])
+    scores = draw.random(8).round(2)
+    corners = rising_ever_less(zip(shares.tolist(), scores.tolist(), strict=True))
+    line = np.interp(shares, *np.array(corners).T)
+    rises = np.diff(line) / np.diff(shares)
+    assert (line >= scores - 1e-12).all()
+    assert (rises > -1e-12).all() and (np.diff(rises) < 1e-9).all()
+    # the definition: at a share, the least of what any two points, or the best, would give
+    reached = np.maximum.accumulate(scores)
+    for at, share in enumerate(shares):
+        chords = [
+            np.interp(share, shares[[a, b]], reached[[a, b]])
+            for a in range(at + 1)
+            for b in range(max(at, a + 1), 8)
+        ]
+        assert line[at] == pytest.approx(max([reached[at], *chords]))
+
+
+@pytest.mark.parametrize(("without", "left"), [("boxes", {"tag", "mask"}), ("masks", {"box"})])
+def test_what_the_study_has_no_row_of_is_left_out_and_said(
+    project: Path, without: str, left: set[str]
+) -> None:
+    path = project / "recipes/curves/made.yaml"
+    head, *rows = path.read_text().split("- ")
+    path.write_text("- ".join([head, *(row for row in rows if f"{without}: 0.0" in row)]))
+    found = suggest(project, params(), 1)
+    assert {item.do for item in found.items} == left
+    assert any(without in note and "left out" in note for note in found.notes)
 
 
 def test_refusals(project: Path, tmp_path: Path) -> None:

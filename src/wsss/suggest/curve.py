@@ -1,5 +1,6 @@
-"""What masks and boxes of a share of the images add to tags: points that a study has measured."""
+"""What masks and boxes of a share of the images add to tags: what a study has measured."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -41,13 +42,17 @@ class _Written(Settings):
 
 @dataclass(frozen=True)
 class Curve:
-    """Scores by what was given; between points on straight lines.
+    """Scores by what was given: the lowest line over the points that rises, and ever less.
+
+    A row of fewer masks that scores below one of none is chance; that the next masks gain nothing
+    and those after them the more, as a line through every point would have it, is not likely.
 
     Attributes:
         name: of the study.
         score: what it compares.
         tags: the score of tags alone.
-        masks: (share, score) of points with masks, ascending, from (0, tags).
+        masks: corners of the line, (share, score), ascending from (0, tags); none where the study
+            has no row with masks.
         boxes: likewise with boxes.
         single: whether a point is of one run alone, so that small differences may be chance.
     """
@@ -60,7 +65,7 @@ class Curve:
     single: bool
 
     def slope(self, kind: str, share: float) -> float:
-        """Mean IoU that a small further share adds, per share; 0 where the points fall or end.
+        """Mean IoU that a small further share adds, per share; 0 where the line is flat or ends.
 
         Args:
             kind: "masks" or "boxes".
@@ -74,8 +79,28 @@ class Curve:
         points = self.masks if kind == "masks" else self.boxes
         for (start, low), (end, high) in pairwise(points):
             if start <= share < end:
-                return max(0.0, (high - low) / (end - start))
+                return (high - low) / (end - start)
         return 0.0
+
+
+def rising_ever_less(points: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Corners of the lowest line over all points that never falls, nor steepens.
+
+    Example:
+        >>> rising_ever_less([(0.0, 0.6), (0.1, 0.58), (0.2, 0.65), (0.5, 0.7), (1.0, 0.69)])
+        ((0.0, 0.6), (0.2, 0.65), (0.5, 0.7), (1.0, 0.7))
+    """
+    corners: list[tuple[float, float]] = []
+    for share, score in sorted(points):
+        found = (share, max([score, *(value for _, value in corners)]))
+        while len(corners) > 1 and _rise(corners[-2], corners[-1]) <= _rise(corners[-2], found):
+            corners.pop()
+        corners.append(found)
+    return tuple(corners)
+
+
+def _rise(start: tuple[float, float], end: tuple[float, float]) -> float:
+    return (end[1] - start[1]) / (end[0] - start[0])
 
 
 def read_curve(root: Path, name: str) -> Curve:
@@ -109,7 +134,7 @@ def read_curve(root: Path, name: str) -> Curve:
             for point in found.points
             if getattr(point, kind) and not getattr(point, other)
         }
-        return ((0.0, base[0]), *sorted(points.items())) if points else ()
+        return rising_ever_less([(0.0, base[0]), *points.items()]) if points else ()
 
     return Curve(
         found.study,

@@ -1,5 +1,6 @@
 """What a frozen backbone sees in images, in the parts of a grid; kept, so that it goes on."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wsss.artifacts import Manifest, Paths, Sample, atomic_path, fingerprint, read_json
+from wsss.artifacts import Manifest, Paths, Sample, atomic_path, fingerprint, read_bytes
 from wsss.config.params import Params
 from wsss.config.sections import BackboneSettings
 
@@ -75,7 +76,10 @@ def features_of(params: Params, paths: Paths, manifest: Manifest) -> Features:
     key = _key(settings, has_seen, paths, long_side)
     folder = paths.root / FOLDER / key
     chunks = [samples[start : start + CHUNK] for start in range(0, len(samples), CHUNK)]
-    files = [folder / f"{fingerprint([_row(item) for item in chunk])[:16]}.npy" for chunk in chunks]
+    files = [
+        folder / f"{fingerprint([_row(item, paths) for item in chunk])[:16]}.npy"
+        for chunk in chunks
+    ]
     missing = [at for at, file in enumerate(files) if not file.exists()]
     if missing:
         backbone = _backbone(settings, has_seen, paths)
@@ -89,12 +93,13 @@ def features_of(params: Params, paths: Paths, manifest: Manifest) -> Features:
     return Features(parts, f"{settings.model_name}, {source}", has_seen)
 
 
-def _row(sample: Sample) -> tuple[str, str, tuple[int, int]]:
-    return sample.name, sample.image, sample.size
+def _row(sample: Sample, paths: Paths) -> tuple[str, str]:
+    """An image, and a hash of its file, which may become another one under the same name."""
+    return sample.name, hashlib.sha256(read_bytes(paths.images / sample.image)).hexdigest()
 
 
 def _key(settings: BackboneSettings, has_seen: bool, paths: Paths, long_side: int) -> str:
-    """What features depend on besides the images, whose list is in the names of the files."""
+    """What features depend on besides the images, which are in the names of the files."""
     from wsss.sources import find_source, held
 
     weights: object = settings.weights
@@ -102,10 +107,8 @@ def _key(settings: BackboneSettings, has_seen: bool, paths: Paths, long_side: in
         weights = held(paths.classifier, paths.root).contents
     elif (place := find_source(settings.weights)) is not None:
         weights = held(place, paths.root).contents
-    images = paths.report("prepare_data")
-    data = read_json(images) if images.exists() else {}
     known = settings.model_dump(mode="json", exclude={"weights", "frozen_stages"})
-    return fingerprint(known, weights, data, long_side, GRID)[:16]
+    return fingerprint(known, weights, long_side, GRID)[:16]
 
 
 def _backbone(settings: BackboneSettings, has_seen: bool, paths: Paths) -> "TimmBackbone":

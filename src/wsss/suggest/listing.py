@@ -96,6 +96,18 @@ def suggest(root: Path, params: Params, hours: float, kinds: Sequence[Kind] = KI
     of_masks = (len(samples) - len(open_samples)) / len(samples)
     per_mask = curve.slope("masks", of_masks) / len(samples)
     notes = [_of_curve(curve, len(samples), of_masks)]
+    if not curve.boxes and "box" in kinds:
+        kinds = [kind for kind in kinds if kind != "box"]
+        notes.append(
+            f"boxes are left out: the study '{curve.name}' has no row with boxes alone, so that "
+            "nobody knows what they gain"
+        )
+    if not curve.masks and {"mask", "tag"} & {*kinds}:
+        kinds = [kind for kind in kinds if kind == "box"]
+        notes.append(
+            f"masks and tags are left out: the study '{curve.name}' has no row with masks alone, "
+            "so that nobody knows what they gain"
+        )
     found: list[Item] = []
     wants_features = "tag" in kinds or ("mask" in kinds and settings.masks == "chosen")
     features = features_of(params, paths, manifest) if wants_features else None
