@@ -24,9 +24,9 @@ def test_off_a_terminal_a_line_comes_every_while_even_within_one_item(
     for at in progress.track([1, 2, 3, 4], "CAMs", 8, 2):
         if at == 3:
             time.sleep(0.5)
-    lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) >= 3
-    assert all(line.startswith("CAMs: 4 of 8, ") and line.endswith(" s left") for line in lines)
+    # a busy machine may take long over the other items, too
+    lines = [text for text in caplog.messages if text.startswith("CAMs: 4 of 8, ")]
+    assert len(lines) >= 3 and all(line.endswith(" s left") for line in lines)
     caplog.clear()
     for _ in progress.track([1, 2], "slow to begin"):
         time.sleep(0.25)
@@ -115,7 +115,7 @@ def test_parts_of_one_work_are_one_bar(
     assert lines and all(line.startswith("refine: ") for line in lines)
     told = [tuple(map(int, re.findall(r"\d+", line)[:2])) for line in lines]
     assert told == sorted(told, key=lambda at: (at[0], -at[1])), "it never goes back"
-    assert told[0][1] == 30 and told[-1][1] in (26, 30)
+    assert told[0][1] == 30 and told[-1][1] in (30, 26, 16), "as far as was known by then"
     note = {"what": "refine", "done": 16, "total": 16}
     assert json.loads((tmp_path / "note").read_text()) == note
     list(progress.track(range(3), "what follows"))

@@ -1,10 +1,11 @@
 """Rounds of training: what a method is shown, what weights they start from, and resuming."""
 
-import logging
+import json
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -297,6 +298,26 @@ def test_a_class_that_all_images_have_scores_nothing(
     assert not classes.average_precision
 
 
+def test_exclusive_classes_are_ranked_by_their_probabilities(
+    task: Task, teacher: Classifier
+) -> None:
+    """Softmax leaves out what is added to all logits of an image."""
+    number = len(task.manifest.splits["train"])
+    logits = torch.randn(number, task.manifest.num_fg_classes + 1)
+    given = logits + 100 * torch.randn(number, 1)
+    at = iter(range(number))
+
+    class Given(torch.nn.Module):
+        backbone = teacher.backbone
+
+        def forward(self, images: torch.Tensor) -> Any:
+            return SimpleNamespace(logits=given[[next(at) for _ in images]])
+
+    settings = settings_of(loss="single_label")
+    scores, _ = classification._class_logits(Given(), settings, task, "train")  # type: ignore[arg-type]
+    torch.testing.assert_close(scores, logits.log_softmax(dim=1)[:, :-1], atol=1e-4, rtol=1e-4)
+
+
 def test_without_a_class_to_tell_apart_the_last_epoch_stays(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -542,13 +563,14 @@ def test_values_that_are_not_finite_stop_the_scoring_with_a_setting(
 
 
 def test_scoring_tells_how_far_it_is(
-    data: Task, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    data: Task, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Val may have many more images than an epoch."""
-    monkeypatch.setattr(progress, "EVERY", 0.01)
-    caplog.set_level(logging.INFO, "wsss")
+    monkeypatch.setattr(progress, "_note", progress._Note())
+    monkeypatch.setenv("WSSS_PROGRESS", str(tmp_path / "note"))
     settings = settings_of(batch_size=1)
     model = Classifier(TimmBackbone(settings.backbone), data.manifest.class_names)
     classification.score_classifier(model, settings, data, "val")
     count = len(data.manifest.splits["val"])
-    assert any(f"score val: 1 of {count}," in line for line in caplog.messages)
+    told = json.loads((tmp_path / "note").read_text())
+    assert told == {"what": "score val", "done": count, "total": count}
