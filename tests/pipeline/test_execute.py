@@ -12,6 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from wsss.artifacts import Paths
+from wsss.config.params import parse_params
+from wsss.pipeline import Job
+from wsss.pipeline.execute import _tell_of_later
+from wsss.stages import find_stages
+from wsss.tracking import NullTracker
+
 TOY = Path(__file__).with_name("toy.py")
 
 
@@ -188,3 +195,26 @@ def _alive(number: int) -> bool:
     except OSError as error:
         return error.errno != errno.ESRCH
     return True
+
+
+@pytest.mark.parametrize(
+    ("model_name", "told"), [("vgg11_bn", ["train_segmenter"]), ("resnet10t", [])]
+)
+def test_what_will_stop_a_later_stage_is_told_before_one_trains(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, model_name: str, told: list[str]
+) -> None:
+    """VGG cannot be dilated, as the DeepLab of the default settings wants it."""
+    values = {"train_classifier": {"backbone": {"model_name": model_name}}}
+    params = parse_params(values, "test")
+    pipeline = find_stages()
+    job = Job(
+        pipeline,
+        pipeline.target("train_classifier", params),
+        params,
+        Paths(tmp_path),
+        NullTracker(),
+    )
+    with caplog.at_level("WARNING", "wsss"):
+        _tell_of_later(job)
+    assert [line.split()[0] for line in caplog.messages] == told
+    assert all("train_segmenter.model.arch to" in line for line in caplog.messages)

@@ -2,16 +2,25 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from wsss.artifacts import read_json, write_json
+from wsss.config.recipes import BASE_RECIPE, Recipe, recipe_params
 from wsss.config.sections import BackboneSettings
 from wsss.config.segmentation import SegmenterSettings
 from wsss.models.classifier import Classifier, load_classifier, save_classifier
 from wsss.models.timm_backbone import TimmBackbone
-from wsss.segment.network import load_segmenter, make_segmenter, save_segmenter
+from wsss.segment.network import (
+    check_segmenter,
+    load_segmenter,
+    make_segmenter,
+    save_segmenter,
+)
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module", params=["resnet10t", "mobilenetv2_050", "convnext_atto"])
@@ -143,8 +152,52 @@ def test_an_encoder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     backbone = BackboneSettings(model_name="vgg11_bn")
     model = Classifier(TimmBackbone(backbone), ("a", "b"))
     save_classifier(model, backbone, "multi_label", tmp_path)
-    with pytest.raises(ValueError, match=r"cannot make deeplabv3plus with encoder tu-vgg11_bn"):
+    said = r"cannot make deeplabv3plus with encoder tu-vgg11_bn.*set model\.arch to .* as unet"
+    with pytest.raises(ValueError, match=said):
         make_segmenter(SegmenterSettings(), tmp_path)
+    with pytest.raises(ValueError, match=said):
+        check_segmenter(SegmenterSettings(), backbone)
+    check_segmenter(SegmenterSettings(arch="unet"), backbone)
+    make_segmenter(SegmenterSettings(arch="unet"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"encoder": "resnet18"}, r"the classifier, resnet10t, does not fit"),
+        ({"encoder": "resnet5O", "encoder_weights": "none"}, r"Wrong encoder name .resnet5O"),
+        ({"arch": "deeplab3"}, r"deeplab3.*deeplabv3"),
+        ({"encoder_weights": "not/there.pth"}, r"not/there\.pth does not exist"),
+        ({"frozen_stages": 9}, r"frozen_stages is 9, but the encoder has 5"),
+        (
+            {"arch": "unet", "arch_kwargs": {"depth": 3}},
+            r"multiple values for keyword argument 'depth'",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_made_is_known_before_there_is_a_classifier(
+    values: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    settings = SegmenterSettings.model_validate(values)
+    backbone = BackboneSettings(model_name="resnet10t")
+    with pytest.raises(ValueError, match=said):
+        check_segmenter(settings, backbone)
+    save_classifier(Classifier(TimmBackbone(backbone), ("a",)), backbone, "multi_label", tmp_path)
+    with pytest.raises(ValueError, match=said.replace("the classifier, resnet10t,", ".*")):
+        make_segmenter(settings, tmp_path)
+
+
+def test_the_network_of_every_recipe_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WSSS_SHARED", "nowhere")
+    folder = ROOT / "recipes"
+    base = Recipe.read(folder, BASE_RECIPE)
+    for path in sorted(folder.glob("*.yaml")):
+        params = recipe_params({}, Recipe.read(folder, path.stem), base)
+        settings = params.train_segmenter.model
+        if settings.encoder_weights == "backbone":  # a file that need not be here
+            settings = settings.model_copy(update={"encoder_weights": "none"})
+        check_segmenter(settings, params.train_classifier.backbone)
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"])

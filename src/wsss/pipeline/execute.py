@@ -14,6 +14,7 @@ from rich.console import Console
 
 from wsss import __version__
 from wsss.artifacts import Paths, read_classes
+from wsss.checks import naming
 from wsss.config.params import Params, load_params, parse_params
 from wsss.cores import is_first, local_rank, processes_here, rank, world_size
 from wsss.data.listing import some
@@ -269,6 +270,20 @@ def _run(
         _run_alone(job, trained_elsewhere=launched and target.stage.spread(params) == "epochs")
 
 
+def _tell_of_later(job: Job) -> None:
+    """Warn, before a stage trains, of what will stop a later one.
+
+    It is no error: whoever wants maps alone need not care.
+    """
+    stages = job.pipeline.stages
+    for stage in stages[stages.index(job.target.stage) + 1 :]:
+        try:
+            with naming(stage.section):
+                stage.check(job.params)
+        except ValueError as error:
+            log.warning("%s will not run with these settings: %s", stage.name, error)
+
+
 def _say(title: str, *lines: str) -> None:
     console = Console(stderr=True)
     console.print(f"[bold red]{title}[/]")
@@ -290,6 +305,8 @@ def _run_alone(job: Job, *, trained_elsewhere: bool) -> None:
         log.info("%s: nothing to do, as %s", target.name, why)
         job.run()
         return
+    if job.target.stage.devices and job.is_first:
+        _tell_of_later(job)
     with job.whole(), open_stage_run(job) as tracker:
         job.tracker = tracker
         with _others():

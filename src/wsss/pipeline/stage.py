@@ -51,6 +51,10 @@ def _never(params: Params) -> bool:
     return False
 
 
+def _nothing_to_check(params: Params) -> None:
+    del params
+
+
 def _whole(params: Params) -> Literal["all", "scored"]:
     del params
     return "all"
@@ -85,6 +89,8 @@ class Stage:
             "scored" alone, which leaves out the training images.
         unwanted: whether the settings want nothing of it; then it leaves an empty folder, as a
             stage whose `entries` are none.
+        check: raises ValueError where settings ask for a network that cannot be made; it is asked
+            before an earlier stage trains for hours.
         last: whether it comes after all others and reads what they report: whatever lies in
             reports/ beside pictures and the records of runs. Its own report lies in what it makes.
     """
@@ -104,6 +110,7 @@ class Stage:
     spread: Callable[[Params], Literal["", "images", "epochs"]] = _nothing
     images: Callable[[Params], Literal["all", "scored"]] = _whole
     unwanted: Callable[[Params], bool] = _never
+    check: Callable[[Params], None] = _nothing_to_check
     last: bool = False
 
     @property

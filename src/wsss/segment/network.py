@@ -1,9 +1,9 @@
 """A segmentation network, of this project or of segmentation-models-pytorch, and its files."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,20 @@ from wsss.loading.normalisation import Normalisation
 from wsss.models.frozen_backbones import FrozenBackbones
 from wsss.models.fusion import fuse_batchnorm
 from wsss.models.timm_backbone import TimmBackbone
-from wsss.models.weights import load_matching, read_weights, with_positions_for
+from wsss.models.weights import load_matching, matching, read_weights, with_positions_for
 from wsss.outside import troubles
 from wsss.registry import NETWORKS
 from wsss.segment.networks import NetworkPlan
 from wsss.settings import expand_path
 
-__all__ = ["Segmenter", "load_for_prediction", "load_segmenter", "make_segmenter", "save_segmenter"]
+__all__ = [
+    "Segmenter",
+    "check_segmenter",
+    "load_for_prediction",
+    "load_segmenter",
+    "make_segmenter",
+    "save_segmenter",
+]
 
 FROZEN = "frozen."
 """Ahead of the names of weights that never learn, in the file of a network."""
@@ -118,23 +125,10 @@ def make_segmenter(
     """
     trained = read_json(classifier / "model.json")
     backbone = BackboneSettings.model_validate(trained["backbone"])
-    network, encoder, kwargs = settings.network, settings.encoder, dict(settings.arch_kwargs)
-    backbones: tuple[BackboneSettings, ...] = ()
-    if network is not None:
-        kwargs = network.model_dump(mode="json", exclude={"name"})
-        backbones = network.backbones_for(encoder, backbone)
-    elif encoder == "classifier":
-        encoder = f"tu-{backbone.model_name}"
-        kwargs = dict(backbone.timm_kwargs) | kwargs
-    spec = _Spec(
-        settings.arch,
-        encoder,
-        kwargs,
-        tuple(trained["class_names"]),
-        *_statistics(settings, backbone, encoder, backbones),
-        tuple(item.model_dump(mode="json") for item in backbones),
-        has_background=has_background,
-    )
+    spec = _spec(settings, backbone, trained["class_names"], has_background=has_background)
+    mean, std = _statistics(settings, backbone, spec)
+    spec = replace(spec, mean=mean, std=std)
+    network = settings.network
     source = settings.encoder_weights
     if source == "backbone":
         source = backbone.weights
@@ -159,7 +153,8 @@ def make_segmenter(
         source = f"file:{path.name}"
     elif network is not None and source == "hub":
         segmenter = Segmenter(spec)
-        fetched = TimmBackbone(backbones[0].model_copy(update={"weights": "hub"}))
+        own = BackboneSettings.model_validate(spec.backbones[0])
+        fetched = TimmBackbone(own.model_copy(update={"weights": "hub"}))
         source = fetched.weights_source
         _load_encoder(segmenter.net.encoder, fetched.net.state_dict(), f"weights {source}")
     else:
@@ -175,34 +170,87 @@ def make_segmenter(
     return segmenter
 
 
-def _statistics(
+def check_segmenter(settings: SegmenterSettings, backbone: BackboneSettings) -> None:
+    """Raise ValueError where `make_segmenter` will, before there is a classifier.
+
+    Networks are made without memory for their weights, in a fraction of a second. What nothing but
+    the weights of a hub or of frozen networks can tell is left to `make_segmenter`.
+
+    Args:
+        settings: of the network.
+        backbone: of the classifier that is to be trained.
+    """
+    network, source = settings.network, settings.encoder_weights
+    if source == "backbone":
+        source = backbone.weights
+    with torch.device("meta"):
+        spec = _spec(settings, backbone, ("class",), has_background=True)
+        if network is not None and network.encoder_is == "frozen":
+            return
+        encoder = Segmenter(spec).net.encoder
+        if Path(source).suffix in WEIGHTS_SUFFIXES:
+            path = Path(expand_path(source, "model.encoder_weights"))
+            _fitting(encoder, read_weights(path), f"weights file {path}")
+        elif source == "classifier":
+            weights = TimmBackbone(backbone, load_weights=False).net.state_dict()
+            _fitting(encoder, weights, f"the classifier, {backbone.model_name},")
+        _freeze_stages(encoder, settings.frozen_stages)
+
+
+def _spec(
     settings: SegmenterSettings,
     classifier: BackboneSettings,
-    encoder: str,
-    backbones: Sequence[BackboneSettings],
+    class_names: Sequence[str],
+    *,
+    has_background: bool,
+) -> _Spec:
+    """What the settings come to, with the statistics of images that most weights have seen."""
+    network, encoder, kwargs = settings.network, settings.encoder, dict(settings.arch_kwargs)
+    backbones: tuple[BackboneSettings, ...] = ()
+    if network is not None:
+        kwargs = network.model_dump(mode="json", exclude={"name"})
+        backbones = network.backbones_for(encoder, classifier)
+    elif encoder == "classifier":
+        encoder = f"tu-{classifier.model_name}"
+        kwargs = dict(classifier.timm_kwargs) | kwargs
+    return _Spec(
+        settings.arch,
+        encoder,
+        kwargs,
+        tuple(class_names),
+        IMAGENET_DEFAULT_MEAN,
+        IMAGENET_DEFAULT_STD,
+        tuple(item.model_dump(mode="json") for item in backbones),
+        has_background=has_background,
+    )
+
+
+def _statistics(
+    settings: SegmenterSettings, classifier: BackboneSettings, spec: _Spec
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the images that the weights of an encoder have seen.
 
     Args:
         settings: of the network.
         classifier: its backbone, with what it takes.
-        encoder: by the name that segmentation-models-pytorch has.
-        backbones: of a network of this project.
+        spec: of the network; its own values are not asked.
     """
     of_classifier = tuple(classifier.mean or ()), tuple(classifier.std or ())
     network, source = settings.network, settings.encoder_weights
-    if network is not None and (network.encoder_is == "frozen" or not backbones):
+    if network is not None and (network.encoder_is == "frozen" or not spec.backbones):
         return of_classifier
     of_its_kind = ("classifier", "backbone", "none", classifier.weights)
     if settings.encoder == "classifier" and source in of_its_kind:
         return of_classifier
-    name = backbones[0].model_name if backbones else encoder.removeprefix("tu-")
-    if (backbones or encoder.startswith("tu-")) and timm.is_model(name):
+    name = spec.encoder.removeprefix("tu-")
+    if spec.backbones:
+        name = spec.backbones[0]["model_name"]
+    if (spec.backbones or name != spec.encoder) and timm.is_model(name):
         known = timm.models.get_pretrained_cfg(name)
         return tuple(known.mean), tuple(known.std)
     if Path(source).suffix not in WEIGHTS_SUFFIXES and source not in ("none", "hub"):
         with suppress(KeyError, ValueError, OSError):  # it has none, or cannot be asked
-            told = smp.encoders.get_preprocessing_params(encoder, source)
+            told = smp.encoders.get_preprocessing_params(spec.encoder, source)
             return tuple(told["mean"]), tuple(told["std"])
     return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
@@ -275,9 +323,15 @@ def _create(spec: _Spec, pretrained: str | None) -> Any:
             message = f"{full_key('model.arch')} is '{spec.arch}'; {meant}{troubles()}"
         raise ValueError(message) from None
     except (TypeError, RuntimeError, ValueError, NotImplementedError, AssertionError) as error:
+        reason = str(error) or "the encoder's stages cannot be dilated"
+        if "dilat" in reason or "output_stride" in reason:
+            reason = (
+                f"{reason}; set {full_key('model.arch')} to one that takes stages as they are, "
+                f"such as unet, or {full_key('model.encoder')} to another encoder"
+            )
         raise ValueError(
             f"segmentation-models-pytorch cannot make {spec.arch} with encoder "
-            f"{spec.encoder} and {spec.kwargs}: {error}"
+            f"{spec.encoder} and {spec.kwargs}: {reason}"
         ) from None
 
 
@@ -304,12 +358,21 @@ def _freeze_stages(encoder: Any, stages: int) -> None:
             parameter.requires_grad_(False)
 
 
-def _load_encoder(encoder: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+def _load_encoder(encoder: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """Load a plain timm state dict into a timm encoder, which flattens some module names."""
-    module: Any = encoder.model if hasattr(encoder, "model") else encoder
-    known = dict(weights)
+    _plain(encoder).load_state_dict(_fitting(encoder, weights, source), strict=False)
+
+
+def _fitting(encoder: nn.Module, weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Those weights that an encoder has, by its names; ValueError where some are not there."""
+    module, known = _plain(encoder), dict(weights)
     for name in module.state_dict():
         plain = re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", name)
         if name not in known and plain in known:
             known[name] = known[plain]
-    load_matching(module, with_positions_for(module, known), source)
+    return matching(module, with_positions_for(module, known), source)
+
+
+def _plain(encoder: Any) -> nn.Module:
+    module: nn.Module = encoder.model if hasattr(encoder, "model") else encoder
+    return module

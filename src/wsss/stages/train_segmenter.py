@@ -6,6 +6,7 @@ import numpy as np
 
 from wsss.artifacts import Annotations
 from wsss.checks import full_key
+from wsss.config.params import Params
 from wsss.config.segmentation import RetrievalSettings
 from wsss.pipeline import Curve, Job, Stage
 
@@ -85,6 +86,13 @@ def _warn(job: Job, kept: Mapping[str, float]) -> None:
         )
 
 
+def _check(params: Params) -> None:
+    from wsss.segment.network import check_segmenter
+
+    if params.train_segmenter.retrieval is None:
+        check_segmenter(params.train_segmenter.model, params.train_classifier.backbone)
+
+
 STAGE = Stage(
     "train_segmenter",
     run,
@@ -109,6 +117,7 @@ STAGE = Stage(
         "windows.py",
     ),
     curve=Curve("epoch", "selection_pseudo_mean_iou"),
+    check=_check,
     devices=True,
     # an index of regions has no epochs
     spread=lambda params: "epochs" if params.train_segmenter.retrieval is None else "",
