@@ -14,11 +14,13 @@ import pytest
 
 from wsss.artifacts import Manifest, Paths, hash_of_masks, read_json, write_json
 from wsss.config.params import Params
+from wsss.config.segmentation import PseudoMaskSettings
+from wsss.evaluate.failures import KINDS as FAILURES
 from wsss.pipeline import Job
 from wsss.pipeline.stage import setting_at
 from wsss.runs.experiment import experiment_scores
 from wsss.stages import find_stages, run_stage
-from wsss.stages._report.findings import ADVICE
+from wsss.stages._report.findings import advice
 from wsss.tracking import NullTracker
 
 from .report_project import KINDS, NUMBER, paint, parameters
@@ -312,9 +314,25 @@ def test_a_page_of_500_images_is_below_20_mb(tmp_path: Path) -> None:
     assert (paths.root / "data/report/report.html").stat().st_size < 20_000_000
 
 
-def test_what_mends_a_failure_are_settings(params: Params) -> None:
-    for text in ADVICE.values():
-        keys = re.findall(r"`([\w.]+)`", text)
+@pytest.mark.parametrize(
+    ("settings", "border"),
+    [
+        ({}, "lower threshold"),
+        ({"background": "power"}, "raise alpha"),
+        ({"background": "object", "object_source": "ccam"}, "change object_source"),
+        ({"background": "none"}, "lower ignore_margin"),
+        ({"chain": "per_class"}, "change chain"),
+    ],
+)
+def test_what_mends_a_failure_are_settings_that_count(
+    params: Params, settings: dict[str, str], border: str
+) -> None:
+    how, key = border.split()
+    pseudo = PseudoMaskSettings.model_validate(settings)
+    assert pseudo.towards(background=False) == (f"make_pseudo_masks.{key}", how)
+    assert f"{how} `make_pseudo_masks.{key}`" in advice("missed", pseudo)
+    for kind in FAILURES:
+        keys = re.findall(r"`([\w.]+)`", advice(kind, pseudo))
         assert keys
         for key in keys:
             setting_at(params, key)

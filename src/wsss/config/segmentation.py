@@ -92,6 +92,35 @@ class PseudoMaskSettings(BackgroundSettings):
             raise ValueError("a threshold lies in [0, 1], or is 'selected' or 'usual'")
         return value
 
+    @property
+    def selects_threshold(self) -> bool:
+        """Whether the threshold is chosen on masks of the selection split."""
+        if self.chain == PER_CLASS and self.per_class.chosen_on == "given":
+            return False
+        return self.background == "constant" and self.threshold == "selected"
+
+    def towards(self, *, background: bool) -> tuple[str, Literal["raise", "lower", "change"]]:
+        """The setting that moves the border between classes and background, and how.
+
+        Args:
+            background: whether more pixels are to be background, or of a class.
+        """
+        key, raising = "threshold", background
+        if self.background == "power":
+            key, raising = "alpha", not background
+        elif self.background == "object":
+            return "make_pseudo_masks.object_source", "change"
+        elif self.background == "none":
+            key = "ignore_margin"
+        elif self.chain == PER_CLASS:
+            return "make_pseudo_masks.chain", "change"
+        return f"make_pseudo_masks.{key}", "raise" if raising else "lower"
+
+    def without_doubt(self) -> Self:
+        """The same, but no pixel of a class or the background is ignored."""
+        keys = ("ignore_margin", "ignore_below", "ignore_below_prob", "min_area_share")
+        return self.model_copy(update=dict.fromkeys(keys, 0.0))
+
     @model_validator(mode="after")
     def _thresholds_compete(self) -> Self:
         if self.chain == PER_CLASS and self.background == "constant":
@@ -282,11 +311,11 @@ class TrainSegmenterSettings(TrainSettings):
                 f"train_segmenter.given_share is {self.given_share:g}, but no training image has "
                 "the mask of an annotator; set prepare_data.pixel_labels, or this to 0"
             )
-        if self.tags_only.name == "ignored" and not masks and not seeds:
+        if getattr(self.tags_only, "needs_given", False) and not masks and not seeds:
             raise ValueError(
-                "train_segmenter.tags_only.name is 'ignored', but no training image has a mask, "
-                "points or scribbles of an annotator; set prepare_data.pixel_labels, or this to "
-                "pseudo_masks"
+                f"train_segmenter.tags_only.name is '{self.tags_only.name}', but no training image "
+                "has a mask, points or scribbles of an annotator, and nothing else teaches it; set "
+                "prepare_data.pixel_labels, or this to pseudo_masks"
             )
 
 

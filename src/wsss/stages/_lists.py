@@ -7,7 +7,6 @@ from pathlib import Path
 from wsss.artifacts import SPLITS, single_label_fault
 from wsss.checks import full_key
 from wsss.config.params import Params
-from wsss.config.segmentation import PER_CLASS
 from wsss.data import RawDataset, RawSample
 from wsss.data.listing import list_images
 from wsss.data.splits import hold_out, subset
@@ -23,7 +22,6 @@ __all__ = [
     "check_names",
     "check_selection_masks",
     "check_single_label",
-    "selects_threshold",
     "with_selection",
 ]
 
@@ -123,7 +121,9 @@ def check_any_tag(splits: Lists) -> None:
 
 def check_selection_masks(splits: Lists, params: Params) -> None:
     """Raise ConfigError where a threshold is to be chosen on masks, and there is none."""
-    if selects_threshold(params) and not any(sample.mask for sample in splits["selection"]):
+    if params.make_pseudo_masks.selects_threshold and not any(
+        sample.mask for sample in splits["selection"]
+    ):
         raise ConfigError(
             "make_pseudo_masks.threshold is 'selected', but no selection image has a mask to "
             "choose it on; set it to usual, or add masks for some training images"
@@ -136,11 +136,3 @@ def check_single_label(splits: Lists, params: Params) -> None:
         samples = [item for split in splits.values() for item in split]
         if wrong := single_label_fault(samples, "train_classifier.loss"):
             raise ConfigError(wrong)
-
-
-def selects_threshold(params: Params) -> bool:
-    """Whether the threshold of pseudo masks is chosen on masks of the selection split."""
-    pseudo = params.make_pseudo_masks
-    if pseudo.chain == PER_CLASS and pseudo.per_class.chosen_on == "given":
-        return False
-    return pseudo.background == "constant" and pseudo.threshold == "selected"

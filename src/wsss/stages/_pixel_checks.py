@@ -9,7 +9,6 @@ from wsss.config.params import Params
 from wsss.data import Problem
 from wsss.settings import ConfigError
 from wsss.stages._data_checks import listed_problems
-from wsss.stages._lists import selects_threshold
 from wsss.stages._mask_checks import MANY, MaskReview
 from wsss.stages._preparation import Preparation, Turning
 
@@ -55,7 +54,7 @@ def check_masks(review: MaskReview, params: Params, *, settable: bool | None = N
 
 def check_threshold(review: MaskReview, params: Params) -> None:
     """Raise ConfigError where a threshold is to be chosen, and no mask for it shows a class."""
-    if selects_threshold(params) and not review.shows_any("selection"):
+    if params.make_pseudo_masks.selects_threshold and not review.shows_any("selection"):
         raise ConfigError(
             "make_pseudo_masks.threshold is 'selected', but no mask of the selection split "
             "shows any class to choose it on; set it to usual, or raise "

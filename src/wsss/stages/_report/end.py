@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from wsss.artifacts import SPLITS
 from wsss.report.frame import Section, escape
 from wsss.stages._report.choosing import FAILURES, Group
-from wsss.stages._report.findings import ADVICE, failure_shares, marked
+from wsss.stages._report.findings import advice, failure_shares, marked
 from wsss.stages._report.known import Audit, Known
 from wsss.stages.findings.finding import SEVERITIES
 
@@ -154,12 +154,12 @@ def _next(known: Known, groups: Sequence[Group]) -> list[str]:
                 f"{keys[0].upper()}{keys[1:]}: {escape(_shortened(finding.text))} "
                 '<a href="#findings">more</a>'
             )
-    shares = failure_shares(known)
+    shares, settings = failure_shares(known), known.params.make_pseudo_masks
     for kind in sorted(shares, key=lambda name: -shares[name][1]):
         if kind != "merged" and shares[kind][1] >= OFTEN and len(lines) < STEPS - 2:
             count = shares[kind][0]
             lines.append(
-                f"{FAILURES[kind][0]} in {count} images: {marked(ADVICE[kind])}. "
+                f"{FAILURES[kind][0]} in {count} images: {marked(advice(kind, settings))}. "
                 '<a href="#failures">more</a>'
             )
     unsure = next((group for group in groups if group.key == "uncertain"), None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from wsss.config.segmentation import PseudoMaskSettings
 from wsss.evaluate.failures import KINDS
 from wsss.report.frame import Section, escape
 from wsss.stages._report.choosing import FAILURES, Group
@@ -9,21 +10,24 @@ from wsss.stages._report.known import Known
 from wsss.stages._report.scores import no_truth
 from wsss.stages.findings.shown import finding_card, pictures_of
 
-__all__ = ["ADVICE", "failure_section", "failure_shares", "finding_section"]
+__all__ = ["advice", "failure_section", "failure_shares", "finding_section"]
 
 PICTURES = 5  # of a finding
 
-ADVICE = {
-    "missed": "lower `make_pseudo_masks.threshold`, or add larger ones to `generate_cams.scales`, "
-    "on which small objects are seen",
-    "merged": "where objects are counted, raise `make_pseudo_masks.threshold`; for masks of "
-    "classes this is no fault",
-    "leak": "take a chain that follows edges in `make_pseudo_masks.chain`, or raise "
-    "`make_pseudo_masks.threshold`",
-    "context": "give images of the surroundings alone as `prepare_data.background_images`, so that "
-    "the classifier learns that these are not the class",
-}
-"""What mends each kind of failure."""
+
+def advice(kind: str, settings: PseudoMaskSettings) -> str:
+    """What mends a kind of failure, with settings in backquotes."""
+    key, less = settings.towards(background=False)
+    more = settings.towards(background=True)[1]
+    return {
+        "missed": f"{less} `{key}`, or add larger ones to `generate_cams.scales`, on which small "
+        "objects are seen",
+        "merged": f"where objects are counted, {more} `{key}`; for masks of classes this is no "
+        "fault",
+        "leak": f"take a chain that follows edges in `make_pseudo_masks.chain`, or {more} `{key}`",
+        "context": "give images of the surroundings alone as `prepare_data.background_images`, so "
+        "that the classifier learns that these are not the class",
+    }[kind]
 
 
 def failure_shares(known: Known) -> dict[str, tuple[int, float]]:
@@ -37,6 +41,7 @@ def failure_section(known: Known, groups: Sequence[Group]) -> Section:
     """How often masks fail in which way, with a way to the images."""
     if not known.image_scores:
         return Section("failures", "How masks fail", no_truth(known), "Failures")
+    settings = known.params.make_pseudo_masks
     there = {group.key for group in groups}
     cards = []
     for kind, (count, share) in failure_shares(known).items():
@@ -49,7 +54,7 @@ def failure_section(known: Known, groups: Sequence[Group]) -> Section:
         cards.append(
             f'<article class="card"><h3>{escape(title)}</h3><p>{escape(about)}</p>'
             f"<p><b>{count}</b> of {len(known.image_scores)} images ({share:.0%})</p>"
-            + (f"<p>What mends it: {marked(ADVICE[kind])}.</p>" if count else "")
+            + (f"<p>What mends it: {marked(advice(kind, settings))}.</p>" if count else "")
             + f"{button}</article>"
         )
     total = sum(item.failures.missed for item in known.image_scores.values())

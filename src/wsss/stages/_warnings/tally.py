@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from wsss.artifacts import IGNORE_INDEX, Manifest, Sample, ScoreMap, read_label_png, read_score_map
+from wsss.config.segmentation import PseudoMaskSettings
 from wsss.cores import usable_cores
 from wsss.pipeline import Job
 from wsss.stages._warnings.wording import counted, quoted, share_of
@@ -205,16 +206,19 @@ def mask_faults(sample: Sample, mask: np.ndarray) -> list[Fault]:
     return found
 
 
-def pseudo_mask_warnings(job: Job, tally: Tally[np.ndarray], manifest: Manifest) -> None:
+def pseudo_mask_warnings(
+    job: Job, tally: Tally[np.ndarray], manifest: Manifest, settings: PseudoMaskSettings
+) -> None:
     """Warn of masks without their image's tags, and of those that are ignored."""
+    key, how = settings.towards(background=False)
     samples = manifest.all_samples()
     tagged = sum(bool(sample.class_ids) for sample in samples)
     found = tally.classes("lost", manifest, samples)
     if _is_often(found, tally.images("bare"), tagged):
         job.warn(
             f"{share_of(tally.images('bare'), tagged)} pseudo masks of tagged images show none of "
-            f"their tags; without pixels of a tag: {counted(found)}; lower "
-            "make_pseudo_masks.threshold, or take another chain, and see what the maps warn of"
+            f"their tags; without pixels of a tag: {counted(found)}; {how} "
+            f"{key}, or take another chain, and see what the maps warn of"
         )
     ignored = tally.images("ignored")
     if samples and ignored >= OFTEN * len(samples):

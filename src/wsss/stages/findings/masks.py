@@ -108,13 +108,14 @@ def no_background(made: Made, target: Target) -> Iterator[Finding]:
     full = {name: share for name, share in shares.items() if share >= FULL}
     if len(shares) < 2 * FEW or len(full) < len(shares) / 2:
         return
+    key, how = made.params.make_pseudo_masks.towards(background=True)
     yield Finding(
         "no_background",
         "fault",
         target.name,
         f"{len(full)} of {len(shares)} pseudo masks of tagged images are of a class nearly "
-        "everywhere; raise make_pseudo_masks.threshold, or see what the maps are warned of",
-        (Change("make_pseudo_masks.threshold", "raise"),),
+        f"everywhere; {how} {key}, or see what the maps are warned of",
+        (Change(key, how),),
         {"full": len(full), "of": len(shares)},
         falling(full),
         Shown("mask", folder),
