@@ -1,6 +1,7 @@
 """Boxes and seeds on pseudo masks."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,3 +70,20 @@ def test_a_filled_box_leaves_what_smaller_boxes_and_seeds_hold():
     assert (found == 1).sum() == 4 * 6 - 2
     assert found[1, 1] == 2 and found[3, 5] == 0
     assert found[2, 4] == 1  # a class without a box there gives way
+
+
+@pytest.mark.parametrize(
+    "doubt", [{"ignore_below_prob": 0.9}, {"min_area_share": 0.5}, {"ignore_margin": 0.6}]
+)
+def test_a_box_is_filled_where_nothing_was_found_and_not_where_it_was_doubted(doubt):
+    scores = np.array([[[0.7, 0.7, 0, 0, 0, 0]]], np.float32)
+    maps = ScoreMap(np.array([1], np.uint8), scores, (1, 6), np.array([0.6], np.float32))
+    settings = PseudoMaskSettings(**{"ignore_margin": 0} | doubt)
+    boxes = [Box(1, 0, 0, 1, 3), Box(1, 0, 4, 1, 6)]
+    inside = inside_boxes(boxes, (1, 6))
+    mask = pseudo_mask(maps, settings, 0.5, None, inside)
+    found = pseudo_mask(maps, settings.without_doubt(), 0.5, None, inside)
+    assert found.tolist() == [[1, 1, 0, 0, 0, 0]]
+    mask, filled = impose(mask, boxes, None, found)
+    assert filled == boxes[1:]
+    assert mask[0, :2].tolist() == [255, 255] and mask[0, 4:].tolist() == [1, 1]

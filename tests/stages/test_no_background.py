@@ -17,8 +17,10 @@ from wsss.artifacts import (
     write_score_map,
 )
 from wsss.config.params import Params, parse_params
+from wsss.config.segmentation import PseudoMaskSettings
 from wsss.evaluate import evaluate_labels
 from wsss.pipeline import Job
+from wsss.segment.pseudo_masks import expected_pixels, pseudo_mask
 from wsss.stages import run_stage
 
 CLASSES = ["impervious_surface", "building", "low_vegetation", "tree", "car"]
@@ -85,6 +87,16 @@ def test_every_pixel_of_a_pseudo_mask_shows_a_tag_or_is_ignored(made: Paths) -> 
             assert shown <= {255, *sample.class_ids} and shown != {255}
 
 
+def test_an_image_without_a_map_teaches_nothing() -> None:
+    nothing = ScoreMap(np.zeros(0, np.uint8), np.zeros((0, 2, 2), np.float32), (2, 2), np.zeros(0))
+    settings = PseudoMaskSettings()
+    assert (pseudo_mask(nothing, settings, 0.5) == 0).all()
+    without = settings.without_background()
+    mask = pseudo_mask(nothing, without, 0.5)
+    assert (mask == 255).all()
+    assert not expected_pixels(nothing, mask, without, 0.5).shown
+
+
 @pytest.mark.parametrize("stage", ["cams", "refined_none", "refined_crf", "pseudo_masks"])
 def test_scores_are_of_the_classes_alone(made: Paths, stage: str) -> None:
     report = read_json(made.report(f"evaluate_{stage}"))
@@ -137,3 +149,19 @@ def test_own_masks_hold_no_background_where_there_is_none(tmp_path: Path) -> Non
     write_label_png(folder / "masks/7.png", mask)
     with pytest.raises(ValueError, match=r"7\.png holds 0, the background, .*mask_values what 0"):
         run_stage("prepare_data", params, paths)
+
+
+def test_masks_that_tags_come_from_are_learned_from_whole(tmp_path: Path) -> None:
+    """Of a class of which a tile has too little for a tag there is a mask all the same."""
+    tree = params_of().model_dump(mode="json")
+    tree["prepare_data"]["dataset"]["min_share"] = 0.3
+    params, paths = parse_params(tree), Paths(tmp_path)
+    run_stage("prepare_data", params, paths)
+    names = Annotations.read(paths.annotations).masks
+    untagged = 0
+    for sample in Manifest.read(paths.splits).all_samples():
+        if sample.name in names:
+            given = read_label_png(paths.annotations / f"masks/{sample.name}.png")
+            np.testing.assert_array_equal(given, read_label_png(paths.masks / str(sample.mask)))
+            untagged += len({*np.unique(given).tolist()} - {255, *sample.class_ids})
+    assert untagged

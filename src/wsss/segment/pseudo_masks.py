@@ -49,7 +49,8 @@ def pseudo_mask(
         array([[  3, 255,   0]], dtype=uint8)
     """
     check_range("threshold", threshold, 0, 1)
-    mask = np.zeros(score_map.size, np.uint8)
+    nothing = IGNORE_INDEX if settings.background == "none" else 0
+    mask = np.full(score_map.size, nothing, np.uint8)
     if not len(score_map.class_ids):
         return mask
     ids = np.array([0, *score_map.class_ids], np.uint8)

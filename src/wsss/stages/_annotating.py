@@ -118,6 +118,7 @@ class Annotating:
             masks,
             annotations,
             self.corrected,
+            self.tags_from_masks,
             packed,
         )
         samples = [sample for name in LABELLED for sample in prepared[name]]
@@ -170,7 +171,9 @@ class Annotating:
                 if kind == "boxes":
                     boxes = sum(len(self._boxes.get(sample.name, ())) for sample in samples)
                     report[kind][split]["boxes"] = boxes
-        return ({"annotations": report} if report else {}) | self.corrected.report()
+        drawn = self.parts["masks"].drawn if "masks" in self.parts else {}
+        too = {sample.name for split in LABELLED for sample in drawn.get(split, ())}
+        return ({"annotations": report} if report else {}) | self.corrected.report(too)
 
 
 def annotation_lines(report: Mapping[str, Any]) -> list[str]:

@@ -56,6 +56,8 @@ class Placing:
         masks: the folder of placed masks.
         annotations: those of no image yet; it says where they go.
         corrected: the images whose masks people have corrected, which go before all others.
+        tags_from_masks: whether tags come from masks, so that a mask may show a class without a
+            tag, of which too little is there for one.
         packed: whether the files of images are packed.
     """
 
@@ -66,6 +68,7 @@ class Placing:
     masks: Path
     annotations: Annotations
     corrected: Corrected
+    tags_from_masks: bool = False
     packed: bool = False
 
     def all(self, samples: Sequence[Sample]) -> tuple[Annotations, list[str]]:
@@ -146,7 +149,8 @@ class Placing:
     def _mask(self, sample: Sample, *, keep: bool) -> tuple[np.ndarray, bool]:
         """The mask of an image, whose classes that its tags deny are ignored.
 
-        A corrected one stays as it is: tags follow it.
+        A corrected one stays as it is: tags follow it. Where tags come from masks, the file that is
+        learned from stays as it is, too.
         """
         target = self.annotations.mask_path(sample.name)
         if sample.name in self.corrected.layer.names:
@@ -156,15 +160,14 @@ class Placing:
         source = self.masks / str(sample.mask)
         mask = read_label_png(source)
         known = np.isin(mask, [0, IGNORE_INDEX, *possible_ids(sample)])
-        if known.all():
-            if keep:
-                with atomic_path(target) as temporary:
-                    temporary.write_bytes(read_bytes(source))
-            return mask, False
+        denied = not known.all()
+        if keep and (self.tags_from_masks or not denied):
+            with atomic_path(target) as temporary:
+                temporary.write_bytes(read_bytes(source))
         mask = np.where(known, mask, np.uint8(IGNORE_INDEX))
-        if keep:
+        if keep and denied and not self.tags_from_masks:
             write_label_png(target, mask)
-        return mask, True
+        return mask, denied
 
     def _boxes(self, sample: Sample, boxes: Sequence[RawBox]) -> Iterator[Box]:
         height, width = sample.size

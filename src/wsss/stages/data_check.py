@@ -311,6 +311,7 @@ class _Check:
             raw.class_names,
             {split: tuple(prepared[split]) for split in SPLITS},
             tuple(prepared.get(BACKGROUND, ())),
+            has_background=raw.has_background,
         )
         report = data_report(manifest, problems, work.conversions)
         report["sizes"] = size_facts(manifest.all_samples())

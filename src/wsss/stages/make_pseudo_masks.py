@@ -61,8 +61,12 @@ def run(job: Job) -> None:
                     score_map = read_score_map(folder / f"{name}.npz")
                     objects = read_further_map(source, name, score_map) if source else None
                     inside = given.inside(name, sample.size)
-                    mask = pseudo_mask(score_map, settings, threshold, objects, inside)
-                    mask, empty = impose(mask, given.boxes.get(name, ()), given.seed_map(name))
+                    boxes = given.boxes.get(name, ())
+                    rest = threshold, objects, inside
+                    mask, found = pseudo_mask(score_map, settings, *rest), None
+                    if boxes:
+                        found = pseudo_mask(score_map, settings.without_doubt(), *rest)
+                    mask, empty = impose(mask, boxes, given.seed_map(name), found)
                     filled += empty
                     expected = expected_pixels(score_map, mask, settings, threshold, objects)
                     write_label_png(path, mask, expected)
@@ -79,12 +83,13 @@ def run(job: Job) -> None:
         area = sum(box_area(box) for boxes in given.boxes.values() for box in boxes)
         share = sum(map(box_area, filled)) / max(area, 1)
         if share > MANY:
+            key, how = settings.towards(background=False)
             job.warn(
                 f"{len(filled)} of {counts['boxes']} boxes, {share:.0%} of their area, had no "
                 "pixel of their class and were filled; see what the maps of refine_cams warn of, "
-                "or change make_pseudo_masks.threshold"
+                f"or {how} {key}"
             )
-    pseudo_mask_warnings(job, tally, manifest)
+    pseudo_mask_warnings(job, tally, manifest, settings)
     job.tracker.tags({"chain": settings.chain})
     job.report(report)
 
