@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsss.artifacts import Manifest, Paths, Sample, ScoreMap, write_label_png, write_score_map
+from wsss.artifacts import (
+    Manifest,
+    Paths,
+    Sample,
+    ScoreMap,
+    read_label_png,
+    write_label_png,
+    write_score_map,
+)
 from wsss.config.params import parse_params
 from wsss.stages import run_stage
 from wsss.tracking import NullTracker
@@ -130,6 +138,22 @@ def test_pseudo_masks_and_predictions(paths: Paths) -> None:
     segmenter = report_of(paths, "evaluate_segmenter")
     assert segmenter["val"]["mean_iou"] == segmenter["val"]["iou_image_mean"] == 1
     assert set(segmenter) == {"val", "protocol"}  # no prediction was made for other splits
+
+
+def test_a_mask_that_was_given_does_not_score_its_pseudo_mask(paths: Paths) -> None:
+    """It is ground truth itself, and would score 1 of whatever maps there are."""
+    for name in ("train 0", "selection 0", "selection 1", "selection 2"):
+        mask = read_label_png(paths.masks / f"{name}.png")
+        for folder in (paths.annotations / "masks", paths.pseudo_masks):
+            write_label_png(folder / f"{name}.png", mask)
+    wrong = np.full(SIZE, 2, np.uint8)
+    write_label_png(paths.pseudo_masks / "train 1.png", wrong)
+    run_stage("evaluate_pseudo_masks", PARAMS, paths)
+    report = report_of(paths, "evaluate_pseudo_masks")
+    assert report["train"]["images"] == report["train"]["given"] == 1
+    assert report["train"]["mean_iou"] < 0.2
+    assert report["selection"] == {"given": 3}
+    assert report["val"]["images"] == 3 and "given" not in report["val"]
 
 
 def test_the_report_is_the_same_bytes_each_time(paths: Paths) -> None:

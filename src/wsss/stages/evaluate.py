@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from wsss.artifacts import Manifest, has_file, write_json
+from wsss.artifacts import Manifest, Paths, file_names, has_file, write_json
 from wsss.evaluate import (
     ChainScores,
     ThresholdCurve,
@@ -34,7 +34,6 @@ from wsss.stages._warnings.evaluation import (
 )
 
 _SEE_MAPS = "see what train_classifier and the maps warn of, and raise train_classifier.epochs"
-_SEE_MASKS = "see what make_pseudo_masks warns of, and change its threshold or chain"
 _SEE_SEGMENTER = "see what train_segmenter warns of, and the scores of its pseudo masks"
 
 log = logging.getLogger(__name__)
@@ -141,12 +140,16 @@ def report_curves(
 def label_maps(job: Job) -> None:
     """Masks of each split of which both results and ground truth are there.
 
-    Predictions, which do not know the tags, are also counted where nothing is to be found: in
-    images without a tag, with ground truth or not.
+    Of pseudo masks those are left out, and counted as "given", that annotators drew: they are
+    ground truth themselves. Predictions, which do not know the tags, are also counted where nothing
+    is to be found: in images without a tag, with ground truth or not.
     """
     manifest, settings = _manifest(job), job.params.evaluate
     folder = job.paths.root / _scored(job)
     from_tags = folder == job.paths.pseudo_masks  # predictions have a folder per split
+    given: dict[str, int] = {}
+    if from_tags:
+        manifest, given = _without_given(manifest, job.paths)
     folders = {split: folder if from_tags else folder / split for split in manifest.splits}
     scores = {
         split: evaluate_labels(
@@ -165,7 +168,9 @@ def label_maps(job: Job) -> None:
     for split, found in scores.items():
         if manifest.has_background:  # objects are found in front of it
             report[split]["objects"] = found.objects.report()
-    if not from_tags:
+    for split, count in given.items():
+        report.setdefault(split, {})["given"] = count
+    if not from_tags and manifest.has_background:
         for split, samples in manifest.splits.items():
             alarms = count_false_alarms(
                 samples, folders[split], job.paths.masks, manifest.num_fg_classes
@@ -173,7 +178,11 @@ def label_maps(job: Job) -> None:
             if alarms:
                 report.setdefault(split, {})["false_alarms"] = alarms.report()
     report = _rounded(report)
-    advice = _SEE_MASKS if from_tags else _SEE_SEGMENTER
+    advice = _SEE_SEGMENTER
+    if from_tags:
+        key, _ = job.params.make_pseudo_masks.towards(background=False)
+        also = {key: None, "make_pseudo_masks.chain": None}
+        advice = f"see what make_pseudo_masks warns of, and change {' or '.join(also)}"
     for text in (
         *warnings_of_classes(report, _with_masks(manifest), advice),
         *warnings_of_false_alarms(report),
@@ -189,6 +198,19 @@ def _manifest(job: Job) -> Manifest:
     return manifest
 
 
+def _without_given(manifest: Manifest, paths: Paths) -> tuple[Manifest, dict[str, int]]:
+    """The samples whose pseudo masks were made, and by split how many have a given one."""
+    given_masks = file_names(paths.annotations / "masks")
+    names = {name.removesuffix(".png") for name in given_masks}
+    left = {
+        split: tuple(sample for sample in samples if sample.name not in names)
+        for split, samples in manifest.splits.items()
+    }
+    given = {split: len(manifest.splits[split]) - len(samples) for split, samples in left.items()}
+    found = {split: count for split, count in given.items() if count}
+    return replace(manifest, splits=left), found
+
+
 def _with_masks(manifest: Manifest) -> Manifest:
     """The samples that can be scored."""
     splits = {
@@ -201,7 +223,7 @@ def _with_masks(manifest: Manifest) -> Manifest:
 def _scored(job: Job) -> str:
     """The folder that is scored: what the stage reads besides masks and splits."""
     inputs = job.target.inputs(job.params)
-    (path,) = set(inputs) - {"data/masks", "data/splits"}
+    (path,) = set(inputs) - {"data/annotations/masks", "data/masks", "data/splits"}
     return path
 
 
@@ -267,7 +289,7 @@ PSEUDO_MASKS = Stage(
     "evaluate_pseudo_masks",
     label_maps,
     settings=("evaluate",),
-    reads=("data/masks", "data/pseudo_masks", "data/splits"),
+    reads=("data/annotations/masks", "data/masks", "data/pseudo_masks", "data/splits"),
     code=_CODE,
 )
 SEGMENTER = Stage(

@@ -26,6 +26,8 @@ def headline(report: Report) -> str:
         scores = report[split]
         if "mean_iou" in scores:
             parts.append(f"{split} mean IoU {scores['mean_iou']:.3f}{_apart(scores)}")
+        if "given" in scores:
+            parts.append(f"{scores['given']} given masks of {split} left out")
         if {"hit_tiny", "hit_small"} & scores.get("objects", {}).keys():
             objects = scores["objects"]
             parts.append(f"{100 * objects['hit']:.0f} % of {objects['count']} {split} objects hit")
