@@ -154,3 +154,29 @@ def test_the_card_of_a_project(project: Path) -> None:
         card_of_project(project, params)
     with pytest.raises(ValueError, match="a licence that is known is not left out"):
         card_of_project(project, params, "data/pseudo_masks", {"data": "mit"}, "cc-by-sa-4.0")
+
+
+def test_masks_that_people_corrected_are_told(project: Path) -> None:
+    """They are learned from; an image that was drawn and corrected counts once."""
+    file = project / "reports/prepare_data.json"
+    prepared = json.loads(file.read_text())
+    corrections = {"train": 5, "selection": 1, "drawn": 2, "by": {"Ada": 6}}
+    params = parse_params({})
+    write_json(file, prepared | {"corrections": corrections})
+    found = card_of_project(project, params, "data/pseudo_masks")
+    assert found.pixels == {"masks": 3 + 4}
+    write_json(file, {"splits": prepared["splits"], "corrections": corrections | {"drawn": 0}})
+    found = card_of_project(project, params, "data/pseudo_masks")
+    assert found.pixels == {"masks": 6}
+    assert "people gave masks of 6 images to learn from" in found.markdown()
+
+
+def test_masks_choose_a_threshold_only_where_there_is_one(project: Path) -> None:
+    def chosen(**settings: object) -> int:
+        params = parse_params({"make_pseudo_masks": settings})
+        data = card_of_project(project, params, "data/pseudo_masks").data
+        return int(data["selection_masks"])
+
+    assert chosen() == 1
+    assert chosen(threshold=0.5) == chosen(background="power") == 0
+    assert chosen(chain="per_class", per_class={"chosen_on": "given"}) == 0

@@ -103,7 +103,7 @@ def test_the_newest_of_each_image_is_given_to_learn_from(project: Project) -> No
     assert (given == newer).all()
     report = read_json(project.paths.report("prepare_data"))["corrections"]
     assert report["by"] == {"Ada": 1, "Grace": 1}
-    assert report["train"] + report["selection"] == 2
+    assert report["train"] + report["selection"] == 2 and report["drawn"] == 0
     assert project.run(corrections="none").masks == frozenset()
 
 
@@ -114,6 +114,7 @@ def test_a_correction_goes_before_a_mask_that_is_given(project: Project) -> None
     settings = {"masks": "masks"}
     project.correct("a", np.ones(SIZE))
     found = project.run(settings, pixel_labels="all", box_labels="all")
+    assert read_json(project.paths.report("prepare_data"))["corrections"]["drawn"] == 1
     mask, other = found.mask("a"), found.mask("sub/b")
     assert mask is not None
     assert (mask == 1).all()

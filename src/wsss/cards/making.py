@@ -86,7 +86,7 @@ def card_of_project(
         "splits": {
             name: _counts(manifest, name) for name in ("train", "selection") if manifest.splits
         },
-        "selection_masks": _selecting(params, prepared),
+        "selection_masks": _selecting(params, prepared, has_background=manifest.has_background),
         "skipped": prepared.get("num_skipped", 0),
     }
     scores, unscored = _scores(root, evaluation) if evaluation else ({}, "")
@@ -176,19 +176,23 @@ def _counts(manifest: Manifest, split: str) -> dict[str, Any]:
     }
 
 
-def _selecting(params: Params, prepared: Mapping[str, Any]) -> int:
+def _selecting(params: Params, prepared: Mapping[str, Any], *, has_background: bool) -> int:
     """Images of the selection split whose masks chose the threshold of pseudo masks."""
-    if params.make_pseudo_masks.threshold != "selected":
+    if not params.make_pseudo_masks.selects_threshold or not has_background:
         return 0
     return int(prepared.get("splits", {}).get("selection", {}).get("with_mask", 0))
 
 
 def _given(prepared: Mapping[str, Any]) -> dict[str, int]:
     """By kind how many images people labelled besides tags, of what prepare_data reports."""
-    return {
+    given = {
         kind: sum(int(counts["images"]) for counts in splits.values())
         for kind, splits in prepared.get("annotations", {}).items()
     }
+    if corrected := prepared.get("corrections"):
+        masks = corrected["train"] + corrected["selection"] - corrected.get("drawn", 0)
+        given["masks"] = given.get("masks", 0) + masks
+    return given
 
 
 def _scores(root: Path, evaluation: str) -> tuple[dict[str, dict[str, Any]], str]:

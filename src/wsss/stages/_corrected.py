@@ -60,8 +60,12 @@ class Corrected:
             for name, samples in lists.items()
         }
 
-    def report(self) -> dict[str, Any]:
-        """How many images of each list have one, and of whom; nothing where there are none."""
+    def report(self, drawn: Collection[str] = ()) -> dict[str, Any]:
+        """How many images of each list have one, and of whom; nothing where there are none.
+
+        Args:
+            drawn: names of the images whose masks are learned from without a correction, too.
+        """
         used = [self.layer.newest[sample.name] for sample in self.all_samples]
         if not used:
             return {}
@@ -69,6 +73,7 @@ class Corrected:
         return {
             "corrections": {
                 **{name: len(samples) for name, samples in self.samples.items()},
+                "drawn": sum(entry.image in drawn for entry in used),
                 "by": {who: people.count(who) for who in sorted(set(people))},
             }
         }
