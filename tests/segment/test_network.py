@@ -188,6 +188,15 @@ def test_what_cannot_be_made_is_known_before_there_is_a_classifier(
         make_segmenter(settings, tmp_path)
 
 
+def test_crops_that_a_network_cannot_take_are_known_likewise() -> None:
+    backbone = BackboneSettings(model_name="resnet10t")
+    check_segmenter(SegmenterSettings(), backbone, 256)
+    check_segmenter(SegmenterSettings(arch="unet_small", encoder_weights="none"), backbone, 250)
+    said = "crop_size is 250, but DeepLabV3Plus takes multiples of 16; set it to 256"
+    with pytest.raises(ValueError, match=said):
+        check_segmenter(SegmenterSettings(), backbone, 250)
+
+
 def test_the_network_of_every_recipe_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WSSS_SHARED", "nowhere")
     folder = ROOT / "recipes"
@@ -197,7 +206,8 @@ def test_the_network_of_every_recipe_can_be_made(monkeypatch: pytest.MonkeyPatch
         settings = params.train_segmenter.model
         if settings.encoder_weights == "backbone":  # a file that need not be here
             settings = settings.model_copy(update={"encoder_weights": "none"})
-        check_segmenter(settings, params.train_classifier.backbone)
+        crop_size = params.train_segmenter.augment.crop_size
+        check_segmenter(settings, params.train_classifier.backbone, crop_size)
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"])

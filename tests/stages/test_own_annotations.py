@@ -269,6 +269,8 @@ def test_strokes_on_every_pixel_are_no_scribbles(folder, monkeypatch):
     [
         ({"given_share": 0.5}, "given_share is 0.5, but no training image has the mask"),
         ({"tags_only": {"name": "ignored"}}, "tags_only.name is 'ignored', but no training image"),
+        ({"tags_only": {"name": "self_training"}}, "'self_training', but no training image has a"),
+        ({"tags_only": {"name": "consistency"}}, "'consistency', but no training image has a"),
     ],
 )
 def test_what_nobody_gave_is_missed_before_long_work(folder, values, message):

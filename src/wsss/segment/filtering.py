@@ -15,7 +15,7 @@ from wsss.loading.devices import gather
 from wsss.loading.same_size import same_size_batches, with_long_side
 from wsss.models.classifier import Classifier, load_classifier
 
-__all__ = ["ClassFilter", "class_probs", "recall_thresholds"]
+__all__ = ["ClassFilter", "class_probs", "kept_classes", "recall_thresholds"]
 
 
 def recall_thresholds(probs: np.ndarray, targets: np.ndarray, recall: float) -> np.ndarray:
@@ -48,6 +48,31 @@ def recall_thresholds(probs: np.ndarray, targets: np.ndarray, recall: float) -> 
             lost = int(np.floor(len(those) * (1 - recall) + 1e-9))
             thresholds[column] = those[min(lost, len(those) - 1)]
     return thresholds
+
+
+def kept_classes(probs: np.ndarray, thresholds: np.ndarray, *, has_background: bool) -> np.ndarray:
+    """Which classes an image may have: the background, and those that reach their threshold.
+
+    Args:
+        probs: (K,) of the classes.
+        thresholds: (K,) likewise.
+        has_background: whether a pixel may show none of the classes; where not, the most probable
+            one is left in any case.
+
+    Returns:
+        (K + 1,) bool.
+
+    Example:
+        >>> few = np.array([0.1, 0.2])
+        >>> kept_classes(few, np.array([0.5, 0.5]), has_background=True).tolist()
+        [True, False, False]
+        >>> kept_classes(few, np.array([0.5, 0.5]), has_background=False).tolist()
+        [True, False, True]
+    """
+    kept = probs >= thresholds
+    if not has_background and not kept.any():
+        kept[probs.argmax()] = True
+    return np.concatenate([[True], kept])
 
 
 def class_probs(model: Classifier, loss: str, fabric: Fabric, pixels: Tensor) -> np.ndarray:
@@ -130,10 +155,7 @@ class ClassFilter:
         """
         found = {}
         for name, probs in self._probs(samples, wanted).items():
-            kept = probs >= self.thresholds
-            if not self._has_background and not kept.any():
-                kept[probs.argmax()] = True
-            found[name] = np.concatenate([[True], kept])
+            found[name] = kept_classes(probs, self.thresholds, has_background=self._has_background)
         return found
 
     def _probs(

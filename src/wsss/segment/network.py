@@ -31,6 +31,7 @@ from wsss.settings import expand_path
 
 __all__ = [
     "Segmenter",
+    "check_crop",
     "check_segmenter",
     "load_for_prediction",
     "load_segmenter",
@@ -170,7 +171,9 @@ def make_segmenter(
     return segmenter
 
 
-def check_segmenter(settings: SegmenterSettings, backbone: BackboneSettings) -> None:
+def check_segmenter(
+    settings: SegmenterSettings, backbone: BackboneSettings, crop_size: int = 0
+) -> None:
     """Raise ValueError where `make_segmenter` will, before there is a classifier.
 
     Networks are made without memory for their weights, in a fraction of a second. What nothing but
@@ -179,6 +182,7 @@ def check_segmenter(settings: SegmenterSettings, backbone: BackboneSettings) -> 
     Args:
         settings: of the network.
         backbone: of the classifier that is to be trained.
+        crop_size: height and width of training crops in pixels; 0 is one that fits.
     """
     network, source = settings.network, settings.encoder_weights
     if source == "backbone":
@@ -187,7 +191,9 @@ def check_segmenter(settings: SegmenterSettings, backbone: BackboneSettings) -> 
         spec = _spec(settings, backbone, ("class",), has_background=True)
         if network is not None and network.encoder_is == "frozen":
             return
-        encoder = Segmenter(spec).net.encoder
+        net = Segmenter(spec).net
+        encoder = net.encoder
+        check_crop(crop_size, net)
         if Path(source).suffix in WEIGHTS_SUFFIXES:
             path = Path(expand_path(source, "model.encoder_weights"))
             _fitting(encoder, read_weights(path), f"weights file {path}")
@@ -195,6 +201,16 @@ def check_segmenter(settings: SegmenterSettings, backbone: BackboneSettings) -> 
             weights = TimmBackbone(backbone, load_weights=False).net.state_dict()
             _fitting(encoder, weights, f"the classifier, {backbone.model_name},")
         _freeze_stages(encoder, settings.frozen_stages)
+
+
+def check_crop(side: int, net: Any) -> None:
+    """Raise ValueError if an architecture that puts stages together cannot do so."""
+    stride = net.encoder.output_stride
+    if net.requires_divisible_input_shape and side % stride:
+        raise ValueError(
+            f"{full_key('augment.crop_size')} is {side}, but {type(net).__name__} takes multiples "
+            f"of {stride}; set it to {side + stride - side % stride}"
+        )
 
 
 def _spec(

@@ -73,10 +73,11 @@ def _index_regions(job: Job, settings: RetrievalSettings) -> None:
 def _warn(job: Job, kept: Mapping[str, float]) -> None:
     """Say what the kept epoch shows: nothing to learn from, or nothing learned."""
     if "selection_pseudo_mean_iou" not in kept:
+        key, how = job.params.make_pseudo_masks.towards(background=False)
         job.warn(
             "the pseudo masks of the selection split show no class, so that no epoch is better "
             "than another and the last one was kept; see what make_pseudo_masks warns of, and "
-            "change make_pseudo_masks.threshold"
+            f"{how} {key}"
         )
     elif not kept["selection_foreground"]:
         job.warn(
@@ -89,8 +90,10 @@ def _warn(job: Job, kept: Mapping[str, float]) -> None:
 def _check(params: Params) -> None:
     from wsss.segment.network import check_segmenter
 
-    if params.train_segmenter.retrieval is None:
-        check_segmenter(params.train_segmenter.model, params.train_classifier.backbone)
+    settings = params.train_segmenter
+    if settings.retrieval is None:
+        crop_size = settings.augment.crop_size
+        check_segmenter(settings.model, params.train_classifier.backbone, crop_size)
 
 
 STAGE = Stage(

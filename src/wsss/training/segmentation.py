@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsss.artifacts import Annotations, Sample, read_label_png
-from wsss.checks import full_key
 from wsss.config.segmentation import TrainSegmenterSettings
 from wsss.evaluate import confusion_matrix
 from wsss.evaluate.metrics import Counts, iou, mean_over
@@ -24,7 +23,7 @@ from wsss.registry import PIXEL_LOSSES, TAG_FORMS
 from wsss.seeding import Step
 from wsss.segment.forms import Predict, TagForm, TrainBatch
 from wsss.segment.losses import LossContext, PixelBatch, PixelLoss
-from wsss.segment.network import Segmenter, make_segmenter
+from wsss.segment.network import Segmenter, check_crop, make_segmenter
 from wsss.segment.predict import predict_probs
 from wsss.training.average import WeightAverage
 from wsss.training.label_maps import find_label_maps
@@ -62,7 +61,7 @@ def fit_segmenter(
     torch.manual_seed(task.rng_seed)
     model = make_segmenter(settings.model, classifier, has_background=task.manifest.has_background)
     task.manifest.check_classes(model.spec.class_names, f"the classifier in {classifier}")
-    _check_crop(settings.augment.crop_size, model.net)
+    check_crop(settings.augment.crop_size, model.net)
     form: TagForm[Any] = TAG_FORMS.build(
         settings.tags_only,
         names,
@@ -110,16 +109,6 @@ def fit_segmenter(
             average=average,
         )
     return model.cpu(), fitted
-
-
-def _check_crop(side: int, net: Any) -> None:
-    """Raise ValueError if an architecture that puts stages together cannot do so."""
-    stride = net.encoder.output_stride
-    if net.requires_divisible_input_shape and side % stride:
-        raise ValueError(
-            f"{full_key('augment.crop_size')} is {side}, but {type(net).__name__} takes multiples "
-            f"of {stride}; set it to {side + stride - side % stride}"
-        )
 
 
 @dataclass(frozen=True)

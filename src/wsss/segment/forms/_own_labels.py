@@ -1,6 +1,6 @@
 """Labels that the network itself is certain of, among the classes that the tags allow."""
 
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar
 
 from pydantic import Field, NonNegativeFloat
 
@@ -42,6 +42,8 @@ class ConfidenceSettings(Named):
 class OwnLabelSettings(ConfidenceSettings):
     """Own labels beside those that people gave."""
 
+    needs_given: ClassVar[bool] = True
+    """Without a pixel that people labelled no own label is ever certain."""
     weight: NonNegativeFloat = 1
     """Of the loss of own labels, beside that of given ones."""
 

@@ -1,6 +1,6 @@
 """Images with tags alone are left out."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from wsss.registry import TAG_FORMS
 from wsss.segment.forms.pseudo_masks import PseudoMasks
@@ -17,6 +17,8 @@ class IgnoredSettings(Named):
     """
 
     name: Literal["ignored"] = "ignored"
+    needs_given: ClassVar[bool] = True
+    """Without a pixel that people labelled nothing is learned."""
 
 
 @TAG_FORMS.register(IgnoredSettings)
