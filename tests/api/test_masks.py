@@ -65,6 +65,22 @@ def test_scores_are_counted_by_hand() -> None:
     assert both.images == 2 and both.mean_iou > scores.mean_iou
 
 
+def test_whether_there_is_a_background_is_told_and_not_guessed(project: Path) -> None:
+    full = np.ones((2, 2), np.uint8)
+    assert wsss.evaluate(full, full, ["cat"]).foreground_iou == 1, "an object that fills its image"
+    truth, found = np.array([[1, 1, 2, 2]], np.uint8), np.array([[1, 0, 2, 2]], np.uint8)
+    names = ["field", "forest"]
+    assert wsss.evaluate(found, truth, names).iou["background"] == 0
+    scores = wsss.evaluate(found, truth, names, background=False)
+    assert scores.iou == {"field": 0.5, "forest": 1} and scores.mean_iou == 0.75
+    assert np.isnan(scores.foreground_iou)
+    maps = wsss.Maps.of(
+        np.zeros((1, 4, 3), np.uint8), {"field": np.ones((1, 4)), "forest": np.zeros((1, 4))}
+    )
+    mask = replace(wsss.mask(maps, 0.5), labels=found, has_background=False)
+    assert wsss.evaluate(mask, truth).iou == scores.iou
+
+
 def test_all_forms_of_masks_score_alike(project: Path, files: list[Path], tmp_path: Path) -> None:
     masks = [Paths(project).masks / f"{file.stem}.png" for file in files]
     arrays = [np.asarray(Image.open(path)) for path in masks]

@@ -3,14 +3,17 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from wsss.artifacts import Sample, palette, write_json
 from wsss.config.segmentation import PredictMasksSettings
-from wsss.prediction import open_model
+from wsss.prediction import open_model, served
+from wsss.prediction.files import FilterFiles, ModelFiles
 
 Write = Callable[..., Path]
 
@@ -192,3 +195,20 @@ def test_tags_are_believed_before_a_classifier(segmenter: Path) -> None:
     free, red = model.predict([image] * 2, tags=[None, ["red"]])
     assert not free.mask.any()
     assert (red.mask[mask == 1] == 1).mean() > 0.9
+
+
+def test_where_each_pixel_has_a_class_a_served_filter_leaves_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As that of predict_masks: else the whole mask would be a class that there is not."""
+    few = np.array([[0.1, 0.2], [0.1, 0.9]])
+    monkeypatch.setattr(served, "load_classifier", lambda _: (None, "multi_label"))
+    monkeypatch.setattr(served, "class_probs", lambda *_: few)
+    files = FilterFiles(Path(), 8, (0.5, 0.5))
+    samples = [Sample(name, "", (8, 8), ()) for name in "ab"]
+    for has_background, wanted in ((True, [True, False, False]), (False, [True, False, True])):
+        of = ModelFiles(Path(), ("c", "d"), has_background, PredictMasksSettings(), files)
+        made = served._Filter(of, files, SimpleNamespace(to_device=lambda model: model))
+        found = made.present(samples, torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+        assert found["a"].tolist() == wanted
+        assert found["b"].tolist() == [True, False, True]

@@ -97,4 +97,10 @@ def _masked(maps: Maps, settings: PseudoMaskSettings, threshold: float | None) -
     shown = used if settings.background == "constant" else None
     if maps.picture.size != labels.shape:
         labels = enlarged(labels, maps.picture.size)
-    return Mask(maps.picture, labels, maps.class_names, threshold=shown)
+    return Mask(
+        maps.picture,
+        labels,
+        maps.class_names,
+        threshold=shown,
+        has_background=maps.has_background,
+    )

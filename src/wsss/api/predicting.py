@@ -90,6 +90,7 @@ def predict(
                 enlarged(one.mask, picture.size),
                 tuple(model.class_names),
                 None if one.probs is None else enlarged(one.probs, picture.size),
+                has_background=model.has_background,
             )
             for picture, one in zip(part, predicted, strict=True)
         ]

@@ -176,6 +176,7 @@ class Mask:
         class_names: of all K classes.
         probs: (K + 1, H, W) float32 of the background and all classes, where they were asked for.
         threshold: the score above which maps became a class; None of a prediction.
+        has_background: whether a pixel may show none of the classes.
     """
 
     picture: Picture
@@ -183,6 +184,7 @@ class Mask:
     class_names: tuple[str, ...]
     probs: np.ndarray | None = None
     threshold: float | None = None
+    has_background: bool = True
 
     def __repr__(self) -> str:
         known = ", ".join(f"{name} {share:.1%}" for name, share in self.shares.items())

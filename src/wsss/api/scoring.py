@@ -34,7 +34,7 @@ class Scores:
         foreground_iou: all classes taken as one; NaN likewise, and without a background.
         pixel_accuracy: the share of labelled pixels that are right.
         coverage: the share of ground-truth pixels whose prediction is not ignored (255); all others
-            are of these pixels alone.
+            are of these pixels alone. Without a background what has no class is missed.
         confusion: (K + 1, K + 2) int64: rows ground truth, columns prediction, ignored last.
         report: all that reports of evaluations have, of the split "images".
     """
@@ -53,6 +53,8 @@ def evaluate(
     predictions: OneMask | Iterable[OneMask],
     masks: OneMask | Iterable[OneMask],
     class_names: Sequence[str] | None = None,
+    *,
+    background: bool | None = None,
 ) -> Scores:
     """Score masks by ground truth, as the pipeline does.
 
@@ -60,6 +62,8 @@ def evaluate(
         predictions: of one image or many.
         masks: those of annotators, of the same images in the same order.
         class_names: K names; None takes them from the predictions.
+        background: whether a pixel may show none of the classes; None asks the predictions, and
+            takes it for true of arrays and files.
 
     Raises:
         ValueError: there are not as many of both, sizes differ, a mask holds what is no class or
@@ -92,14 +96,18 @@ def evaluate(
         of_image = confusion_matrix(gt_mask, labels, size)
         matrix += of_image
         ious.append(float(image_iou(Counts.of(of_image[:, :-1]))))
+    if background is None:
+        background = all(item.has_background for item in found + wanted if isinstance(item, Mask))
     _refuse_255_as_a_class("masks", wanted, bool(matrix[1:].any()))
     if matrix[1:].any():
         _refuse_255_as_a_class("predictions", found, bool(matrix[:, 1:-1].any()))
     known = [value for value in ious if not np.isnan(value)]
     mean = float(np.mean(known)) if known else float("nan")
-    background = bool(matrix[0].any() or matrix[:, 0].any())
+    if not background:  # what is given to no class, where each pixel has one, is missed
+        matrix[:, -1] += matrix[:, 0]
+        matrix[:, 0] = 0
     scored = LabelScores(matrix, len(found), mean, has_background=background)
-    report = label_report({"images": scored}, names, {}, from_tags=True)
+    report = label_report({"images": scored}, names, {}, from_tags=background)
     own, nothing = report["images"], float("nan")
     return Scores(
         len(found),

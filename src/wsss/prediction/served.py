@@ -21,7 +21,7 @@ from wsss.prediction._base import Predicted, Tags
 from wsss.prediction.files import FilterFiles, ModelFiles
 from wsss.prediction.tags import allowed_in_each
 from wsss.registry import PROPOSALS
-from wsss.segment.filtering import class_probs
+from wsss.segment.filtering import class_probs, kept_classes
 from wsss.segment.network import load_for_prediction
 from wsss.segment.predictor import Predictor, most_probable
 from wsss.segment.retrieval import load_retrieval
@@ -52,7 +52,7 @@ class ServedModel:
         self.class_names, self.has_background = files.class_names, files.has_background
         self.settings, self.about = files.settings, dict(files.about)
         self._fabric = make_fabric(machine, self.settings.precision)
-        self._filter = None if files.filter is None else _Filter(files.filter, self._fabric)
+        self._filter = None if files.filter is None else _Filter(files, files.filter, self._fabric)
         self._source: Any = None
         self._network: Any
         if files.proposals is not None:
@@ -164,9 +164,10 @@ class ServedModel:
 class _Filter:
     """Leaves out the classes that a classifier denies."""
 
-    def __init__(self, files: FilterFiles, fabric: Any) -> None:
+    def __init__(self, of: ModelFiles, files: FilterFiles, fabric: Any) -> None:
         model, self._loss = load_classifier(files.classifier)
         self._model, self._fabric = fabric.to_device(model), fabric
+        self._has_background = of.has_background
         self._long_side, self._thresholds = files.long_side, np.array(files.thresholds)
 
     def present(self, samples: Sequence[Sample], pixels: Tensor) -> dict[str, np.ndarray]:
@@ -180,7 +181,7 @@ class _Filter:
             )
         probs = class_probs(self._model, self._loss, self._fabric, pixels)
         return {
-            sample.name: np.concatenate([[True], row >= self._thresholds])
+            sample.name: kept_classes(row, self._thresholds, has_background=self._has_background)
             for sample, row in zip(samples, probs, strict=True)
         }
 
