@@ -9,6 +9,7 @@ from PIL import Image
 from wsss.data import _painted, synthetic
 from wsss.data._scenery import Canvas
 from wsss.data.synthetic import CLASS_NAMES, Synthetic, SyntheticSettings, paint_scene
+from wsss.registry import DATASETS
 from wsss.seeding import generator
 
 SMALL = SyntheticSettings(num_train=12, num_val=4, image_size=(64, 80))
@@ -116,3 +117,16 @@ def test_masks_follow_coverage():
 def test_unsuitable_size_is_named():
     with pytest.raises(ValueError, match=r"48\.\.1024"):
         Synthetic(SyntheticSettings(image_size=(16, 128)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"name": "synthetic", "image_size": [48, 1024]}, r"\[48, 1024\]: .* 21\.3 times"),
+        ({"name": "synthetic_defects", "image_size": [2048, 96]}, r"\[2048, 96\]: .* 21\.3"),
+        ({"name": "synthetic_defects", "size_spread": 0.9}, r"and size_spread 0\.9: .* 19\.0"),
+    ],
+)
+def test_sides_at_which_nothing_fits_are_refused_and_not_tried_for_ever(settings, said):
+    with pytest.raises(ValueError, match=said):
+        DATASETS.build(DATASETS.settings(settings["name"]).model_validate(settings))

@@ -15,13 +15,16 @@ from wsss.cores import usable_cores
 from wsss.data._base import RawSample
 from wsss.progress import track
 
-__all__ = ["paint_files", "spread"]
+__all__ = ["check_sides", "paint_files", "spread"]
 
 Job = TypeVar("Job", bound=Any)
 Result = TypeVar("Result")
 
 MIN_JOBS = 100
 """Fewer images are not worth starting processes for."""
+
+LONGEST = 4
+"""How many times the shorter side the longer one may be."""
 
 Paint = Callable[[str, int], tuple[np.ndarray, np.ndarray]]
 
@@ -44,6 +47,22 @@ def paint_files(
     for (split, _), sample in zip(jobs, samples, strict=True):
         splits[split].append(sample)
     return splits
+
+
+def check_sides(size: tuple[int, int], size_spread: float = 0) -> None:
+    """Raise ValueError if what is painted in scale with the shorter side would be too small a part.
+
+    Args:
+        size: height and width in pixels.
+        size_spread: share by which either may be longer or shorter.
+    """
+    ratio = max(size) / min(size) * (1 + size_spread) / (1 - size_spread)
+    if ratio > LONGEST:
+        also = f" and size_spread {size_spread:g}" if size_spread else ""
+        raise ValueError(
+            f"image_size is {list(size)}{also}: one side may be {ratio:.1f} times the other, but "
+            f"{LONGEST} times is the most at which all that is painted can be seen"
+        )
 
 
 def spread(work: "partial[Result]", jobs: Sequence[Job]) -> Iterator[Result]:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from wsss.data._base import RawDataset
-from wsss.data._painted import paint_files
+from wsss.data._painted import check_sides, paint_files
 from wsss.data._scenery import Canvas, balloon, boat, scenery, sheep, tree
 from wsss.registry import DATASETS
 from wsss.seeding import generator
@@ -29,7 +29,7 @@ class SyntheticSettings(Named):
     """Training images, of which the selection split is held out."""
     num_val: PositiveInt = 120
     image_size: tuple[int, int] = (128, 128)
-    """Height and width in pixels, each in 48..1024."""
+    """Height and width in pixels, each in 48..1024, the longer at most 4 times the shorter."""
     water_with_boat: float = Field(default=0.95, ge=0, le=1)
     """How often a boat is on water and not ashore."""
     water_without_boat: float = Field(default=0.12, ge=0, le=1)
@@ -49,6 +49,7 @@ class Synthetic:
         for side in settings.image_size:
             if not 48 <= side <= 1024:
                 raise ValueError(f"image_size must lie in 48..1024 pixels, but has {side}")
+        check_sides(settings.image_size)
         self.settings = settings
 
     def collect(self, scratch: Path, rng_seed: int) -> RawDataset:

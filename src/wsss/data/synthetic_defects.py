@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt
 
 from wsss.data._base import RawDataset
 from wsss.data._flaws import FLAWS, draw_flaw
-from wsss.data._painted import paint_files
+from wsss.data._painted import check_sides, paint_files
 from wsss.data._surfaces import SURFACES, Surface, light, paint_surface
 from wsss.registry import DATASETS
 from wsss.seeding import generator
@@ -25,7 +25,7 @@ class SyntheticDefectsSettings(Named):
     """Training images, of which the selection split is held out."""
     num_val: PositiveInt = 120
     image_size: tuple[int, int] = (256, 256)
-    """Height and width in pixels, each in 96..2048."""
+    """Height and width in pixels, each in 96..2048, the longer at most 4 times the shorter."""
     size_spread: float = Field(default=0, ge=0, lt=1)
     """Sides are up to this share longer or shorter, each image its own."""
     good_share: float = Field(default=0.5, ge=0, lt=1)
@@ -63,6 +63,7 @@ class SyntheticDefects:
         for side in settings.image_size:
             if not 96 <= side <= 2048:
                 raise ValueError(f"image_size must lie in 96..2048 pixels, but has {side}")
+        check_sides(settings.image_size, settings.size_spread)
         self.settings = settings
 
     def collect(self, scratch: Path, rng_seed: int) -> RawDataset:
