@@ -10,6 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from wsss.cli.app import app
@@ -303,6 +304,37 @@ def test_a_saved_recipe_gives_the_settings_back(project: Path, name: str) -> Non
     assert now.base.rng_seed == 7
 
 
+def test_a_saved_recipe_gives_back_what_is_not_written(project: Path) -> None:
+    """A key that is left out has its default, which need not be the base recipe's value."""
+    values = load_yaml(DEFAULT, "x")
+    del values["train_classifier"]["optimizer"], values["train_segmenter"]["epochs"]
+    values["refine"]["chains"] = {"crf": [{"name": "dense_crf"}]}
+    (project / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    before = load_params()
+    wsss("recipe", "save", "./mine.yaml")
+    wsss("recipe", "apply", "synthetic_cam")
+    wsss("recipe", "apply", "./mine.yaml")
+    now = load_params()
+    assert now.model_copy(update={"base": before.base}) == before
+
+
+def test_a_saved_recipe_stands_in_place_of_none_that_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(DEFAULT.replace("devices: 1", "devices: 2"), encoding="utf-8")
+    wsss("set", "train_classifier.epochs=3")
+    for name in ("own_photos", "recipes/own_photos.yaml"):
+        told = wsss("recipe", "save", name, code=1)
+        assert "is a recipe of wsss" in told and "small_defects" in told and "--force" in told
+    assert not Path("recipes").exists()
+    wsss("recipe", "save", "own_photos", "--force")
+    assert "there already" in wsss("recipe", "save", "own_photos", code=1)
+    for force in ([], ["--force"]):
+        told = wsss("recipe", "save", "synthetic_cam", *force, code=1)
+        assert "choose another name" in told and "--force" not in told
+
+
 def test_a_recipe_is_taken_from_any_file_and_may_extend_those_beside_it(
     project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -330,6 +362,27 @@ def test_single_values_are_set_with_comments_kept(project: Path) -> None:
     assert len(text.splitlines()) == len(DEFAULT.splitlines())
     assert "sigma_rgb" in wsss("set", "refine.chains.crf.0.sigma_rbg=1", code=1)
     assert (project / "params.yaml").read_text() == text
+
+
+def test_values_are_set_in_whatever_order_they_are_given(project: Path) -> None:
+    """A choice drops the settings of what it named before, and not those given beside it."""
+    given = ("refine.chains.crf.0.n_iters=3", "refine.chains.crf.0.name=pamr")
+    for command in (("set",), ("recipe", "apply", "synthetic_cam", "--set")):
+        Path("params.yaml").write_text(DEFAULT, encoding="utf-8")
+        options = given if command == ("set",) else (given[0], "--set", given[1])
+        wsss(*command, *options)
+        (settings,) = load_params().refine.chains["crf"]
+        assert settings.model_dump().items() >= {"name": "pamr", "n_iters": 3}.items()
+
+
+def test_keys_that_are_numbers_are_set_one_by_one(project: Path) -> None:
+    """As values of masks are."""
+    folder = "prepare_data.dataset={name: folder, root: /x, mask_values: {0: 0, 255: 1}}"
+    wsss("set", folder)
+    wsss("set", "prepare_data.dataset.mask_values.255=cat")
+    wsss("set", "prepare_data.dataset.mask_values.128=dog")
+    found = load_params().prepare_data.dataset.model_dump()["mask_values"]
+    assert found == {0: 0, 255: "cat", 128: "dog"}
 
 
 @pytest.mark.parametrize(

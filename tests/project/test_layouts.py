@@ -1,5 +1,6 @@
 """What a folder of images is taken for, and what is said of one that is not understood."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from wsss.project.layouts import KNOWN, has_masks, read_folder
+from wsss.project.start import describe
 from wsss.settings import ConfigError
 
 Layouts = dict[str, Callable[[Path], Any]]
@@ -65,6 +67,73 @@ def test_a_table_may_be_named_wherever_it_lies(
         "train": 19,
         "val": 5,
     }
+
+
+@pytest.mark.parametrize("beside", ["person_keypoints", "captions", "stuff"])
+def test_of_several_files_of_a_split_that_of_objects_is_read(
+    layouts: Layouts, tmp_path: Path, beside: str
+) -> None:
+    """As in a download of COCO, whose key points are of persons alone."""
+    made = layouts["COCO"](tmp_path)
+    for split in ("train", "valid"):
+        held = made.root / split / "_annotations.coco.json"
+        text = held.read_text()
+        made.write(f"annotations/instances_{split}2017.json", text)
+        tree = json.loads(text)
+        tree["annotations"] = [item for item in tree["annotations"] if item["category_id"] == 1]
+        tree["categories"] = tree["categories"][:1]
+        made.write(f"annotations/{beside}_{split}2017.json", json.dumps(tree))
+        held.unlink()
+    found = read_folder(tmp_path)
+    assert found.dataset["train"] == "annotations/instances_train2017.json"
+    assert found.dataset["val"] == "annotations/instances_valid2017.json"
+    assert found.raw.class_names == ("cat", "dog")
+    assert "with annotations/instances_train2017.json" in describe(found)[0]
+
+
+def test_what_several_files_may_tell_is_asked(layouts: Layouts, tmp_path: Path) -> None:
+    """None is taken for no reason but its place in the alphabet."""
+    made = layouts["COCO"](tmp_path / "objects")
+    text = (made.root / "train/_annotations.coco.json").read_text()
+    made.write("train/again.json", text)
+    with pytest.raises(ConfigError, match=r"several files of COCO.*_annotations.*, train/again"):
+        read_folder(made.root)
+    made = layouts["a table of tags"](tmp_path / "tables")
+    first = (made.root / "tags.csv").read_text()
+    made.write("about.csv", first)
+    found = read_folder(made.root)
+    assert found.dataset["tags"] == "tags.csv" and "with tags.csv" in describe(found)[0]
+    made.write("more_tags.csv", first.replace("dog", "wolf"))
+    with pytest.raises(ConfigError, match=r"several tables of tags, more_tags.csv, tags.csv"):
+        read_folder(made.root)
+    named = read_folder(made.root, made.root / "more_tags.csv")
+    assert named.raw.class_names == ("cat", "wolf")
+
+
+@pytest.mark.parametrize("good", ["normal", "good", "OK"])
+def test_folders_named_after_splits_are_splits(layouts: Layouts, tmp_path: Path, good: str) -> None:
+    """A class of images without any other does not make parts of them."""
+    made = layouts["a table of tags"](tmp_path / "other")
+    made.root = tmp_path / "lungs"
+    for split, count in (("train", 6), ("val", 3)):
+        for kind, shown in ((good, ""), ("pneumonia", "cat"), ("covid", "dog")):
+            for at in range(count):
+                made.add(f"{split}/{kind}/{at}.png", shown)
+    found = read_folder(made.root)
+    assert found.raw.class_names == ("covid", "pneumonia")
+    assert {name: len(items) for name, items in found.raw.splits.items()} == {"train": 18, "val": 9}
+    assert all(sample.name.startswith("val/") for sample in found.raw.splits["val"])
+    told = "\n".join(describe(found))
+    assert (
+        f"'{good}' is read as none of the classes" in told and "9 images show none of them" in told
+    )
+
+
+def test_what_is_done_with_the_splits_of_parts_is_said(layouts: Layouts, tmp_path: Path) -> None:
+    made = layouts["good and defective parts"](tmp_path)
+    assert "are no splits: all images are drawn anew" in "\n".join(describe(read_folder(tmp_path)))
+    (made.root / "ground_truth").rename(tmp_path.with_name("drawn"))
+    assert read_folder(tmp_path).layout == "good and defective parts"
 
 
 def test_masks_beside_a_table_are_found(layouts: Layouts, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`wsss segment`: one command from tags to masks, which goes on where it was stopped."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,44 @@ def test_masks_of_all_images_come_of_one_command(
     monkeypatch.setattr("wsss.pipeline.in_order.run_target", lambda _, target, *rest: ran.append(1))
     wsss(*command)
     assert ran == []
+
+
+def test_what_a_project_that_is_there_does_not_take_is_refused(
+    layouts: dict[str, Callable[[Path], Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No option and no file that came later is described and passed over."""
     monkeypatch.chdir(tmp_path)
-    assert "cd mine && wsss set" in wsss(*command, *tiny, code=1).replace("\n", " ")
-    monkeypatch.chdir(tmp_path)
+    made = layouts["a table of tags"](tmp_path / "data")
     layouts["a table of tags"](tmp_path / "other")
-    assert "give another --out" in wsss("segment", "other", "--out", "mine", code=1)
+    command = ("segment", "data", "--out", "my masks", "--dry-run")
+    settings = tmp_path / "my masks/params.yaml"
+
+    def again(*arguments: object, code: int = 0) -> str:
+        monkeypatch.chdir(tmp_path)
+        return " ".join(wsss(*command, *arguments, code=code).split())
+
+    first = again("--weights", "none")
+    before = settings.read_text()
+    assert "no masks" in first and "no masks" in again() and "by the reader folder" in again()
+    assert "no masks" in again("--weights", "none", "--tags", "data/tags.csv")
+    assert "cd 'my masks' && wsss set" in again("--set", "machine.devices=1", code=1)
+    assert "the weights none, which --weights does not" in again("--weights", "hub", code=1)
+    made.write("../wolves.csv", (made.root / "tags.csv").read_text().replace("dog", "wolf"))
+    assert "its tags from tags.csv, which --tags" in again("--tags", "wolves.csv", code=1)
+    monkeypatch.chdir(tmp_path)
+    assert "give another --out" in wsss("segment", "other", "--out", "my masks", code=1)
+    for at in range(24):
+        made.add(
+            f"images/{at:02}.jpg", ("cat", "dog", "")[at % 3], f"masks/{at:02}.png", at % 3 + 1
+        )
+    told = again(code=1)
+    assert settings.read_text() == before
+    take, leave = re.findall(r"wsss set (\S+?)[,;]", told)
+    assert (take, leave) == ("prepare_data.dataset.masks=masks", "prepare_data.dataset.masks=null")
+    for setting, seen in ((leave, "no masks"), (take, "24 masks")):
+        monkeypatch.chdir(settings.parent)
+        wsss("set", setting)
+        assert seen in again()
 
 
 def test_what_is_wrong_with_the_data_stops_it_before_anything_is_learned(

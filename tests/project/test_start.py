@@ -130,6 +130,68 @@ def test_data_are_copied_only_where_that_is_asked_for(
     wsss("data", "check")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "train_classifier.epoch=3"], "did you mean 'epochs'"),
+        (["--weights", "nowhere.pth"], "which is not a file"),
+        ([], "never written over"),
+    ],
+)
+def test_nothing_is_copied_before_all_is_known_to_fit(
+    layouts: Layouts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: str,
+) -> None:
+    layouts["a table of tags"](tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    if not arguments:
+        Path("mine").mkdir()
+        Path("mine/params.yaml").write_text("own: true")
+    whole = ("init", "mine", "--from", "data", "--copy", "--weights", "none", "--no-git")
+    assert words in " ".join(wsss(*whole, *arguments, code=1).split())
+    assert not Path("mine/source").exists()
+
+
+def test_what_is_said_of_the_settings_is_what_they_are(layouts: Layouts, tmp_path: Path) -> None:
+    """Of --set, too."""
+    layouts["a table of tags"](tmp_path / "data")
+    told = wsss(
+        *("init", str(tmp_path / "mine"), "--from", str(tmp_path / "data"), "--weights", "none"),
+        *("--set", "train_segmenter.epochs=7", "--set", "train_classifier.epochs=2"),
+        *("--set", "make_pseudo_masks.threshold=0.4", "--no-git", "--no-dvc"),
+    )
+    assert "2 epochs of the classifier and 7 of the segmenter" in told
+    assert "the threshold is 0.4" in told and "the usual one" not in told
+
+
+def test_a_recipe_that_lies_about_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipes").mkdir()
+    Path("recipes/synthetic_cam.yaml").write_text("train_classifier: {epochs: 1234}\n")
+    wsss("init", "mine", "--no-git", "--no-dvc")
+    monkeypatch.chdir("mine")
+    assert load_params().train_classifier.epochs != 1234
+
+
+@pytest.mark.parametrize("dvc", [True, False])
+def test_what_is_to_be_typed_works_as_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dvc: bool
+) -> None:
+    """In a folder with a blank in its name, and without DVC."""
+    monkeypatch.chdir(tmp_path)
+    run = "dvc repro" if dvc else "wsss run"
+    told = wsss("init", "my cats", "--no-git", *([] if dvc else ["--no-dvc"]))
+    assert f"cd 'my cats' && {run}" in told
+    monkeypatch.chdir("my cats")
+    assert f"`{run}` runs what changed" in wsss("set", "train_classifier.epochs=2")
+    assert f"`{run}` runs what changed" in wsss("recipe", "apply", "voc_animals_cam")
+
+
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/params.yaml").write_text("own: true")

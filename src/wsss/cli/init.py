@@ -1,5 +1,6 @@
 """`wsss init`: a project of one's own, anywhere."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,8 +41,9 @@ def init(
     what `wsss data check` finds. Data stay where they are, and are watched there.
     """
     from wsss.checks import ConfigError
+    from wsss.cli.recipe import run_command
     from wsss.project.layouts import read_folder
-    from wsss.project.start import copy_source, describe, start_project
+    from wsss.project.start import describe, start_project
 
     if from_ is None and (tags is not None or copy):
         raise ConfigError("--tags and --copy need --from, the folder of the images")
@@ -51,31 +53,31 @@ def init(
         typer.echo("\n".join(describe(understood)))
         if reason := usable_weights(weights):
             typer.echo(f"warning: {reason}")
-        if copy:
-            understood = copy_source(understood, folder)
-    weights = absolute(weights)
     started = start_project(
         folder,
         understood,
-        weights=weights,
+        weights=absolute(weights),
         settings=settings,
+        copy=copy,
         git=not no_git,
         dvc=not no_dvc,
     )
     for text in started.said:
         typer.echo(text)
     errors = print_findings(started)
-    run = "wsss run" if no_dvc else "dvc repro"
-    typer.echo(f"{folder} is ready: cd {folder} && {run}" if not errors else f"{folder} is there")
+    there = f"cd {shlex.quote(str(folder))} &&"
     if errors:
-        typer.echo(f"what is wrong stops prepare_data: mend it; cd {folder} && wsss data check")
+        typer.echo(f"{folder} is there")
+        typer.echo(f"what is wrong stops prepare_data: mend it; {there} wsss data check")
+    else:
+        typer.echo(f"{folder} is ready: {there} {run_command(folder)}")
 
 
 def settings_of(arguments: list[str] | None) -> dict[str, Any]:
     """The values of --set, by dotted key."""
-    from wsss.config.recipes import parse_setting
+    from wsss.config.recipes import parse_settings
 
-    return dict(parse_setting(argument) for argument in arguments or ())
+    return parse_settings(arguments or ())
 
 
 def absolute(weights: str) -> str:

@@ -10,7 +10,7 @@ from wsss.cli import completion
 if TYPE_CHECKING:
     from wsss.config.recipes import Change
 
-__all__ = ["app", "print_changes", "set_settings"]
+__all__ = ["app", "print_changes", "run_command", "set_settings"]
 
 RECIPES = Path("recipes")
 PARAMS = Path("params.yaml")
@@ -75,12 +75,12 @@ def apply(
     The base recipe, synthetic_cam, goes under it, so that the result does not depend on the
     recipe before; values that no recipe names stay yours.
     """
-    from wsss.config.recipes import BASE_RECIPE, Recipe, apply_recipe, parse_setting
+    from wsss.config.recipes import BASE_RECIPE, Recipe, apply_recipe, parse_settings
     from wsss.config.yaml_text import read_text
 
     recipe = Recipe.read(RECIPES, name)
     base = Recipe.read(RECIPES, BASE_RECIPE)
-    settings = dict(parse_setting(argument) for argument in set_ or ())
+    settings = parse_settings(set_ or ())
     before = read_text(PARAMS)
     text, changes = apply_recipe(before, recipe, base, settings)
     print_changes(changes)
@@ -94,7 +94,9 @@ def save(
     about: Annotated[
         str, typer.Option(help="What it is, as `wsss recipe list` shows it.")
     ] = "Settings of one's own",
-    force: Annotated[bool, typer.Option("--force", help="Write over a recipe.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over a recipe, or in place of one that ships.")
+    ] = False,
 ) -> None:
     """Write what is different in params.yaml as a recipe, which `wsss recipe apply` gives back."""
     from wsss.artifacts import atomic_path
@@ -103,14 +105,41 @@ def save(
     from wsss.settings import ConfigError
 
     path = Path(name).expanduser() if is_file_name(name) else RECIPES / f"{name}.yaml"
-    if path.stem == BASE_RECIPE or (path.exists() and not force):
+    if path.stem == BASE_RECIPE:
+        raise ConfigError(f"{BASE_RECIPE} lies under all other recipes; choose another name")
+    if path.exists() and not force:
         raise ConfigError(
             f"{path} is there already; choose another name, or --force writes over it"
         )
+    if path.parent.resolve() == RECIPES.resolve() and not force:
+        _refuse_shipped(path.stem)
     text = recipe_text(read_text(PARAMS), Recipe.read(RECIPES, BASE_RECIPE), about)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     typer.echo(f"wrote {path}; `wsss recipe apply {name}` gives these settings back")
+
+
+def _refuse_shipped(name: str) -> None:
+    """Raise ConfigError if a recipe of the project would stand in place of one that ships."""
+    from wsss.config.recipes import Recipe
+    from wsss.config.shipped import recipe_files, shipped_recipes
+    from wsss.data.listing import some
+    from wsss.settings import ConfigError
+
+    shipped = shipped_recipes()
+    if name not in recipe_files(shipped):
+        return
+    layers = {other: Recipe.read(shipped, other).layers() for other in recipe_files(shipped)}
+    above = [
+        other
+        for other, below in layers.items()
+        if other != name and name in [layer.name for layer in below]
+    ]
+    also = f", and would change {some(above)}, which extend it" if above else ""
+    raise ConfigError(
+        f"'{name}' is a recipe of wsss, in whose place {RECIPES / name}.yaml would stand here"
+        f"{also}; choose another name, or --force writes it"
+    )
 
 
 def set_settings(
@@ -128,11 +157,11 @@ def set_settings(
     An experiment is `wsss set KEY=VALUE` and `dvc exp run`: its option -S does the same, but writes
     the file anew without the comments within lists, and takes ${VAR} for a key of its own.
     """
-    from wsss.config.recipes import parse_setting, set_values
+    from wsss.config.recipes import parse_settings, set_values
     from wsss.config.yaml_text import read_text
 
     before = read_text(PARAMS)
-    text, changes = set_values(before, dict(parse_setting(argument) for argument in settings))
+    text, changes = set_values(before, parse_settings(settings))
     print_changes(changes)
     if text != before:
         _write_params(text)
@@ -148,7 +177,12 @@ def _write_params(text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
     for told in unread(parse_params(load_yaml(text, PARAMS.name)), ""):
         typer.echo(f"note: {told}")
-    typer.echo(f"wrote {PARAMS}; `dvc repro` runs what changed")
+    typer.echo(f"wrote {PARAMS}; `{run_command(Path())}` runs what changed")
+
+
+def run_command(root: Path) -> str:
+    """What runs the stages of a project, which need not be one of DVC."""
+    return "dvc repro" if (root / ".dvc").is_dir() else "wsss run"
 
 
 def print_changes(changes: "list[Change]") -> None:

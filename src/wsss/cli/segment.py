@@ -17,8 +17,12 @@ def segment(
         Path | None, typer.Option(metavar="FILE", help="The table with the tags of the images.")
     ] = None,
     weights: Annotated[
-        str, typer.Option(help="ImageNet weights: hub (timm's), none (a small network), or a file.")
-    ] = "hub",
+        str | None,
+        typer.Option(
+            help="ImageNet weights: hub (timm's), none (a small network), or a file.",
+            show_default="hub",
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="One more value. Repeatable."),
@@ -42,7 +46,15 @@ def segment(
     from wsss.project.layouts import read_folder
     from wsss.project.start import describe, start_project
     from wsss.project.upgrade import upgrade
-    from wsss.project.whole import check_same_data, gather_masks, has_project, plan, summary
+    from wsss.project.whole import (
+        check_same_data,
+        check_same_weights,
+        gather_masks,
+        has_project,
+        own_data,
+        plan,
+        summary,
+    )
     from wsss.runs.sync import sync_after_run
     from wsss.sources import write_listing
     from wsss.stages import find_stages
@@ -52,14 +64,17 @@ def segment(
     stop_on_signals()
     settings = settings_of(set_)
     understood = read_folder(folder, tags)
-    typer.echo("\n".join(describe(understood)))
-    if not has_project(out):
-        if reason := usable_weights(weights):
+    folder, at, tags = folder.absolute(), out.absolute(), tags and tags.absolute()
+    went_on = has_project(out)
+    if not went_on:
+        typer.echo("\n".join(describe(understood)))
+        chosen = weights or "hub"
+        if reason := usable_weights(chosen):
             raise ConfigError(reason)
         started = start_project(
             out,
             understood,
-            weights=absolute(weights),
+            weights=absolute(chosen),
             settings=settings,
             git=False,
             dvc=False,
@@ -72,13 +87,17 @@ def segment(
     elif settings:
         raise ConfigError(
             f"{out} has a project already, which --set does not change: "
-            f"cd {out} && wsss set KEY=VALUE, then the same command without --set"
+            f"cd {shlex.quote(str(out))} && wsss set KEY=VALUE, then the same command without --set"
         )
-    at = out.absolute()
-    folder = folder.absolute()
+    wanted = weights and absolute(weights)
     os.chdir(out)
     params, pipeline = load_params("params.yaml"), find_stages()
-    check_same_data(params, folder, at)
+    if went_on:
+        check_same_data(params, understood, at, tags)
+        if wanted:
+            check_same_weights(params, wanted, at)
+        understood = own_data(params)
+        typer.echo("\n".join(describe(understood)))
     changed = upgrade(Path(), write=True)
     if changed.reasons:
         typer.echo(f"another wsss is installed: {', '.join(changed.reasons)} run again")
@@ -86,7 +105,8 @@ def segment(
     if dry_run:
         return
     targets, site = pipeline.targets(params), read_site(Path())
-    again = f"wsss segment {shlex.quote(str(folder))} --out {shlex.quote(str(at))}"
+    again = shlex.join(["wsss", "segment", str(folder), "--out", str(at)])
+    again += f" --tags {shlex.quote(str(tags))}" if tags else ""
     with in_plain_words("wsss segment", again) as known:
         write_listing(Path())
         run_in_order(pipeline, targets, params, site, known)

@@ -235,7 +235,7 @@ def apply(
     Where a search ran with several settings of its own, it is the study that ran last.
     """
     from wsss.artifacts import Paths, atomic_path
-    from wsss.cli.recipe import print_changes
+    from wsss.cli.recipe import print_changes, run_command
     from wsss.config.recipes import set_values
     from wsss.config.yaml_text import read_text
     from wsss.tuning.base import holds
@@ -276,7 +276,7 @@ def apply(
     if text != before and not dry_run:
         with atomic_path(PARAMS.resolve()) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        typer.echo(f"wrote {PARAMS}; `dvc repro` runs what changed")
+        typer.echo(f"wrote {PARAMS}; `{run_command(Path())}` runs what changed")
 
 
 def _values() -> dict[str, Any]:

@@ -8,7 +8,7 @@ A recipe that differs little from another says `extends: <its name>` and what di
 are known to score stands under `expected`, and is no setting.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -29,6 +29,7 @@ __all__ = [
     "apply_recipe",
     "is_file_name",
     "parse_setting",
+    "parse_settings",
     "recipe_params",
     "recipe_text",
     "recipe_values",
@@ -212,13 +213,17 @@ def recipe_text(text: str, base: Recipe, about: str) -> str:
         ConfigError: params.yaml does not fit, or nothing is different.
     """
     values = load_yaml(text, "params.yaml")
-    parse_params(values)
+    counts = parse_params(values).model_dump(mode="json")
+    del counts["machine"], counts["base"]["recipe"]
     start = recipe_params({}, base, base).model_dump(mode="json")
     wanted = {key: value for key, value in values.items() if key not in ("base", "machine")}
     own = {key: value for key, value in (values.get("base") or {}).items() if key != "recipe"}
     tree: Any = {}
     for path, value in _differences(start, {"base": own, **wanted}, [Params]):
         tree = _with(tree, path, value)
+    for path, value in _differences(start, counts, [Params]):
+        if not _has(values, path):  # it has its default, and the base recipe another value
+            tree = _with(tree, path, value)
     if not tree:
         raise ConfigError(f"params.yaml has the values of the recipe '{base.name}'; change some")
     listed = yaml.safe_dump(tree, sort_keys=False, width=100, allow_unicode=True)
@@ -247,6 +252,21 @@ def parse_setting(argument: str) -> tuple[str, Any]:
     return key.strip(), load_yaml(value, f"--set {key.strip()}")
 
 
+def parse_settings(arguments: Iterable[str]) -> dict[str, Any]:
+    """Several of `parse_setting`, sections and names before what is in them, which else goes.
+
+    Example:
+        >>> parse_settings(["a.b.alpha=1", "a.b.name=x", "a.b={}"])
+        {'a.b': {}, 'a.b.name': 'x', 'a.b.alpha': 1}
+    """
+    settings = dict(map(parse_setting, arguments))
+
+    def place(key: str) -> tuple[int, bool]:
+        return key.count("."), not key.endswith(".name")
+
+    return {key: settings[key] for key in sorted(settings, key=place)}
+
+
 def _all_layers(recipe: Recipe, base: Recipe) -> list[Recipe]:
     layers = recipe.layers()
     return layers if layers[0].name == base.name else [base, *layers]
@@ -263,7 +283,7 @@ class _Edit:
             raise ConfigError("params.yaml: the top level must be sections")
 
     def set(self, path: KeyPath, value: Any, as_written: Fragment | None = None) -> None:
-        self.text = set_value(self.text, path, value, as_written)
+        self.text = set_value(self.text, tuple(map(str, path)), value, as_written)
         self.values = _with(self.values, path, value)
 
     def set_all(self, settings: Mapping[str, Any]) -> None:
@@ -291,6 +311,14 @@ def _with(values: Any, path: KeyPath, new: Any) -> Any:
         ]
     section = values if isinstance(values, dict) else {}
     return section | {path[0]: _with(section.get(path[0]), path[1:], new)}
+
+
+def _has(values: Any, path: KeyPath) -> bool:
+    for key in path:
+        if not isinstance(values, dict) or key not in values:
+            return False
+        values = values[key]
+    return True
 
 
 def _differences(
@@ -347,7 +375,9 @@ def _resolve(values: Any, key: str, new: Any) -> tuple[KeyPath, Any]:
         elif isinstance(at, dict) or at is None:
             if part == "name" and at and at.get("name") != new and key.endswith(".name"):
                 return path, {"name": new}  # another choice: the settings of the old one go
-            path, at = (*path, part), (at or {}).get(part)
+            at = at or {}
+            number = next((known for known in at if str(known) == part), part)  # of mask_values
+            path, at = (*path, number), at.get(number)
         else:
             raise ConfigError(f"--set {key}: {where} is {at!r}, which has no keys of its own")
     return path, new

@@ -9,9 +9,10 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+from wsss.config.params import Params
 from wsss.project.layouts import Understood, has_masks
 
-__all__ = ["Choice", "choose", "why_no_weights"]
+__all__ = ["Choice", "choose", "explain", "why_no_weights"]
 
 _NETWORK = "mobilenetv2_100"
 _STEPS = 400  # of the classifier, in batches of 16: what own_photos takes of 800 images
@@ -24,12 +25,10 @@ class Choice:
     Attributes:
         recipe: its name.
         settings: single ones over it, by dotted key.
-        said: why, and what a person must know.
     """
 
     recipe: str
     settings: Mapping[str, Any]
-    said: tuple[str, ...]
 
 
 def choose(understood: Understood, weights: str = "hub") -> Choice:
@@ -43,10 +42,8 @@ def choose(understood: Understood, weights: str = "hub") -> Choice:
     raw = understood.raw
     number = len(raw.splits["train"])
     settings: dict[str, Any] = {"prepare_data.dataset": understood.dataset}
-    said = []
     if weights == "none":
         recipe = "own_photos_from_scratch"
-        said.append("a small network that begins without weights: ImageNet weights do far better")
     else:
         parts = understood.layout == "good and defective parts"
         recipe = "small_defects" if parts else "own_photos"
@@ -60,18 +57,36 @@ def choose(understood: Understood, weights: str = "hub") -> Choice:
     for section, share in (("train_classifier", 1.0), ("train_segmenter", 0.5)):
         settings[f"{section}.epochs"] = max(3, round(epochs * share))
         settings[f"{section}.batch_size"] = size if recipe != "small_defects" else 8
-    said.append(
-        f"recipe {recipe}: {epochs} epochs of the classifier and "
-        f"{settings['train_segmenter.epochs']} of the segmenter for {number} images"
-    )
     if not has_masks(raw):
         settings["make_pseudo_masks.threshold"] = "usual"
-        said.append(
-            "no masks: the threshold is the usual one, which nothing has chosen, and nothing is "
-            "scored; masks of a few images would do both (make_pseudo_masks.threshold: selected)"
-        )
     settings["predict_masks.splits"] = ["train", "selection", "val"]
-    return Choice(recipe, settings, tuple(said))
+    return Choice(recipe, settings)
+
+
+def explain(recipe: str, params: Params, understood: Understood) -> list[str]:
+    """What a person must know of what was chosen, line by line.
+
+    Args:
+        recipe: that was chosen.
+        params: what came of it and of the person's own settings.
+        understood: what was found.
+    """
+    raw = understood.raw
+    said = []
+    if params.train_classifier.backbone.weights == "none":
+        said.append("a network that begins without weights: ImageNet weights do far better")
+    said.append(
+        f"recipe {recipe}: {params.train_classifier.epochs} epochs of the classifier and "
+        f"{params.train_segmenter.epochs} of the segmenter for {len(raw.splits['train'])} images"
+    )
+    if not has_masks(raw):
+        threshold = params.make_pseudo_masks.threshold
+        named = "the usual one, which nothing has chosen" if threshold == "usual" else threshold
+        said.append(
+            f"no masks: the threshold is {named}, and nothing is scored; masks of a few images "
+            "would do both (make_pseudo_masks.threshold: selected)"
+        )
+    return said
 
 
 def why_no_weights(timeout: float = 4.0) -> str:

@@ -2,15 +2,14 @@
 
 import json
 import re
-from collections import Counter
+import shlex
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-
-from pydantic import ValidationError
 
 from wsss.checks import naming
 from wsss.data import RawDataset
@@ -22,13 +21,14 @@ from wsss.settings import ConfigError
 __all__ = ["KNOWN", "Understood", "has_masks", "read_folder"]
 
 KNOWN = {
-    "a sub-folder per class": "cat/001.jpg, dog/002.jpg; train/cat/001.jpg; none/003.jpg has none",
+    "a sub-folder per class": "cat/001.jpg, dog/002.jpg; train/cat/001.jpg; none/003.jpg, or "
+    "good, ok, normal, has none",
     "a table of tags": "images/001.jpg and tags.csv with the lines `image,tags` and "
     "`001.jpg,cat;dog` (also .tsv, .json, .jsonl, an export of Label Studio or CVAT)",
     "COCO": "train/_annotations.coco.json beside its images, or annotations/instances_train.json "
     "and train/001.jpg",
     "good and defective parts": "train/good/000.png, test/scratch/000.png and "
-    "ground_truth/scratch/000_mask.png",
+    "ground_truth/scratch/000_mask.png; without the last, train has good images alone",
     "PASCAL VOC": "JPEGImages/001.jpg, Annotations/001.xml and ImageSets/Main/train.txt, val.txt",
     "tags in file names": "patch-12[1 0 0 1].png, a 0 or 1 per class",
 }
@@ -65,7 +65,7 @@ def read_folder(folder: Path, tags: Path | None = None, rng_seed: int = 2024) ->
         rng_seed: draws splits, where the folder has none.
 
     Raises:
-        ConfigError: there is no such folder or file.
+        ConfigError: there is no such folder or file, or several files may be the one that tells.
         ValueError: it is not understood; the text says what was seen, what was tried, and which
             layouts are known.
     """
@@ -76,15 +76,15 @@ def read_folder(folder: Path, tags: Path | None = None, rng_seed: int = 2024) ->
     tried: list[str] = []
     for layout, dataset in _candidates(folder.resolve(), tags):
         try:
-            raw = _collected(dataset, rng_seed)
-        except (ConfigError, ValidationError, ValueError, OSError) as error:
+            raw = _tagged(dataset, rng_seed)
+        except (ValueError, OSError) as error:
             tried.append(f"  as {layout}: {error}")
             continue
         if dataset["name"] == "folder" and "masks" in dataset and not has_masks(raw):
             continue  # it is a class that is called so
-        if any(sample.class_ids for sample in raw.splits.get("train", ())):
-            return Understood(layout, _with_masks(dataset, raw, rng_seed), raw)
-        tried.append(f"  as {layout}: no image to learn from has a tag")
+        if layout == "a table of tags" and tags is None:
+            _refuse_rivals(folder.resolve(), dataset["tags"], rng_seed)
+        return Understood(layout, _with_masks(dataset, raw, rng_seed), raw)
     known = [f"  {layout}: {example}" for layout, example in KNOWN.items()]
     raise ValueError(
         "\n".join(
@@ -114,6 +114,13 @@ def _collected(dataset: dict[str, Any], rng_seed: int) -> RawDataset:
         return found
 
 
+def _tagged(dataset: dict[str, Any], rng_seed: int) -> RawDataset:
+    raw = _collected(dataset, rng_seed)
+    if not any(sample.class_ids for sample in raw.splits.get("train", ())):
+        raise ValueError("no image to learn from has a tag")
+    return raw
+
+
 Candidate = tuple[str, dict[str, Any]]
 
 
@@ -135,10 +142,12 @@ def _candidates(folder: Path, tags: Path | None) -> Iterator[Candidate]:
 
 
 def _coco(folder: Path) -> Iterator[Candidate]:
+    by_split = defaultdict[str, list[Path]](list)
     files = [path for path in _files(folder, 2) if path.suffix == ".json" and _is_coco(path)]
-    by_split = {_split(path.relative_to(folder).as_posix()): path for path in sorted(files)}
-    train = by_split.get("train") or (files[0] if len(files) == 1 else None)
-    if train is None:
+    for path in files:
+        by_split[_split(path.relative_to(folder).as_posix())].append(path)
+    train = by_split["train"] or (files if len(files) == 1 else [])
+    if not train:
         return
     settings: dict[str, Any] = {
         "name": "coco",
@@ -146,11 +155,25 @@ def _coco(folder: Path) -> Iterator[Candidate]:
         "val": None,
         "val_images": None,
     }
-    for split in ("train", "val"):
-        path = train if split == "train" else by_split.get("val") or by_split.get("test")
-        if path is not None and (images := _images_of(folder, path)) is not None:
-            settings |= {split: path.relative_to(folder).as_posix(), f"{split}_images": images}
+    for split, found in (("train", train), ("val", by_split["val"] or by_split["test"])):
+        file = _instances(folder, found)
+        if file is not None and (images := _images_of(folder, file)) is not None:
+            settings |= {split: file.relative_to(folder).as_posix(), f"{split}_images": images}
     yield "COCO", settings
+
+
+def _instances(folder: Path, files: list[Path]) -> Path | None:
+    """The file of objects among those of a split, beside which COCO has key points and captions."""
+    if len(files) > 1:
+        files = [path for path in files if "instances" in path.stem] or files
+    if len(files) > 1:
+        names = [path.relative_to(folder).as_posix() for path in files]
+        raise ConfigError(
+            f"{folder} has several files of COCO for one split, {some(names)}, and one is read; "
+            "move the others elsewhere, or name it by hand: `wsss init` without --from, then the "
+            "settings of prepare_data.dataset, whose name is coco"
+        )
+    return files[0] if files else None
 
 
 def _is_coco(path: Path) -> bool:
@@ -194,22 +217,45 @@ def _voc(folder: Path) -> Iterator[Candidate]:
 
 
 def _parts(folder: Path) -> Iterator[Candidate]:
-    places = [folder / part for part in ("train", "test") if (folder / part).is_dir()] or [folder]
+    """Where nothing but a name says that they are parts, folders are classes and splits."""
+    train, test = folder / "train", folder / "test"
+    masks = next((name for name in ("ground_truth", *_MASKS) if (folder / name).is_dir()), "")
+    places = [part for part in (train, test) if part.is_dir()] or [folder]
+    kinds = {place: {item.name for item in place.iterdir() if item.is_dir()} for place in places}
     for good in _GOOD:
-        others = {item.name for place in places for item in place.iterdir() if item.is_dir()}
-        if good in others and len(others - {good, *_MASKS}) > 0:
-            masks = next(
-                (name for name in ("ground_truth", *_MASKS) if (folder / name).is_dir()), ""
-            )
+        others = set().union(*kinds.values()) - {good, *_MASKS}
+        published = masks == "ground_truth" or (kinds.get(train) == {good} and test in kinds)
+        if published and others and any(good in names for names in kinds.values()):
             settings = {"name": "anomalib", "root": str(folder), "good": good}
             yield "good and defective parts", settings | ({"masks": masks} if masks else {})
 
 
 def _tables(folder: Path) -> Iterator[Candidate]:
     found = [path for path in _files(folder, 1) if path.suffix.lower() in _TABLES]
-    found.sort(key=lambda path: (path.parent != folder, "tag" not in path.stem, path.name))
+    found.sort(key=lambda path: (*_unlikely(folder, path), path.name))
     for path in found[:_MOST_TABLES]:
         yield from _of_table(folder, path)
+
+
+def _unlikely(folder: Path, path: Path) -> tuple[bool, bool]:
+    """How little a file's place and name say that it is the table of tags."""
+    return path.parent != folder, not re.search("tag|label", path.stem.lower())
+
+
+def _refuse_rivals(folder: Path, tags: str, rng_seed: int) -> None:
+    """Raise ConfigError if another table is as likely the one that tells the tags."""
+    found = {tags}
+    for _, dataset in _tables(folder):
+        other = dataset["tags"]
+        if _unlikely(folder, folder / other) == _unlikely(folder, folder / tags):
+            with suppress(ValueError, OSError):
+                _tagged(dataset, rng_seed)
+                found.add(other)
+    if len(found) > 1:
+        raise ConfigError(
+            f"{folder} has several tables of tags, {some(sorted(found))}, and one is read; name it "
+            f"with --tags, such as --tags {shlex.quote(str(folder / tags))}"
+        )
 
 
 def _of_table(folder: Path, path: Path) -> Iterator[Candidate]:
@@ -241,11 +287,19 @@ def _sub_folders(folder: Path) -> Iterator[Candidate]:
     for images in _IMAGES:
         place = folder / images
         if place.is_dir() and any(item.is_dir() for item in place.iterdir()):
-            settings = {"name": "folder", "root": str(folder), "images": images}
+            settings = {"name": "folder", "root": str(folder), "images": images, **_empty(place)}
             masks = [name for name in _MASKS if (folder / name).is_dir() and name != images]
             # as masks among the images are refused
             yield from (("a sub-folder per class", settings | {"masks": name}) for name in masks)
             yield "a sub-folder per class", settings
+
+
+def _empty(images: Path) -> dict[str, str]:
+    """The setting of the sub-folder that shows no class, where it is not called none."""
+    parts = {item.name for way in ("*", "*/*") for item in images.glob(way) if item.is_dir()}
+    found = (name for good in _GOOD for name in sorted(parts) if name.casefold() == good)
+    name = next(found, None)
+    return {} if name is None or "none" in parts else {"empty_tag": name}
 
 
 def _with_masks(dataset: dict[str, Any], raw: RawDataset, rng_seed: int) -> dict[str, Any]:

@@ -12,17 +12,18 @@ from typing import Any
 from wsss.artifacts import atomic_path
 from wsss.config.params import parse_params
 from wsss.config.recipes import BASE_RECIPE, Recipe, apply_recipe, set_values
+from wsss.config.shipped import shipped_recipes
 from wsss.config.yaml_text import load_yaml
 from wsss.pipeline.code import CODE_LOCK
 from wsss.pipeline.dvc import dvc_text
-from wsss.project.choice import Choice, choose
+from wsss.project.choice import Choice, choose, explain
 from wsss.project.files import code_lock, first_params, ignored, readme, schema_text
 from wsss.project.layouts import Understood, has_masks
 from wsss.settings import ConfigError
 from wsss.stages import find_stages
 from wsss.stages.data_check import DataCheck, check_data
 
-__all__ = ["SOURCE", "Started", "copy_source", "describe", "start_project"]
+__all__ = ["SOURCE", "Started", "describe", "start_project"]
 
 SOURCE = "source"
 """The folder, below a project, that data are copied to where that is asked for."""
@@ -57,6 +58,7 @@ def start_project(
     *,
     weights: str = "hub",
     settings: Mapping[str, Any] | None = None,
+    copy: bool = False,
     git: bool = True,
     dvc: bool = True,
 ) -> Started:
@@ -67,12 +69,13 @@ def start_project(
         understood: the data it is for; None is painted scenes.
         weights: see `wsss.project.choice.choose`.
         settings: single ones by dotted key, over what is chosen.
+        copy: whether the data are copied below it, and read there.
         git: whether it becomes a git repository, unless it lies in one.
         dvc: whether it becomes a DVC project; without, `wsss run` runs its stages.
 
     Raises:
-        ConfigError: a project is there already, it would lie among the images, or the settings do
-            not fit.
+        ConfigError: a project or a copy is there already, it would lie among the images, or the
+            settings do not fit.
     """
     _check_apart(root, understood)
     taken = [name for name in ("params.yaml", "dvc.yaml", CODE_LOCK) if (root / name).exists()]
@@ -81,10 +84,19 @@ def start_project(
             f"{root} has a {taken[0]} already, which is never written over; choose another folder, "
             "or go on there: `wsss recipe apply`, `wsss set`, `wsss doctor upgrade`"
         )
+    source = understood
+    if understood and copy:
+        understood = _as_copied(understood, root)
     choice = choose(understood, weights) if understood else None
     text = _params(choice, settings or {})
+    said = []
+    if choice and understood:
+        params = parse_params(load_yaml(text, "params.yaml"))
+        said += explain(choice.recipe, params, understood)
     pipeline = find_stages()
     root.mkdir(parents=True, exist_ok=True)
+    if source and copy:
+        _copy(source, root / SOURCE)
     texts = {
         "params.yaml": text,
         "params.schema.json": schema_text(),
@@ -101,7 +113,6 @@ def start_project(
             held = path.read_text(encoding="utf-8")
             wanted = [line for line in content.splitlines() if line not in held.splitlines()]
             _write(path, "\n".join([held.rstrip("\n"), *wanted, ""]))
-    said = list(choice.said) if choice else []
     said += _repositories(root, git=git, dvc=dvc)
     if understood is None:
         return Started(root, tuple(said))
@@ -116,7 +127,10 @@ def describe(understood: Understood) -> list[str]:
     raw = understood.raw
     counts = {split: len(items) for split, items in raw.splits.items() if items}
     splits = ", ".join(f"{split} {count}" for split, count in counts.items())
-    lines = [f"{understood.dataset['root']} is read as {understood.layout}"]
+    files = [understood.dataset.get(key) for key in ("tags", "train", "val", "masks")]
+    named = ", ".join(str(name) for name in files if name)
+    read_as = f"{understood.dataset['root']} is read as {understood.layout}"
+    lines = [f"{read_as}, with {named}" if named else read_as]
     held_out = "" if "selection" in counts else "; some of train are held out to choose on"
     lines.append(f"{sum(counts.values())} images ({splits}){held_out}")
     by_class = dict.fromkeys(range(1, len(raw.class_names) + 1), 0)
@@ -132,31 +146,45 @@ def describe(understood: Understood) -> list[str]:
     masks = sum(sample.mask is not None for sample in samples)
     lines.append(f"{without} images show none of them" if without else "every image has a class")
     lines.append(f"{masks} masks" if has_masks(raw) else "no masks")
+    if empty := understood.dataset.get("empty_tag"):
+        lines.append(
+            f"'{empty}' is read as none of the classes; where it is one: wsss set "
+            "prepare_data.dataset.empty_tag=none"
+        )
+    if understood.layout == "good and defective parts":
+        lines.append(
+            "its folders train, test and the like are no splits: all images are drawn anew, each "
+            "kind in its share; prepare_data.dataset.classes: one class of all defects, or kinds"
+        )
     if understood.layout == "tags in file names":
         lines.append("names of classes are not in them: set prepare_data.dataset.classes")
     return [*lines, *raw.warnings]
 
 
-def copy_source(understood: Understood, root: Path) -> Understood:
-    """Copy the data below a project, and read them there.
+def _as_copied(understood: Understood, root: Path) -> Understood:
+    """The data as they will lie below a project.
 
     Raises:
         ConfigError: something is there already.
     """
-    source, target = Path(understood.dataset["root"]), root / SOURCE
-    if target.exists():
-        raise ConfigError(f"{target} is there already; remove it, or leave out --copy")
-    if target.resolve().is_relative_to(source.resolve()):
-        raise ConfigError(f"{root} lies within {source}, and would be copied into itself")
-    root.mkdir(parents=True, exist_ok=True)
-    with atomic_path(target) as temporary:
-        shutil.copytree(source, temporary)
+    if (root / SOURCE).exists():
+        raise ConfigError(f"{root / SOURCE} is there already; remove it, or leave out --copy")
     dataset = dict(understood.dataset, root=SOURCE)
-    tags = dataset.get("tags")
-    if tags and Path(tags).is_absolute():  # a table from elsewhere
-        shutil.copy(tags, target / Path(tags).name)
-        dataset["tags"] = Path(tags).name
+    if tags := _table_elsewhere(understood):
+        dataset["tags"] = tags.name
     return replace(understood, dataset=dataset)
+
+
+def _table_elsewhere(understood: Understood) -> Path | None:
+    tags = understood.dataset.get("tags")
+    return Path(tags) if tags and Path(tags).is_absolute() else None
+
+
+def _copy(understood: Understood, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        shutil.copytree(understood.dataset["root"], temporary)
+        if tags := _table_elsewhere(understood):
+            shutil.copy(tags, temporary / tags.name)
 
 
 def _check_apart(root: Path, understood: Understood | None) -> None:
@@ -171,9 +199,11 @@ def _check_apart(root: Path, understood: Understood | None) -> None:
 
 def _params(choice: Choice | None, settings: Mapping[str, Any]) -> str:
     name = choice.recipe if choice else BASE_RECIPE
-    own = Path("recipes")
-    recipe, base = Recipe.read(own, name), Recipe.read(own, BASE_RECIPE)
+    shipped = shipped_recipes()  # and none of where the command runs
+    recipe, base = Recipe.read(shipped, name), Recipe.read(shipped, BASE_RECIPE)
     chosen = dict(choice.settings) if choice else {}
+    for key in settings:  # which come last, so that no other choice in their section drops them
+        chosen.pop(key, None)
     text, _ = apply_recipe(first_params(), recipe, base, {**chosen, **settings})
     return text
 

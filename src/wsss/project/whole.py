@@ -1,6 +1,7 @@
 """The whole road from a folder with tags to masks: what is planned, and what came of it."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -17,8 +18,10 @@ from wsss.artifacts import (
     write_label_png,
 )
 from wsss.config.params import Params
+from wsss.config.yaml_text import flow_text
 from wsss.data import RawDataset
 from wsss.data.images import BadImageError, PixelRules, image_frame
+from wsss.data.listing import some
 from wsss.pipeline.code import CODE_LOCK
 from wsss.pipeline.in_order import is_there
 from wsss.progress import track
@@ -29,7 +32,16 @@ from wsss.settings import ConfigError
 from wsss.sources import expand_path
 from wsss.stages import find_stages
 
-__all__ = ["MASKS", "check_same_data", "gather_masks", "has_project", "plan", "summary"]
+__all__ = [
+    "MASKS",
+    "check_same_data",
+    "check_same_weights",
+    "gather_masks",
+    "has_project",
+    "own_data",
+    "plan",
+    "summary",
+]
 
 MASKS = "masks"
 """The folder, below the project, of masks of the size of the images as they came."""
@@ -43,15 +55,69 @@ def has_project(root: Path) -> bool:
     return (root / "params.yaml").is_file() and (root / CODE_LOCK).is_file()
 
 
-def check_same_data(params: Params, folder: Path, root: Path) -> None:
-    """Raise ConfigError if a project that is gone on with is for other images."""
-    named = str(getattr(params.prepare_data.dataset, "root", ""))
+def check_same_data(
+    params: Params, understood: Understood, root: Path, tags: Path | None = None
+) -> None:
+    """Raise ConfigError if a project that is gone on with is for other images, tags or masks.
+
+    Args:
+        params: its settings; a key of the data set that they name is as a person wants it.
+        understood: what is found in the folder of the images now.
+        root: the project.
+        tags: the table that was asked for.
+    """
+    own, found = params.prepare_data.dataset, understood.dataset
+    folder = Path(found["root"])
+    named = str(getattr(own, "root", ""))
     there = expand_path(named, "prepare_data.dataset.root") if named else None
-    if there is None or there.resolve() != folder.resolve():
+    if there is None or there.resolve() != folder:
         raise ConfigError(
             f"the project in {root} is for the images in {there or 'no folder'}, not in {folder}; "
             "give another --out"
         )
+    if tags is not None:
+        table = getattr(own, "tags", None)
+        if table is None or (folder / table).resolve() != tags.resolve():
+            raise ConfigError(
+                f"the project in {root} has its tags from {table or 'no table'}, which --tags does "
+                f"not change to {tags}; leave --tags out, or give another --out"
+            )
+    new = sorted(found.keys() - own.model_fields_set)
+    if new and own.name == found["name"]:
+        held = own.model_dump(mode="json")
+        given = [key for key in found if key in new or (key != "root" and found[key] != held[key])]
+        raise ConfigError(
+            f"{folder} has {some([f'{key} {found[key]}' for key in new])}, which the project in "
+            f"{root} does not know. To take that: cd {shlex.quote(str(root))} && "
+            f"{_set_command(found, given)}, or, to leave it: {_set_command(held, new)}; then the "
+            "same command"
+        )
+
+
+def _set_command(dataset: Mapping[str, Any], keys: Iterable[str]) -> str:
+    settings = (f"prepare_data.dataset.{key}={flow_text(dataset[key])}" for key in keys)
+    return shlex.join(["wsss", "set", *settings])
+
+
+def check_same_weights(params: Params, weights: str, root: Path) -> None:
+    """Raise ConfigError if other weights are asked for than a project begins with."""
+    held = params.train_classifier.backbone.weights
+    if weights != held:
+        raise ConfigError(
+            f"the project in {root} begins with the weights {held}, which --weights does not "
+            f"change to {weights}: leave it out, or give another --out, as other weights may need "
+            "other settings"
+        )
+
+
+def own_data(params: Params) -> Understood:
+    """The data of a project, as its settings have them."""
+    dataset = params.prepare_data.dataset
+    return Understood(
+        f"its project says, by the reader {dataset.name}",
+        dataset.model_dump(exclude_unset=True),
+        _collected(params),
+    )
 
 
 def plan(params: Params, understood: Understood | RawDataset, root: Path) -> list[str]:
