@@ -72,7 +72,7 @@ def predict(
     What is done is kept and not done again: after Ctrl-C the same command goes on. Files that
     cannot be predicted are listed at the end; with any, the exit code is 1. See docs/predict.md.
     """
-    from wsss.config.recipes import parse_setting
+    from wsss.config.recipes import parse_settings
     from wsss.pipeline.exclusive import hold
     from wsss.prediction import open_model
     from wsss.prediction.record import Record
@@ -87,7 +87,7 @@ def predict(
         raise ValueError(f"--out {out} is a file; name a folder")
     sources = find_sources(images, sys.stdin, out)
     _check_frames(sources, every)
-    settings = dict(parse_setting(argument) for argument in set_ or ())
+    settings = parse_settings(set_ or ())
     with hold(out, f"wsss predict --out {out}"):
         opened = open_model(model, device, settings)
         allowed = _allowed(tags, sources, opened, model)

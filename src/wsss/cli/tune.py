@@ -87,7 +87,7 @@ def run(
     A setting is scored by evaluate.select_by on the selection split. Run it again to go on.
     """
     from wsss.artifacts import Paths
-    from wsss.config.recipes import parse_setting
+    from wsss.config.recipes import parse_settings
     from wsss.densecrf import get_num_threads
     from wsss.launch import command_site
     from wsss.progress import show_log
@@ -100,7 +100,7 @@ def run(
     show_log()
     stop_on_signals()
     values, paths = _values(), Paths(Path())
-    overrides = dict(parse_setting(argument) for argument in set_ or ())
+    overrides = parse_settings(set_ or ())
     stem, settings = read_search(paths.root, name, overrides)
     site = command_site(paths.root, "tune", engine)
     check_storage(site, storage)

@@ -88,13 +88,13 @@ def verify(
 
 
 def _record(root: Path, name: str, runs: int, settings: Any, finished: Any) -> None:
-    from wsss.config.recipes import Recipe, parse_setting
+    from wsss.config.recipes import Recipe, parse_settings
     from wsss.stages import find_stages
     from wsss.verify import write_expected
     from wsss.verify.expected import expected_params
     from wsss.verify.recording import check_finished, record_runs, values_of
 
-    changed = dict(parse_setting(text) for text in settings)
+    changed = parse_settings(settings)
     if finished:
         for folder in finished:
             if not (folder / "reports").is_dir() or not (folder / "params.yaml").is_file():
