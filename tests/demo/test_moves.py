@@ -1,11 +1,14 @@
 """Forms of a whole page give back the settings that they were made of, and what was moved."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from wsss.checks import ConfigError
+from wsss.config.params import parse_params
 from wsss.demo.moves import Forms, pictures_of
 from wsss.demo.session import Session
 from wsss.demo.sources import Sources, open_sources
@@ -30,6 +33,27 @@ def test_forms_give_what_they_were_made_of(sources: Sources) -> None:
         assert masks == wanted
         line, text = forms.texts(name, refiners, masks)
         assert "make_pseudo_masks.threshold=0.25" in line and f"chain: {name}" in text
+
+
+def test_a_method_that_the_page_has_not_stays_in_the_settings_found(
+    project: Path, tmp_path: Path
+) -> None:
+    params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    masks = {"chain": "crf", "background": "object", "object_source": "other"}
+    params["make_pseudo_masks"] = masks
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    shutil.copytree(project / "models/classifier", tmp_path / "models/classifier")
+    sources = open_sources(str(tmp_path))
+    forms = Forms(sources)
+    values = values_of(forms)
+    line, text = forms.texts("crf", *forms.settings("crf", sources.threshold("crf"), values))
+    assert line == "# params.yaml has these settings"
+    found = parse_params(params | yaml.safe_load(text))
+    assert found.make_pseudo_masks == parse_params(params).make_pseudo_masks
+    at = next(i for i, item in enumerate(forms.masks) if item.key == "background")
+    values[at] = "power"  # which is wanted
+    line, _ = forms.texts("crf", *forms.settings("crf", 0.4, values))
+    assert "make_pseudo_masks.background=power" in line
 
 
 def test_a_value_moves_its_own_setting(sources: Sources) -> None:

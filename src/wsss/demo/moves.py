@@ -78,6 +78,9 @@ class Forms:
         refine = params.refine if params else RefineSettings()
         before = params.make_pseudo_masks if params else PseudoMaskSettings()
         made = params.make_proposals if params else ()
+        if before.background == "object" and masks.background == self.sources.masks.background:
+            kept = ("background", "object_source", "threshold")  # which the page has others for
+            masks = masks.model_copy(update={key: getattr(before, key) for key in kept})
         line = command_of(refine, before, chain, refiners, masks, made)
         return (
             line or "# params.yaml has these settings",

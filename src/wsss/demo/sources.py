@@ -13,7 +13,7 @@ from wsss.api.refining import lacking
 from wsss.artifacts import Manifest, read_image
 from wsss.artifacts.background import usual_threshold
 from wsss.config.sections import RefineSettings
-from wsss.config.segmentation import PseudoMaskSettings
+from wsss.config.segmentation import PER_CLASS, PseudoMaskSettings
 from wsss.prediction import Model
 from wsss.prediction.package import PREDICTION
 from wsss.registry import REFINERS
@@ -22,6 +22,7 @@ from wsss.settings import Named
 __all__ = ["ProjectImage", "Sources", "open_sources"]
 
 NUM_IMAGES = 200  # of a project, that the page offers
+OBJECTS = "background: object"
 GOOD = 50  # images of no class that a method learns from
 FURTHER = ("pamr", "regions")  # refiners offered beside the default chains, where no project is
 
@@ -78,8 +79,15 @@ class Sources:
 
     @cached_property
     def left_out(self) -> dict[str, str]:
-        """Why each of the other chains cannot."""
+        """What else the project has for masks, and why it cannot run here."""
         known = {name: _why(chain, self) for name, chain in self.refine.chains.items()}
+        if self._known_masks.chain == PER_CLASS:
+            known[PER_CLASS] = "it takes each class by scores, which only the pipeline has"
+        if self._known_masks.background == "object":
+            known[OBJECTS] = (
+                "it takes maps of another classifier, which only the pipeline makes; masks have "
+                "the constant background here, whose threshold is not among the settings found"
+            )
         return {name: reason for name, reason in known.items() if reason}
 
     @cached_property
@@ -87,8 +95,17 @@ class Sources:
         """Section make_pseudo_masks of the project, with a chain that can run here.
 
         The background that takes an object map becomes the constant one.
+
+        Raises:
+            ValueError: no chain can run here.
         """
-        known = self.project.params.make_pseudo_masks if self.project else PseudoMaskSettings()
+        known = self._known_masks
+        if not self.chains:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
+            raise ValueError(
+                f"none of refine.chains can run on the page; {reasons}; `wsss set "
+                "'refine.chains.none=[]'` adds one that can"
+            )
         chain = known.chain if known.chain in self.chains else next(iter(self.chains))
         constant = {"background": "constant", "object_source": ""}
         return known.model_copy(
@@ -132,6 +149,10 @@ class Sources:
             return ()
         empty = [sample for sample in manifest.splits["train"] if not sample.class_ids]
         return [read_image(self.project.paths.images / sample.image) for sample in empty[:GOOD]]
+
+    @property
+    def _known_masks(self) -> PseudoMaskSettings:
+        return self.project.params.make_pseudo_masks if self.project else PseudoMaskSettings()
 
     @cached_property
     def _manifest(self) -> Manifest | None:
