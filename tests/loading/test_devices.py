@@ -1,9 +1,10 @@
-"""More processes than devices are refused before they start; bfloat16 is where it is computed."""
+"""Devices that are not there are refused; bfloat16 is where it is computed."""
 
 import logging
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,7 +13,13 @@ import torch
 import yaml
 
 from wsss.config.sections import MachineSettings
-from wsss.loading.devices import check_devices, computes_in_bf16, make_fabric, precision_of
+from wsss.loading.devices import (
+    check_devices,
+    computes_in_bf16,
+    device_of,
+    make_fabric,
+    precision_of,
+)
 
 ROOT = Path(__file__).parents[2]
 CPU = MachineSettings(accelerator="cpu")
@@ -89,8 +96,28 @@ def test_without_a_gpu_auto_takes_the_cpu(monkeypatch: pytest.MonkeyPatch) -> No
         "lightning_fabric.accelerators.MPSAccelerator.is_available", staticmethod(lambda: False)
     )
     check_devices("auto", 3)
-    with pytest.raises(ValueError, match="which has 0 GPUs"):
-        check_devices("cuda", 2)
+    assert device_of("auto") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("accelerator", ["cuda", "mps"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        device_of,
+        lambda accelerator: make_fabric(MachineSettings(accelerator=accelerator), "32-true"),
+        lambda accelerator: check_devices(accelerator, 2),
+    ],
+    ids=["device_of", "make_fabric", "check_devices"],
+)
+def test_a_device_that_is_not_there_is_refused(
+    accelerator: str, ask: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(
+        "lightning_fabric.accelerators.MPSAccelerator.is_available", staticmethod(lambda: False)
+    )
+    with pytest.raises(ValueError, match=rf"'{accelerator}' \(machine\.accelerator\).*'auto'"):
+        ask(accelerator)
 
 
 COUNT_FAULTS = """

@@ -50,6 +50,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 def device_of(accelerator: str) -> "torch.device":
     """Where tensors and networks go, of machine.accelerator: auto takes a GPU if there is one.
 
+    Raises:
+        ValueError: there is no such device.
+
     Example:
         >>> device_of("cpu")
         device(type='cpu')
@@ -58,6 +61,7 @@ def device_of(accelerator: str) -> "torch.device":
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import LightningEnvironment
 
+    check_devices(accelerator, 1)
     fabric = Fabric(accelerator=accelerator, devices=1, plugins=[LightningEnvironment()])
     device: torch.device = fabric.device
     return torch.device("cuda", local_rank()) if device.type == "cuda" else device
@@ -73,6 +77,9 @@ def make_fabric(machine: "MachineSettings", precision: str) -> "Fabric":
         machine: of params.yaml.
         precision: as in the settings; "auto" is bf16-mixed where the device computes in bfloat16,
             and 32-true elsewhere. `precision_of` says which one it is.
+
+    Raises:
+        ValueError: there is no such device, or not one for each process.
     """
     import torch
     from lightning_fabric import Fabric
@@ -167,18 +174,21 @@ def check_devices(accelerator: str, count: int) -> None:
         accelerator: machine.accelerator.
         count: of processes on this machine.
     """
-    if count == 1:
-        return
     import torch
     from lightning_fabric.accelerators import MPSAccelerator
 
-    there = torch.cuda.device_count()
-    if accelerator == "mps" or (accelerator == "auto" and MPSAccelerator.is_available()):
+    there, has_mps = torch.cuda.device_count(), MPSAccelerator.is_available()
+    if (accelerator == "cuda" and not there) or (accelerator == "mps" and not has_mps):
+        raise ValueError(
+            f"the device is '{accelerator}' (machine.accelerator), but PyTorch sees none such here;"
+            " take 'cpu', or 'auto', which takes a GPU where there is one"
+        )
+    if count > 1 and has_mps and accelerator in ("auto", "mps"):
         raise ValueError(f"machine.devices is {count}, but there is one device of MPS; set it to 1")
     if (accelerator == "cuda" or (accelerator == "auto" and there)) and count > there:
         raise ValueError(
             f"{count} processes would run on this machine, which has {there} GPUs that PyTorch can "
-            f"use; set machine.devices to {max(1, there)}, or machine.accelerator to cpu"
+            f"use; set machine.devices to {there}, or machine.accelerator to cpu"
         )
 
 
