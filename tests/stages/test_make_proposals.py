@@ -83,6 +83,37 @@ def test_every_image_of_every_split_has_the_masks_of_every_source(paths: Paths) 
         }
 
 
+@pytest.mark.parametrize(("bare", "said"), [(1, False), (2, True), (3, True)])
+def test_images_without_proposals_are_told(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, bare: int, said: bool
+) -> None:
+    """Of SAM with the thresholds that decide it, of others with the source."""
+
+    class Picky:
+        parallel = False
+
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def __call__(self, image: np.ndarray) -> Proposals:
+            return Proposals.from_masks(np.ones((next(given), *image.shape[:2]), bool))
+
+    sam = {"name": "sam", "checkpoint": "sam.pth"}
+    ways = {
+        "mine": (sam, "lower make_proposals.mine.pred_iou_thresh or stability_score_thresh"),
+        "other": (COARSE, "change make_proposals.other"),
+    }
+    monkeypatch.setattr(make_proposals.PROPOSALS, "build", Picky)
+    for name, (source, way) in ways.items():
+        given = iter([0] * bare + [1] * (3 - bare))
+        for _ in range(2):  # the second time it is up to date
+            warnings = make(paths, **{name: source}).get("warnings", [])
+            assert len(warnings) == said
+            for text in warnings:
+                assert text.startswith(f"{name}: {bare} of 3 images")
+                assert text.endswith(way)
+
+
 def test_without_sources_there_is_an_empty_folder(paths: Paths) -> None:
     assert make(paths) == {}
     assert [path.name for path in paths.proposals.iterdir()] == [".empty"]

@@ -50,6 +50,12 @@ def run(job: Job) -> None:
             return {}
         files = (folder / f"{sample.name}.npz" for sample in samples)
         counts = np.fromiter((len(read_proposals(file)) for file in files), int, len(samples))
+        bare = int(np.count_nonzero(counts == 0))
+        if samples and 2 * bare >= len(samples):
+            job.warn(
+                f"{bare} of {len(samples)} images have no proposals, so that what takes these "
+                f"changes nothing there; {_mend(name, settings)}"
+            )
         return {
             "num_images": len(counts),
             "num_proposals": int(counts.sum()),
@@ -58,6 +64,13 @@ def run(job: Job) -> None:
         }
 
     job.make_entries(make)
+
+
+def _mend(name: str, settings: Named) -> str:
+    """What gives a source more proposals: lower thresholds, where it has these."""
+    if {"pred_iou_thresh", "stability_score_thresh"} <= type(settings).model_fields.keys():
+        return f"lower make_proposals.{name}.pred_iou_thresh or stability_score_thresh"
+    return f"change make_proposals.{name}"
 
 
 def _each(
