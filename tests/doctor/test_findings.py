@@ -196,6 +196,15 @@ def says(stage: str, text: str) -> Callable[[Any], None]:
     return lambda run: write_json(run.paths.report(stage), {"warnings": [text]})
 
 
+def without_proposals(run: Any) -> None:
+    run.tree["make_proposals"] = {"sam": {"name": "sam", "checkpoint": "sam.pth"}}
+    says(
+        "make_proposals",
+        "sam: 68 of 68 images have no proposals, so that what takes these changes nothing "
+        "there; lower make_proposals.sam.pred_iou_thresh or stability_score_thresh",
+    )(run)
+
+
 def all_alike(run: Any) -> None:
     """Every selection image has every class, so that epochs cannot be told apart."""
     from wsss.config.sections import TrainClassifierSettings
@@ -388,6 +397,9 @@ FAILURES = {
     "pseudo masks whose classes are ignored": Failure(
         then_score(masks(lambda _, mask: np.where(mask, 255, 0)), "evaluate_pseudo_masks"),
         "all_ignored", "evaluate_pseudo_masks", "warning", "strict", truth=True,
+    ),
+    "thresholds that no proposal passes": Failure(
+        without_proposals, "no_proposals", "make_proposals", "fault", "68 of 68 images"
     ),
     "epochs that cannot be told apart": Failure(
         all_alike, "no_selection_score", "train_classifier", "warning", "the last one was kept"

@@ -10,11 +10,14 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
+from wsss.artifacts import write_json
 from wsss.cli.app import app
 from wsss.config.params import load_params, parse_params
 from wsss.doctor.results import check_results
+from wsss.pipeline.in_order import is_there
 from wsss.pipeline.stage import setting_at
-from wsss.stages.findings.finding import Change
+from wsss.stages import find_stages
+from wsss.stages.findings.finding import Change, Shown
 from wsss.stages.findings.warned import IMPLIED, KINDS, settings_named
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +50,28 @@ def test_only_the_stages_that_are_named_are_looked_at(run: Any) -> None:
         run.check("refine")
 
 
+def test_results_of_other_settings_are_named_as_such(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.fill_masks()
+    pipeline, name = find_stages(), "make_pseudo_masks"
+    target = pipeline.target(name, run.params)
+    assert is_there(pipeline, target, run.params, run.root, made=lambda: [name])
+    assert run.check().outdated == {}
+    run.tree[name]["threshold"] = 0.7
+    assert run.check().outdated.keys() == {name}
+    assert run.check("train_classifier").outdated == {}
+    (run.root / "params.yaml").write_text(yaml.safe_dump(run.tree))
+    monkeypatch.chdir(run.root)
+    said = CliRunner().invoke(app, ["doctor", "run", name, "--out", "page"]).output
+    reason = run.check(name).outdated[name]
+    assert f"results of other settings: {name}, as {reason}" in said.splitlines()
+    assert said.splitlines()[0].endswith(" (results of other settings)")
+    assert reason in (run.root / "page/index.html").read_text(encoding="utf-8")
+    told = json.loads(CliRunner().invoke(app, ["doctor", "run", name, "--json"]).output)
+    assert told["outdated"] == {name: reason}
+
+
 def test_a_project_in_which_nothing_was_run(tmp_path: Path) -> None:
     found = check_results(tmp_path, parse_params({}))
     assert found.findings == found.looked_at == () and "train_classifier" in found.missing
@@ -60,6 +85,26 @@ def test_a_warning_of_another_wording_is_told_as_it_stands(run: Any) -> None:
     assert (found.name, found.text, found.severity) == ("warned", text, "warning")
     assert found.changes == (Change("train_segmenter.epochs", "raise"),)
     assert found.numbers == {"bad": 3, "of": 9}
+
+
+def test_the_warnings_of_every_evaluation_are_shown_by_what_it_scored(run: Any) -> None:
+    run.tree["make_pseudo_masks"]["chain"] = "per_class"
+    scored = {
+        "evaluate_cams": ("scores", "data/cams"),
+        "evaluate_refined@none": ("scores", "data/refined/none"),
+        "evaluate_refined@other": ("scores", "data/refined/other"),
+        "evaluate_refined_per_class": ("scores", "data/refined/per_class"),
+        "evaluate_pseudo_masks": ("mask", "data/pseudo_masks"),
+        "evaluate_segmenter": ("mask", "data/predictions/val"),
+    }
+    targets = find_stages().targets(run.params)
+    assert scored.keys() == {target.name for target in targets if target.stage.evaluates}
+    for name, (kind, folder) in scored.items():
+        text = "the IoU of 'boat' is 0 on val"
+        write_json(run.paths.report(name.replace("@", "_")), {"warnings": [text]})
+        (found,) = (item for item in run.check(name).findings if item.text == text)
+        assert found.shown == Shown(kind, run.root / folder)
+        assert found.images and all(1 in run.sample(image).class_ids for image in found.images)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from wsss.cli.app import app
 from wsss.pipeline import code
 from wsss.pipeline.code import CODE_LOCK, CodeLock
 from wsss.pipeline.execute import check_code
@@ -71,7 +73,7 @@ def first_docstring(installed: Path) -> str:
 
 def test_the_same_code_runs_nothing(project: Path) -> None:
     found = upgrade(project)
-    assert (found.reasons, found.after_them, found.gone, found.written) == ({}, {}, (), ())
+    assert (found.reasons, found.after_them, found.gone, found.differing) == ({}, {}, (), ())
     assert upgrade(project, write=True).written == ()
 
 
@@ -136,9 +138,36 @@ def test_a_damaged_file_says_how_to_mend_it(project: Path) -> None:
     assert CodeLock.read(project) == code_lock(find_stages())
 
 
+def test_a_file_that_was_lost_is_written_anew(project: Path) -> None:
+    (project / CODE_LOCK).unlink()
+    with pytest.raises(ConfigError, match="`wsss doctor upgrade --write` writes it anew"):
+        upgrade(project)
+    assert upgrade(project, write=True).written == (CODE_LOCK,)
+    assert CodeLock.read(project) == code_lock(find_stages())
+
+
+@pytest.mark.parametrize("name", ["dvc.yaml", "params.schema.json", CODE_LOCK])
+def test_wording_alone_is_told_and_written(
+    project: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = project / name
+    before = path.read_text()
+    path.write_text(before + "\n")
+    monkeypatch.chdir(project)
+    said = CliRunner().invoke(app, ["doctor", "upgrade"]).output
+    assert "no stage runs again" in said
+    assert said.endswith(f"`wsss doctor upgrade --write` writes {name}\n")
+    CliRunner().invoke(app, ["doctor", "upgrade", "--write"])
+    assert path.read_text() == before
+    assert "--write" not in CliRunner().invoke(app, ["doctor", "upgrade"]).output
+
+
 def test_the_repository_is_not_upgraded(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="wsss init"):
-        upgrade(tmp_path)
+    (tmp_path / "src/wsss/stages").mkdir(parents=True)
+    (tmp_path / "params.yaml").touch()
+    for write in (False, True):
+        with pytest.raises(ConfigError, match="wsss init"):
+            upgrade(tmp_path, write=write)
 
 
 def _target(name: str):

@@ -92,6 +92,7 @@ def run(
             "findings": [finding.values() for finding in found.findings],
             "looked_at": found.looked_at,
             "missing": found.missing,
+            "outdated": found.outdated,
         }
         typer.echo(json.dumps(values, indent=2))
     else:
@@ -131,8 +132,8 @@ def upgrade(
         typer.echo("no stage runs again: what they use does the same")
     if found.written:
         typer.echo(f"wrote {', '.join(found.written)}; `dvc repro` or `wsss run` runs what changed")
-    elif not write and (found.reasons or found.gone):
-        typer.echo("`wsss doctor upgrade --write` goes over to it")
+    elif found.differing:
+        typer.echo(f"`wsss doctor upgrade --write` writes {', '.join(found.differing)}")
 
 
 def _line(check: "Check") -> str:
@@ -149,7 +150,8 @@ def _lines(found: "ResultCheck") -> list[str]:
     for finding in found.findings:
         level = typer.style(f"{finding.severity:<8}", fg=COLOURS[finding.severity])
         truth = " (by masks of annotators)" if finding.needs_truth else ""
-        lines.append(f"{level} {finding.about}: {printable(finding.text)}{truth}")
+        other = " (results of other settings)" if finding.about in found.outdated else ""
+        lines.append(f"{level} {finding.about}: {printable(finding.text)}{truth}{other}")
         if finding.images:
             more = len(finding.images) - SHOWN
             rest = f" and {more} more" if more > 0 else ""
@@ -164,6 +166,8 @@ def _lines(found: "ResultCheck") -> list[str]:
     if not found.findings:
         lines.append("nothing is wrong with these results, as far as files can tell")
     lines.append(f"looked at {', '.join(found.looked_at)}")
+    for name, reason in found.outdated.items():
+        lines.append(f"results of other settings: {name}, as {printable(reason)}")
     if found.missing:
         lines.append(f"not run: {', '.join(found.missing)}")
     return lines

@@ -30,7 +30,8 @@ class Upgrade:
         after_them: by stage, those of its predecessors that run again; it runs where their results
             become others.
         gone: stages that the installed version has no more.
-        written: the files that were written.
+        differing: the files that are not those of the installed version, if by their wording alone.
+        written: those of them that were written.
     """
 
     before: str
@@ -38,6 +39,7 @@ class Upgrade:
     reasons: Mapping[str, str]
     after_them: Mapping[str, tuple[str, ...]]
     gone: tuple[str, ...] = ()
+    differing: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
 
 
@@ -49,17 +51,25 @@ def upgrade(root: Path, write: bool = False) -> Upgrade:
     Args:
         root: the project.
         write: whether wsss.lock, dvc.yaml and params.schema.json become those of what is installed;
-            `dvc repro` then runs what changed.
+            `dvc repro` then runs what changed. A wsss.lock that was lost is written anew.
 
     Raises:
         ConfigError: it has no wsss.lock, as the repository, or params.yaml does not fit what is
             installed; the text names the keys.
     """
     pipeline = find_stages()
-    if not (root / CODE_LOCK).is_file():
+    has_lock = (root / CODE_LOCK).is_file()
+    if not has_lock and (
+        (root / "src/wsss/stages").is_dir() or not (root / "params.yaml").is_file()
+    ):
         raise ConfigError(
             f"{root.absolute()} has no {CODE_LOCK}: only a project that `wsss init` has started is "
             "upgraded; in the repository `dvc repro` sees itself which code has changed"
+        )
+    if not has_lock and not write:
+        raise ConfigError(
+            f"{root.absolute()} has no {CODE_LOCK}; `wsss doctor upgrade --write` writes it anew, "
+            "after which all stages run again"
         )
     old = _read_lock(root, lenient=write)
     params = load_params(root / "params.yaml")
@@ -83,6 +93,11 @@ def upgrade(root: Path, write: bool = False) -> Upgrade:
         for target in pipeline.targets(params)
     }
     later = [name for name in dict.fromkeys(names) if before[name] and name not in reasons]
+    texts = _differing(root, pipeline, text)
+    if write:
+        for name, other in texts.items():
+            with atomic_path(root / name) as temporary:
+                temporary.write_text(other, encoding="utf-8")
     own = {"list_sources", "record_runs", *(stage.name for stage in pipeline)}
     return Upgrade(
         old.version,
@@ -90,7 +105,8 @@ def upgrade(root: Path, write: bool = False) -> Upgrade:
         reasons,
         {name: before[name] for name in later},
         tuple(sorted(declared.keys() - own)),
-        _write(root, pipeline, text) if write else (),
+        tuple(sorted(texts)),
+        tuple(sorted(texts)) if write else (),
     )
 
 
@@ -134,16 +150,13 @@ def _what(declared: Any) -> dict[str, Any]:
     return {**listed, "cmd": body.get("cmd")}
 
 
-def _write(root: Path, pipeline: Pipeline, dvc: str) -> tuple[str, ...]:
+def _differing(root: Path, pipeline: Pipeline, dvc: str) -> dict[str, str]:
+    """What files of a project would be, by name, of those that are not so."""
     texts = {CODE_LOCK: code_lock(pipeline).text, "params.schema.json": schema_text()}
     if _has_dvc(root):
         texts["dvc.yaml"] = dvc
-    changed = {
+    return {
         name: text
         for name, text in texts.items()
         if not (root / name).exists() or (root / name).read_text(encoding="utf-8") != text
     }
-    for name, text in changed.items():
-        with atomic_path(root / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    return tuple(sorted(changed))

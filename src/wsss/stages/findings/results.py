@@ -1,7 +1,7 @@
 """All that is wrong with what a project's stages have made, as far as its files tell."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wsss.checks import did_you_mean
@@ -52,11 +52,13 @@ class ResultCheck:
         findings: the worst first, and of one severity in the order of the stages.
         looked_at: names of the targets that have a report.
         missing: names of those that have none, as they have not run.
+        outdated: by name, why results that were looked at are of other settings, data or code.
     """
 
     findings: tuple[Finding, ...]
     looked_at: tuple[str, ...]
     missing: tuple[str, ...]
+    outdated: Mapping[str, str] = field(default_factory=dict)
 
 
 def look_at_results(

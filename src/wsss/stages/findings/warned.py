@@ -42,6 +42,7 @@ class _Kind:
 KINDS = (
     _Kind("classes_at_chance", "classes better than a guess", "all"),
     _Kind("no_selection_score", "can tell epochs apart and the last one was kept"),
+    _Kind("no_proposals", "images have no proposals", "all"),
     _Kind("empty_maps", "maps of an image's own tag are empty", "half", ("empty",)),
     _Kind("full_maps", "maps of an image's own tag are the same", "half", ("full",)),
     _Kind("masks_without_tags", "pseudo masks of tagged images show none", "half", ("bare",)),
@@ -64,10 +65,6 @@ KINDS = (
 
 IMPLIED = {
     "raise its epochs": (Change("train_classifier.epochs", "raise"),),
-    "its threshold or chain": (
-        Change("make_pseudo_masks.threshold", "change"),
-        Change("make_pseudo_masks.chain", "change"),
-    ),
     "prepare_data's mask values": (Change("prepare_data.dataset", "change"),),
     "the data set's empty_tag": (Change("prepare_data.dataset", "change"),),
 }
@@ -186,26 +183,28 @@ def _of_classes(made: Made, target: Target, text: str) -> tuple[Shown, tuple[str
 def _of_evaluation(
     made: Made, target: Target, manifest: Manifest, text: str
 ) -> tuple[Shown, tuple[str, ...]]:
-    """Images of the split and the classes that an evaluation names, by what it has scored."""
-    (scored,) = set(target.inputs(made.params)) - {"data/masks", "data/splits"}
+    """Images of the split and the classes that an evaluation names, by what it has scored.
+
+    That is what was last made before it, as in panels: by itself, where it combines chains.
+    """
+    before = made.pipeline.upstream(target, made.params)  # itself last
+    scored = next(part for part in reversed(before) if part.stage.picture)
+    picture = scored.stage.picture
+    assert picture is not None
     words = re.findall(r"\w+", text)
     split = min((name for name in manifest.splits if name in words), key=words.index, default="val")
     samples = manifest.splits[split]
-    folder = made.paths.root / scored
-    if target.stage.curve is not None:  # of thresholds
-        kind: Literal["scores", "mask"] = "scores"
-    else:
-        kind = "mask"
-        folder = folder / split if folder == made.paths.predictions else folder
+    folder = made.paths.root / scored.outs(made.params)[0] / (split if picture.split else "")
+    shown = Shown(picture.kind, folder)
     if "images without a tag" in text:
         alarms = {
             sample.name: float(np.mean((mask > 0) & (mask < IGNORE_INDEX)))
             for sample, mask in made.masks(folder, [item for item in samples if not item.class_ids])
         }
-        return Shown(kind, folder), falling({name: area for name, area in alarms.items() if area})
+        return shown, falling({name: area for name, area in alarms.items() if area})
     wanted = _classes_named(text, manifest) or set(range(1, manifest.num_fg_classes + 1))
     names = [sample.name for sample in samples if wanted & set(sample.class_ids)]
-    return Shown(kind, folder), tuple(names[: made.limit])
+    return shown, tuple(names[: made.limit])
 
 
 def _classes_named(text: str, manifest: Manifest) -> set[int]:
