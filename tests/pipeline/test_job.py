@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from pydantic import BaseModel
 
 from wsss.artifacts import Paths, read_json
 from wsss.config.params import Params, parse_params
+from wsss.launch import Part
 from wsss.pipeline import Job, Pipeline, Stage, Target, code
 from wsss.stages import find_stages
 from wsss.tracking import NullTracker
@@ -106,11 +108,30 @@ def test_the_key_follows_python_and_native_code(
     for part in (*code.COMMON, *stage.code):
         place = package / part
         (place if place.suffix else place / "module.py").write_text("2")
+        code._first_found.cache_clear()  # as another process
         keys.append(stage.code_fingerprint())
     assert len(set(keys)) == len(keys)
     (tmp_path / "csrc/filter.cpp").write_text("2")
+    code._first_found.cache_clear()
     native = "densecrf" in stage.code
     assert (stage.code_fingerprint() != keys[-1]) == native
+
+
+def test_the_precision_that_is_told_is_that_of_the_tasks_which_did_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login node computes in another one, and only finishes the stage."""
+    told: dict[str, str] = {}
+    login = job_of("train_classifier", tmp_path)
+    monkeypatch.setattr(login, "tracker", SimpleNamespace(tags=told.update))
+    task = job_of("train_classifier", tmp_path)
+    task.part = Part("models/classifier", "key", "checked", "epochs", {})
+    login.fabric("32-true", folder=tmp_path)
+    assert told == {"precision": "32-true"}
+    task.fabric("bf16-mixed", folder=tmp_path)
+    login.fabric("32-true", folder=tmp_path)
+    login.fabric("32-true", "other")
+    assert told == {"precision": "bf16-mixed", "other_precision": "32-true"}
 
 
 def entries_job(root: Path, make: Callable[[Job], None], **teachers: Any) -> Job:

@@ -180,6 +180,27 @@ def test_a_killed_run_ends_in_the_same_weights(
         assert torch.equal(model.state_dict()[key], value), key
 
 
+def test_a_run_that_goes_on_elsewhere_learns_what_it_began_with(
+    whole: tuple[Classifier, Fitted, Tracker],
+    task: Task,
+    teacher: Classifier,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On another device networks give other values, from which a method draws other targets."""
+    settings = settings_of(**TWO_ROUNDS)
+    with pytest.raises(KeyboardInterrupt):
+        fit_classifier(settings, replace(task, tracker=Tracker(3)), {"teacher": teacher})
+
+    def of_another_device(samples: list[Sample], *_: Any) -> np.ndarray:
+        return np.random.default_rng(0).normal(size=(len(samples), 8)).astype(np.float32)
+
+    monkeypatch.setattr(classification, "_over_images", of_another_device)
+    model, fitted = fit_classifier(settings, task, {"teacher": teacher})
+    assert fitted.history == whole[1].history
+    for key, value in whole[0].state_dict().items():
+        assert torch.equal(model.state_dict()[key], value), key
+
+
 def test_every_round_starts_from_the_same_weights(
     task: Task, teacher: Classifier, begun: list[Begun], starts: list[Start]
 ) -> None:

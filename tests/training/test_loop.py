@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.accelerators import CPUAccelerator
 from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
-from wsss.config.sections import OptimizerSettings, TrainSettings
+from wsss.config.sections import MachineSettings, OptimizerSettings, TrainSettings
+from wsss.loading.devices import make_fabric
 from wsss.seeding import Step
 from wsss.training.loop import Fitted, fit
+from wsss.training.schedules import make_optimizer
 from wsss.training.task import Task
 
 
@@ -141,6 +145,78 @@ def test_a_resumed_run_scales_losses_as_an_uninterrupted_one(
     resumed = replace(cut, fabric=half_precision(3))
     train(resumed, epochs=3, scores=[2.0])
     assert scale_of(resumed) == 32
+
+
+@pytest.mark.filterwarnings("ignore:for .* meta parameter")
+@pytest.mark.parametrize("algorithm", ["sgd", "adamw"])
+def test_all_that_a_resumed_run_loads_lies_where_its_network_does(
+    make_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    """A device without memory stands for a GPU; it is left before the first step."""
+    settings = TrainSettings.model_validate(
+        {"epochs": 2, "channels_last": False, "optimizer": {"algorithm": algorithm}}
+    )
+    made: list[torch.optim.Optimizer] = []
+
+    class Anything(CPUAccelerator):
+        def setup_device(self, device: torch.device) -> None:
+            pass
+
+    class Left(Exception):
+        pass
+
+    class Leaving(Batches):
+        def set_epoch(self, epoch: int, first_step: int = 0) -> None:
+            raise Left
+
+    def noted(*given: Any) -> torch.optim.Optimizer:
+        made.append(make_optimizer(*given))
+        return made[-1]
+
+    def stop(_: nn.Module) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    def go_on(task: Task, batches: Batches) -> None:
+        model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+        fit(
+            *(task, model, [], batches, loss_fn, stop),
+            metric=None,
+            settings=settings,
+            checkpoint="last",
+        )
+
+    task = make_task()
+    with pytest.raises(KeyboardInterrupt):
+        go_on(task, Batches())
+    monkeypatch.setattr("wsss.training.loop.make_optimizer", noted)
+    monkeypatch.setattr(
+        "lightning_fabric.fabric._has_meta_device_parameters_or_buffers", lambda _: False
+    )
+    elsewhere = Fabric(strategy=SingleDeviceStrategy(torch.device("meta"), Anything()))
+    with pytest.raises(Left):
+        go_on(replace(task, fabric=elsewhere), Leaving())
+    held = {
+        (name, value.device.type)
+        for of_parameter in made[0].state.values()
+        for name, value in of_parameter.items()
+        if name != "step"  # which stays on the CPU on any device
+    }
+    assert held and {device for _, device in held} == {"meta"}
+
+
+def test_a_resumed_run_goes_on_on_a_gpu(make_task: Callable[..., Task], cuda: torch.device) -> None:
+    def on_gpu(folder: str) -> Task:
+        machine = MachineSettings(accelerator="cuda", num_workers=0)
+        return replace(make_task(folder), machine=machine, fabric=make_fabric(machine, "32-true"))
+
+    whole, fitted = train(on_gpu("whole"), epochs=5)
+    with pytest.raises(KeyboardInterrupt):
+        train(on_gpu("cut"), epochs=5, stop_after=3)
+    resumed, refitted = train(on_gpu("cut"), epochs=5, scores=[3.0, 4.0])
+    for name, value in whole.state_dict().items():
+        assert value.device.type == cuda.type
+        torch.testing.assert_close(resumed.state_dict()[name], value)
+    assert len(refitted.history) == len(fitted.history)
 
 
 @pytest.mark.parametrize(("batch_size", "way_out"), [(1, "set batch"), (4, "add some, or set")])

@@ -1,10 +1,12 @@
 """Training a classifier on tags, in as many rounds as its method asks for."""
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,11 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 
-from wsss.artifacts import Manifest, Sample, single_label_fault
+from wsss.artifacts import Manifest, Sample, atomic_path, single_label_fault
 from wsss.checks import full_key
 from wsss.config.sections import TrainClassifierSettings
-from wsss.loading.devices import gather, gather_shares
+from wsss.cores import is_first
+from wsss.loading.devices import broadcast, gather, gather_shares
 from wsss.methods.base import Method, Start, Teacher
 from wsss.methods.losses import Losses
 from wsss.methods.objective import Objective, present
@@ -95,7 +98,8 @@ def fit_classifier(
             task.rng_seed,
             manifest.has_background,
         )
-        parts = method.begin(start)
+        kept = task.work / f".work.round{index}.npy"
+        parts = method.begin(replace(start, over_images=_once(start.over_images, kept)))
         torch.manual_seed(task.rng_seed)  # whatever begin() did, the head starts alike
         model = Classifier(
             backbone, manifest.class_names, settings.head, num_extra=num_extra, parts=parts
@@ -199,6 +203,26 @@ def _over_images(
     model.train(training)
     everything = {row: value for part in gather(found) for row, value in part.items()}
     return np.stack([everything[row] for row in range(len(samples))])
+
+
+def _once(over_images: Callable[..., np.ndarray], file: Path) -> Callable[..., np.ndarray]:
+    """`Start.over_images` whose values stay: what goes on elsewhere would find others.
+
+    A network gives other values on another device, and a method other targets and parts for them.
+    """
+    calls = itertools.count()
+
+    def kept(*asked: Any) -> np.ndarray:
+        own = file.with_suffix(f".{next(calls)}.npy")
+        values = broadcast(np.load(own) if is_first() and own.exists() else None)
+        if values is None:
+            values = over_images(*asked)
+            if is_first():
+                with atomic_path(own) as temporary, temporary.open("wb") as opened:
+                    np.save(opened, values)
+        return values
+
+    return kept
 
 
 def score_classifier(

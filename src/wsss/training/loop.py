@@ -111,6 +111,7 @@ def fit(
     """
     fabric, rng_seed, log_of_epochs = task.fabric, task.rng_seed, task.log(epochs_before)
     path = task.work / f".work.{checkpoint}.pt"
+    model = fabric.to_device(model)  # what an optimiser loads goes to where its parameters are
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)
     scored = model if average is None else average.model.to(memory_format=torch.channels_last)
