@@ -189,6 +189,44 @@ def test_a_stage_that_was_started_by_hand_outlives_its_shell(
         time.sleep(0.05)
 
 
+SEVERAL = """
+import sys
+from pathlib import Path
+import wsss.tracking
+from wsss.pipeline import Pipeline, Stage, execute
+
+together = execute.run_together
+
+def edited_by_then(command, *rest):
+    Path("params.yaml").write_text("base: {rng_seed: 2}")
+    return together([sys.executable, *sys.argv], *rest)
+
+def run(job):
+    with job.staging() as staging:
+        if job.is_first:
+            (staging.path / "seed").write_text(str(job.params.base.rng_seed))
+    job.report({})
+
+execute.run_together = edited_by_then
+wsss.tracking.has_mlflow = lambda: False
+SETTINGS = ("base.rng_seed", "make_pseudo_masks")
+toy = Stage("toy", run, settings=SETTINGS, makes=("data/toy",), devices=True)
+execute.main(Pipeline([toy]), ["toy"])
+"""
+
+
+def test_processes_that_run_a_stage_together_have_the_settings_of_the_one_that_started_them(
+    project: Path,
+) -> None:
+    """It may have read params.yaml hours ago, and records what was made as of its own."""
+    (project / "params.yaml").write_text(
+        "base: {rng_seed: 1}\nmachine: {devices: 2, accelerator: cpu}\n"
+    )
+    (project / "several.py").write_text(SEVERAL)
+    subprocess.run([sys.executable, "several.py"], cwd=project, check=True)
+    assert (project / "data/toy/seed").read_text() == "1"
+
+
 def _alive(number: int) -> bool:
     try:
         os.kill(number, 0)

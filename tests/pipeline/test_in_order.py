@@ -7,7 +7,7 @@ import pytest
 
 from wsss.config.params import Params, parse_params
 from wsss.launch import Site
-from wsss.pipeline import Job, Pipeline, Stage
+from wsss.pipeline import Job, Pipeline, Stage, code
 from wsss.pipeline.execute import Known
 from wsss.pipeline.in_order import run_in_order, wanted_targets
 
@@ -125,6 +125,42 @@ def test_a_stage_runs_with_all_that_it_needs() -> None:
     assert run(names=["chain"]) == ["chain@none"]
     with pytest.raises(ValueError, match="no stage is named 'lasst'; did you mean 'last'"):
         run(names=["lasst"])
+
+
+@pytest.mark.parametrize("edited", ["src/wsss/cam/map.py", "data/images/one"])
+def test_what_is_edited_while_stages_run_is_not_taken_for_what_they_ran_on(
+    project: Path, monkeypatch: pytest.MonkeyPatch, edited: str
+) -> None:
+    """Code that is imported stays as it was, also for the stages that come later."""
+    monkeypatch.setattr(code, "_PACKAGE", project / "src/wsss")
+    (project / edited).parent.mkdir(parents=True)
+    (project / edited).write_text("before")
+
+    def editing(job: Job) -> None:
+        first(job)
+        (project / edited).write_text("after")
+
+    stages = [
+        Stage(
+            name,
+            run,
+            settings=("base.rng_seed", "generate_cams.flip"),
+            reads=("data/images",) if "data" in edited else (),
+            makes=(f"data/{name}",),
+            code=("cam",),
+        )
+        for name, run in (("edits", editing), ("later", first))
+    ]
+    pipeline = Pipeline(stages)
+
+    def ran() -> list[str]:
+        code._first_found.cache_clear()  # as another process
+        targets = wanted_targets(pipeline, Params(), ())
+        return run_in_order(pipeline, targets, Params(), Site(), Known())
+
+    assert ran() == ["edits", "later"]
+    assert ran() == (["edits"] if "data" in edited else ["edits", "later"])
+    assert ran() == []
 
 
 def test_one_that_stops_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wsss.pipeline import processes
-from wsss.pipeline.others import LostProcessError
+from wsss.pipeline.others import LEFT_ALONE, LostProcessError
 from wsss.pipeline.processes import lost_another, run_together
 
 FILL = """
@@ -154,15 +154,52 @@ def test_a_process_that_was_left_alone_says_nothing(capfd: pytest.CaptureFixture
     assert capfd.readouterr().err == "no image b\n"
 
 
-def test_only_errors_of_a_lost_connection_are_taken_for_one(
-    monkeypatch: pytest.MonkeyPatch,
+def test_where_all_processes_were_left_alone_the_error_of_the_first_is_said(
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    lost = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
-    assert not lost_another(lost), "there is no other process"
+    code = (
+        "import os, time\n"
+        "from wsss.pipeline.execute import in_plain_words\n"
+        "from wsss.pipeline.others import LeftAloneError\n"
+        "time.sleep(2 * (os.environ['RANK'] == '0'))\n"
+        "said = RuntimeError('no word for process ' + os.environ['RANK'])\n"
+        "with in_plain_words('toy', 'the same'): raise LeftAloneError from said\n"
+    )
+    assert run_together([sys.executable, "-c", code], 2) == LEFT_ALONE
+    said = capfd.readouterr().err
+    assert said.count("no word for process 1") == 1 and "process 0" not in said
+
+
+NCCL = "NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.cpp:94, "
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        ("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:9", True),
+        ("[gloo/transport/tcp/pair.cc:5] Read error [127.0.0.1]:9: Connection reset by peer", True),
+        ("[gloo/transport/tcp/pair.cc:300] writev [127.0.0.1]:9: Broken pipe", True),
+        ("[gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 1800000ms for recv", True),
+        (f"{NCCL}remote process exited or there was a network error, NCCL version 2.29", True),
+        ("NCCL communicator was aborted on rank 1.", True),
+        (f"{NCCL}invalid usage\nncclInvalidUsage: Duplicate GPU detected : rank 0 and 1", False),
+        (f"{NCCL}unhandled cuda error\nncclUnhandledCudaError: out of memory", False),
+        ("[gloo/transport/tcp/device.cc:84] ifa != nullptr. Unable to find interface eth7", False),
+        ("DataLoader timed out after 10 seconds", False),
+        ("shapes do not match", False),
+    ],
+)
+def test_only_errors_of_a_lost_connection_are_taken_for_one(
+    monkeypatch: pytest.MonkeyPatch, text: str, lost: bool
+) -> None:
+    from torch import distributed
+
+    assert not lost_another(RuntimeError(text)), "there is no other process"
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert lost_another(lost)
-    assert not lost_another(RuntimeError("shapes do not match"))
-    assert not lost_another(ValueError("no file gloo.png"))
+    assert not lost_another(RuntimeError(text)), "they have not found one another"
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    assert lost_another(RuntimeError(text)) == lost
+    assert not lost_another(ValueError(text))
 
 
 def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from wsss.artifacts import write_json
+from wsss.launch.task import JOBS
 from wsss.pipeline.staging import Staging, has_key
 
 
@@ -56,6 +58,23 @@ def test_work_under_another_key_is_deleted(tmp_path: Path) -> None:
     with Staging(tmp_path / "cams", "other") as staging:
         assert not staging.resumed
         assert not (staging.path / "a").exists()
+
+
+def test_jobs_that_nobody_can_stop_are_told_of_before_work_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may write what this process writes; whoever knows that they are gone keeps the work."""
+    interrupted(tmp_path / "cams", "k", "a")
+    jobs = tmp_path / ".cams.partial" / JOBS
+    write_json(jobs, {"part 1 of 1": "7_0"})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    began = False
+    with pytest.raises(ValueError, match="7_0"), Staging(tmp_path / "cams", "k"):
+        began = True
+    assert not began
+    jobs.unlink()
+    with Staging(tmp_path / "cams", "k") as staging:
+        assert (staging.path / "a").read_text() == "done"
 
 
 @pytest.mark.parametrize("marker", [None, "", "{", '{"other": 1}', "[]"])

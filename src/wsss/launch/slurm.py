@@ -236,7 +236,7 @@ def cancel(file: Path) -> None:
         raise ValueError(
             f"jobs of Slurm ({' '.join(ids)}) may still write into {file.parent}, and "
             f"{socket.gethostname()} cannot ask: run this on a login node of the cluster, or "
-            f"delete {file.parent} once they are gone"
+            f"delete {file} once they are gone"
         )
     subprocess.run(["scancel", *ids], capture_output=True, check=False)
     deadline = time.monotonic() + 120

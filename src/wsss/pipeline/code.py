@@ -7,7 +7,6 @@ The code of methods from outside goes with the settings that name them: see `wss
 
 import ast
 import hashlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from wsss.artifacts import fingerprint
+from wsss.artifacts import contents, fingerprint
 from wsss.settings import ConfigError
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "COMMON",
     "NATIVE",
     "CodeLock",
-    "code_files",
     "code_fingerprint",
     "code_key",
     "code_parts",
@@ -63,22 +61,19 @@ def uses_native(code: Sequence[str]) -> bool:
     return "densecrf" in code
 
 
-def code_files(code: Sequence[str]) -> list[Path]:
-    """All files of packages and modules below src/wsss, and the native sources behind them.
-
-    A wheel has these within the package. A package without any has the compiled module alone.
-    """
-    files = [file for name in code for file in _python(_PACKAGE / name)]
-    return [*files, *_native()] if uses_native(code) else files
-
-
 def code_fingerprint(code: Sequence[str], module: str) -> str:
-    """A hash of the files of `code_files`, the common ones, and a stage's own page.
+    """A hash of the files of `code_parts`.
 
-    Edited code neither goes on with old work nor takes old results for its own.
+    Edited code neither goes on with old work nor takes old results for its own. What is edited
+    while this process works is not what runs in it: files count as they were when it first asked.
     """
-    page = sys.modules[module].__file__
-    return fingerprint(files=[*code_files([*COMMON, *code]), *([Path(page)] if page else [])])
+    held = _first_found(_PACKAGE)
+    return fingerprint(
+        {
+            part: [(file.name, held.get(file, "")) for file in _files(part)]
+            for part in code_parts(code, module)
+        }
+    )
 
 
 def code_parts(code: Sequence[str], module: str) -> list[str]:
@@ -199,6 +194,12 @@ def _native() -> list[Path]:
             return sorted(file for file in sources.rglob("*") if file.is_file())
     compiled = _PACKAGE / "densecrf"
     return sorted([*compiled.glob("_native*.so"), *compiled.glob("_native*.pyd")])
+
+
+@cache
+def _first_found(package: Path) -> dict[Path, str]:
+    """Hashes of all files of the package, and of native sources, as they are at the first call."""
+    return {file: contents(file) for file in (*_python(package), *_native())}
 
 
 def _hash(part: str, read: Callable[[Path], bytes]) -> str:

@@ -30,8 +30,10 @@ from wsss.pipeline.others import LEFT_ALONE, LeftAloneError, join_others, tell_l
 from wsss.pipeline.outcome import record_epochs, run_job
 from wsss.pipeline.processes import (
     end_with_parent,
+    given_params,
     is_one_of_several,
     is_started_by_another,
+    keep_error,
     lost_another,
     run_together,
     tell_done,
@@ -118,11 +120,12 @@ def main(pipeline: Pipeline, arguments: list[str]) -> None:
     stop_on_signals()
     with in_plain_words(name, f"dvc repro {name}") as known:
         part = current_part()
-        if part is None:
+        given = given_params() if part is None else part.params
+        if given is None:
             params, site = load_params("params.yaml"), read_site(Path())
             site.check_names(stage.name for stage in pipeline)
         else:
-            params, site = parse_params(part.params, "the settings of the task"), Site()
+            params, site = parse_params(given, "the settings that were given"), Site()
         run_target(pipeline, pipeline.target(name, params), params, site, known, part)
         tell_done()
 
@@ -154,9 +157,11 @@ def in_plain_words(name: str, again: str) -> Iterator[Known]:
     known = Known()
     try:
         yield known
-    except LeftAloneError:
+    except LeftAloneError as alone:
+        lost = alone.__cause__ or alone
+        keep_error(lost)
         if is_started_by_another() and local_rank() == 0:
-            tell_lost()
+            tell_lost(why=str(lost))
         sys.exit(LEFT_ALONE)
     except KeyboardInterrupt as stop:
         if is_first() and not is_one_of_several():
@@ -223,7 +228,7 @@ def run_target(
     elif target.stage.devices and devices > 1 and not alone:
         check_devices(params.machine.accelerator, devices)
         command = [sys.executable, "-m", "wsss.stages", *target.name.split("@")]
-        code = run_together(command, devices)
+        code = run_together(command, devices, params.model_dump(mode="json"))
         if stopped := stopped_by(code):  # one of them was asked, and all have stopped
             raise stopped
         if code:

@@ -75,9 +75,10 @@ def run_in_order(
             continue
         log.info("%d of %d: %s", at, len(targets), target.name)
         _note(root, target).unlink(missing_ok=True)
+        key = _key(pipeline, target, params, root)  # what is edited while it runs it has not read
         run_target(pipeline, target, params, site, known)
         ran.append(target.name)
-        write_json(_note(root, target), _state(pipeline, target, params, root))
+        write_json(_note(root, target), _state(key, target, params, root))
     return ran
 
 
@@ -104,7 +105,8 @@ def is_there(
     needed = {part.name for part in pipeline.upstream(target, params)}
     if needed & set(ran) or target.name not in made():
         return False
-    write_json(_note(root, target), _state(pipeline, target, params, root))
+    key = _key(pipeline, target, params, root)
+    write_json(_note(root, target), _state(key, target, params, root))
     return True
 
 
@@ -134,14 +136,21 @@ def _is_done(pipeline: Pipeline, target: Target, params: Params, root: Path) -> 
     What `dvc repro` made alone is not known here.
     """
     note = _note(root, target)
-    return note.exists() and read_json(note) == _state(pipeline, target, params, root)
+    if not note.exists():
+        return False
+    key = _key(pipeline, target, params, root)
+    return bool(read_json(note) == _state(key, target, params, root))
 
 
-def _state(pipeline: Pipeline, target: Target, params: Params, root: Path) -> dict[str, object]:
-    """The fingerprint of what decides a result, and by path a hash of the result."""
-    job = Job(pipeline, target, params, Paths(root), NullTracker())
+def _key(pipeline: Pipeline, target: Target, params: Params, root: Path) -> str:
+    """The fingerprint of what decides a result."""
+    return Job(pipeline, target, params, Paths(root), NullTracker()).key
+
+
+def _state(key: str, target: Target, params: Params, root: Path) -> dict[str, object]:
+    """The fingerprint of what has decided a result, and by path a hash of the result."""
     made = (*target.outs(params), target.stage.report_path(target.entry))
-    return {"key": job.key, "made": {path: contents(root / path) for path in made}}
+    return {"key": key, "made": {path: contents(root / path) for path in made}}
 
 
 def _note(root: Path, target: Target) -> Path:

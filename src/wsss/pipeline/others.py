@@ -60,20 +60,22 @@ def run_token() -> str:
     return _token
 
 
-def tell_lost(lost: int | None = None) -> None:
+def tell_lost(lost: int | None = None, why: str = "") -> None:
     """Say, once, that another process is gone and what to do.
 
     Args:
         lost: its rank, where that is known.
+        why: what says so.
     """
     global _told
     if _told:
         return
     _told = True
     which = "Another process" if lost is None else f"Process {lost + 1} of {world_size()}"
+    reason = f" ({first})" if (first := why.partition("\n")[0]) else ""
     text = (
-        f"{which} is gone, and the others end, too; run the same command again on all nodes: it "
-        "goes on with what is done.\n"
+        f"{which} is gone{reason}, and the others end, too; run the same command again on all "
+        "nodes: it goes on with what is done.\n"
     )
     with contextlib.suppress(OSError):  # there may be nobody to read it
         os.write(2, text.encode())

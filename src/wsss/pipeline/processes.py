@@ -12,18 +12,22 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from wsss.artifacts import read_json, write_json
 from wsss.cores import is_first, world_size
 from wsss.pipeline.others import LEFT_ALONE, LostProcessError
 from wsss.stopping import stop_processes
 
 __all__ = [
     "end_with_parent",
+    "given_params",
     "is_one_of_several",
     "is_started_by_another",
+    "keep_error",
     "lost_another",
     "run_together",
     "tell_done",
@@ -31,14 +35,30 @@ __all__ = [
 
 _PARENT = "WSSS_PARENT"
 _DONE = "WSSS_DONE"  # a file, which is there once the first of the processes has done the work
+_PARAMS = "WSSS_PARAMS"  # a file with all settings
 _GRACE = 10.0  # seconds from SIGTERM to SIGKILL, where one is lost and the others cannot go on
 _TO_KEEP = 60.0  # the same where all are asked to stop, and keep what they have done
 _OWN_WORDS = 3.0  # seconds in which the others may end, too, once one has
 _LATE = 60.0  # seconds in which the others end once rank 0, which has most to do, is done
+_LOST = (
+    "closed by peer",
+    "closed by remote peer",
+    "connection reset",
+    "connection refused",
+    "broken pipe",
+    "timed out waiting",
+    "caused pair closure",
+    "collective operation timeout",
+    "remote process exit",
+    "communicator was aborted",
+)
+"""What Gloo and NCCL say of a lost connection, and not of what they are asked for."""
 _SHELLS = {"sh", "bash", "dash", "zsh", "fish", "ksh"}
 
 
-def run_together(command: Sequence[str], count: int) -> int:
+def run_together(
+    command: Sequence[str], count: int, params: Mapping[str, Any] | None = None
+) -> int:
     """Run a command in `count` processes with ranks, and wait for all of them.
 
     When one ends with an error, or is killed, the others are stopped: they would wait for it. Once
@@ -47,6 +67,7 @@ def run_together(command: Sequence[str], count: int) -> int:
     Args:
         command: the program and its arguments.
         count: how many processes.
+        params: all settings, as plain values, for `given_params`.
 
     Returns:
         The exit code: 0, or that of the first process that failed and said why.
@@ -67,8 +88,12 @@ def run_together(command: Sequence[str], count: int) -> int:
     with contextlib.ExitStack() as stack:
         notes: list[IO[bytes] | None] = [None]  # rank 0 speaks for all; of others errors alone
         notes += [stack.enter_context(tempfile.TemporaryFile()) for _ in range(1, count)]
-        done = Path(stack.enter_context(tempfile.TemporaryDirectory())) / shared[_PARENT]
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        done = folder / shared[_PARENT]
         shared[_DONE] = str(done)
+        if params is not None:
+            shared[_PARAMS] = str(folder / "params.json")
+            write_json(folder / "params.json", params)
         stack.push(lambda kind, *_: stop_processes(processes, _TO_KEEP if kind else _GRACE))
         for at, note in enumerate(notes):
             ranks = {"RANK": str(at), "LOCAL_RANK": str(at)}
@@ -87,6 +112,8 @@ def run_together(command: Sequence[str], count: int) -> int:
         if code > 0 and note is not None and (first <= 0 or first == LEFT_ALONE):
             note.seek(0)
             os.write(2, note.read())
+        if code == LEFT_ALONE and (alone := _of_left_alone(done)).exists():
+            os.write(2, alone.read_bytes())  # all were left alone, so none has said why
     if code > 0:
         return code
     if stuck:
@@ -108,9 +135,37 @@ def tell_done() -> None:
     A process takes seconds to end, in which it may be killed as at any other time. Where something
     else has started it, such as tasks that `run_together` started in turn, nothing is told.
     """
+    if is_first() and (done := _done()):
+        done.touch()
+
+
+def keep_error(error: BaseException) -> None:
+    """Keep why this process takes itself for left alone, unless another one was before it.
+
+    `run_together` says it where all end so, and none says what has stopped it.
+    """
+    if done := _done():
+        with contextlib.suppress(OSError), _of_left_alone(done).open("x") as file:
+            file.writelines(traceback.format_exception(error))
+
+
+def _done() -> Path | None:
+    """The file of `tell_done`; None where `run_together` has not started this very process."""
     done = os.environ.get(_DONE, "")
-    if is_first() and done and Path(done).name == os.environ.get(_PARENT):
-        Path(done).touch()
+    return Path(done) if done and Path(done).name == os.environ.get(_PARENT) else None
+
+
+def _of_left_alone(done: Path) -> Path:
+    return done.with_suffix(".left_alone")
+
+
+def given_params() -> dict[str, Any] | None:
+    """All settings as whoever started this process and others has them; None where nobody has.
+
+    params.yaml may have been edited since then.
+    """
+    file = os.environ.get(_PARAMS)
+    return read_json(Path(file)) if file and is_one_of_several() else None
 
 
 def is_one_of_several() -> bool:
@@ -187,10 +242,13 @@ def _first_failure(processes: Sequence["subprocess.Popen[Any]"]) -> int | None:
 
 
 def lost_another(error: BaseException) -> bool:
-    """Whether an error only says that another process of the stage is gone."""
-    signs = ("gloo", "nccl", "connection closed by peer", "connection reset")
-    text = f"{type(error).__name__} {error}".lower()
-    return world_size() > 1 and isinstance(error, RuntimeError) and any(s in text for s in signs)
+    """Whether an error only says that the connection to another process of the stage is lost."""
+    if world_size() == 1 or not isinstance(error, RuntimeError):
+        return False
+    from torch import distributed
+
+    text = str(error).lower()
+    return distributed.is_initialized() and any(words in text for words in _LOST)
 
 
 def _free_port() -> int:

@@ -98,8 +98,8 @@ class Staging:
 
     Raises:
         BusyError: another process fills the folder, and `wait` is False.
-        ValueError: the folder cannot be replaced, or the processes of one stage do not agree on
-            the key.
+        ValueError: the folder cannot be replaced, the processes of one stage do not agree on the
+            key, or jobs of a cluster may still write into it, which nobody here can ask.
     """
 
     def __init__(
@@ -153,6 +153,7 @@ class Staging:
                 write_json(self.path / _RUN, {"key": self.key, "run": _run()})
             if self.fill is not None:
                 self.fill(self.path)
+            stop_jobs(self.path)  # that are left of earlier times, as this process does their work
             self._lock = lock.pop_all()
         return self
 
@@ -208,7 +209,6 @@ class Staging:
         for other in range(1, world_size()):
             while not self._done(other).exists():
                 time.sleep(_POLL)
-        stop_jobs(self.path)  # that are left where this process did without them
         for leftover in self.path.rglob(".*.tmp"):
             leftover.unlink()
         finish_shards(self.path)
