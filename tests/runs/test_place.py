@@ -1,6 +1,7 @@
 """Where the runs are to be seen."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,13 +16,15 @@ from wsss.tracking.database import experiment_ids
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, dict[str, str]]]:
-    """Answers as MLflow does for the experiments that it is given."""
+    """Answers as MLflow does for the experiments that it is given, and for one "login" alone."""
     known: dict[str, str] = {}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             name = self.path.rpartition("=")[2]
-            self.send_response(200 if name in known else 404)
+            login = known.get("login", "")
+            allowed = not login or self.headers.get("Authorization") == f"Basic {login}"
+            self.send_response(401 if not allowed else 200 if name in known else 404)
             self.end_headers()
             if name in known:
                 body = {"experiment": {"experiment_id": known[name]}}
@@ -71,3 +74,53 @@ def test_a_server_of_the_users_own_is_linked_and_not_started(
     place = find_place(project, "wsss")
     assert place.link == f"{address}/#/experiments/7/runs?compareRunsMode=CHART"
     assert (place.is_up, place.command) == (True, "")
+
+
+def test_a_server_with_users_is_asked_with_the_login_which_is_not_shown(
+    project: Path, server: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, known = server
+    known.update(wsss="7", login="YWRhOnNlY3JldA==")  # ada:secret
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert "MLFLOW_TRACKING_USERNAME" in find_place(project, "wsss").note
+    with monkeypatch.context() as with_login:
+        with_login.setenv("MLFLOW_TRACKING_USERNAME", "ada")
+        with_login.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+        assert find_place(project, "wsss").is_up
+    host = address.removeprefix("http://")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ada:secret@{host}/")
+    place = find_place(project, "wsss")
+    assert (place.is_up, place.link.partition("/#/")[0]) == (True, address)
+    for uri in (f"http://ada:secret@{host}", "http://ada:secret@127.0.0.1:9"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        for experiment in ("wsss", "other"):
+            assert "secret" not in str(find_place(project, experiment))
+
+
+def test_another_service_at_that_port_is_told_as_that(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def greet() -> None:
+            with other.accept()[0] as connection:
+                connection.recv(1000)
+                connection.sendall(b"SSH-2.0-OpenSSH\r\n")
+
+        threading.Thread(target=greet, daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{other.getsockname()[1]}")
+        place = find_place(project, "wsss")
+    assert not place.is_up and "is not MLflow" in place.note
+
+
+def test_a_login_for_another_server_is_not_told_to_this_machines(
+    project: Path, server: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_mlflow()
+    with open_run(RunStart("", tracking_uri(project), "wsss", "a", {}, "key")):
+        pass
+    address, known = server
+    known.update(wsss=experiment_ids(project / "mlflow.db")["wsss"], login="YWRhOnNlY3JldA==")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ada")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    assert not find_place(project, "wsss", address).is_up

@@ -15,6 +15,7 @@ from wsss.tracking.database import (
     finished_runs,
     settle,
 )
+from wsss.tracking.helper import HelperTracker
 
 NewDatabase = Callable[[Path], Any]
 
@@ -115,3 +116,42 @@ def test_runs_of_queued_experiments_go_to_the_real_project(
     assert tracking_uri(tmp_path) == "sqlite:////real/project/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
     assert tracking_uri(tmp_path) == "http://host:5000"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("sqlite:///mlflow.db", "sqlite:///{quoted}/mlflow.db"),
+        ("sqlite+pysqlite:///runs/50%25.db?a=b", "sqlite+pysqlite:///{quoted}/runs/50%25.db?a=b"),
+        ("mlruns", "{root}/mlruns"),
+        ("file:./mlruns", "file:{quoted}/./mlruns"),
+        *((uri, uri) for uri in ("sqlite:////runs/mlflow.db", "/runs", "file:///runs", "file:/a")),
+        *((uri, uri) for uri in ("databricks", "databricks://me", "http://host:5000", "uc:me")),
+        *((uri, uri) for uri in ("postgresql+psycopg://me:a@host/runs", "sqlite:///:memory:")),
+    ],
+)
+def test_a_relative_place_is_one_in_the_project_wherever_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, meant: str
+) -> None:
+    """Helpers work in "/", and queued DVC experiments in temporary copies."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    root = tmp_path / "50% done"
+    expected = meant.format(root=root, quoted=f"{tmp_path}/50%25 done")
+    assert tracking_uri(root) == expected
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    assert tracking_uri(tmp_path / ".dvc/tmp/exps/1") == expected
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", root.name)
+    assert tracking_uri(Path()) == expected
+
+
+def test_a_helper_records_in_the_database_that_was_looked_at(
+    new_database: NewDatabase, start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_database(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    tracker = HelperTracker(start(root=Path()))
+    tracker.end("FINISHED")
+    assert finished_runs(tmp_path / "mlflow.db", start().experiment) == {"same": tracker.run_id}

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -134,6 +135,27 @@ def test_a_stage_killed_at_once_leaves_a_run_that_goes_on(
     assert run.info.status == "FINISHED"
     history = client.get_metric_history(run_id, "loss")
     assert [(value.step, value.value) for value in history] == [(0, 2.0), (1, 1.0)]
+
+
+@pytest.mark.parametrize("has_short_place", [True, False])
+def test_a_long_temporary_folder_does_not_stop_a_stage(
+    client: Any,
+    start: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    has_short_place: bool,
+) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", short)
+        if not has_short_place:
+            monkeypatch.setattr(helper, "_LONGEST", 40)
+        tracker = HelperTracker(start())
+        assert bool(list(Path(short).glob("*/*.sock"))) == has_short_place
+        tracker.end("FINISHED")
+    assert client.get_run(tracker.run_id).info.status == "FINISHED"
 
 
 def test_a_server_that_is_away_stops_the_stage_before_it_begins(

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from PIL import Image
 
 from wsss.tracking import Dataset, RunStart, open_run, open_tracker
+from wsss.tracking.unsent import FOLDER
 
 
 def only_run(client: Any, experiment: str) -> Any:
@@ -320,6 +322,71 @@ def test_first_processes_do_not_race_for_the_database(
     runs = all_runs(MlflowClient(uri), experiment)
     assert [run.info.status for run in runs] == ["FINISHED"] * 4
     assert "new folder/mlartifacts" in runs[0].info.artifact_uri.replace("%20", " ")
+
+
+def answer(status: int) -> requests.HTTPError:
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError(f"{status} Client Error", response=response)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        answer(413),
+        ModuleNotFoundError("No module named 'boto3'"),
+        PermissionError(13, "Permission denied"),
+    ],
+)
+def test_a_file_that_the_store_refuses_costs_that_file_alone(
+    client: Any,
+    experiment: str,
+    start: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    refusal: Exception,
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    send = MlflowClient.log_artifact
+
+    def refusing(self: Any, run_id: str, path: str, folder: str | None = None) -> None:
+        if path.endswith("report.html"):
+            raise refusal
+        send(self, run_id, path, folder)
+
+    monkeypatch.setattr(MlflowClient, "log_artifact", refusing)
+    for name in ("report.html", "panel.png"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "damaged.png").write_text("no picture")
+    with open_run(start()) as tracker:
+        tracker.artifact(tmp_path / "report.html")
+        tracker.artifact(tmp_path / "panel.png")
+        tracker.artifact(tmp_path / "gone.png")
+        tracker.table("pictures.json", {"image": [tmp_path / "damaged.png"]})
+        tracker.table("gone.json", {"image": [tmp_path / "gone.png"]})
+        tracker.table("words.json", {"image": ["a"]})
+    run = only_run(client, experiment)
+    assert (run.info.status, tracker.run_id) == ("FINISHED", run.info.run_id)
+    stored = [item.path for item in client.list_artifacts(run.info.run_id)]
+    assert stored == ["panel.png", "words.json"]
+    said = [record.getMessage() for record in caplog.records if "does not take" in record.message]
+    for name, reason in (
+        ("report.html", str(refusal)),
+        *(("gone.png", "gone"), ("pictures.json", "damaged.png"), ("gone.json", "gone.png")),
+    ):
+        assert sum(f"{name}, which" in line and reason in line for line in said) == 1, name
+    assert not (tmp_path / FOLDER).exists()
+
+
+@pytest.mark.parametrize(
+    "error", [requests.ConnectionError(), TimeoutError(), *map(answer, (401, 429, 502, 503))]
+)
+def test_a_store_that_is_away_refuses_nothing(error: Exception) -> None:
+    from wsss.tracking.mlflow_tracker import is_refusal
+
+    assert not is_refusal(error)
 
 
 class Server:

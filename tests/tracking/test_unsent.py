@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,38 @@ def test_a_damaged_folder_does_not_keep_the_others_from_being_sent(
     assert send_unsent(tmp_path, tracking_uri(tmp_path)) == ["b"]
     assert "damaged" in caplog.text
     assert first.exists()
+
+
+def test_no_run_keeps_those_after_it_from_being_sent(
+    client: Any,
+    start: Any,
+    experiment: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    def lost(*_: Any) -> None:
+        raise TimeoutError("the store is slow")
+
+    monkeypatch.setattr(MlflowClient, "log_artifact", lost)
+    client.delete_experiment(client.create_experiment(f"{experiment} deleted"))
+    (tmp_path / "panel.png").write_text("")
+    for name in "abc":
+        begun = start(name)
+        if name == "a":
+            begun = replace(begun, experiment=f"{experiment} deleted")
+        tracker = KeepingTracker(Lost(), opened(begun), "same")
+        if name == "b":
+            tracker.artifact(tmp_path / "panel.png")
+        tracker.end("FINISHED")
+    with pytest.raises(ConnectionError, match="what the runs b were told"):
+        send_unsent(tmp_path, tracking_uri(tmp_path))
+    assert [path.name[0] for path in sorted((tmp_path / FOLDER).iterdir())] == ["a", "b"]
+    assert "deleted' was deleted" in caplog.text and "the store is slow" in caplog.text
+    monkeypatch.undo()
+    assert send_unsent(tmp_path, client.tracking_uri) == ["b"]
 
 
 def test_a_run_that_went_well_leaves_nothing(client: Any, start: Any, tmp_path: Path) -> None:

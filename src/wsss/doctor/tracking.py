@@ -1,40 +1,19 @@
 """Whether runs can be recorded where MLflow is said to be, found out within seconds."""
 
-import base64
-import json
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from threading import Thread
-from typing import TypeVar
-from urllib.error import HTTPError, URLError
-from urllib.parse import quote, unquote, urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from wsss.doctor.check import Check, fault, ok, warning
 from wsss.doctor.project import without_login
 
-__all__ = ["Answer", "ask_server", "check_storage", "check_tracking", "within"]
+if TYPE_CHECKING:  # its package needs others, which may be what is missing
+    from wsss.tracking.server import Answer
 
-Result = TypeVar("Result")
+__all__ = ["check_storage", "check_tracking"]
 
-PATIENCE = 5.0
-"""Seconds that a server may take."""
-
-_LOCAL = ("127.0.0.1", "::1", "localhost")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a server says when it is asked for an experiment.
-
-    Attributes:
-        status: of HTTP; 0 where nothing answered.
-        text: why nothing answered, or the beginning of what it said.
-    """
-
-    status: int
-    text: str = ""
+_PATIENCE = 5.0  # seconds that a server may take
 
 
 def check_tracking(
@@ -42,7 +21,7 @@ def check_tracking(
     *,
     installed: bool,
     look_at_database: Callable[[], bool],
-    ask: Callable[[str], Answer],
+    ask: Callable[[str], "Answer"],
 ) -> Check:
     """Whether runs can be recorded.
 
@@ -83,7 +62,7 @@ def check_tracking(
     return _check_server(shown, ask(uri))
 
 
-def _check_server(shown: str, answer: Answer) -> Check:
+def _check_server(shown: str, answer: "Answer") -> Check:
     if answer.status in (200, 404):  # the experiment may not be there yet
         return ok("mlflow", f"the server at {shown} answers")
     if answer.status == 401:
@@ -123,7 +102,7 @@ def _check_postgres(uri: str, shown: str) -> Check:
     parts = urlsplit(uri)
     host, port = parts.hostname or "localhost", parts.port or 5432
     try:
-        with socket.create_connection((host, port), timeout=PATIENCE):
+        with socket.create_connection((host, port), timeout=_PATIENCE):
             return ok("mlflow", f"a server answers at {shown}")
     except OSError as error:
         return fault(
@@ -144,71 +123,3 @@ def check_storage(url: str) -> Check | None:
         return None
     found = _check_postgres(url, without_login(url))
     return Check(found.level, "WSSS_TUNE_STORAGE", found.text, found.fix)
-
-
-def ask_server(
-    uri: str, experiment: str, environ: Mapping[str, str], patience: float = PATIENCE
-) -> Answer:
-    """Ask an MLflow server for an experiment; whatever it does, this comes back in time.
-
-    Args:
-        uri: its address, with or without a login.
-        experiment: its name.
-        environ: has MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or
-            MLFLOW_TRACKING_TOKEN, where the address has no login.
-        patience: seconds.
-    """
-    limit = 2 * patience  # finding a host's address has no limit of its own
-    late = Answer(0, f"no answer within {limit:g} s")
-    return within(limit, lambda: _asked(uri, experiment, environ, patience), late)
-
-
-def within(seconds: float, call: Callable[[], Result], late: Result) -> Result:
-    """What a call gives, or `late` where it takes longer; it is then left to itself.
-
-    Example:
-        >>> within(5.0, lambda: "there", "too late")
-        'there'
-    """
-    given: list[Result] = []
-    raised: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            given.append(call())
-        except Exception as error:  # is raised where it was asked for
-            raised.append(error)
-
-    working = Thread(target=work, daemon=True)
-    working.start()
-    working.join(seconds)
-    if raised:
-        raise raised[0]
-    return given[0] if given else late
-
-
-def _asked(uri: str, experiment: str, environ: Mapping[str, str], patience: float) -> Answer:
-    parts = urlsplit(uri)
-    place = without_login(uri).rstrip("/")
-    asked = f"{place}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(experiment)}"
-    request = Request(asked)
-    user = parts.username or environ.get("MLFLOW_TRACKING_USERNAME")
-    password = parts.password or environ.get("MLFLOW_TRACKING_PASSWORD", "")
-    if user:
-        login = f"{unquote(user)}:{unquote(password)}" if parts.username else f"{user}:{password}"
-        request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
-    elif token := environ.get("MLFLOW_TRACKING_TOKEN"):
-        request.add_header("Authorization", f"Bearer {token}")
-    own = [ProxyHandler({})] if parts.hostname in _LOCAL else []
-    try:
-        with build_opener(*own).open(request, timeout=patience) as answer:
-            json.load(answer)["experiment"]
-            return Answer(200)
-    except HTTPError as error:
-        return Answer(error.code, error.read(300).decode(errors="replace").partition("\n")[0][:120])
-    except URLError as error:
-        return Answer(0, str(getattr(error.reason, "strerror", None) or error.reason))
-    except (ValueError, KeyError, TypeError):
-        return Answer(500, "not MLflow")
-    except OSError as error:
-        return Answer(0, str(error.strerror or error))

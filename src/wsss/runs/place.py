@@ -1,15 +1,14 @@
 """Where MLflow's page of the experiments is, and whether a server shows it."""
 
-import json
+import os
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
-from urllib.parse import quote
-from urllib.request import ProxyHandler, build_opener
 
 from wsss.tracking.database import database_file, experiment_ids, tracking_uri
+from wsss.tracking.server import ask_server, without_login
 
 __all__ = ["LOCAL", "Place", "find_place"]
 
@@ -22,7 +21,8 @@ class Place:
     """Where a person finds the runs.
 
     Attributes:
-        link: the page of the experiments, past MLflow's start page; their scores as bars.
+        link: the page of the experiments, past MLflow's start page, with their scores as bars; the
+            server asks for a login itself.
         is_up: whether a server answers there, and has this project's experiment.
         command: what starts the server; "" where it is not ours to start.
         note: why it is not up, or that nothing was recorded yet; else "".
@@ -46,7 +46,7 @@ def find_place(root: Path, experiment: str, server: str = LOCAL) -> Place:
     database = database_file(uri)
     if database is None:
         server = uri.rstrip("/") if uri.startswith("http") else server
-        number, note = _served(server, experiment)
+        number, note = _served(server, experiment, os.environ)
         return Place(_link(server, number), bool(number), "", note)
     command = f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     if server != LOCAL:
@@ -57,7 +57,7 @@ def find_place(root: Path, experiment: str, server: str = LOCAL) -> Place:
     own = known.get(experiment, "")
     if not own:
         return Place(_link(server, ""), False, command, f"no run is in {database} yet")
-    number, note = _served(server, experiment)
+    number, note = _served(server, experiment, {})  # a login is for another server
     if number and number != own:
         note = f"the server at {server} shows another project; give this one another port"
     return Place(_link(server, own), number == own, command, note)
@@ -65,20 +65,21 @@ def find_place(root: Path, experiment: str, server: str = LOCAL) -> Place:
 
 def _link(server: str, number: str) -> str:
     page = f"experiments/{number}/runs?compareRunsMode=CHART" if number else "experiments"
-    return f"{server}/#/{page}"
+    return f"{without_login(server)}/#/{page}"
 
 
-def _served(server: str, experiment: str) -> tuple[str, str]:
+def _served(server: str, experiment: str, environ: Mapping[str, str]) -> tuple[str, str]:
     """The experiment's id at a server, or "" and why there is none."""
-    asked = f"{server}/api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(experiment)}"
-    opener = build_opener(ProxyHandler({})) if server == LOCAL else build_opener()
-    try:
-        with opener.open(asked, timeout=5) as answer:
-            return str(json.load(answer)["experiment"]["experiment_id"]), ""
-    except URLError as error:
-        code = getattr(error, "code", None)
-        if code == 404:
-            return "", f"the server at {server} has no experiment '{experiment}'"
-        return "", f"no MLflow server answers at {server}" if code is None else str(error)
-    except (OSError, ValueError, KeyError, TypeError):
-        return "", f"what answers at {server} is not MLflow"
+    answer, shown = ask_server(server, experiment, environ), without_login(server)
+    if answer.experiment:
+        return answer.experiment, ""
+    if answer.status == 404:
+        return "", f"the server at {shown} has no experiment '{experiment}'"
+    if answer.status in (401, 403):
+        return "", (
+            f"the server at {shown} refuses this login; set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD to one that may see the experiment"
+        )
+    if answer.status:
+        return "", f"what answers at {shown} is not MLflow, or is out of order ({answer.status})"
+    return "", f"no MLflow server answers at {shown} ({answer.text})"

@@ -5,6 +5,7 @@ copied, or mounted elsewhere all the same, and needs no import of MLflow.
 """
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -30,14 +31,22 @@ __all__ = [
 BESIDE = "wsss.artifacts"
 """A tag of experiments whose artifacts are in mlartifacts, in the folder of the database."""
 
+_RELATIVE = re.compile(r"(sqlite[^:/]*:///|file:|)([^/:][^:]*)")
+"""A store of MLflow's below the folder of whoever reads it: a database, or a folder."""
+
 
 def tracking_uri(root: Path) -> str:
     """MLFLOW_TRACKING_URI, else the database mlflow.db in DVC's root (without DVC, in `root`).
 
-    A queued DVC experiment runs in a temporary copy, where DVC_ROOT names the real project.
+    A database or folder that is not absolute lies there too: whoever records works elsewhere. A
+    queued DVC experiment runs in a temporary copy, where DVC_ROOT names the real project.
     """
-    home = Path(os.environ.get("DVC_ROOT") or root)
-    return os.environ.get("MLFLOW_TRACKING_URI") or database_uri(home / "mlflow.db")
+    home = Path(os.environ.get("DVC_ROOT") or root).absolute()
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    if uri == "databricks" or not (relative := _RELATIVE.fullmatch(uri)):
+        return uri
+    scheme, path = relative.groups()
+    return f"{scheme}{_quoted(home) if scheme else home}/{path}"
 
 
 def database_uri(file: Path) -> str:
@@ -47,10 +56,14 @@ def database_uri(file: Path) -> str:
         >>> database_uri(Path("/50% done?/mlflow.db"))
         'sqlite:////50%25 done%3F/mlflow.db'
     """
-    path = file.absolute().as_posix()
+    return f"sqlite:///{_quoted(file.absolute())}"
+
+
+def _quoted(path: Path) -> str:
+    text = path.as_posix()
     for sign in "%?#":  # "%" first
-        path = path.replace(sign, f"%{ord(sign):X}")
-    return f"sqlite:///{path}"
+        text = text.replace(sign, f"%{ord(sign):X}")
+    return text
 
 
 def database_file(uri: str) -> Path | None:

@@ -39,6 +39,9 @@ __all__ = ["HelperTracker", "main"]
 IDLE_SECONDS = 20.0
 """How long a helper waits for the next stage."""
 
+_LONGEST = 103
+"""Bytes that the address of a socket may have on every system."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -155,13 +158,19 @@ def _own_helper() -> socket.socket:
 
 
 def _shared_helper(database: Path) -> socket.socket:
-    """Connect to the helper of a database, which is started if there is none."""
+    """Connect to the helper of a database, which is started if there is none.
+
+    Where no place for its address is short enough, this process gets a helper of its own.
+    """
     database.touch()  # a helper whose database was deleted is not this one's
     held = database.stat()
     settings = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
     identity = (str(database), held.st_dev, held.st_ino, sys.executable, settings)
     name = fingerprint(identity, files=[Path(__file__).parent])[:32]
-    address = _folder() / f"{name}.sock"
+    folder = _folder(len(f"/{name}.sock"))
+    if folder is None:
+        return _own_helper()
+    address = folder / f"{name}.sock"
     # nobody may connect while the helper makes up its mind to leave
     with FileLock(f"{address}.lock"):
         connection = socket.socket(socket.AF_UNIX)
@@ -178,14 +187,28 @@ def _shared_helper(database: Path) -> socket.socket:
         return connection
 
 
-def _folder() -> Path:
-    """Make the folder of addresses, which is this user's alone."""
-    folder = Path(tempfile.gettempdir()) / f"wsss-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    held = folder.stat(follow_symlinks=False)
-    if held.st_uid != os.getuid() or held.st_mode & 0o077:
-        raise ConnectionError(f"{folder} must be a folder of yours alone (mode 700); remove it")
-    return folder
+def _folder(length: int) -> Path | None:
+    """Make the folder of addresses, which is this user's alone.
+
+    Args:
+        length: bytes that come after it in an address.
+
+    Returns:
+        The folder; None where all places for it are too long, or not there.
+    """
+    for place in (tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR"), "/tmp"):
+        folder = Path(place or "/tmp") / f"wsss-{os.getuid()}"
+        if len(os.fsencode(folder)) + length > _LONGEST:
+            continue
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError:
+            continue
+        held = folder.stat(follow_symlinks=False)
+        if held.st_uid != os.getuid() or held.st_mode & 0o077:
+            raise ConnectionError(f"{folder} must be a folder of yours alone (mode 700); remove it")
+        return folder
+    return None
 
 
 def _start(channel: socket.socket, address: str) -> None:

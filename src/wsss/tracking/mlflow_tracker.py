@@ -7,7 +7,8 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mlflow.utils.validation import (
     MAX_PARAMS_TAGS_PER_BATCH,
     MAX_TAG_VAL_LENGTH,
 )
+from PIL import UnidentifiedImageError
 
 from wsss.artifacts import read_json
 from wsss.checks import printable
@@ -30,9 +32,10 @@ from wsss.tracking.database import BESIDE, artifacts_uri, database_file, settle
 from wsss.tracking.naming import without_repeats
 from wsss.tracking.overview import write_overview
 from wsss.tracking.provenance import RunStart
+from wsss.tracking.server import without_login
 from wsss.tracking.usable import unusable
 
-__all__ = ["MlflowTracker", "find_runs"]
+__all__ = ["MlflowTracker", "find_runs", "is_refusal"]
 
 _logger = logging.getLogger(__name__)
 _RETRY_SECONDS = 60.0
@@ -43,7 +46,7 @@ class MlflowTracker:
 
     Values are buffered and sent in batches. An error while sending is logged once; what is
     buffered is kept and tried again at the next flush that is at least a minute later, and
-    at the end.
+    at the end. A file that is refused, and not just lost on the way, is left out with a warning.
 
     Args:
         start: the run.
@@ -148,19 +151,41 @@ class MlflowTracker:
                 del self._tags[key]
         while self._artifacts:
             path = self._artifacts[0]
-            if path.is_file():
+            with _left_out_if_refused(path.name):
+                if not path.is_file():
+                    raise FileNotFoundError(f"{path} is gone")
                 self._client.log_artifact(self.run_id, str(path))
-            else:
-                _logger.warning("%s is gone and was not sent to MLflow", path)
             del self._artifacts[0]
         while self._tables:
             name, columns = self._tables[0]
-            cells = {
-                title: [Image(str(cell)) if isinstance(cell, Path) else cell for cell in column]
-                for title, column in columns.items()
-            }
-            self._client.log_table(self.run_id, cells, name)
+            with _left_out_if_refused(name):
+                cells = {
+                    title: [Image(str(cell)) if isinstance(cell, Path) else cell for cell in column]
+                    for title, column in columns.items()
+                }
+                self._client.log_table(self.run_id, cells, name)
             del self._tables[0]
+
+
+@contextmanager
+def _left_out_if_refused(file: str) -> Iterator[None]:
+    """Send a file; where it is refused, the rest of its run goes on."""
+    try:
+        yield
+    except Exception as error:
+        if not is_refusal(error):
+            raise
+        _logger.warning("MLflow does not take %s, which its run lacks: %s", file, _reason(error))
+
+
+def is_refusal(error: BaseException | None) -> bool:
+    """Whether an error is a no, which would be said again, rather than a store that is away."""
+    if isinstance(error, ImportError | PermissionError | FileNotFoundError | ValueError):
+        return True
+    if isinstance(error, UnidentifiedImageError):
+        return True
+    # a login may be renewed, and a server have more time later
+    return 400 <= _status(error) < 500 and _status(error) not in (401, 408, 429)
 
 
 def find_runs(uri: str, experiment: str, keys: Iterable[str]) -> dict[str, str]:
@@ -288,12 +313,7 @@ def _cut(text: str, length: int) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return _cut(_hidden(str(error).strip().partition("\n")[0]) or repr(error), 300)
-
-
-def _hidden(text: str) -> str:
-    """The text with the login of every address in it blotted out."""
-    return re.sub(r"://[^/@\s]*@", "://***@", text)
+    return _cut(without_login(str(error).strip().partition("\n")[0]) or repr(error), 300)
 
 
 def _unusable(uri: str, error: Exception) -> ConnectionError:
@@ -303,11 +323,11 @@ def _unusable(uri: str, error: Exception) -> ConnectionError:
     if database := database_file(uri):
         return unusable(database, uri, _reason(error))
     return ConnectionError(
-        f"MLflow cannot record at {_hidden(uri)}: {_reason(error)}\n{_way_out(error)}"
+        f"MLflow cannot record at {without_login(uri)}: {_reason(error)}\n{_way_out(error)}"
     )
 
 
-def _status(error: Exception) -> int:
+def _status(error: BaseException | None) -> int:
     """The HTTP status of a server's answer, 0 where none came.
 
     MLflow gives 500 to errors without an answer and to answers that are not its own, and has the
@@ -315,6 +335,8 @@ def _status(error: Exception) -> int:
     """
     if answered := re.search(r"failed with error code (\d{3})\b", str(error)):
         return int(answered[1])
+    if status := getattr(getattr(error, "response", None), "status_code", 0):  # of requests
+        return int(status)
     return getattr(error, "get_http_status_code", int)()
 
 

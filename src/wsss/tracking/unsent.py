@@ -220,10 +220,12 @@ def send_unsent(root: Path, uri: str) -> list[str]:
         The names of the runs that were sent.
 
     Raises:
-        ConnectionError: MLflow cannot be reached; what was not sent is kept.
+        ConnectionError: MLflow cannot be reached, or was lost in some runs, which is said once the
+            others are sent; what was not sent is kept.
     """
     home = Path(os.environ.get("DVC_ROOT") or root)
-    names = []
+    names: list[str] = []
+    lost: list[str] = []
     for folder in sorted(path for path in (home / FOLDER).glob("*") if path.is_dir()):
         try:
             unsent = Unsent(folder)
@@ -232,19 +234,35 @@ def send_unsent(root: Path, uri: str) -> list[str]:
         sent = False
         try:
             start = unsent.start
-            _send(unsent, replace(start, uri=uri))
-            sent = True
-            names.append(start.name)
+            sent = _send(unsent, replace(start, uri=uri))
+            (names if sent else lost).append(start.name)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, ConnectionError):
+            if isinstance(error, ConnectionError) and not _is_of_one_run(error):
                 raise
-            _logger.warning("%s is damaged and was not sent (%s); remove it", folder, error)
+            if isinstance(error, ConnectionError):
+                _logger.warning("%s was not sent: %s\nMend that, or remove it.", folder, error)
+            else:
+                _logger.warning("%s is damaged and was not sent (%s); remove it", folder, error)
         finally:
             unsent.close(sent=sent)
+    if lost:
+        raise ConnectionError(
+            f"MLflow lacks what the runs {', '.join(lost)} were told, for the reasons above. It is "
+            "kept; `wsss runs sync` goes on with it."
+        )
     return names
 
 
-def _send(unsent: Unsent, start: RunStart) -> None:
+def _is_of_one_run(error: ConnectionError) -> bool:
+    """Whether MLflow answers and does not want one run, as its experiment was deleted."""
+    from wsss.tracking.mlflow_tracker import is_refusal
+
+    reason = error.__cause__
+    return is_refusal(reason) and not isinstance(reason, OSError | ImportError)  # of every run
+
+
+def _send(unsent: Unsent, start: RunStart) -> bool:
+    """Tell MLflow all of one run; False where MLflow is lost meanwhile."""
     from wsss.tracking.mlflow_tracker import MlflowTracker
 
     # a trial's own record is gone with its folder
@@ -260,12 +278,9 @@ def _send(unsent: Unsent, start: RunStart) -> None:
         else:
             _tell(tracker, call)
     _tell(tracker, ending)
-    if not tracker.run_id:
-        raise ConnectionError(
-            "MLflow was lost meanwhile. What it lacks is kept; `wsss runs sync` goes on."
-        )
-    if ending[1] == "FINISHED":
+    if tracker.run_id and ending[1] == "FINISHED":
         start.remember(tracker.run_id, "finished")
+    return bool(tracker.run_id)
 
 
 def _tell(tracker: RunTracker, call: list[Any]) -> None:
