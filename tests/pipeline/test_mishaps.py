@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,6 @@ def os_error(number: int, path: str | None = None) -> OSError:
         (os_error(errno.ENOSPC), ["No space left on device", "MiB free"]),
         (os_error(errno.EDQUOT, "data/x"), ["A disk, or your share of it, is full"]),
         (os_error(errno.EROFS, "data/cams"), ["'data/cams'", "read-only", "mount"]),
-        (os_error(errno.EACCES, "/"), ["'/'", "belongs to user 0", "chown -R"]),
         (os_error(errno.EMFILE, "a.png"), ["ulimit -n", "machine.num_workers"]),
         (os_error(errno.EIO, "a.png"), ["dmesg"]),
         (MemoryError(), ["The machine has too little memory\n", "train.batch_size (16)"]),
@@ -55,6 +55,11 @@ def os_error(number: int, path: str | None = None) -> OSError:
         ),
         (RuntimeError("received 0 items of ancdata"), ["ulimit -n"]),
         (
+            RuntimeError("unable to open shared memory object </torch_7_1_0>: Too many open files"),
+            ["ulimit -n"],
+        ),
+        (os_error(errno.ENOMEM), ["The machine has too little memory", "train.batch_size (16)"]),
+        (
             RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"),
             ["lower machine.num_workers"],
         ),
@@ -69,6 +74,85 @@ def test_every_mishap_is_told_shortly_with_a_way_out(
     for word in words:
         assert word in text
     assert text.count("\n") < 4
+
+
+@pytest.mark.parametrize(
+    "name", ["torch_weights", "torch_1_2 no space", "shared memory", "bus error", "out of memory"]
+)
+def test_what_a_path_or_value_reads_like_is_not_what_happened(name: str) -> None:
+    path = f"/data/{name}/x.pth"
+    words = [f"{path} is not there", f"[Errno 2] No such file or directory: {path!r}"]
+    errors = [kind(text) for kind in (ValueError, FileNotFoundError) for text in words]
+    for error in (*errors, os_error(errno.ENOENT, path), ImportError(f"no module in {path}")):
+        assert explain(error) == str(error)
+    written = explain(os_error(errno.EROFS, path)) or ""
+    assert "mounted read-only" in written
+    assert explain(RuntimeError("/home/me/torch_1_2/x.py: shapes do not match")) is None
+
+
+ME, ROOT, OTHER = 1000, 0, 1001
+
+
+@pytest.mark.parametrize(
+    ("owner", "closed", "asked", "words"),
+    [
+        (ME, "my data", "my data/cams/a.npz", "yours, but closed; open it (`chmod u+rwX '{}'`"),
+        (ME, "my data/a.png", "my data/a.png", "open it (`chmod u+rwX '{}'`"),
+        (ME, "my data", "my data/a.png", "open it (`chmod u+rwX '{}'`"),
+        (ROOT, "my data", "my data/cams", "belongs to user 0, and this process is run by "
+         "1000; give it away (`sudo chown -R 1000 '{}'`"),
+        (ROOT, "..", "../more data", "belongs to user 0, and this process is run by 1000; ask"),
+        (OTHER, "my data", "my data/a.png", "belongs to user 1001, and this process is run by "
+         "1000; ask its owner for the right"),
+    ],
+)  # fmt: skip
+def test_a_place_that_is_closed_has_a_way_out_that_opens_it_alone(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: int,
+    closed: str,
+    asked: str,
+    words: str,
+) -> None:
+    root = tmp_path / "project"
+    (root / "my data").mkdir(parents=True)
+    (root / "my data/a.png").touch()
+    monkeypatch.chdir(root)
+    place = Path(os.path.normpath(root / closed))
+    stat = Path.stat
+
+    def owned(self: Path, **options: Any) -> os.stat_result:
+        held = stat(self, **options)
+        return os.stat_result((*held[:4], owner, *held[5:])) if self == place else held
+
+    monkeypatch.setattr(Path, "stat", owned)
+    monkeypatch.setattr(os, "geteuid", lambda: ME)
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: path.exists() and (mode == os.F_OK or path != place)
+    )
+    text = explain(os_error(errno.EACCES, os.path.normpath(root / asked))) or ""
+    assert f"{place} " in text and words.format(place) in text
+    assert text.count("chown") == ("chown" in words)
+
+
+def test_images_in_a_home_that_is_closed_are_told_as_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, stat, access = tmp_path / "colleague", Path.stat, os.access
+    (home / "images").mkdir(parents=True)
+
+    def refused(path: Path, **options: Any) -> os.stat_result:
+        if home in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: home not in path.parents and access(path, mode)
+    )
+    for number in (errno.EACCES, errno.ENOSPC):
+        text = explain(os_error(number, str(home / "images/a.png"))) or ""
+        assert f"{home} " in text
 
 
 def test_the_fullest_disk_is_named_where_the_error_names_none(

@@ -7,6 +7,7 @@ kept of the work, and what to do.
 import errno
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from wsss.pipeline.staging import partial_folder
 
 __all__ = ["costly_settings", "explain", "kept_work"]
 
-_SHARED_MEMORY = ("bus error", "shared memory", "/torch_", "shm_open")
+_SHARED_MEMORY = re.compile(r"bus error|shared memory|shm_open|/torch_\d+_\d+.*no space")
 _GPU_MEMORY = ("cuda out of memory", "cuda error: out of memory", "status_alloc_failed")
 _MEMORY = ("out of memory", "can't allocate memory", "unable to allocate", "cannot allocate memory")
 _MANY_FILES = ("too many open files", "items of ancdata")
@@ -39,23 +40,23 @@ def explain(
         places: where the work writes; a full disk does not always say which one it is.
     """
     text = _own_words(str(error))
-    low = text.lower()
     number = getattr(error, "errno", None) or _number(text)
-    if any(sign in low for sign in _SHARED_MEMORY):
+    said = _system_words(error, number, text)
+    if number in (errno.EMFILE, errno.ENFILE) or any(sign in said for sign in _MANY_FILES):
+        return (
+            f"Too many files are open: {_first_line(text)}\n"
+            "Allow more (`ulimit -n 65536`), or lower machine.num_workers."
+        )
+    if _SHARED_MEMORY.search(said):
         return (
             f"Processes that load images found no room in shared memory (/dev/shm has "
             f"{_room(Path('/dev/shm'))}): {_first_line(text)}\n"
             "Set machine.num_workers: 0 (results stay the same), or give it more: "
             "`docker run --shm-size=2g`, in compose `shm_size: 2gb`."
         )
-    if number in (errno.EMFILE, errno.ENFILE) or any(sign in low for sign in _MANY_FILES):
-        return (
-            f"Too many files are open: {_first_line(text)}\n"
-            "Allow more (`ulimit -n 65536`), or lower machine.num_workers."
-        )
-    if isinstance(error, MemoryError) or any(sign in low for sign in (*_GPU_MEMORY, *_MEMORY)):
+    if isinstance(error, MemoryError) or any(sign in said for sign in (*_GPU_MEMORY, *_MEMORY)):
         return _too_little_memory(text, costly)
-    if "dataloader worker" in low:  # killed, or gone without a word
+    if "dataloader worker" in said:  # killed, or gone without a word
         return (
             f"{_first_line(text)}\n"
             "Most often the system had no memory left and killed it: lower machine.num_workers, "
@@ -116,6 +117,15 @@ def _own_words(text: str) -> str:
     return text[last[-1].end() :].strip() if last else text
 
 
+def _system_words(error: BaseException, number: int | None, text: str) -> str:
+    """What the system, or a library, says of itself: no path or value, which may read like it."""
+    if isinstance(error, ValueError | ImportError | FileNotFoundError):
+        return ""
+    if isinstance(error, OSError) and number is not None:
+        return os.strerror(number).lower()
+    return text.lower()
+
+
 def _explain_disk(error: OSError, number: int | None, text: str, places: Sequence[Path]) -> str:
     place = Path(os.fsdecode(error.filename)) if error.filename else Path()
     if number in (errno.ENOSPC, errno.EDQUOT):
@@ -148,13 +158,24 @@ def _too_little_memory(text: str, costly: Sequence[str]) -> str:
 
 
 def _whose(place: Path) -> str:
-    """Say whom a place belongs to that this process may not use."""
+    """Say whom a place belongs to that this process may not use, and what opens it."""
     there = _there(place)
-    return (
-        f"{there} belongs to user {there.stat().st_uid}, and this process is run by "
-        f"{os.geteuid()}; give it away (`sudo chown -R {os.geteuid()} {there}`), as a container "
-        "that ran as root may have made it."
-    )
+    # a file that may not be made, moved or deleted is its folder's
+    there = next((path for path in (there, there.parent) if not _is_open(path)), there)
+    owner, own, quoted = there.stat().st_uid, os.geteuid(), shlex.quote(str(there))
+    if owner == own:
+        return f"{there} is yours, but closed; open it (`chmod u+rwX {quoted}`)."
+    whose = f"{there} belongs to user {owner}, and this process is run by {own}"
+    if owner == 0 and there.is_relative_to(Path.cwd()):
+        return (
+            f"{whose}; give it away (`sudo chown -R {own} {quoted}`), as a container that ran as "
+            "root may have made it."
+        )
+    return f"{whose}; ask its owner for the right to use it, or name another place."
+
+
+def _is_open(path: Path) -> bool:
+    return os.access(path, os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0))
 
 
 def _room(place: Path) -> str:
@@ -169,7 +190,8 @@ def _free(place: Path) -> int:
 def _there(place: Path) -> Path:
     """Give what there is of a path: itself, or the folder it would be in."""
     place = place.absolute()
-    return next(path for path in (place, *place.parents) if path.exists())
+    # unlike Path.exists, that says no of what lies in a folder that is closed to this user
+    return next(path for path in (place, *place.parents) if os.access(path, os.F_OK))
 
 
 def _number(text: str) -> int | None:
