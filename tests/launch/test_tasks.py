@@ -1,5 +1,6 @@
 """Commands as tasks: which run, which run again, and what is said of those that fail."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from wsss.launch import Task, TaskSettings, TasksFailedError, check_all_done, run_tasks
+from wsss.launch.task import log_folder
 
 LOCAL = TaskSettings(engine="local", at_once=4)
 
@@ -115,12 +117,32 @@ def test_how_far_tasks_are_is_said(
 
 
 def test_a_scratch_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    scratch = tmp_path / "not" / "there"
+    scratch = tmp_path / "not" / "there yet"
     settings = LOCAL.model_copy(update={"scratch": str(scratch)})
     task = shell(tmp_path, "a", "true")
-    with pytest.raises(ValueError, match=r"which is no folder; make it .mkdir -p"):
+    with pytest.raises(ValueError, match=rf"which is no folder; make it .mkdir -p '{scratch}'"):
         run_tasks([task], settings, tmp_path, "letters")
     assert not scratch.parent.exists() and not task.done.exists()
     scratch.mkdir(parents=True)
     assert run_tasks([task], settings, tmp_path, "letters") == []
-    assert (scratch / "wsss" / tmp_path.name / "letters" / "a.log").exists()
+    assert (log_folder(settings, tmp_path, "letters") / "a.log").exists()
+
+
+def test_no_two_projects_share_a_folder_below_scratch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = LOCAL.model_copy(update={"scratch": str(tmp_path / "scratch")})
+    roots = [tmp_path / user / "cats" for user in "ab"]
+    for root in roots:
+        root.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(roots[0])
+    first, second = (log_folder(settings, root, "study") for root in roots)
+    assert first != second
+    assert first.is_relative_to(tmp_path / "scratch") and first.parent.name.startswith("cats-")
+    assert log_folder(settings, tmp_path / "link", "study") == first
+    monkeypatch.chdir(roots[0])
+    assert log_folder(settings, Path(), "study") == first
+    user = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    others = log_folder(settings, roots[0], "study")
+    assert others.relative_to(tmp_path / "scratch").parts[0] != first.parts[-3]

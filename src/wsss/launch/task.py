@@ -2,12 +2,14 @@
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from wsss.artifacts import fingerprint
 from wsss.launch.site import ENGINE, NAME, TaskSettings
 
 __all__ = [
@@ -119,7 +121,7 @@ def check_scratch(settings: TaskSettings) -> None:
     if not scratch.is_dir():
         raise ValueError(
             f"{NAME}: scratch is '{settings.scratch}', which is no folder; make it "
-            f"(mkdir -p {scratch}), or leave scratch out"
+            f"(mkdir -p {shlex.quote(str(scratch))}), or leave scratch out"
         )
     if not os.access(scratch, os.W_OK):
         raise ValueError(
@@ -129,12 +131,18 @@ def check_scratch(settings: TaskSettings) -> None:
 
 
 def log_folder(settings: TaskSettings, root: Path, title: str) -> Path:
-    """Where tasks write: <scratch>/<project>/<title>, or .launch/<title> in the project."""
+    """Where tasks write: .launch/<title> in the project, or a folder below scratch.
+
+    That is <scratch>/wsss-<number of the user>/<project>-<hash of its place>/<title>, as scratch
+    may hold what belongs to others, and to projects of the same name.
+    """
     title = re.sub(r"[^\w.@=-]+", "_", title)
     if not settings.scratch:
         return root.absolute() / FOLDER / title
-    scratch = Path(os.path.expandvars(settings.scratch)).expanduser()
-    return scratch.absolute() / "wsss" / root.absolute().name / title
+    scratch = Path(os.path.expandvars(settings.scratch)).expanduser().absolute()
+    place = root.resolve()
+    project = f"{place.name}-{fingerprint(str(place))[:8]}"
+    return scratch / f"wsss-{os.getuid()}" / project / title
 
 
 def task_environment(task: Task, logs: Path) -> dict[str, str]:
