@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 from wsss.cli.app import app
 from wsss.doctor.hardware import Gpus, Torch, check_gpus, check_shared_memory
 from wsss.doctor.packages import check_packages, check_python
-from wsss.doctor.tracking import Answer, check_tracking
+from wsss.doctor.tracking import check_tracking
 from wsss.doctor.versions import read_requirements
 from wsss.stages.findings.warned import KINDS
+from wsss.tracking.server import Answer
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/doctor.md").read_text(encoding="utf-8")

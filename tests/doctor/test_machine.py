@@ -1,20 +1,25 @@
 """`wsss doctor` as a whole: in a project, without one, and without any other package."""
 
 import json
-import socket
+import os
+import re
+import shutil
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Event, Thread
 
 import pytest
 from typer.testing import CliRunner
 
 from wsss.cli.app import app
+from wsss.config.params import parse_params
 from wsss.doctor import seen
+from wsss.doctor.hardware import GIB, check_memory
 from wsss.doctor.machine import check_machine
-from wsss.doctor.tracking import Answer, ask_server, within
+from wsss.pipeline import code
+from wsss.pipeline.execute import check_code
+from wsss.project.start import start_project
+from wsss.stages import find_stages
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,12 +49,38 @@ def test_a_project_with_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert result.exit_code == 1
     found = {check["about"]: check for check in json.loads(result.output)}
     faults = {name for name, check in found.items() if check["level"] == "fault"}
-    assert faults == {"params.yaml", "dvc.yaml", "mlflow"}
+    assert faults == {"params.yaml", "wsss.lock", "dvc.yaml", "mlflow"}
     assert "did you mean 'num_workers'?" in found["params.yaml"]["text"]
     (tmp_path / "params.yaml").write_text("machine: {num_workers: 0}\n")
     levels = by_name(tmp_path)
     assert levels["params.yaml"] == "ok" and levels["config.local.yaml"] == "fault"
     assert levels["git"] == levels["dvc"] == "warning"
+
+
+def test_a_project_whose_stages_would_refuse_to_run_is_not_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over wsss.lock: of other code, damaged, or lost."""
+    installed, root = tmp_path / "installed/src/wsss", tmp_path / "mine"
+    shutil.copytree(ROOT / "src/wsss", installed, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "_PACKAGE", installed)  # which nobody edits meanwhile
+    start_project(root, git=False, dvc=False)
+    monkeypatch.chdir(root)
+    assert by_name(root)["wsss.lock"] == "ok"
+    lock = root / "wsss.lock"
+    for spoil in (
+        lambda held: re.sub(r"(?m)^(  segment): .*$", r"\1: other", held),
+        lambda held: held.partition("files:")[0],
+    ):
+        lock.write_text(spoil(lock.read_text()))
+        with pytest.raises(ValueError, match="wsss doctor upgrade"):
+            check_code(find_stages().target("predict_masks", parse_params({})), root)
+        assert by_name(root)["wsss.lock"] == "fault"
+        (check,) = (item for item in check_machine(root) if item.about == "wsss.lock")
+        assert CliRunner().invoke(app, check.fix.split()[1:]).exit_code == 0
+        assert by_name(root)["wsss.lock"] == "ok"
+    lock.unlink()
+    assert by_name(root)["wsss.lock"] == "fault"
 
 
 def test_this_checkout_is_in_order() -> None:
@@ -89,54 +120,27 @@ def test_it_runs_without_any_other_package(tmp_path: Path, project: bool) -> Non
     assert not done.stderr
 
 
-@pytest.fixture
-def server() -> "list[object]":
-    """A server that answers with a status; its last request."""
-    held: list[object] = [200, None, None]
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            held[1] = self
-            self.send_response(int(str(held[0])))
-            self.end_headers()
-            known = self.headers.get("Authorization") == "Basic bWU6YSBi"  # me:a b
-            body = b'{"experiment": {"experiment_id": "3"}}' if held[0] == 200 else b"Invalid Host"
-            self.wfile.write(body if known or held[0] != 200 else b"no login")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    own = HTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=own.serve_forever, daemon=True).start()
-    held[2] = f"127.0.0.1:{own.server_port}"
-    yield held
-    own.shutdown()
-
-
-def test_a_server_is_asked_with_the_login_that_is_set(server: "list[object]") -> None:
-    login = {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "a b"}
-    assert ask_server(f"http://{server[2]}/", "wsss", login) == Answer(200)
-    assert ask_server(f"http://me:a%20b@{server[2]}", "wsss", {}) == Answer(200)
-    assert ask_server(f"http://{server[2]}", "wsss", {}).status == 500
-    server[0] = 403
-    assert ask_server(f"http://{server[2]}", "my runs", {}) == Answer(403, "Invalid Host")
-
-
-def test_a_server_that_says_nothing_is_not_waited_for() -> None:
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        deaf.listen()
-        found = ask_server(f"http://127.0.0.1:{deaf.getsockname()[1]}", "wsss", {}, patience=0.2)
-    assert found.status == 0 and "timed out" in found.text
-    assert ask_server("http://127.0.0.1:1", "wsss", {}).text == "Connection refused"
-
-
-def test_a_call_that_takes_long_is_left_to_itself() -> None:
-    waiting = Event()
-    assert within(0.1, waiting.wait, False) is False
-    waiting.set()
-    with pytest.raises(ConnectionError, match="no"):
-        within(5, lambda: (_ for _ in ()).throw(ConnectionError("no")), None)
+@pytest.mark.parametrize(
+    ("asked", "user", "command"),
+    [
+        ("my data", "me", "chmod u+rwx '{}'"),
+        ("my data/cams", "me", "chmod u+rwx '{}'"),
+        ("my data", "another", "sudo chown -R $(id -u) '{}'"),
+        ("my data/cams", "another", "sudo install -d -o $(id -u) '{}/cams'"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_opened_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, user: str, command: str
+) -> None:
+    folder = tmp_path / "my data"
+    folder.mkdir()
+    assert seen.disk_of(tmp_path / asked, "data").opened_by == ""
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: path.exists() and (mode == os.F_OK or path != folder)
+    )
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: owner + (user == "another"))
+    assert seen.disk_of(tmp_path / asked, "data").opened_by == command.format(folder)
 
 
 def test_what_a_system_says_is_read(tmp_path: Path) -> None:
@@ -154,24 +158,24 @@ def test_what_a_system_says_is_read(tmp_path: Path) -> None:
 
 
 def test_what_a_container_or_a_job_may_have_is_read(tmp_path: Path) -> None:
-    def limits() -> tuple[int | None, float | None]:
+    def limits() -> tuple[int | None, int | None, float | None]:
         groups = seen.own_groups(tmp_path, tmp_path / "own")
-        return seen.memory_limit(groups), seen.cpu_quota(groups)
+        return *seen.memory_left(groups), seen.cpu_quota(groups)
 
-    assert limits() == (None, None)
+    assert limits() == (None, None, None)
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("400\n")
     (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert limits() == (600, 1.5)
+    assert limits() == (600, 1000, 1.5)
     job = tmp_path / "slurm/job_7"
     job.mkdir(parents=True)
     (tmp_path / "own").write_text("0::/slurm/job_7\n")
     (job / "memory.max").write_text("100\n")
     (job / "cpu.max").write_text("max 100000\n")
-    assert limits() == (100, 1.5)
+    assert limits() == (100, 100, 1.5)
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert limits() == (100, None)
+    assert limits() == (100, 100, None)
 
 
 def test_limits_of_the_older_kind_are_read(tmp_path: Path) -> None:
@@ -184,7 +188,33 @@ def test_limits_of_the_older_kind_are_read(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"{text}\n")
     groups = seen.own_groups(tmp_path, tmp_path / "none")
-    assert (seen.memory_limit(groups), seen.cpu_quota(groups)) == (900, None)
+    assert (seen.memory_left(groups), seen.cpu_quota(groups)) == ((900, 1000), None)
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "stat", "kept"),
+    [
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        (
+            "memory/memory.limit_in_bytes",
+            "memory/memory.usage_in_bytes",
+            "memory/memory.stat",
+            "total_inactive_file",
+        ),
+    ],
+)
+def test_files_that_were_read_take_no_memory(
+    tmp_path: Path, limit: str, used: str, stat: str, kept: str
+) -> None:
+    (tmp_path / "memory").mkdir()
+    (tmp_path / limit).write_text(f"{8 * GIB}\n")
+    (tmp_path / used).write_text(f"{8 * GIB}\n")
+    (tmp_path / stat).write_text(f"anon 1\n{kept} {7 * GIB}\nactive_file 2\n")
+    left, whole = seen.memory_left([tmp_path])
+    assert (left, whole) == (7 * GIB, 8 * GIB)
+    check = check_memory(64 * GIB, left, whole)
+    assert check.level == "ok"
+    assert check.text == "7.0 GiB free of the 8.0 that this container or job may have"
 
 
 def test_torch_is_read_and_not_imported() -> None:

@@ -21,7 +21,8 @@ from wsss.doctor import packages as pk
 from wsss.doctor import project as pj
 from wsss.doctor import versions as vs
 from wsss.doctor.hardware import GIB, MIB, Disk, Gpus, Torch
-from wsss.doctor.tracking import Answer, check_storage, check_tracking
+from wsss.doctor.tracking import check_storage, check_tracking
+from wsss.tracking.server import Answer
 
 ROOT = Path(__file__).parents[2]
 H100 = Gpus(("NVIDIA H100",) * 2, "580.65.06")
@@ -115,6 +116,16 @@ BAD: dict[str, tuple[Callable[[], Any], str, str]] = {
         "fault",
         "wsss set machine.accelerator=auto",
     ),
+    "a Mac's GPU elsewhere": (
+        lambda: hw.check_gpus(H100, CUDA, "mps"),
+        "fault",
+        "wsss set machine.accelerator=auto",
+    ),
+    "a Mac with one GPU": (
+        lambda: hw.check_gpus(Gpus(apple=True), Torch("2.15.0"), "auto", 2),
+        "fault",
+        "wsss set machine.devices=1",
+    ),
     "an old driver": (
         lambda: hw.check_gpus(Gpus(("NVIDIA T4",), "535.104.05"), CUDA),
         "warning",
@@ -138,7 +149,7 @@ BAD: dict[str, tuple[Callable[[], Any], str, str]] = {
     "a full disk": (lambda: hw.check_disk(Disk("data", 10 * MIB)), "fault", "dvc gc"),
     "a disk that fills": (lambda: hw.check_disk(Disk("data", 2 * GIB)), "warning", "dvc gc"),
     "a disk of others": (
-        lambda: hw.check_disk(Disk("data", 99 * GIB, None, writable=False)),
+        lambda: hw.check_disk(Disk("data", 99 * GIB, None, "sudo chown -R $(id -u) /data")),
         "fault",
         "chown",
     ),
@@ -153,7 +164,11 @@ BAD: dict[str, tuple[Callable[[], Any], str, str]] = {
         "wsss set machine.num_workers=0",
     ),
     "no memory": (lambda: hw.check_memory(GIB // 3), "fault", "train_classifier.batch_size"),
-    "a small container": (lambda: hw.check_memory(64 * GIB, 2 * GIB), "warning", "batch_size"),
+    "a small container": (
+        lambda: hw.check_memory(64 * GIB, 2 * GIB, 8 * GIB),
+        "warning",
+        "batch_size",
+    ),
     "a container's share of the cores": (
         lambda: only(hw.check_cores(32, 32, 2.0, {})),
         "warning",
@@ -297,6 +312,7 @@ def test_a_machine_on_which_all_is_well() -> None:
         *pk.check_extras({"clip": "x"}, requirements, {"open-clip-torch": "3.1"}),
         hw.check_gpus(H100, CUDA, "cuda", 2),
         hw.check_gpus(Gpus(), Torch("2.15.0")),
+        hw.check_gpus(Gpus(apple=True), Torch("2.15.0"), "mps"),
         hw.check_disk(Disk("data", 99 * GIB, 10**7)),
         hw.check_shared_memory(24 * GIB, 8, 16, 320),
         hw.check_shared_memory(0, 0, 16, 320),
@@ -319,6 +335,21 @@ def test_a_machine_on_which_all_is_well() -> None:
     ]
     assert check_storage("trials.journal") is None and check_storage("") is None
     assert [check for check in checks if check is None or check.level != "ok"] == []
+
+
+@pytest.mark.parametrize("changed", ["", "stages/run.py", "csrc/filter.cpp"])
+def test_the_same_code_in_another_place_is_the_checkouts(tmp_path: Path, changed: str) -> None:
+    """As in the image of workers, where a wheel is installed beside the checkout."""
+    root, package = tmp_path / "checkout", tmp_path / "lib/python/site-packages/wsss"
+    for name, file in {
+        "stages/run.py": root / "src/wsss/stages/run.py",
+        "csrc/filter.cpp": root / "csrc/filter.cpp",
+    }.items():
+        for place in (file, package / name):
+            place.parent.mkdir(parents=True)
+            place.write_text("the same" + " but for this" * (name == changed and place != file))
+    level = "fault" if changed else "ok"
+    assert pk.check_source(root, package).level == level
 
 
 # What follows what is said

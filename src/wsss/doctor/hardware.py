@@ -47,15 +47,17 @@ def check_compiler(compilers: Mapping[str, str], *, needed: bool) -> Check:
 
 @dataclass(frozen=True)
 class Gpus:
-    """NVIDIA GPUs as the system has them.
+    """GPUs as the system has them.
 
     Attributes:
-        names: of each.
+        names: of each of NVIDIA.
         driver: its version; "" where it is not known.
+        apple: whether there is one of Apple, which PyTorch calls mps.
     """
 
     names: tuple[str, ...] = ()
     driver: str = ""
+    apple: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,20 @@ def check_gpus(gpus: Gpus, torch: Torch, accelerator: str = "auto", devices: int
         accelerator: machine.accelerator.
         devices: machine.devices.
     """
+    if accelerator == "mps" and not gpus.apple:
+        return fault(
+            "GPU",
+            "machine.accelerator is mps, and there is no GPU of Apple",
+            "wsss set machine.accelerator=auto",
+        )
+    if gpus.apple and accelerator in ("auto", "mps"):
+        if devices > 1:
+            return fault(
+                "GPU",
+                f"machine.devices is {devices}, and there is one GPU of Apple",
+                "wsss set machine.devices=1",
+            )
+        return ok("GPU", "one of Apple (mps)")
     wants_cuda = accelerator == "cuda"
     say = fault if wants_cuda else warning
     if not gpus.names and not torch.sees:
@@ -146,13 +162,13 @@ class Disk:
         folder: as it is called in the project, such as "data".
         free: bytes.
         files: that it still takes; None where the file system has no limit.
-        writable: whether this user may write there.
+        opened_by: the command that lets this user write there; "" where it may.
     """
 
     folder: str
     free: int
     files: int | None = None
-    writable: bool = True
+    opened_by: str = ""
 
 
 def check_disk(disk: Disk) -> Check:
@@ -164,8 +180,8 @@ def check_disk(disk: Disk) -> Check:
     """
     about, there = f"disk of {disk.folder}", f"{disk.free / GIB:.1f} GiB free"
     room = "free some, by `dvc gc --workspace` for example, or move the project to a larger disk"
-    if not disk.writable:
-        return fault(about, "it cannot be written", f"sudo chown -R $(id -u) {disk.folder}")
+    if disk.opened_by:
+        return fault(about, "it cannot be written", disk.opened_by)
     if disk.free < NO_DISK:
         return fault(about, there, room)
     if disk.files is not None and disk.files < FEW_INODES:
@@ -208,21 +224,21 @@ def check_shared_memory(free: int | None, workers: int, batch_size: int, side: i
     )
 
 
-def check_memory(free: int | None, limit: int | None = None) -> Check:
+def check_memory(free: int | None, left: int | None = None, limit: int | None = None) -> Check:
     """Whether there is memory for training.
 
     Args:
         free: bytes that programs can still have; None where the system does not say.
-        limit: bytes that this process may have, of a container or a job.
+        left: bytes that this container or job may still take; None where nothing limits it.
+        limit: bytes that it may have in all.
     """
-    known = [value for value in (free, limit) if value is not None]
+    known = [value for value in (free, left) if value is not None]
     if not known:
         return ok("memory", "this system does not say what is free")
     least = min(known)
-    of_limit = (
-        f", as the limit of this container or job is {limit / GIB:.1f}" if limit == least else ""
-    )
-    text = f"{least / GIB:.1f} GiB free{of_limit}"
+    text = f"{least / GIB:.1f} GiB free"
+    if limit is not None and least == left:
+        text += f" of the {limit / GIB:.1f} that this container or job may have"
     way = (
         "close other programs or ask for more, or lower train_classifier.batch_size and "
         "train_segmenter.batch_size"

@@ -29,6 +29,7 @@ from wsss.doctor.packages import (
 )
 from wsss.doctor.project import (
     check_cache,
+    check_code_lock,
     check_dvc,
     check_dvc_yaml,
     check_git,
@@ -38,7 +39,7 @@ from wsss.doctor.project import (
     read_dvc_config,
     wanted_extras,
 )
-from wsss.doctor.tracking import ask_server, check_storage, check_tracking, within
+from wsss.doctor.tracking import check_storage, check_tracking
 from wsss.doctor.versions import installed_versions, read_requirements
 
 __all__ = ["check_machine"]
@@ -140,7 +141,7 @@ class _Machine:
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
         there, groups = os.cpu_count() or 1, seen.own_groups()
         yield from check_cores(usable or there, there, seen.cpu_quota(groups), self.environ)
-        yield check_memory(seen.available_memory(), seen.memory_limit(groups))
+        yield check_memory(seen.available_memory(), *seen.memory_left(groups))
         workers, batch_size, side = min(usable or there, 8), 16, 224
         if self.params:
             own = machine.num_workers
@@ -179,11 +180,14 @@ class _Machine:
             yield check_cache(self.dvc, same_disk=_disk(self.dvc.cache) == _disk(self.root))
         if self.settings_check:
             yield self.settings_check
+        has_lock = (self.root / "wsss.lock").is_file()
+        locked = has_lock or not (self.root / "src/wsss/stages").is_dir()  # else the repository
+        if locked:
+            yield check_code_lock(partial(_other_code, self.root) if has_lock else None)
         file = self.root / "dvc.yaml"
         text = file.read_text(encoding="utf-8") if file.is_file() else None
-        other = (self.root / "wsss.lock").is_file()
-        mend = "wsss doctor upgrade" if other else "wsss dvc"
-        yield check_dvc_yaml(text, partial(_wanted_dvc_yaml, self.root), mend)
+        mend = "wsss doctor upgrade --write" if locked else "wsss dvc"
+        yield check_dvc_yaml(text, partial(_wanted_dvc_yaml, locked), mend)
         yield from self._tracking()
         if self.site_check:
             yield self.site_check
@@ -194,6 +198,7 @@ class _Machine:
         try:
             from wsss.tracking import check_tracking as check_database
             from wsss.tracking import has_mlflow, tracking_uri
+            from wsss.tracking.server import ask_server, within
         except ModuleNotFoundError:  # what it needs is among the packages that are missing
             return
         experiment = self.params.machine.experiment if self.params else "wsss"
@@ -222,14 +227,24 @@ def _load_native() -> object:
     return bilateral_filter
 
 
-def _wanted_dvc_yaml(root: Path) -> str:
-    from wsss.pipeline.dvc import dvc_text_of
+def _wanted_dvc_yaml(locked: bool) -> str:
+    from wsss.pipeline.dvc import dvc_text
     from wsss.stages import find_stages
 
-    return dvc_text_of(root, find_stages())
+    return dvc_text(find_stages(), locked=locked)
+
+
+def _other_code(root: Path) -> list[str]:
+    """The packages and modules whose installed code is not that of wsss.lock."""
+    from wsss.pipeline.code import CodeLock
+    from wsss.stages import find_stages
+
+    lock = CodeLock.read(root)
+    assert lock is not None
+    return lock.differing(sorted({part for stage in find_stages() for part in stage.code_parts}))
 
 
 def _disk(folder: Path) -> int:
     """The number of the disk on which a folder lies, or would lie."""
     there = folder.absolute()
-    return next(path for path in (there, *there.parents) if path.exists()).stat().st_dev
+    return next(path for path in (there, *there.parents) if os.access(path, os.F_OK)).stat().st_dev

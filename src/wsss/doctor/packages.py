@@ -54,12 +54,23 @@ def check_source(root: Path, package: Path) -> Check:
     own = root / "src/wsss"
     if not own.is_dir() or own.resolve() == package.resolve():
         return ok("wsss", f"runs from {package}")
+    if _sources(own) == _sources(package):
+        return ok("wsss", f"runs from {package}, which is the same code as this checkout's")
     return fault(
         "wsss",
         f"runs from {package}, and not from this checkout: DVC hashes src/wsss, but other code "
         "makes the results",
         "pip install -e '.[pipeline]'",
     )
+
+
+def _sources(package: Path) -> dict[Path, bytes]:
+    """The files of a package, and those behind its compiled module, by their names."""
+    places = (package.parents[1] / "csrc", package / "csrc")  # of a checkout, and of a wheel
+    native = next(filter(Path.is_dir, places), package / "csrc")
+    files = [(package, file) for file in package.rglob("*.py")]
+    files += [(native.parent, file) for file in native.rglob("*") if file.is_file()]
+    return {file.relative_to(folder): file.read_bytes() for folder, file in files}
 
 
 def check_native(load: Callable[[], object], has_compiler: bool) -> Check:

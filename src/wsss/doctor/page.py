@@ -62,4 +62,8 @@ def _top(found: ResultCheck) -> str:
         if found.missing
         else ""
     )
-    return f'<p class="lead">{escape(first)}</p>\n{missing}'
+    others = "".join(
+        f"<p>{escape(name)} has results of other settings: {escape(reason)}.</p>"
+        for name, reason in found.outdated.items()
+    )
+    return f'<p class="lead">{escape(first)}</p>\n{missing}{others}'

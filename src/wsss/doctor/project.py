@@ -12,6 +12,7 @@ from wsss.doctor.check import Check, fault, ok, warning
 __all__ = [
     "DvcConfig",
     "check_cache",
+    "check_code_lock",
     "check_dvc",
     "check_dvc_yaml",
     "check_git",
@@ -30,6 +31,7 @@ EXTRAS = {
 }
 """The extra that a method or a source of masks needs, by its name in params.yaml."""
 
+NAMED = 6  # packages and modules whose code is another
 _VIDEOS = (".avi", ".mkv", ".mov", ".mp4")
 
 
@@ -214,7 +216,7 @@ def check_dvc_yaml(text: str | None, wanted: Callable[[], str], mend: str = "wss
     Args:
         text: of the file; None where there is none.
         wanted: gives the text that it should have.
-        mend: the command that writes it, or says what another version of wsss means.
+        mend: the command that writes it.
     """
     if text is None:
         return warning(
@@ -223,19 +225,50 @@ def check_dvc_yaml(text: str | None, wanted: Callable[[], str], mend: str = "wss
     try:
         same = text == wanted()
     except ModuleNotFoundError as error:
-        return warning(
-            "dvc.yaml",
-            f"cannot be compared without {error.name}",
-            "pip install 'wsss[pipeline]', or in a checkout: pip install -e '.[pipeline]'",
-        )
-    except ValueError as error:
-        return fault("dvc.yaml", f"cannot be compared: {error}", "wsss init FOLDER")
+        return _cannot_be_compared("dvc.yaml", error)
     if same:
         return ok("dvc.yaml", "as the stages declare it")
     return fault(
         "dvc.yaml",
         "is not what the stages declare, so that `dvc repro` may leave out what has to run again",
         mend,
+    )
+
+
+def check_code_lock(differing: Callable[[], Sequence[str]] | None) -> Check:
+    """Whether the installed code is that of wsss.lock, without which stages do not run.
+
+    Args:
+        differing: gives the packages and modules whose code is another; None where there is no such
+            file.
+    """
+    mend = "wsss doctor upgrade --write"
+    if differing is None:
+        return fault(
+            "wsss.lock", "there is none, so that nobody knows which code results come from", mend
+        )
+    try:
+        parts = differing()
+    except ModuleNotFoundError as error:
+        return _cannot_be_compared("wsss.lock", error)
+    except ValueError:
+        return fault("wsss.lock", "is not as wsss writes it, so that stages refuse to run", mend)
+    if not parts:
+        return ok("wsss.lock", "is of the installed code")
+    more = len(parts) - NAMED
+    listed = ", ".join(parts[:NAMED]) + (f" and {more} more" if more > 0 else "")
+    return fault(
+        "wsss.lock",
+        f"the installed code of {listed} is another, so that stages which use it refuse to run",
+        mend,
+    )
+
+
+def _cannot_be_compared(file: str, error: ModuleNotFoundError) -> Check:
+    return warning(
+        file,
+        f"cannot be compared without {error.name}",
+        "pip install 'wsss[pipeline]', or in a checkout: pip install -e '.[pipeline]'",
     )
 
 

@@ -2,11 +2,13 @@
 objects."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from wsss.config.params import Params
 from wsss.doctor.erasing import survives_erasing
+from wsss.pipeline.in_order import outdated
 from wsss.stages import find_stages
 from wsss.stages.findings.results import ResultCheck, look_at_results
 
@@ -23,7 +25,8 @@ def check_results(
 ) -> ResultCheck:
     """Look at what the stages of a project have made.
 
-    Masks of annotators are not opened: what they tell is in the reports of evaluation.
+    Masks of annotators are not opened: what they tell is in the reports of evaluation. Results of
+    other settings are looked at, too, and named as such.
 
     Args:
         root: the project.
@@ -36,5 +39,7 @@ def check_results(
     Raises:
         ValueError: there is no such stage.
     """
-    further = (partial(survives_erasing, number=erase),)
-    return look_at_results(root, params, find_stages(), targets, images=images, further=further)
+    pipeline, further = find_stages(), (partial(survives_erasing, number=erase),)
+    found = look_at_results(root, params, pipeline, targets, images=images, further=further)
+    there = [target for target in pipeline.targets(params) if target.name in found.looked_at]
+    return replace(found, outdated=outdated(pipeline, there, params, root))

@@ -2,7 +2,9 @@
 
 import importlib.util
 import os
+import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,7 +21,7 @@ __all__ = [
     "find_gpus",
     "find_torch",
     "free_shared_memory",
-    "memory_limit",
+    "memory_left",
     "own_groups",
     "output_of",
 ]
@@ -47,7 +49,7 @@ def compilers(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def find_gpus(proc: Path = Path("/proc/driver/nvidia")) -> Gpus:
-    """The NVIDIA GPUs of this machine, from the driver's own files, or from nvidia-smi."""
+    """The GPUs of this machine; those of NVIDIA from the driver's own files, or nvidia-smi."""
     names = []
     for file in sorted(proc.glob("gpus/*/information")):
         model = re.search(r"^Model:\s*(.+)$", _text(file), re.MULTILINE)
@@ -56,7 +58,7 @@ def find_gpus(proc: Path = Path("/proc/driver/nvidia")) -> Gpus:
     if names:
         return Gpus(tuple(names), version[1] if version else "")
     if shutil.which("nvidia-smi") is None:
-        return Gpus()
+        return Gpus(apple=(sys.platform, platform.machine()) == ("darwin", "arm64"))
     told = output_of(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
     rows = [line.rpartition(",") for line in (told or "").splitlines() if "," in line]
     return Gpus(tuple(row[0].strip() for row in rows), rows[0][2].strip() if rows else "")
@@ -98,12 +100,23 @@ def find_torch(*, ask: bool) -> Torch:
 def disk_of(folder: Path, name: str) -> Disk:
     """What is free where a folder lies, or would lie."""
     there = folder.absolute()
-    there = next(path for path in (there, *there.parents) if path.exists())
+    # unlike Path.exists, that says no of what lies in a folder that is closed to this user
+    there = next(path for path in (there, *there.parents) if os.access(path, os.F_OK))
     files = None
     if hasattr(os, "statvfs"):
         status = os.statvfs(there)
         files = status.f_favail if status.f_files else None
-    return Disk(name, shutil.disk_usage(there).free, files, os.access(there, os.W_OK))
+    opened_by = "" if os.access(there, os.W_OK) else _opening(folder.absolute(), there)
+    return Disk(name, shutil.disk_usage(there).free, files, opened_by)
+
+
+def _opening(folder: Path, there: Path) -> str:
+    """The command that lets this user write into a folder, of which there is only a part so far."""
+    if there.stat().st_uid == os.geteuid():
+        return f"chmod u+rwx {shlex.quote(str(there))}"
+    if there != folder:  # what is there may be the system's
+        return f"sudo install -d -o $(id -u) {shlex.quote(str(folder))}"
+    return f"sudo chown -R $(id -u) {shlex.quote(str(folder))}"
 
 
 def free_shared_memory(place: Path = Path("/dev/shm")) -> int | None:
@@ -129,22 +142,31 @@ def own_groups(
     return [own, *(folder for folder in own.parents if folder.is_relative_to(root))]
 
 
-def memory_limit(groups: Sequence[Path]) -> int | None:
-    """Bytes that a container or job may still take; None where nothing limits it.
+def memory_left(groups: Sequence[Path]) -> tuple[int | None, int | None]:
+    """Bytes that a container or job may still take, and of how many; None where nothing limits it.
+
+    What was read of files counts as taken, and is given back when it is wanted: it is left, too.
 
     Args:
-        groups: as of `own_groups`; the smallest of their limits counts.
+        groups: as of `own_groups`; the one of which the least is left counts.
     """
-    left = []
+    found = []
     for group in groups:
-        for limit, used in (
-            ("memory.max", "memory.current"),
-            ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+        for limit, used, stat, kept in (
+            ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+            (
+                "memory/memory.limit_in_bytes",
+                "memory/memory.usage_in_bytes",
+                "memory/memory.stat",
+                "total_inactive_file",
+            ),
         ):
-            most, taken = (_text(group / name).strip() for name in (limit, used))
-            if most.isdigit() and int(most) < 2**60:
-                left.append(max(0, int(most) - (int(taken) if taken.isdigit() else 0)))
-    return min(left, default=None)
+            most, taken = (_number(group / name) for name in (limit, used))
+            if most is not None and most < 2**60:
+                cached = re.search(rf"^{kept} (\d+)$", _text(group / stat), re.MULTILINE)
+                wanted = max(0, (taken or 0) - (int(cached[1]) if cached else 0))
+                found.append((max(0, most - wanted), most))
+    return min(found, default=(None, None))
 
 
 def cpu_quota(groups: Sequence[Path]) -> float | None:
@@ -159,6 +181,11 @@ def cpu_quota(groups: Sequence[Path]) -> float | None:
         if all(word.isdigit() for word in words) and int(words[1]):
             shares.append(int(words[0]) / int(words[1]))
     return min(shares, default=None)
+
+
+def _number(file: Path) -> int | None:
+    text = _text(file).strip()
+    return int(text) if text.isdigit() else None
 
 
 def _text(file: Path) -> str:
