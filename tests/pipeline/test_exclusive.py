@@ -1,5 +1,6 @@
 """Two processes that want one folder: one has it, the other is told which, before any work."""
 
+import errno
 import json
 import os
 import re
@@ -70,6 +71,31 @@ def test_a_lock_ends_with_its_process_however_that_ends(tmp_path: Path) -> None:
     with Staging(out, "key") as staging:
         assert staging.resumed
     assert [path.name for path in tmp_path.iterdir()] == ["cams"]
+
+
+def test_the_lock_of_another_user_says_who_is_at_work_and_is_taken_when_nobody_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write into a folder may not write into a file that another one made there."""
+    out, theirs = tmp_path / "cams", os.open
+
+    def opened(path: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_RDWR and Path(path).exists():
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return theirs(path, flags, *mode)
+
+    with another(out) as process:
+        monkeypatch.setattr(exclusive.os, "open", opened)
+        with (
+            pytest.raises(BusyError, match=f"process {process.pid} on .* is at work on it"),
+            hold(out),
+        ):
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with hold(out):
+        assert json.loads((tmp_path / ".cams.lock").read_text())["pid"] == os.getpid()
+    assert not (tmp_path / ".cams.lock").exists()
 
 
 def test_who_waits_for_a_folder_says_so_and_gets_it(

@@ -80,10 +80,10 @@ def _take(file: Path, what: str, wait: bool) -> int:
     """Open and lock the file, and write into it who has it."""
     deadline, told = time.monotonic() + PATIENCE, False
     while True:
-        opened = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        opened, own = _open(file)
         try:
             # a record lock: processes that load images are forked, and do not inherit it
-            fcntl.lockf(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(opened, (fcntl.LOCK_EX if own else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in _WITHOUT_LOCKS:
                 log.warning("%s is not locked: its disk has no locks (%s)", what, error.strerror)
@@ -99,11 +99,23 @@ def _take(file: Path, what: str, wait: bool) -> int:
                 raise BusyError(_busy(what, holder)) from None
             time.sleep(_POLL)
             continue
-        if _is_there(file, opened):
+        if not own:  # it is left over, as nobody holds it
+            file.unlink(missing_ok=True)
+        elif _is_there(file, opened):
             os.ftruncate(opened, 0)
             os.pwrite(opened, json.dumps(_own()).encode(), 0)
             return opened
         os.close(opened)  # whoever had it has removed it since
+
+
+def _open(file: Path) -> tuple[int, bool]:
+    """Open the file, and say whether it can be written: that of another user can but be read."""
+    try:
+        return os.open(file, os.O_RDWR | os.O_CREAT, 0o666), True
+    except PermissionError:
+        if not os.access(file, os.R_OK):  # the folder is closed, or the file
+            raise
+        return os.open(file, os.O_RDONLY), False
 
 
 def _is_there(file: Path, opened: int) -> bool:
