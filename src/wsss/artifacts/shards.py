@@ -14,6 +14,7 @@ A file that lies in the folder by itself goes before one of the same name in a s
 
 import hashlib
 import os
+import shlex
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping
@@ -330,6 +331,6 @@ def _way_out(path: Path) -> str:
     if made is not None:
         return f"remove {path}, and run the stage that makes it again"
     return (
-        f"run `dvc checkout --force {folder}`, or, where DVC has no copy of it, remove {folder} "
-        "and run the stage that makes it"
+        f"run `dvc checkout --force {shlex.quote(str(folder))}`, or, where DVC has no copy of it, "
+        f"remove {folder} and run the stage that makes it"
     )

@@ -1,5 +1,6 @@
 """`wsss card`: what a model or masks come from, with every licence that is known."""
 
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -109,7 +110,8 @@ def checked_page(found: "Card", file: Path | None) -> str | None:
     if file is None:
         return None
     if not file.is_file():
-        raise ValueError(f"{file} is not there; `wsss card --out {file}` writes a card")
+        command = shlex.join(["wsss", "card", "--out", str(file)])
+        raise ValueError(f"{file} is not there; `{command}` writes a card")
     page = file.read_text(encoding="utf-8")
     check_page(found, page, str(file))
     return page

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".params":
         raise ValueError(
             f"weights file {path} is MXNet's; make it one that can be used with "
-            f"`wsss convert-weights resnet38d {path} {path.with_suffix('.safetensors')}`"
+            f"`wsss convert-weights resnet38d {shlex.quote(str(path))} "
+            f"{shlex.quote(str(path.with_suffix('.safetensors')))}`"
         )
     try:
         if path.suffix == ".safetensors":

@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,11 +166,11 @@ class Journal:
             self._trials += 1
             self._study = found["study_id"]
         elif self._lost and found.get("trial_id", -1) >= self._trials:
+            path, kept = (shlex.quote(f"{self._path}{end}") for end in ("", ".damaged"))
             raise DamagedJournalError(
                 f"{self._path}: line {self._lost} cannot be read and has begun a trial, so what "
                 "follows cannot be told apart.\nKeep what is before it: "
-                f"`cp {self._path} {self._path}.damaged && "
-                f"head -n {self._lost - 1} {self._path}.damaged > {self._path}`"
+                f"`cp {path} {kept} && head -n {self._lost - 1} {kept} > {path}`"
             )
 
     def _warn(self, what: str) -> None:

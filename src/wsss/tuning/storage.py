@@ -1,6 +1,7 @@
 """Where trials are kept, and which of them belong to the present data and settings."""
 
 import re
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -200,7 +201,7 @@ def find_studies(
     if found:
         return found
     elsewhere = "; there are trials of others" if others else ""
-    where = f" --storage '{_without_login(storage)}'" if storage else ""
+    where = f" --storage {shlex.quote(_without_login(storage))}" if storage else ""
     raise ValueError(
         f"the search '{name}' has no trials on the present data and settings{elsewhere}: "
         f"run `wsss tune run {argument or name}{where}`"
