@@ -218,9 +218,9 @@ def test_a_project_without_dvc_knows_its_results_by_the_notes_of_run(
     assert "`wsss run` would make it anew" in str(run("workspace").exception)
     params, pipeline = load_params(outside / "params.yaml"), find_stages()
     for target in pipeline.targets(params):
-        in_order.write_json(
-            in_order._note(outside, target), in_order._state(pipeline, target, params, outside)
-        )
+        key = in_order._key(pipeline, target, params, outside)
+        state = in_order._state(key, target, params, outside)
+        in_order.write_json(in_order._note(outside, target), state)
     assert json.loads(run("workspace", "--json").stdout)["columns"] == ["workspace"]
 
 

@@ -76,7 +76,7 @@ def test_run_show_apply(project: Path) -> None:
     assert Path("params.yaml").read_text() == before
     printed = wsss("apply", "crf")
     assert f"mean_iou_pets on the selection split: {start.value:.4f} -> {best.value:.4f}" in printed
-    assert "dvc repro" in printed
+    assert "`wsss run` runs what changed" in printed, "this project is none of DVC"
     after = Path("params.yaml").read_text()
     assert holds(load_params(), best.user_attrs["settings"])
     tuned = {key.rpartition(".")[2] for key in best.user_attrs["settings"]}

@@ -154,14 +154,16 @@ def test_nothing_after_prepare_data_opens_ground_truth(made, tmp_path):
         assert files(without.root / part) == files(made["shares"].root / part)
 
 
-def test_no_stage_reads_both_annotations_and_ground_truth():
+def test_no_stage_that_learns_reads_both_annotations_and_ground_truth():
     readers = {
         folder: {stage.name for stage in find_stages() if f"data/{folder}" in stage.reads}
         for folder in ("annotations/masks", "annotations/partial", "masks")
     }
     learning = {"make_pseudo_masks", "train_segmenter"}
-    # which chooses among chains by masks that annotators gave, and scores what that gives
-    assert readers["annotations/masks"] == learning | {"evaluate_refined_per_class"}
+    # one chooses among chains by masks that annotators gave, and scores what that gives; the other
+    # leaves out what was given
+    scoring = {"evaluate_refined_per_class", "evaluate_pseudo_masks"}
+    assert readers["annotations/masks"] == learning | scoring
     assert readers["annotations/partial"] == learning | {"refine_cams"}
     assert not readers["annotations/partial"] & readers["masks"]
 
