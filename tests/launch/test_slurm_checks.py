@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wsss.artifacts import write_json
-from wsss.launch import NAME, TaskSettings
+from wsss.launch import NAME, Task, TaskSettings, run_tasks
 from wsss.launch import slurm as engine
 from wsss.launch.command import Command, _below, _catches
 from wsss.launch.task import JOBS
@@ -178,3 +178,20 @@ def test_jobs_that_nobody_can_stop_keep_their_folder(tmp_path: Path, programs: P
     program(programs, "scancel", f'echo "$@" > {tmp_path}/told')
     stop_jobs(tmp_path)
     assert (tmp_path / "told").read_text() == "7_0 7_1\n"
+
+
+@pytest.mark.parametrize("engine", ["inline", "local"])
+def test_tasks_that_run_here_do_not_run_beside_jobs_that_are_left(
+    tmp_path: Path, programs: Path, engine: str
+) -> None:
+    """Both would write the same files."""
+    file = tmp_path / "task.done"
+    task = Task("task", ("/bin/sh", "-c", f": > {file}"), file)
+    write_json(tmp_path / JOBS, {"task": "7_0"})
+    settings = TaskSettings.model_validate({"engine": engine})
+    with pytest.raises(ValueError, match=r"7_0.* may still write into .*login node"):
+        run_tasks([task], settings, tmp_path, "title", folder=tmp_path)
+    assert not file.exists()
+    program(programs, "scancel", f'echo "$@" > {tmp_path}/told')
+    assert not run_tasks([task], settings, tmp_path, "title", folder=tmp_path)
+    assert file.exists() and (tmp_path / "told").read_text() == "7_0\n"

@@ -145,6 +145,7 @@ def _engine(
         return SlurmEngine(settings, root, title, logs, folder / JOBS)
     from wsss.launch.local import LocalEngine, places
 
+    stop_jobs(folder)  # that are left of earlier times, as tasks here do their work
     at_once = 1 if settings.engine == "inline" else settings.at_once
     return LocalEngine(logs, at_once or settings.parts(sys.maxsize, places()))
 
