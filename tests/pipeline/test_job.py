@@ -126,11 +126,11 @@ def test_the_precision_that_is_told_is_that_of_the_tasks_which_did_the_work(
     monkeypatch.setattr(login, "tracker", SimpleNamespace(tags=told.update))
     task = job_of("train_classifier", tmp_path)
     task.part = Part("models/classifier", "key", "checked", "epochs", {})
-    login.fabric("32-true", folder=tmp_path)
+    login.fabric("32-true", tmp_path)
     assert told == {"precision": "32-true"}
-    task.fabric("bf16-mixed", folder=tmp_path)
-    login.fabric("32-true", folder=tmp_path)
-    login.fabric("32-true", "other")
+    task.fabric("bf16-mixed", tmp_path)
+    login.fabric("32-true", tmp_path)
+    login.fabric("32-true", tmp_path / "other", "other")
     assert told == {"precision": "bf16-mixed", "other_precision": "32-true"}
 
 

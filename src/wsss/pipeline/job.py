@@ -311,13 +311,13 @@ class Job:
             columns.append(PanelColumn("ground truth", "ground_truth", self.paths.masks))
         return columns, choose_samples(manifest.splits[split], PANEL_IMAGES) if split else []
 
-    def fabric(self, precision: str, what: str = "", folder: Path | None = None) -> "Fabric":
+    def fabric(self, precision: str, folder: Path, what: str = "") -> "Fabric":
         """What the stage runs on, whose precision becomes a tag of the run.
 
         Args:
             precision: as in the settings.
-            what: runs there, where the stage makes several things.
             folder: of the work, in which tasks say what they compute in: that is the tag, then.
+            what: runs there, where the stage makes several things.
         """
         from wsss.loading.devices import keep_freed_memory, make_fabric, precision_of
 
@@ -325,12 +325,11 @@ class Job:
         if fabric.device.type == "cpu":
             keep_freed_memory()
         used = precision_of(fabric)
-        if folder is not None:
-            said = folder / _PRECISION
-            if self.part is not None and is_first():
-                write_json(said, used)
-            elif self.part is None and said.exists():
-                used = read_json(said)
+        said = folder / _PRECISION
+        if self.part is not None and is_first():
+            write_json(said, used)
+        elif self.part is None and said.exists():
+            used = read_json(said)
         self.tracker.tags({f"{what}_precision" if what else "precision": used})
         return fabric
 

@@ -68,7 +68,7 @@ def write_cams(
     model, loss = load_classifier(classifier)
     manifest = Manifest.read(job.paths.splits)
     manifest.check_classes(model.class_names, f"the classifier in {classifier}")
-    fabric = job.fabric(settings.precision, source)
+    fabric = job.fabric(settings.precision, folder, source)
     beside = () if source else _beside(job, model, loss, settings)
     with ExitStack() as stack:
         kinds, further = [_Kind(folder, loss, found_alone=not source)], []

@@ -32,7 +32,7 @@ def make_task(job: Job, settings: TrainSettings, folder: Path, prefix: str = "")
         job.paths.images,
         job.params.machine,
         job.params.base.rng_seed,
-        job.fabric(settings.precision, prefix.removesuffix("_"), folder),
+        job.fabric(settings.precision, folder, prefix.removesuffix("_")),
         folder,
         job.tracker,
         prefix,

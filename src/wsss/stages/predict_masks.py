@@ -34,9 +34,7 @@ def run(job: Job) -> None:
 
     settings, machine, paths = job.params.predict_masks, job.params.machine, job.paths
     manifest = Manifest.read(paths.splits)
-    fabric = job.fabric(settings.precision)
     retrieval = is_retrieval(paths.segmenter)
-    predictor_for = (_retrieval if retrieval else _network)(job, manifest, fabric)
     splits = (*settings.splits, *manifest.scored_sets)
     limit, batch_size = settings.window or float("inf"), settings.batch_size
     workers = num_workers(machine)
@@ -63,6 +61,8 @@ def run(job: Job) -> None:
     tally = mask_tally()
     count, seconds = 0, 0.0
     with job.staging() as staging:
+        fabric = job.fabric(settings.precision, staging.path)
+        predictor_for = (_retrieval if retrieval else _network)(job, manifest, fabric)
         for split in splits:
             folder = staging.path / split
             started = time.perf_counter()
