@@ -10,7 +10,7 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "wsss"
 
 LAYERS = [
-    {"checks", "outside"},
+    {"checks", "commands", "outside"},
     {"cores", "progress", "sources", "stopping", "windows"},
     {"seeding", "settings"},
     {"registry"},

@@ -16,7 +16,8 @@ SOURCE = ROOT / "src/wsss"
 STAGES = {stage.name: stage for stage in find_stages()}
 # they show or record results and change none: stages need not run again for them
 WITHOUT_EFFECT = {
-    *("cores.py", "launch", "progress.py", "report", "stopping.py", "tracking", "__init__.py")
+    *("commands.py", "cores.py", "launch", "progress.py", "report", "stopping.py"),
+    *("tracking", "__init__.py"),
 }
 NO_CODE = {SOURCE / "stages/__init__.py", SOURCE / "pipeline/__init__.py"}
 

@@ -207,6 +207,7 @@ def test_a_shard_cut_short_is_named_with_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path(".dvc").mkdir()
     folder = Path("data/cams")
     names = list(fill(folder))
     pack_folder(folder)
@@ -221,6 +222,9 @@ def test_a_shard_cut_short_is_named_with_the_command(
         unpack_folder(folder)
     shard.unlink()
     with pytest.raises(ShardError, match=f"{shard} is missing; run `dvc checkout"):
+        read_bytes(folder / names[9])
+    Path(".dvc").rmdir()
+    with pytest.raises(ShardError, match=f"{shard} is missing; remove data/cams and run the stage"):
         read_bytes(folder / names[9])
     shard.write_bytes(whole)
     assert len(read_bytes(folder / names[9])) == 63

@@ -150,7 +150,7 @@ def test_the_card_of_a_project(project: Path) -> None:
     assert "cc0-1.0" in page and "| mean | 0.500 | 0.400 | 0.600 |" in page
     assert found.unknown == [KEY]
     assert any("tags alone" in line for line in found.must_not)
-    with pytest.raises(ValueError, match="holds nothing; `dvc repro train_segmenter` makes it"):
+    with pytest.raises(ValueError, match="holds nothing; `wsss run train_segmenter` makes it"):
         card_of_project(project, params)
     with pytest.raises(ValueError, match="a licence that is known is not left out"):
         card_of_project(project, params, "data/pseudo_masks", {"data": "mit"}, "cc-by-sa-4.0")

@@ -48,7 +48,7 @@ def test_a_card_is_written_checked_and_refused(project: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("card", "models/segmenter holds nothing; `dvc repro train_segmenter` makes it"),
+        ("card", "models/segmenter holds nothing; `wsss run train_segmenter` makes it"),
         ("card photos", "photos is none of models/segmenter"),
         ("card data/pseudo_masks --licence mit", "write KEY=NAME, such as data=CC-BY-4.0"),
         ("card data/pseudo_masks --check no.md", "no.md is not there"),

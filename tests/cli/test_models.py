@@ -38,7 +38,7 @@ def test_listing_imports_nothing_heavy(project: Path, arguments: list[str]) -> N
 def test_advice_that_can_be_followed(project: Path) -> None:
     command = [sys.executable, "-c", "from wsss.cli import main; main()", "models"]
     for arguments, said in {
-        "register": "there is no segmenter in models/segmenter; `dvc repro evaluate_segmenter`",
+        "register": "there is no segmenter in models/segmenter; `wsss run evaluate_segmenter`",
         "promote": "no model is registered in",
         "pull": "no model is registered in",
         "pull a/b/c": "'a/b/c' names no model; write NAME, NAME@ALIAS or NAME/VERSION",

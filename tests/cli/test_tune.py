@@ -93,6 +93,8 @@ def test_run_show_apply(project: Path) -> None:
 def test_a_better_study_than_the_one_that_ran_last_is_named_and_can_be_taken(
     project: Path,
 ) -> None:
+    params = Path("params.yaml")  # whose values are tried first; draws differ with the code
+    params.write_text(params.read_text().replace("threshold: 0.41237", "threshold: 0.06"))
     wsss("run", "crf", "--trials", "8", "--set", "max_images=4")
     alone = wsss("show", "crf")
     assert "which ran last" in alone and "also" not in alone

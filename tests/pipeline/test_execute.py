@@ -81,7 +81,7 @@ def test_a_stage_that_is_stopped_says_what_is_kept_and_how_to_go_on(
     assert process.returncode == code
     assert f"toy was stopped by {name}\n" in said
     assert f"{files(project)} files in data/.toy.partial" in said
-    assert "`dvc repro toy` goes on from there" in said
+    assert "`wsss run toy` goes on from there" in said
     assert "Traceback" not in said and said.count("\n") < 6
     assert run(project, "none")[0] == 0
     assert resumed(project)
@@ -99,7 +99,7 @@ def test_a_mishap_from_outside_is_one_message_with_what_is_kept(
 ) -> None:
     code, said = run(project, mishap)
     assert code == 1
-    for word in [*words, "31 files in data/.toy.partial", "`dvc repro toy` goes on from there"]:
+    for word in [*words, "31 files in data/.toy.partial", "`wsss run toy` goes on from there"]:
         assert word in said
     assert "Traceback" not in said and said.count("\n") < 8
 

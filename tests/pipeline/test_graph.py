@@ -86,7 +86,7 @@ def test_circles_and_equal_names_are_refused() -> None:
 
 def test_a_missing_input_names_the_stage_that_makes_it(tmp_path: Path) -> None:
     target = TOY.target("refine@a", PARAMS)
-    missing = "data/raw is not there, and refine@a reads it; `dvc repro p"
+    missing = "data/raw is not there, and refine@a reads it; `wsss run p"
     with pytest.raises(ValueError, match=missing):
         check_inputs(TOY, target, PARAMS, tmp_path)
     (tmp_path / "data/raw/.begun.partial").mkdir(parents=True)
@@ -95,7 +95,7 @@ def test_a_missing_input_names_the_stage_that_makes_it(tmp_path: Path) -> None:
     (tmp_path / "data/raw/.begun.partial").rmdir()
     check_inputs(TOY, target, PARAMS, tmp_path)  # nothing is named that data/extra would hold
     named = parse_params({"make_proposals": {"s": {"name": "superpixels"}}})
-    with pytest.raises(ValueError, match="`dvc repro extra`"):
+    with pytest.raises(ValueError, match="`wsss run extra`"):
         check_inputs(TOY, TOY.target("refine@crf", named), named, tmp_path)
 
 

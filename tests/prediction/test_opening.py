@@ -136,7 +136,10 @@ def test_a_model_is_known_by_what_its_masks_depend_on(
         ("empty", "empty is a folder that holds no model; name models/segmenter"),
         ("a.txt", r"a\.txt is a file that is no model"),
         ("classifier", "classifier holds no segmenter: its model.json has no 'arch'"),
-        ("untrained", "untrained is a project without a trained segmenter: .*dvc repro"),
+        (
+            "untrained",
+            "a project without a trained segmenter: .*`wsss run train_segmenter` trains ",
+        ),
         ("models:/a/b/c", "names no model; write NAME"),
         ("models:/wsss", "no model is registered in .*wsss models register"),
         ("runs:/abc", "names no model of a run; write runs:/<run>/model"),
@@ -169,9 +172,11 @@ def test_a_device_that_is_not_there_is_said(
 ) -> None:
     with pytest.raises(ValueError, match="the device is 'cdua'; did you mean 'cuda'"):
         open_model(segmenter, "cdua")
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(ValueError, match="the device is 'cuda', but PyTorch sees no GPU"):
-        open_model(segmenter, "cuda")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("lightning_fabric.accelerators.MPSAccelerator.is_available", lambda: False)
+    for device in ("cuda", "mps"):
+        with pytest.raises(ValueError, match=f"the device is '{device}'.*PyTorch sees none"):
+            open_model(segmenter, device)
 
 
 def test_the_filter_of_a_project_needs_its_images(segmenter: Path) -> None:

@@ -104,10 +104,13 @@ def test_each_image_has_the_object_map_of_its_name(tmp_path: Path) -> None:
         np.testing.assert_allclose(refined[at].scores, expected, atol=1e-4)
 
 
-def test_an_object_map_must_be_there_and_fit(tmp_path: Path) -> None:
+def test_an_object_map_must_be_there_and_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # no project of DVC
     image, cam = np.zeros((4, 5, 3), np.uint8), one_map(np.ones((1, 4, 5)))
     refiner = DenseCrf(OBJECT, Context(further_cams=tmp_path))
-    with pytest.raises(ValueError, match=r"ccam/a.npz is missing; run `dvc repro generate_further"):
+    with pytest.raises(ValueError, match=r"ccam/a.npz is missing; run `wsss run generate_further"):
         refiner([image], [cam], ["a"])
     write_score_map(tmp_path / "ccam/a.npz", one_map(np.ones((1, 5, 4))))
     with pytest.raises(ValueError, match=r"of an image of \(5, 4\), but the map to go with it"):

@@ -73,9 +73,10 @@ def test_a_source_of_weight_zero_is_not_read(tmp_path: Path) -> None:
         fused(tmp_path, own, sources={"nowhere": 0}, own_weight=0)
 
 
-def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
+def test_what_does_not_fit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # no project of DVC
     own = score_map(np.full((2, 2, 3), 0.5))
-    with pytest.raises(ValueError, match=r"a.npz is missing; run `dvc repro generate_further_cams"):
+    with pytest.raises(ValueError, match=r"a.npz is missing; run `wsss run generate_further_cams"):
         fused(tmp_path, own, sources={"ccam": 1})
     other = ScoreMap(np.array([2], np.uint8), np.ones((1, 2, 3), np.float32), (8, 12), np.ones(1))
     write_score_map(tmp_path / "ccam/a.npz", other)

@@ -154,11 +154,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(
     made: Path, tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A copy of it, committed, with an empty database; the current folder."""
+    """A copy of it, of DVC, committed, with an empty database; the current folder."""
     for name in [name for name in os.environ if name.startswith(("DVC_", "MLFLOW_TRACKING"))]:
         monkeypatch.delenv(name)
     root = tmp_path / "project"
     shutil.copytree(made, root)
+    (root / ".dvc").mkdir()
     shutil.copy(empty_database, root / "mlflow.db")
     git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, "init", "--quiet"], check=True)

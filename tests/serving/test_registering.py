@@ -126,6 +126,17 @@ def test_no_segmenter_is_said(project: Path) -> None:
         register(project)
 
 
+def test_a_project_without_dvc_is_told_to_become_one(project: Path) -> None:
+    (project / ".dvc").rmdir()
+    (project / "dvc.lock").unlink()
+    commands = "`wsss run evaluate_segmenter`, `dvc init --no-scm` and `dvc commit --force`"
+    with pytest.raises(ValueError, match=f"dvc.lock does not know it; run {commands}"):
+        register(project)
+    shutil.rmtree(Paths(project).segmenter)
+    with pytest.raises(ValueError, match=r"`wsss run evaluate_segmenter` trains and scores one$"):
+        register(project)
+
+
 def test_a_model_that_predicts_something_else_is_refused(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +149,8 @@ def test_a_model_that_predicts_something_else_is_refused(
         "predict",
         lambda self, images: [Predicted((found.mask + 1) % 3) for found in predict(self, images)],
     )
-    with pytest.raises(ValueError, match=r"another mask than .*a\.png, in \d+ % of its pixels"):
+    said = r"a\.png, in \d+ % of its pixels; run `dvc repro --single-item --force predict_masks`"
+    with pytest.raises(ValueError, match=said):
         register(project)
     assert ModelStore(project).versions() == []
 

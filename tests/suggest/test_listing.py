@@ -214,7 +214,7 @@ def test_refusals(project: Path, tmp_path: Path) -> None:
         suggest(project, params(curve="mad"), 1)
     with pytest.raises(ValueError, match="hours must be above 0"):
         suggest(project, params(), 0)
-    with pytest.raises(ValueError, match="holds no data yet; run `dvc repro prepare_data`"):
+    with pytest.raises(ValueError, match="holds no data yet; run `wsss run prepare_data`"):
         suggest(tmp_path / "empty", params(), 1)
 
 

@@ -206,10 +206,10 @@ def test_what_is_missing_is_named(project: Paths, values: Values) -> None:
         crf_route(project, values, chain="none")
     route = crf_route(project, values)
     (project.cams / "selection" / "große 2.npz").unlink()
-    with pytest.raises(ValueError, match=r"1 of 6 .*große 2.*dvc repro generate_cams"):
+    with pytest.raises(ValueError, match=r"1 of 6 .*große 2.*wsss run generate_cams"):
         route.check(project)
     shutil.rmtree(project.cams)
-    with pytest.raises(ValueError, match=r"data/cams is not there.*`dvc repro generate_cams`"):
+    with pytest.raises(ValueError, match=r"data/cams is not there.*`wsss run generate_cams`"):
         route.check(project)
     project.cams.mkdir()
     manifest = Manifest.read(project.splits)
@@ -223,7 +223,7 @@ def test_what_is_missing_is_named(project: Paths, values: Values) -> None:
     with pytest.raises(ValueError, match="no image of the selection split has a mask"):
         route.check(project)
     shutil.rmtree(project.splits)
-    with pytest.raises(ValueError, match="dvc repro prepare_data"):
+    with pytest.raises(ValueError, match="wsss run prepare_data"):
         route.check(project)
 
 

@@ -209,7 +209,7 @@ def test_settings_that_do_not_go_together_end_their_trial_alone(
 
 def test_what_a_trial_needs_of_the_project_is_named(project: Paths, values: Values) -> None:
     space = {"generate_cams.flip": {"type": "categorical", "choices": [True, False]}}
-    with pytest.raises(ValueError, match=r"models/classifier is not there.*dvc repro train_class"):
+    with pytest.raises(ValueError, match=r"models/classifier is not there.*wsss run train_class"):
         prepare("mine", of(space), values, project)
 
 

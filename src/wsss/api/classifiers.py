@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsss.api.project import Project
 from wsss.artifacts import Paths, read_json
+from wsss.commands import or_pull, run_command
 from wsss.config.sections import GenerateCamsSettings
 from wsss.prediction.changing import image_settings
 from wsss.prediction.files import ModelFiles
@@ -173,6 +174,6 @@ def _find(path: Path, text: str) -> Path:
     if (path / "params.yaml").is_file():
         raise ValueError(
             f"{text} is a project without a trained classifier: {Paths(path).classifier} is not "
-            "there; `dvc repro train_classifier` trains one, `dvc pull` fetches one"
+            f"there; `{run_command(path, 'train_classifier')}` trains one{or_pull(path)}"
         )
     raise ValueError(f"{text} holds no classifier; {_FORMS}")

@@ -16,6 +16,7 @@ from wsss.api.results import Maps, Origin
 from wsss.artifacts import write_proposals
 from wsss.artifacts.background import BackgroundSettings, usual_threshold
 from wsss.checks import did_you_mean, naming
+from wsss.commands import run_command
 from wsss.config.recipes import BASE_RECIPE, Recipe, recipe_params
 from wsss.loading.devices import device_of
 from wsss.prediction.opening import machine_of
@@ -212,9 +213,10 @@ def context_in(
 def lacking(entry: Named, project: Project | None) -> str:
     """Why a refiner cannot run here, with the way out; "" where it can."""
     if getattr(entry, "sources", None) or getattr(entry, "object_source", ""):
+        command = run_command(project.paths.root if project else Path(), "refine_cams")
         return (
             f"{entry.name} goes with maps of other classifiers, which only the pipeline makes "
-            "(further_cams); run the chain there: dvc repro refine_cams"
+            f"(further_cams); run the chain there: {command}"
         )
     if getattr(entry, "trained_by", None) and project is None:
         return (

@@ -10,10 +10,12 @@ from PIL import Image
 from wsss.artifacts.files import atomic_path, is_of_the_system
 from wsss.artifacts.shards import ShardError, has_file, open_file
 from wsss.checks import check_dtype, check_shape, check_values
+from wsss.commands import run_command
 
 __all__ = ["ScoreMap", "as_stored", "read_further_map", "read_score_map", "write_score_map"]
 
 BLOCK_PIXELS = 2**20  # of an image, that row_blocks lets be worked on together
+_FURTHER = "generate_further_cams"
 
 
 @dataclass(frozen=True)
@@ -180,13 +182,13 @@ def read_further_map(folder: Path, name: str, own: ScoreMap) -> ScoreMap:
     """
     path = folder / f"{name}.npz"
     if not has_file(path):
-        raise ValueError(f"{path} is missing; run `dvc repro generate_further_cams`")
+        raise ValueError(f"{path} is missing; run `{run_command(Path(), _FURTHER)}`")
     other = read_score_map(path)
     if not np.isin(own.class_ids, other.class_ids).all() or other.size != own.size:
         raise ValueError(
             f"{path} has the classes {other.class_ids.tolist()} of an image of {other.size}, but "
             f"the map to go with it {own.class_ids.tolist()} of {own.size}; run "
-            "`dvc repro generate_further_cams`"
+            f"`{run_command(Path(), _FURTHER)}`"
         )
     if np.array_equal(own.class_ids, other.class_ids):
         return other

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from wsss.artifacts.files import atomic_path, is_of_the_system, read_json
+from wsss.commands import has_dvc
 
 __all__ = [
     "INDEX",
@@ -330,7 +331,8 @@ def _way_out(path: Path) -> str:
     )
     if made is not None:
         return f"remove {path}, and run the stage that makes it again"
-    return (
-        f"run `dvc checkout --force {shlex.quote(str(folder))}`, or, where DVC has no copy of it, "
-        f"remove {folder} and run the stage that makes it"
-    )
+    anew = f"remove {folder} and run the stage that makes it"
+    if not has_dvc(Path()):
+        return anew
+    checkout = f"dvc checkout --force {shlex.quote(str(folder))}"
+    return f"run `{checkout}`, or, where DVC has no copy of it, {anew}"

@@ -20,6 +20,7 @@ from wsss.artifacts import (
     read_label_png,
 )
 from wsss.checks import did_you_mean
+from wsss.commands import run_command
 from wsss.evaluate import Counts, confusion_matrix
 from wsss.evaluate.splits import in_parallel
 
@@ -73,7 +74,7 @@ class MaskSet:
                 missing.
         """
         if not (paths.splits / "classes.json").is_file():
-            raise ValueError(f"{paths.splits} is not there; run `wsss run` or `dvc repro` first")
+            raise ValueError(f"{paths.splits} is not there; run `{run_command(paths.root)}` first")
         manifest = Manifest.read(paths.splits)
         if split not in manifest.splits:
             raise ValueError(f"there is no split '{split}'; {did_you_mean(split, manifest.splits)}")
@@ -91,7 +92,7 @@ class MaskSet:
         if missing:
             raise ValueError(
                 f"{folder} has no mask of {len(missing)} of {len(samples)} images of '{split}', "
-                f"such as '{missing[0]}'; run `dvc repro {_STAGES[kind]}`"
+                f"such as '{missing[0]}'; run `{run_command(paths.root, _STAGES[kind])}`"
                 + (
                     f", with '{split}' among predict_masks.splits"
                     if kind == "predictions" and len(missing) == len(samples)

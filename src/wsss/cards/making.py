@@ -9,6 +9,7 @@ from wsss import __version__
 from wsss.artifacts import Audits, Manifest, Paths, read_json, report_splits
 from wsss.cards.card import JSON, Card
 from wsss.cards.weights import weights_of, with_licences
+from wsss.commands import run_command
 from wsss.config.params import Params
 from wsss.pipeline.lock import workspace
 from wsss.prediction.package import PREDICTION, RECIPE, SEGMENTER
@@ -72,7 +73,7 @@ def card_of_project(
     of, stage, evaluation = KINDS[place]
     paths, pipeline = Paths(root), find_stages()
     if not any((root / place).glob("[!.]*")):
-        raise ValueError(f"{root / place} holds nothing; `dvc repro {stage}` makes it")
+        raise ValueError(f"{root / place} holds nothing; `{run_command(root, stage)}` makes it")
     recipe = pipeline.settings(pipeline.target(stage, params), params)
     manifest = _manifest(paths, root / place)
     named = dict(licences or {})

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wsss.commands import run_command
+
 if TYPE_CHECKING:
     from wsss.editors import Imported
 
@@ -134,7 +136,7 @@ def import_(
         typer.echo(line)
     if found.added:
         said = track_with_dvc(Path())
-        typer.echo(said or "now `dvc repro`, or `wsss run`, learns from those of train")
+        typer.echo(said or f"now `{run_command(Path())}` learns from those of train")
         if Path(f"{CORRECTIONS}.dvc").is_file():
             typer.echo(f"git keeps which they are: git add {CORRECTIONS}.dvc data/.gitignore")
 

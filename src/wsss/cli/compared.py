@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsss.checks import did_you_mean
+from wsss.commands import run_command
 from wsss.pipeline.lock import Snapshot, committed, is_report, workspace
 from wsss.tracking import check_tracking, prepare_mlflow, tracking_uri
 from wsss.tracking.database import database_file
@@ -81,7 +82,7 @@ def load(revs: Sequence[str], root: Path) -> Loaded:
         else:
             raise ValueError(_unknown(rev, root))
         if strangers:
-            notes.append(_not_shown(rev, strangers))
+            notes.append(_not_shown(rev, strangers, root))
         values = {
             key: value
             for name, report in snapshot.reports().items()
@@ -91,7 +92,8 @@ def load(revs: Sequence[str], root: Path) -> Loaded:
         if values:
             columns[rev], snapshots[rev] = values, snapshot
         elif not strangers:
-            notes.append(f"{rev} has no metrics in {REPORTS}/*.json; run `dvc repro` there")
+            command = run_command(root)
+            notes.append(f"{rev} has no metrics in {REPORTS}/*.json; run `{command}` there")
     if not columns:
         raise ValueError("\n".join(notes))
     lone = len(runs) == len(columns)  # runs alone: compare across stages
@@ -149,7 +151,7 @@ def _different_data(what: str, data: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _not_shown(rev: str, strangers: Mapping[str, str]) -> str:
+def _not_shown(rev: str, strangers: Mapping[str, str], root: Path) -> str:
     """Which reports of a revision are not shown, by the reason."""
     reasons: dict[str, list[str]] = {}
     for name, reason in strangers.items():
@@ -157,7 +159,7 @@ def _not_shown(rev: str, strangers: Mapping[str, str]) -> str:
     lines = [f"  {', '.join(names)}: {reason}" for reason, names in reasons.items()]
     return (
         f"Not shown of {rev}, as they are the results of other data, settings or code "
-        "(`dvc repro` makes them anew):\n" + "\n".join(lines)
+        f"(`{run_command(root)}` makes them anew):\n" + "\n".join(lines)
     )
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wsss.commands import run_command
+
 if TYPE_CHECKING:
     from wsss.doctor import Check
     from wsss.doctor.results import ResultCheck
@@ -131,7 +133,8 @@ def upgrade(
     if not found.reasons and not found.gone:
         typer.echo("no stage runs again: what they use does the same")
     if found.written:
-        typer.echo(f"wrote {', '.join(found.written)}; `dvc repro` or `wsss run` runs what changed")
+        command = run_command(Path())
+        typer.echo(f"wrote {', '.join(found.written)}; `{command}` runs what changed")
     elif found.differing:
         typer.echo(f"`wsss doctor upgrade --write` writes {', '.join(found.differing)}")
 
@@ -161,7 +164,7 @@ def _lines(found: "ResultCheck") -> list[str]:
         if changes:
             lines.append(f"{'':<8} settings: {changes}")
     if not found.looked_at:
-        lines.append("no stage has a report here; `dvc repro` or `wsss run` makes results")
+        lines.append(f"no stage has a report here; `{run_command(Path())}` makes results")
         return lines
     if not found.findings:
         lines.append("nothing is wrong with these results, as far as files can tell")

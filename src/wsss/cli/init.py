@@ -41,7 +41,7 @@ def init(
     what `wsss data check` finds. Data stay where they are, and are watched there.
     """
     from wsss.checks import ConfigError
-    from wsss.cli.recipe import run_command
+    from wsss.commands import run_command
     from wsss.project.layouts import read_folder
     from wsss.project.start import describe, start_project
 

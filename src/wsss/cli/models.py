@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wsss.cli.card import Licences, PageFile, card_at, checked_page, tell_unknown
+from wsss.commands import run_command
 
 if TYPE_CHECKING:
     from wsss.evaluate import Difference
@@ -151,9 +152,9 @@ def pull(
         settings = " ".join(f"'{key}={value}'" for key, value in other.items())
         typer.echo(f"it was scored with other settings; to use these: wsss set {settings}")
     if to is None:
+        scores = run_command(Path(), "predict_masks", "evaluate_segmenter", alone=True)
         typer.echo(
-            "`dvc repro --single-item predict_masks evaluate_segmenter` predicts and scores with "
-            "it; a plain `dvc repro` trains anew"
+            f"`{scores}` predicts and scores with it; a plain `{run_command(Path())}` trains anew"
         )
 
 

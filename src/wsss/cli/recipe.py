@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wsss.cli import completion
+from wsss.commands import run_command
 
 if TYPE_CHECKING:
     from wsss.config.recipes import Change
 
-__all__ = ["app", "print_changes", "run_command", "set_settings"]
+__all__ = ["app", "print_changes", "set_settings"]
 
 RECIPES = Path("recipes")
 PARAMS = Path("params.yaml")
@@ -178,11 +179,6 @@ def _write_params(text: str) -> None:
     for told in unread(parse_params(load_yaml(text, PARAMS.name)), ""):
         typer.echo(f"note: {told}")
     typer.echo(f"wrote {PARAMS}; `{run_command(Path())}` runs what changed")
-
-
-def run_command(root: Path) -> str:
-    """What runs the stages of a project, which need not be one of DVC."""
-    return "dvc repro" if (root / ".dvc").is_dir() else "wsss run"
 
 
 def print_changes(changes: "list[Change]") -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from wsss.commands import run_command
+
 __all__ = ["app"]
 
 app = typer.Typer(
@@ -26,7 +28,8 @@ def sync() -> None:
     show_log()
     done = sync_runs(Path(), load_params("params.yaml"))
     if done.stale:
-        typer.echo(f"not up to date, so not recorded (`dvc repro`): {', '.join(done.stale)}")
+        command = run_command(Path())
+        typer.echo(f"not up to date, so not recorded (`{command}`): {', '.join(done.stale)}")
     elif not done.restored:
         typer.echo("every result has its run")
 

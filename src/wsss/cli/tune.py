@@ -235,7 +235,8 @@ def apply(
     Where a search ran with several settings of its own, it is the study that ran last.
     """
     from wsss.artifacts import Paths, atomic_path
-    from wsss.cli.recipe import print_changes, run_command
+    from wsss.cli.recipe import print_changes
+    from wsss.commands import run_command
     from wsss.config.recipes import set_values
     from wsss.config.yaml_text import read_text
     from wsss.tuning.base import holds

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from wsss.commands import room
 from wsss.doctor.check import Check, fault, ok, warning
 
 __all__ = [
@@ -179,18 +181,18 @@ def check_disk(disk: Disk) -> Check:
         'fault'
     """
     about, there = f"disk of {disk.folder}", f"{disk.free / GIB:.1f} GiB free"
-    room = "free some, by `dvc gc --workspace` for example, or move the project to a larger disk"
+    advice = f"free some{room(Path())}, or move the project to a larger disk"
     if disk.opened_by:
         return fault(about, "it cannot be written", disk.opened_by)
     if disk.free < NO_DISK:
-        return fault(about, there, room)
+        return fault(about, there, advice)
     if disk.files is not None and disk.files < FEW_INODES:
         return warning(
             about,
             f"{there}, but room for {disk.files} files (inodes) only",
             "wsss set prepare_data.pack_above=0 (what stages make of images is then packed)",
         )
-    return warning(about, there, room) if disk.free < LITTLE_DISK else ok(about, there)
+    return warning(about, there, advice) if disk.free < LITTLE_DISK else ok(about, there)
 
 
 def check_shared_memory(free: int | None, workers: int, batch_size: int, side: int) -> Check:

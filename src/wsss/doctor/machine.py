@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from wsss.commands import has_dvc
 from wsss.doctor import seen
 from wsss.doctor.check import Check, fault, warning
 from wsss.doctor.hardware import (
@@ -152,7 +153,7 @@ class _Machine:
         yield check_shared_memory(seen.free_shared_memory(), workers, batch_size, side)
         if self.project:
             yield check_disk(seen.disk_of(self.root / "data", "data"))
-            if (self.root / ".dvc").is_dir():
+            if has_dvc(self.root):
                 shown = os.path.relpath(self.dvc.cache, self.root)
                 yield check_disk(seen.disk_of(self.dvc.cache, shown))
         else:
@@ -172,7 +173,7 @@ class _Machine:
         if not self.project:
             yield from filter(None, [check_slurm((), self._slurm(), has_site=False)])
             return
-        initialised = (self.root / ".dvc").is_dir()
+        initialised = has_dvc(self.root)
         version = self.installed.get("dvc")
         yield check_dvc(version, initialised=initialised, repository=repository)
         if version and initialised:

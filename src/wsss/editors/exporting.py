@@ -20,6 +20,7 @@ from wsss.artifacts import (
     read_label_png,
 )
 from wsss.checks import did_you_mean
+from wsss.commands import run_command
 from wsss.editors._base import Format, Given, Known
 from wsss.editors.formats import format_named
 from wsss.editors.record import Record, Sent, write_record
@@ -139,8 +140,8 @@ class _Source:
         paths = Paths(root)
         if not (paths.splits / "classes.json").is_file():
             raise ValueError(
-                f"{paths.splits} is not there, which says what the images are; run `dvc repro "
-                "prepare_data`, or `wsss run prepare_data`, first"
+                f"{paths.splits} is not there, which says what the images are; run "
+                f"`{run_command(root, 'prepare_data')}` first"
             )
         manifest = Manifest.read(paths.splits)
         splits = {item.name: split for split, own in manifest.splits.items() for item in own}
@@ -169,7 +170,7 @@ class _Source:
             shown = f"'{lacking[0]}' and {len(lacking) - 1} others" if lacking else "no image"
             has = "have none" if lacking else "is chosen"
             raise ValueError(
-                f"of {self.of}, {shown} {has}; run `dvc repro {stage}`, or `wsss run {stage}`, "
+                f"of {self.of}, {shown} {has}; run `{run_command(self.paths.root, stage)}`, "
                 "choose other images, or export the others of --of"
             )
         return there

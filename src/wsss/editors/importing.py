@@ -25,6 +25,7 @@ from wsss.artifacts import (
     read_label_png,
 )
 from wsss.checks import did_you_mean, printable
+from wsss.commands import has_dvc, run_command
 from wsss.editors._base import Answers, Known, Returned
 from wsss.editors.exporting import KINDS, made_path
 from wsss.editors.formats import format_of
@@ -100,8 +101,8 @@ def import_annotations(
     paths = Paths(root)
     if not (paths.splits / "classes.json").is_file():
         raise ValueError(
-            f"{paths.splits} is not there, by which images are known; run `dvc repro "
-            "prepare_data`, or `wsss run prepare_data`, first"
+            f"{paths.splits} is not there, by which images are known; run "
+            f"`{run_command(root, 'prepare_data')}` first"
         )
     manifest = Manifest.read(paths.splits)
     record = _record(path, export)
@@ -126,7 +127,7 @@ def track_with_dvc(root: Path) -> str:
     Returns:
         What a person must know; "" where there is nothing.
     """
-    if not (root / ".dvc").is_dir():
+    if not has_dvc(root):
         return ""
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "add", "--quiet", CORRECTIONS],

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsss.artifacts import Paths, read_classes, read_json
+from wsss.commands import run_command
 from wsss.config.params import Params
 from wsss.config.segmentation import PredictMasksSettings
 from wsss.prediction.changing import image_settings
@@ -118,7 +119,8 @@ def _segmenter(
         raise ValueError(
             f"{folder} is an index of regions, which finds the regions of an image among those of "
             "training images and is no network that could be exported; export models/classifier, "
-            "or train a network: wsss set train_segmenter.retrieval=null, dvc repro train_segmenter"
+            "or train a network: wsss set train_segmenter.retrieval=null, "
+            f"{run_command(Path(), 'train_segmenter')}"
         )
     from wsss.export.graphs import SegmenterGraph
     from wsss.segment.network import load_segmenter

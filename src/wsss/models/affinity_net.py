@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wsss.artifacts import read_json, write_json
+from wsss.commands import run_command
 from wsss.config.sections import BackboneSettings
 from wsss.models.timm_backbone import TimmBackbone
 from wsss.models.weights import load_matching, read_weights
@@ -182,7 +183,7 @@ def read_spec(folder: Path, kind: str) -> Any:
     if not (folder / "model.json").is_file():
         raise ValueError(
             f"{folder} holds no trained network; name '{folder.name}' in train_affinities, with "
-            f"the method {kind}, and run that stage: dvc repro train_affinities"
+            f"the method {kind}, and run that stage: {run_command(Path(), 'train_affinities')}"
         )
     spec = read_json(folder / "model.json")
     if spec["kind"] != kind:

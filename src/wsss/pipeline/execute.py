@@ -15,6 +15,7 @@ from rich.console import Console
 from wsss import __version__
 from wsss.artifacts import Paths, read_classes
 from wsss.checks import naming
+from wsss.commands import run_command
 from wsss.config.params import Params, load_params, parse_params
 from wsss.cores import is_first, local_rank, processes_here, rank, world_size
 from wsss.data.listing import some
@@ -61,8 +62,8 @@ def check_inputs(pipeline: Pipeline, target: Target, params: Params, root: Path)
             raise ValueError(f"{path} is not there, and {target.name} reads it")
         if not source.stage.is_idle(params):
             raise ValueError(
-                f"{path} is not there, and {target.name} reads it; `dvc repro {source.name}` makes "
-                "it, and all that it needs itself"
+                f"{path} is not there, and {target.name} reads it; "
+                f"`{run_command(root, source.name)}` makes it, and all that it needs itself"
             )
     splits = Paths(root).splits
     if "data/splits" in target.inputs(params) and (splits / "classes.json").exists():
@@ -118,7 +119,7 @@ def main(pipeline: Pipeline, arguments: list[str]) -> None:
     if is_one_of_several():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started all of them stops them
     stop_on_signals()
-    with in_plain_words(name, f"dvc repro {name}") as known:
+    with in_plain_words(name, run_command(Path(), name)) as known:
         part = current_part()
         given = given_params() if part is None else part.params
         if given is None:

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from wsss.artifacts.shards import INDEX, members
+from wsss.commands import room
 from wsss.pipeline.staging import partial_folder
 
 __all__ = ["costly_settings", "explain", "kept_work"]
@@ -133,8 +134,7 @@ def _explain_disk(error: OSError, number: int | None, text: str, places: Sequenc
             place = min((Path(), Path(tempfile.gettempdir()), *places), key=_free)
         return (
             f"{text}\nA disk, or your share of it, is full; {_there(place)} has {_room(place)} "
-            "now. Free some space, by `dvc gc --workspace` for example, which deletes results of "
-            "settings that are no longer used."
+            f"now. Free some space{room(Path())}."
         )
     if number == errno.EFBIG:
         return f"{text}\nFiles may not be that large here; see `ulimit -f`."

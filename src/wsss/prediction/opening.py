@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from wsss.artifacts import Paths, contents, read_json
 from wsss.checks import did_you_mean
+from wsss.commands import or_pull, run_command
 from wsss.config.sections import MachineSettings
 from wsss.prediction._base import Model
 from wsss.prediction.changing import changed_images, with_changes
@@ -76,14 +77,10 @@ def machine_of(device: str) -> MachineSettings:
     known = get_args(MachineSettings.model_fields["accelerator"].annotation)
     if device not in known:
         raise ValueError(f"the device is '{device}'; {did_you_mean(device, known)}")
-    if device == "cuda":
-        import torch
+    if device in ("cuda", "mps"):
+        from wsss.loading.devices import check_devices
 
-        if not torch.cuda.is_available():
-            raise ValueError(
-                "the device is 'cuda', but PyTorch sees no GPU here; take 'cpu', or 'auto', which "
-                "takes a GPU where there is one"
-            )
+        check_devices(device, 1)
     return MachineSettings(accelerator=device)  # type: ignore[arg-type]
 
 
@@ -106,7 +103,7 @@ def _files_at(path: Path, text: str, machine: MachineSettings) -> ModelFiles:
     if (path / "params.yaml").exists():
         raise ValueError(
             f"{text} is a project without a trained segmenter: {Paths(path).segmenter} is not "
-            "there; `dvc repro train_segmenter` trains one, `dvc pull` fetches one"
+            f"there; `{run_command(path, 'train_segmenter')}` trains one{or_pull(path)}"
         )
     raise ValueError(f"{text} is a folder that holds no model; {_FORMS}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsss.artifacts import Paths, read_json
+from wsss.commands import has_dvc
 from wsss.config.params import Params, load_params
 from wsss.pipeline import Job, Target
 from wsss.pipeline.in_order import is_there
@@ -109,7 +110,7 @@ def sync_runs(root: Path, params: Params, stale: Collection[str] | None = None) 
     targets = [target for target in pipeline.targets(params) if not target.stage.is_idle(params)]
     changed: Collection[str] = () if stale is None else stale
     if stale is None and not os.environ.get("DVC_STAGE"):
-        if (root / ".dvc").is_dir():
+        if has_dvc(root):
             changed = changed_stages(root)
         else:
             changed = {x.name for x in targets if not is_there(pipeline, x, params, root)}

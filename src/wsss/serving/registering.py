@@ -21,6 +21,7 @@ from wsss.artifacts import (
     read_json,
     read_label_png,
 )
+from wsss.commands import run_command
 from wsss.config.params import Params
 from wsss.pipeline import Job
 from wsss.pipeline.origin import committed_params, datasets, target_changes
@@ -130,10 +131,11 @@ def _checked_example(package: Path, params: Params, paths: Paths) -> np.ndarray:
         (found,) = ServedModel(read_package(package), params.machine).predict([image])
         different = float((found.mask != read_label_png(file)).mean())
         if different > _MOST_DIFFERENT:
+            predict = run_command(paths.root, "predict_masks", alone=True)
             raise ValueError(
                 f"the model gives {sample.name} another mask than {file}, in "
-                f"{100 * different:.0f} % of its pixels; run `dvc repro --single-item --force "
-                f"predict_masks` and `dvc repro {EVALUATION}`, and register it again"
+                f"{100 * different:.0f} % of its pixels; run `{predict}` and "
+                f"`{run_command(paths.root, EVALUATION)}`, and register it again"
             )
     picture = Image.fromarray(image)
     picture.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from wsss.artifacts import Paths, read_json, report_splits
+from wsss.commands import has_dvc, or_pull, run_command
 from wsss.pipeline.lock import folder_md5, workspace
 
 __all__ = ["Scored", "scored_segmenter"]
@@ -47,21 +48,22 @@ def scored_segmenter(root: Path) -> Scored:
     paths = Paths(root)
     if not (paths.segmenter / "model.json").exists():
         raise ValueError(
-            f"there is no segmenter in {paths.segmenter}; `dvc repro {EVALUATION}` trains and "
-            "scores one, `dvc pull` fetches one that was trained elsewhere"
+            f"there is no segmenter in {paths.segmenter}; `{run_command(root, EVALUATION)}` trains "
+            f"and scores one{or_pull(root)}"
         )
     file = paths.report(EVALUATION)
     if not file.exists():
-        raise _stale(f"the segmenter was not scored: {file} is not there")
+        raise _stale(f"the segmenter was not scored: {file} is not there", root)
     now = workspace(root)
     reason = now.strangers().get(EVALUATION)
     if reason:
-        raise _stale(f"{file} is not of the segmenter that is there: {reason}")
+        raise _stale(f"{file} is not of the segmenter that is there: {reason}", root)
     predicted = now.dependencies("predict_masks")
     if predicted.get(_SEGMENTER) != folder_md5(paths.segmenter):
         raise _stale(
             f"{file} is not of the segmenter that is there: {paths.segmenter} is another than "
-            "predict_masks has read"
+            "predict_masks has read",
+            root,
         )
     upstream = {
         path: md5
@@ -72,5 +74,7 @@ def scored_segmenter(root: Path) -> Scored:
     return Scored(read_json(file), upstream)
 
 
-def _stale(text: str) -> ValueError:
-    return ValueError(f"{text}; run `dvc repro {EVALUATION}`")
+def _stale(text: str, root: Path) -> ValueError:
+    # what `wsss run` has made is told to DVC, whose dvc.lock alone is asked
+    known = "" if has_dvc(root) else ", `dvc init --no-scm` and `dvc commit --force`"
+    return ValueError(f"{text}; run `{run_command(root, EVALUATION)}`{known}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from wsss.artifacts import IGNORE_INDEX, Paths
 from wsss.checks import printable
+from wsss.commands import has_dvc
 from wsss.config.params import Params
 from wsss.config.preparation import PrepareDataSettings
 from wsss.cores import usable_cores
@@ -87,7 +88,7 @@ def check_writable(paths: Paths) -> None:
             ) from None
     root = paths.root.resolve()
     for folder in (paths.root / "data", paths.root / "models"):
-        if (paths.root / ".dvc").is_dir() and not folder.resolve().is_relative_to(root):
+        if has_dvc(paths.root) and not folder.resolve().is_relative_to(root):
             raise ValueError(
                 f"{folder} is a link to {folder.resolve()}, outside of the project, where DVC "
                 "keeps nothing that stages make. Make it a folder, and move the whole project to "

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from wsss.artifacts import Manifest, Paths, file_names, has_file, write_json
+from wsss.commands import run_command
 from wsss.evaluate import (
     ChainScores,
     ThresholdCurve,
@@ -231,11 +232,12 @@ def _check_results(job: Job, manifest: Manifest, scored: Collection[str], path: 
     """Raise ValueError if there are masks, but no result of any image that has one."""
     masked = _with_masks(manifest).all_samples()
     if masked and not scored:
-        source = job.pipeline.source(path, job.params)
+        source, root = job.pipeline.source(path, job.params), job.paths.root
+        name = source.name if source else job.target.name
         raise ValueError(
-            f"{job.paths.root / path} holds nothing of the {len(masked)} images that have a mask, "
-            f"such as '{masked[0].name}'; run `dvc repro {source.name if source else ''}`, and "
-            "`dvc repro --single-item --force` with its name where DVC takes it for done"
+            f"{root / path} holds nothing of the {len(masked)} images that have a mask, "
+            f"such as '{masked[0].name}'; run `{run_command(root, name)}`, and "
+            f"`{run_command(root, name, alone=True)}` where it is taken for done"
         )
 
 

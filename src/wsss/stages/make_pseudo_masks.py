@@ -20,6 +20,7 @@ from wsss.artifacts import (
     write_label_png,
 )
 from wsss.artifacts.background import usual_threshold
+from wsss.commands import run_command
 from wsss.config.segmentation import PER_CLASS, PseudoMaskSettings
 from wsss.pipeline import Job, Picture, Stage
 from wsss.progress import track
@@ -131,11 +132,11 @@ def chosen_threshold(
     report = paths.report(f"evaluate_refined_{settings.chain}")
     if not report.exists():
         by_class = settings.chain == PER_CLASS
-        command = f"dvc repro evaluate_refined{'_' if by_class else '@'}{settings.chain}"
+        stage = f"evaluate_refined{'_' if by_class else '@'}{settings.chain}"
         instead = "name one of refine.chains" if by_class else "set it to usual"
         raise ValueError(
             f"make_pseudo_masks.threshold is 'selected', but {report} is not there; run "
-            f"`{command}`, or {instead}"
+            f"`{run_command(paths.root, stage)}`, or {instead}"
         )
     found = read_json(report)
     if "threshold" not in found:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsss.artifacts import Manifest, Paths, Sample, atomic_path, fingerprint, read_bytes
+from wsss.commands import run_command
 from wsss.config.params import Params
 from wsss.config.sections import BackboneSettings
 
@@ -69,7 +70,7 @@ def features_of(params: Params, paths: Paths, manifest: Manifest) -> Features:
         raise ValueError(
             "train_classifier.backbone.weights is 'none', and no classifier is trained yet, so "
             "there is nothing to look at images with; set it to 'hub' or a file, or run "
-            "`dvc repro train_classifier`"
+            f"`{run_command(paths.root, 'train_classifier')}`"
         )
     samples = [*manifest.splits["train"], *manifest.splits["selection"]]
     long_side = params.train_classifier.eval_long_side or manifest.median_side

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from wsss.artifacts import Annotations, Manifest, Paths, Sample
+from wsss.commands import run_command
 from wsss.config.params import Params
 from wsss.suggest.curve import Curve, read_curve
 from wsss.suggest.features import Features, features_of
@@ -87,7 +88,7 @@ def suggest(root: Path, params: Params, hours: float, kinds: Sequence[Kind] = KI
     paths, settings = Paths(root), params.suggest
     if not (paths.splits / "classes.json").exists():
         raise ValueError(
-            f"{paths.splits} holds no data yet; run `dvc repro prepare_data`, or `wsss run` for all"
+            f"{paths.splits} holds no data yet; run `{run_command(root, 'prepare_data')}`"
         )
     manifest, given = Manifest.read(paths.splits), Annotations.read(paths.annotations)
     curve = read_curve(root, settings.curve)
@@ -121,7 +122,7 @@ def suggest(root: Path, params: Params, hours: float, kinds: Sequence[Kind] = KI
         if not known:
             notes.append(
                 "there are no refined maps to say where they are undecided, so that all images "
-                "and classes count the same; `dvc repro make_pseudo_masks` makes them"
+                f"and classes count the same; `{run_command(root, 'make_pseudo_masks')}` makes them"
             )
     if "box" in kinds:
         found += _boxes(params, manifest, samples, open_samples, given, curve, known)

@@ -13,6 +13,7 @@ from typing import Any
 
 from wsss.artifacts import Manifest, Paths, Sample, contents, fingerprint, read_json
 from wsss.checks import ConfigError, did_you_mean
+from wsss.commands import run_command
 from wsss.config.params import Params
 from wsss.pipeline import Pipeline, Target
 from wsss.pipeline.apart import link_made, run_apart
@@ -88,9 +89,8 @@ class Route:
             source = self.pipeline.source(out, params)
             name = source.name if source else ""
             if source is not None and not source.stage.is_idle(params):
-                raise ValueError(
-                    f"{out} is not there, and trials need it; run `dvc repro {name}` first"
-                )
+                command = run_command(paths.root, name)
+                raise ValueError(f"{out} is not there, and trials need it; run `{command}` first")
         if "data/splits" in self._linked(params):
             _, samples = self.samples(paths)
             if self.chain and "data/cams" in self._linked(params):
@@ -105,9 +105,9 @@ class Route:
     def check_fresh(self, paths: Paths) -> None:
         """Raise ValueError where trials would be scored on results of other settings."""
         for name, reason in self.outdated(paths).items():
+            command = run_command(paths.root, name)
             raise ValueError(
-                f"trials take what {name} has made, but {reason}; run `dvc repro {name}`, or "
-                f"`wsss run {name}`, first"
+                f"trials take what {name} has made, but {reason}; run `{command}` first"
             )
 
     def samples(self, paths: Paths) -> tuple[Manifest, list[Sample]]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from wsss.artifacts import Manifest, Paths, Sample, has_file
+from wsss.commands import run_command
 from wsss.config.params import Params
 from wsss.seeding import generator
 
@@ -24,7 +25,8 @@ def selection_samples(params: Params, paths: Paths, limit: int) -> tuple[Manifes
         ValueError: there are none.
     """
     if not paths.splits.is_dir():
-        raise ValueError(f"{paths.splits} is not there; run `dvc repro prepare_data` first")
+        command = run_command(paths.root, "prepare_data")
+        raise ValueError(f"{paths.splits} is not there; run `{command}` first")
     manifest = Manifest.read(paths.splits)
     samples = [sample for sample in manifest.splits["selection"] if sample.mask is not None]
     if not samples:
@@ -45,7 +47,7 @@ def check_cams(samples: Sequence[Sample], paths: Paths) -> None:
     if missing:
         raise ValueError(
             f"{paths.cams} lacks the CAMs of {len(missing)} of {len(samples)} images "
-            f"('{missing[0]}'); run `dvc repro generate_cams` first"
+            f"('{missing[0]}'); run `{run_command(paths.root, 'generate_cams')}` first"
         )
 
 
