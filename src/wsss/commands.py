@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-__all__ = ["has_dvc", "or_pull", "room", "run_command"]
+__all__ = ["commit_command", "has_dvc", "or_pull", "room", "run_command"]
 
 
 def has_dvc(root: Path) -> bool:
@@ -28,6 +28,11 @@ def run_command(root: Path, *stages: str, alone: bool = False) -> str:
         return " && ".join(f"python -m wsss.stages {stage}" for stage in stages)
     command = "dvc repro" if has_dvc(root) else "wsss run"
     return " ".join([command, *(["--single-item", "--force"] if alone else []), *stages])
+
+
+def commit_command(root: Path) -> str:
+    """What takes the results of a project for those of its settings, data and code."""
+    return "dvc commit --force" if has_dvc(root) else "wsss run --commit"
 
 
 def room(root: Path) -> str:

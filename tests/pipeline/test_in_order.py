@@ -9,7 +9,7 @@ from wsss.config.params import Params, parse_params
 from wsss.launch import Site
 from wsss.pipeline import Job, Pipeline, Stage, code
 from wsss.pipeline.execute import Known
-from wsss.pipeline.in_order import run_in_order, wanted_targets
+from wsss.pipeline.in_order import commit, run_in_order, wanted_targets
 
 RAN: list[str] = []
 
@@ -118,6 +118,19 @@ def test_what_dvc_has_made_is_not_made_again(project: Path) -> None:
     assert ran() == []
     (project / "data/chain/none/made").write_text("edited")
     assert ran() == ["chain@none"]
+
+
+def test_results_are_taken_for_those_of_what_changed(project: Path) -> None:
+    """As when files are packed, which changes them all and what they say in nothing."""
+    run()
+    changed = parse_params({"base": {"rng_seed": 7}})
+    (project / "data/chain/crf/made").write_text("edited")
+    (project / "reports/last.json").unlink()
+    targets = wanted_targets(PIPELINE, changed, ())
+    there, missing = commit(PIPELINE, targets, changed, project)
+    assert (sorted(there), missing) == (["chain@crf", "chain@none", "first"], ["last"])
+    assert run(changed) == ["last"]
+    assert run() == ["first"], "which makes what was there"
 
 
 def test_a_stage_runs_with_all_that_it_needs() -> None:

@@ -243,7 +243,7 @@ def test_commands_convert_a_project(
     monkeypatch.chdir(tmp_path / "project")
     said = CliRunner().invoke(app, ["pack"], catch_exceptions=False).output
     assert "data/cams: 38 files packed" in said
-    assert said.endswith("wsss set prepare_data.pack_above=0\n")
+    assert said.endswith("wsss set prepare_data.pack_above=0\n  wsss run --commit\n")
     Path(".dvc").mkdir()
     said = CliRunner().invoke(app, ["pack"], catch_exceptions=False).output
     assert said.endswith("wsss set prepare_data.pack_above=0\n  dvc commit --force\n")

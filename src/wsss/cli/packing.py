@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from wsss.commands import has_dvc
+from wsss.commands import commit_command
 
 __all__ = ["pack", "unpack"]
 
@@ -54,8 +54,8 @@ def _convert(
     manifest = Manifest.read(paths.splits)
     number = len(manifest.all_samples()) + len(manifest.background)
     above = 0 if packed else 10 * number
-    dvc = has_dvc(paths.root)
-    typer.echo(f"now let settings {'and DVC ' * dvc}agree, so that nothing runs anew:")
-    typer.echo(f"  wsss set prepare_data.pack_above={above}")
-    if dvc:
-        typer.echo("  dvc commit --force")
+    typer.echo(
+        "now let settings and results agree, so that nothing runs anew:\n"
+        f"  wsss set prepare_data.pack_above={above}\n"
+        f"  {commit_command(paths.root)}"
+    )

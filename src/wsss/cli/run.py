@@ -22,14 +22,19 @@ def run(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Run what is up to date, too.")] = False,
+    commit: Annotated[
+        bool, typer.Option("--commit", help="Run nothing: take results that are there for new.")
+    ] = False,
 ) -> None:
     """Run the stages in order, in one process; those whose results are there are skipped.
 
     Files, reports and MLflow's runs are those of `dvc repro`; `dvc commit` takes them over. What
-    `dvc repro` has made is not made again.
+    `dvc repro` has made is not made again. `--commit` is `dvc commit --force` of a project without
+    DVC: what changed meanwhile is known to leave results as they are.
     """
     from wsss.config.params import load_params
     from wsss.launch import read_site
+    from wsss.pipeline import in_order
     from wsss.pipeline.execute import in_plain_words
     from wsss.pipeline.in_order import is_there, run_in_order, wanted_targets
     from wsss.progress import show_log
@@ -47,6 +52,12 @@ def run(
     again = " ".join(["wsss run", *(stages or ())])
     with in_plain_words("wsss run", again) as known:
         write_listing(root)
+        if commit:
+            there, missing = in_order.commit(pipeline, targets, params, root)
+            print(f"{len(there)} of {len(targets)} stages are taken for up to date")
+            if missing:
+                print(f"without results: {', '.join(missing)}")
+            return
         names = [target.name for target in pipeline.targets(params)]
         made = cache(partial(made_by_dvc, root, names))  # it takes seconds to ask
         ran = run_in_order(pipeline, targets, params, site, known, made=made, force=force)

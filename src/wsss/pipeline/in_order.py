@@ -13,7 +13,7 @@ from wsss.pipeline.job import Job
 from wsss.pipeline.lock import workspace
 from wsss.tracking import NullTracker
 
-__all__ = ["is_there", "outdated", "run_in_order", "wanted_targets"]
+__all__ = ["commit", "is_there", "outdated", "run_in_order", "wanted_targets"]
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,26 @@ def run_in_order(
         ran.append(target.name)
         write_json(_note(root, target), _state(key, target, params, root))
     return ran
+
+
+def commit(
+    pipeline: Pipeline, targets: Iterable[Target], params: Params, root: Path
+) -> tuple[list[str], list[str]]:
+    """Take results that are there for those of the settings, data and code that are there.
+
+    Returns:
+        The names of the targets whose results are there, and of the others.
+    """
+    there, missing = [], []
+    for target in targets:
+        made = (*target.outs(params), target.stage.report_path(target.entry))
+        if not all((root / path).exists() for path in made):
+            missing.append(target.name)
+            continue
+        key = _key(pipeline, target, params, root)
+        write_json(_note(root, target), _state(key, target, params, root))
+        there.append(target.name)
+    return there, missing
 
 
 def is_there(
