@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-__all__ = ["commit_command", "has_dvc", "or_pull", "room", "run_command"]
+__all__ = ["commit_command", "has_dvc", "init_options", "or_pull", "room", "run_command"]
 
 
 def has_dvc(root: Path) -> bool:
@@ -33,6 +33,14 @@ def run_command(root: Path, *stages: str, alone: bool = False) -> str:
 def commit_command(root: Path) -> str:
     """What takes the results of a project for those of its settings, data and code."""
     return "dvc commit --force" if has_dvc(root) else "wsss run --commit"
+
+
+def init_options(root: Path) -> list[str]:
+    """Options of the `dvc init` that makes a project one of DVC: it need not be the root of git."""
+    above = root.absolute()
+    if (above / ".git").exists():
+        return []
+    return ["--subdir" if any((x / ".git").exists() for x in above.parents) else "--no-scm"]
 
 
 def room(root: Path) -> str:

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from wsss.cli.app import app
+from wsss.commands import init_options
 from wsss.config.params import load_params, parse_params
 from wsss.doctor import Check, ok_of_all
 from wsss.doctor import hardware as hw
@@ -200,12 +201,12 @@ BAD: dict[str, tuple[Callable[[], Any], str, str]] = {
         "git init",
     ),
     "DVC is not installed": (
-        lambda: pj.check_dvc(None, initialised=True, repository=True),
+        lambda: pj.check_dvc(None, initialised=True, options=()),
         "warning",
         "pip install 'dvc",
     ),
     "a project without DVC": (
-        lambda: pj.check_dvc("3.67", initialised=False, repository=False),
+        lambda: pj.check_dvc("3.67", initialised=False, options=["--no-scm"]),
         "warning",
         "dvc init --no-scm",
     ),
@@ -323,7 +324,7 @@ def test_a_machine_on_which_all_is_well() -> None:
         *hw.check_cores(8, 8, 2.0, {"OMP_NUM_THREADS": "2"}),
         pj.check_git("2.39", repository=True, project=True, without=False),
         pj.check_git(None, repository=False, project=True, without=True),
-        pj.check_dvc("3.67", initialised=True, repository=True),
+        pj.check_dvc("3.67", initialised=True, options=()),
         pj.check_remote(pj.DvcConfig(Path("c"), {"a": "s3://x"}, "a")),
         pj.check_cache(pj.DvcConfig(Path("c"), link_types=("hardlink",)), same_disk=True),
         pj.check_cache(pj.DvcConfig(Path("c"), link_types=("symlink",)), same_disk=False),
@@ -404,6 +405,23 @@ def test_dvc_yaml_is_written_as_it_is_said(project: Path) -> None:
     assert pj.check_dvc_yaml(text, lambda: dvc_text(find_stages())).level == "ok"
 
 
+@pytest.mark.parametrize("git", ["here", "above", "nowhere"])
+def test_dvc_is_begun_wherever_git_is(
+    project: Path, monkeypatch: pytest.MonkeyPatch, git: str
+) -> None:
+    from dvc.cli import main
+
+    root = project / "below"
+    root.mkdir()
+    if git != "nowhere":
+        there = root if git == "here" else project
+        subprocess.run(["git", "init", "-q", str(there)], check=True)
+    monkeypatch.chdir(root)
+    check = pj.check_dvc("3.67", initialised=False, options=init_options(root))
+    assert main([*shlex.split(check.fix)[1:], "--quiet"]) == 0
+    assert (root / ".dvc").is_dir()
+
+
 def test_dvc_is_set_up_as_it_is_said(project: Path) -> None:
     from dvc.cli import main
 
@@ -413,7 +431,7 @@ def test_dvc_is_set_up_as_it_is_said(project: Path) -> None:
     def config() -> pj.DvcConfig:
         return pj.read_dvc_config(project, {"HOME": str(project)})
 
-    run(pj.check_dvc("3.67", initialised=False, repository=False))
+    run(pj.check_dvc("3.67", initialised=False, options=["--no-scm"]))
     assert (project / ".dvc").is_dir() and config().no_scm
     for same_disk in (True, False):
         before = pj.check_cache(config(), same_disk=same_disk)

@@ -129,7 +129,7 @@ def test_no_segmenter_is_said(project: Path) -> None:
 def test_a_project_without_dvc_is_told_to_become_one(project: Path) -> None:
     (project / ".dvc").rmdir()
     (project / "dvc.lock").unlink()
-    commands = "`wsss run evaluate_segmenter`, `dvc init --no-scm` and `dvc commit --force`"
+    commands = "`wsss run evaluate_segmenter`, `dvc init` and `dvc commit --force`"
     with pytest.raises(ValueError, match=f"dvc.lock does not know it; run {commands}"):
         register(project)
     shutil.rmtree(Paths(project).segmenter)

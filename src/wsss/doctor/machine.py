@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from wsss.commands import has_dvc
+from wsss.commands import has_dvc, init_options
 from wsss.doctor import seen
 from wsss.doctor.check import Check, fault, warning
 from wsss.doctor.hardware import (
@@ -175,7 +175,7 @@ class _Machine:
             return
         initialised = has_dvc(self.root)
         version = self.installed.get("dvc")
-        yield check_dvc(version, initialised=initialised, repository=repository)
+        yield check_dvc(version, initialised=initialised, options=init_options(self.root))
         if version and initialised:
             yield check_remote(self.dvc)
             yield check_cache(self.dvc, same_disk=_disk(self.dvc.cache) == _disk(self.root))

@@ -108,20 +108,20 @@ def read_dvc_config(root: Path, environ: Mapping[str, str]) -> DvcConfig:
     )
 
 
-def check_dvc(version: str | None, *, initialised: bool, repository: bool) -> Check:
+def check_dvc(version: str | None, *, initialised: bool, options: Sequence[str]) -> Check:
     """Whether DVC is installed, and the project is one of DVC.
 
     Args:
         version: of the installed package; None where there is none.
         initialised: whether the project has a folder .dvc.
-        repository: whether it is in a git repository.
+        options: of the `dvc init` that makes it one.
     """
     if version is None:
         return warning(
             "dvc", "not installed; `wsss run` runs the stages without it", "pip install 'dvc>=3.60'"
         )
     if not initialised:
-        command = "dvc init" if repository else "dvc init --no-scm"
+        command = " ".join(("dvc init", *options))
         return warning("dvc", f"{version}, but this project has no .dvc", command)
     return ok("dvc", version)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wsss.artifacts import atomic_path
+from wsss.commands import init_options
 from wsss.config.params import parse_params
 from wsss.config.recipes import BASE_RECIPE, Recipe, apply_recipe, set_values
 from wsss.config.shipped import shipped_recipes
@@ -240,17 +241,11 @@ def _repositories(root: Path, *, git: bool, dvc: bool) -> list[str]:
     if git and shutil.which("git") is None:
         said.append("git is not installed: DVC works without it, but has no history of settings")
         git = False
-    above = _git_root(root) if git else None
-    if git and above is None:
+    if git and not _in_git(root):
         subprocess.run(["git", "init", "-q", str(root)], check=True)
-        above = root.resolve()
     if not dvc:
         return said
-    options = []
-    if above is None:
-        options = ["--no-scm"]
-    elif above != root.resolve():
-        options = ["--subdir"]
+    options = init_options(root.resolve()) if git else ["--no-scm"]
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "init", "-q", *options],
         cwd=root,
@@ -260,16 +255,14 @@ def _repositories(root: Path, *, git: bool, dvc: bool) -> list[str]:
     if done.returncode:
         said.append(f"`dvc init` did not work; `wsss run` does without it: {done.stderr.strip()}")
     else:
-        no_scm = "" if above else "    no_scm = true\n"
+        no_scm = "    no_scm = true\n" if "--no-scm" in options else ""
         _write(root / ".dvc/config", _CACHE.replace("[cache]", f"{no_scm}[cache]"))
     return said
 
 
-def _git_root(root: Path) -> Path | None:
-    found = subprocess.run(
-        ["git", "-C", str(root), "rev-parse", "--show-toplevel"], capture_output=True, text=True
-    )
-    return None if found.returncode else Path(found.stdout.strip()).resolve()
+def _in_git(root: Path) -> bool:
+    asked = ["git", "-C", str(root), "rev-parse", "--show-toplevel"]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
 
 def _write(path: Path, text: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from wsss.artifacts import Paths, read_json, report_splits
-from wsss.commands import has_dvc, or_pull, run_command
+from wsss.commands import has_dvc, init_options, or_pull, run_command
 from wsss.pipeline.lock import folder_md5, workspace
 
 __all__ = ["Scored", "scored_segmenter"]
@@ -76,5 +76,6 @@ def scored_segmenter(root: Path) -> Scored:
 
 def _stale(text: str, root: Path) -> ValueError:
     # what `wsss run` has made is told to DVC, whose dvc.lock alone is asked
-    known = "" if has_dvc(root) else ", `dvc init --no-scm` and `dvc commit --force`"
+    init = " ".join(("dvc init", *init_options(root)))
+    known = "" if has_dvc(root) else f", `{init}` and `dvc commit --force`"
     return ValueError(f"{text}; run `{run_command(root, EVALUATION)}`{known}")
