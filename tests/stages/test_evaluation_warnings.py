@@ -120,6 +120,8 @@ def test_false_alarms_are_counted_with_ground_truth_and_without(
     scores = report_scores(report)
     assert scores["val/false_alarms/images"] == alarms["images"]
     assert scores["val/false_alarms/area"] == alarms["area"]
+    for chosen_by in ("mean_iou", "foreground_iou", "iou_image_mean"):
+        assert scores[f"val/{chosen_by}"] == report["val"][chosen_by]
     manifest = Manifest.read(paths.splits)
     bare = {
         split: tuple(replace(sample, mask=None) for sample in samples)

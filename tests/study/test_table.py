@@ -235,3 +235,19 @@ def test_a_share_is_of_the_mean_of_another_row(plan: Plan) -> None:
     assert cells(page, "cam")[4] == "75.0 %"
     assert cells(page, "better")[4] == "100.0 %"
     assert cells(render("s", plan, {"small": {"cam": result(0.4)}}), "cam")[4] == ""
+
+
+def test_a_column_that_no_row_fills_is_told_of(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "docs").mkdir()
+    rows = {"small": {"cam": result(0.4), "better": Result()}}
+    monkeypatch.setattr(table, "read_results", lambda *_: rows)
+    write_table(tmp_path, "s", plan)
+    assert [text.split("'")[1] for text in caplog.messages if "is empty" in text] == ["mAP"]
+    caplog.clear()
+    wrong = PlanColumn(metric=CAM.replace("mean_iou", "men_iou"))
+    plan = plan.model_copy(update={"columns": {"wrong": wrong, "CAM": PlanColumn(metric=CAM)}})
+    write_table(tmp_path, "s", plan)
+    (said,) = [text for text in caplog.messages if "is empty" in text]
+    assert "the column 'wrong' is empty" in said and said.endswith(f"did you mean '{CAM}'?")

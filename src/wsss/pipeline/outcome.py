@@ -12,7 +12,10 @@ from wsss.pipeline.job import Job
 
 __all__ = ["record_epochs", "record_outcome", "report_scores", "run_job"]
 
-HEADLINES = ("mean_iou", "foreground_iou", "coverage", "false_alarms/", "objects/hit")
+HEADLINES = (
+    *("mean_iou", "foreground_iou", "iou_image_mean"),  # what evaluate.select_by may name
+    *("coverage", "false_alarms/", "objects/hit"),
+)
 """What is recorded of each split; all else is in the report, which is stored with the run."""
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsss.artifacts import atomic_path
+from wsss.checks import did_you_mean
 from wsss.study.plan import Ground, Plan, PlanColumn, ground_of
 from wsss.tracking import check_tracking, prepare_mlflow, tracking_uri
 
@@ -121,6 +122,8 @@ def write_table(root: Path, study: str, plan: Plan) -> Path:
             f"no finished run of the study '{study}' with these data and settings is recorded; "
             f"run `wsss study run {study}` first"
         )
+    for size, rows in results.items():
+        _tell_of_empty_columns(plan, size, rows)
     path = root / "docs" / "results.md"
     sections = _sections(path.read_text(encoding="utf-8")) if path.exists() else {}
     kept = _written(sections.get(study, ""), plan, grounds)
@@ -129,6 +132,17 @@ def write_table(root: Path, study: str, plan: Plan) -> Path:
         page = "\n".join(sections[name] for name in sorted(sections))
         temporary.write_text(page, encoding="utf-8")
     return path
+
+
+def _tell_of_empty_columns(plan: Plan, size: str, rows: Mapping[str, Result]) -> None:
+    """Warn of columns whose metric no row has: its name may be wrong."""
+    known = {name for result in rows.values() for run in result.runs.values() for name in run}
+    for heading, column in plan.columns.items():
+        if column.metric not in known:
+            log.warning(
+                "size %s: the column '%s' is empty, as no row has the metric '%s'; %s",
+                *(size, heading, column.metric, did_you_mean(column.metric, known)),
+            )
 
 
 def written_rows(root: Path, study: str, plan: Plan) -> dict[str, dict[str, list[str]]]:
