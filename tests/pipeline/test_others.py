@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -115,3 +116,43 @@ def test_a_first_process_does_not_wait_without_end(monkeypatch: pytest.MonkeyPat
         join_others(),
     ):
         pass
+
+
+AGAIN = """
+import os, signal, sys, time
+from wsss.config.sections import MachineSettings
+from wsss.cores import rank
+from wsss.loading.devices import gather, make_fabric
+from wsss.pipeline.others import join_others, run_store
+first_time = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+late = 3 * (not first_time and rank() == int(sys.argv[1]))
+time.sleep(late)
+with join_others():
+    time.sleep(late)
+    make_fabric(MachineSettings(accelerator="cpu", devices=2), "32-true", run_store())
+    found = gather(rank())
+    if first_time and rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if first_time:
+        time.sleep(60)
+print("found", found, flush=True)
+"""
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_processes_that_are_started_again_find_those_that_are_there_now(
+    tmp_path: Path, late: int
+) -> None:
+    """The store has what those before said of themselves, whoever comes first."""
+    (tmp_path / "again.py").write_text(AGAIN)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    options = ["--nproc-per-node=2", "--max-restarts=1"]
+    ran = subprocess.run(
+        [*torchrun, *options, str(tmp_path / "again.py"), str(late)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("found [0, 1]") == 2

@@ -5,6 +5,7 @@ they find out is gathered, so that all of them go on with the same. Alone, a pro
 gathers its own.
 """
 
+import atexit
 import ctypes
 import logging
 import os
@@ -13,7 +14,7 @@ from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wsss.checks import full_key
-from wsss.cores import is_first, local_rank, processes_here, usable_cores, world_size
+from wsss.cores import is_first, local_rank, processes_here, rank, usable_cores, world_size
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +68,7 @@ def device_of(accelerator: str) -> "torch.device":
     return torch.device("cuda", local_rank()) if device.type == "cuda" else device
 
 
-def make_fabric(machine: "MachineSettings", precision: str) -> "Fabric":
+def make_fabric(machine: "MachineSettings", precision: str, store: Any = None) -> "Fabric":
     """The device of this process, its precision, and its connection to the other processes.
 
     `machine.devices` says how many processes a stage is started with; one that runs alone, such
@@ -77,6 +78,7 @@ def make_fabric(machine: "MachineSettings", precision: str) -> "Fabric":
         machine: of params.yaml.
         precision: as in the settings; "auto" is bf16-mixed where the device computes in bfloat16,
             and 32-true elsewhere. `precision_of` says which one it is.
+        store: of PyTorch, in which several processes find one another; None is the launcher's.
 
     Raises:
         ValueError: there is no such device, or not one for each process.
@@ -105,6 +107,8 @@ def make_fabric(machine: "MachineSettings", precision: str) -> "Fabric":
         precision=precision,
         plugins=[environment],
     )
+    if store is not None and not alone and not torch.distributed.is_initialized():
+        _meet(store, fabric.device)
     fabric.launch()
     if precision_of(fabric) == "bf16-mixed" and not computes_in_bf16(fabric.device) and is_first():
         log.warning(
@@ -148,6 +152,31 @@ def pixels_at_once(device: "torch.device") -> int | None:
 def precision_of(fabric: "Fabric") -> str:
     """What a device computes in, "32-true", "bf16-mixed" or "16-mixed"."""
     return str(fabric.strategy.precision.precision)
+
+
+def _meet(store: Any, device: "torch.device") -> None:
+    """Make the group of all processes, as Lightning Fabric does, but in a store of one's own."""
+    from torch import cuda, distributed
+
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        cuda.set_device(device)
+    distributed.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        store=store,
+        rank=rank(),
+        world_size=world_size(),
+        device_id=device if on_gpu else None,
+    )
+    if on_gpu:
+        atexit.register(_leave)
+
+
+def _leave() -> None:
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def computes_in_bf16(device: "torch.device") -> bool:

@@ -26,6 +26,7 @@ from wsss.launch import Part, Site, fill, is_launched
 from wsss.pipeline.code import CodeLock
 from wsss.pipeline.exclusive import BusyError
 from wsss.pipeline.graph import Pipeline, Target
+from wsss.pipeline.others import run_store
 from wsss.pipeline.staging import Staging, drop_others, has_key
 from wsss.settings import Settings, unread
 from wsss.tracking import Tracker
@@ -321,7 +322,7 @@ class Job:
         """
         from wsss.loading.devices import keep_freed_memory, make_fabric, precision_of
 
-        fabric = make_fabric(self.params.machine, precision)
+        fabric = make_fabric(self.params.machine, precision, run_store())
         if fabric.device.type == "cpu":
             keep_freed_memory()
         used = precision_of(fabric)

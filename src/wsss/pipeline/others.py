@@ -26,6 +26,7 @@ __all__ = [
     "LeftAloneError",
     "LostProcessError",
     "join_others",
+    "run_store",
     "run_token",
     "tell_lost",
 ]
@@ -37,10 +38,11 @@ LEFT_ALONE = 75
 
 _TO_COME = 300.0  # seconds in which all have found one another
 _OWN_END = 5.0  # seconds in which a process that was left alone may end by itself
-_BYE = b"."
+_WELCOME, _BYE = b"+", b"."
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}  # 25 s without an answer
 
 _token = ""
+_store: Any = None
 _told = False
 
 
@@ -58,6 +60,19 @@ def run_token() -> str:
     "" of a process that is alone, or whose launcher says it in other ways.
     """
     return _token
+
+
+def run_store() -> Any:
+    """A store of PyTorch that the processes of this run share, and those of another one do not.
+
+    torchrun keeps its own when it starts all processes again: what those before have said of
+    themselves would be taken for what is said now. None of a process that is alone.
+    """
+    if not _token:
+        return None
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+
+    return PrefixStore(_token, _store)
 
 
 def tell_lost(lost: int | None = None, why: str = "") -> None:
@@ -88,10 +103,10 @@ def join_others() -> Iterator[None]:
     Raises:
         LostProcessError: one of the others did not come.
     """
-    global _token
+    global _token, _store
     began = time.monotonic()
     try:
-        _token, lines, listener = _lines()
+        _store, _token, lines, listener = _lines()
     except (OSError, RuntimeError) as error:
         why = f"cannot reach the first one ({str(error).partition(chr(10))[0]})"
         if not rank() and time.monotonic() - began >= _TO_COME:
@@ -114,19 +129,16 @@ def join_others() -> Iterator[None]:
         listener.close()
 
 
-def _lines() -> tuple[str, dict[socket.socket, int], socket.socket | None]:
-    """Connect to rank 0, or as rank 0 to all; with the token that it made up."""
+def _lines() -> tuple[Any, str, dict[socket.socket, int], socket.socket | None]:
+    """Connect to rank 0, or as rank 0 to all; with the store and the token that rank 0 made up."""
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
     found, _, _ = next(iter(rendezvous("env://", timeout=timedelta(seconds=_TO_COME))))
     store = PrefixStore("wsss", found)
     if rank():
-        host, port, token = store.get("first").decode().split()
-        line = socket.create_connection((host, int(port)), timeout=60)
-        line.sendall(f"{token} {rank():08}".encode())
-        line.settimeout(None)
-        return token, {_kept_alive(line): 0}, None
+        token, line = _first(store)
+        return found, token, {_kept_alive(line): 0}, None
     token = secrets.token_hex(16)
     listener = socket.create_server(("", 0), backlog=world_size())
     listener.settimeout(_TO_COME)
@@ -138,11 +150,38 @@ def _lines() -> tuple[str, dict[socket.socket, int], socket.socket | None]:
         with contextlib.suppress(OSError):
             word, _, number = _read(line, len(token) + 9).decode(errors="replace").partition(" ")
             if secrets.compare_digest(word, token):
+                line.sendall(_WELCOME)
                 line.settimeout(None)
                 lines[_kept_alive(line)] = int(number)
                 continue
         line.close()  # it is none of this run
-    return token, lines, listener
+    return found, token, lines, listener
+
+
+def _first(store: Any) -> tuple[str, socket.socket]:
+    """The token of rank 0 and a connection to it.
+
+    The store may have where it was before all were started again, until it says where it is.
+    """
+    deadline = time.monotonic() + _TO_COME
+    while True:
+        host, port, token = store.get("first").decode().split()
+        try:
+            line = socket.create_connection((host, int(port)), timeout=10)
+            try:
+                line.sendall(f"{token} {rank():08}".encode())
+                if _read(line, 1) != _WELCOME:
+                    raise ConnectionError(f"no answer from {host}:{port}")
+            except OSError:
+                line.close()
+                raise
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            line.settimeout(None)
+            return token, line
 
 
 def _read(line: socket.socket, count: int) -> bytes:
