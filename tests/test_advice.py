@@ -9,7 +9,7 @@ import pytest
 
 import wsss
 from wsss.artifacts import Paths
-from wsss.commands import run_command
+from wsss.commands import room, run_command
 from wsss.config.params import Params
 from wsss.prediction import open_model
 from wsss.tuning.scoring_images import selection_samples
@@ -141,3 +141,9 @@ def test_a_stage_runs_alone_with_dvc_and_without(tmp_path: Path) -> None:
     assert run_command(tmp_path, *stages, alone=True) == (
         "dvc repro --single-item --force predict_masks evaluate_segmenter"
     )
+
+
+def test_room_is_made_where_dvc_keeps_results(tmp_path: Path) -> None:
+    assert room(tmp_path) == ""
+    (tmp_path / ".dvc").mkdir()
+    assert "`dvc gc --workspace`" in room(tmp_path)

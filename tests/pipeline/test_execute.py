@@ -90,7 +90,10 @@ def test_a_stage_that_is_stopped_says_what_is_kept_and_how_to_go_on(
 @pytest.mark.parametrize(
     ("mishap", "words"),
     [
-        ("full disk", ["No space left on device: 'data/toy/4.txt'", "MiB free", "dvc gc"]),
+        (
+            "full disk",
+            ["No space left on device: 'data/toy/4.txt'", "MiB free", "Free some space."],
+        ),
         ("little memory", ["The machine has too little memory: Unable to allocate 3.2 TiB"]),
     ],
 )
