@@ -167,7 +167,7 @@ def _first(store: Any) -> tuple[str, socket.socket]:
     while True:
         host, port, token = store.get("first").decode().split()
         try:
-            line = socket.create_connection((host, int(port)), timeout=10)
+            line = socket.create_connection((host, int(port)), timeout=60)
             try:
                 line.sendall(f"{token} {rank():08}".encode())
                 if _read(line, 1) != _WELCOME:
