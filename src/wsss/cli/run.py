@@ -34,8 +34,8 @@ def run(
     """
     from wsss.config.params import load_params
     from wsss.launch import read_site
-    from wsss.pipeline import in_order
     from wsss.pipeline.execute import in_plain_words
+    from wsss.pipeline.in_order import commit as take_for_new
     from wsss.pipeline.in_order import is_there, run_in_order, wanted_targets
     from wsss.progress import show_log
     from wsss.runs.sync import sync_after_run
@@ -53,7 +53,7 @@ def run(
     with in_plain_words("wsss run", again) as known:
         write_listing(root)
         if commit:
-            there, missing = in_order.commit(pipeline, targets, params, root)
+            there, missing = take_for_new(pipeline, targets, params, root)
             print(f"{len(there)} of {len(targets)} stages are taken for up to date")
             if missing:
                 print(f"without results: {', '.join(missing)}")

@@ -92,13 +92,11 @@ def commit(
     """
     there, missing = [], []
     for target in targets:
-        made = (*target.outs(params), target.stage.report_path(target.entry))
-        if not all((root / path).exists() for path in made):
+        if all((root / path).exists() for path in _made(target, params)):
+            _take(pipeline, target, params, root)
+            there.append(target.name)
+        else:
             missing.append(target.name)
-            continue
-        key = _key(pipeline, target, params, root)
-        write_json(_note(root, target), _state(key, target, params, root))
-        there.append(target.name)
     return there, missing
 
 
@@ -125,8 +123,7 @@ def is_there(
     needed = {part.name for part in pipeline.upstream(target, params)}
     if needed & set(ran) or target.name not in made():
         return False
-    key = _key(pipeline, target, params, root)
-    write_json(_note(root, target), _state(key, target, params, root))
+    _take(pipeline, target, params, root)
     return True
 
 
@@ -162,6 +159,12 @@ def _is_done(pipeline: Pipeline, target: Target, params: Params, root: Path) -> 
     return bool(read_json(note) == _state(key, target, params, root))
 
 
+def _take(pipeline: Pipeline, target: Target, params: Params, root: Path) -> None:
+    """Note that the result that is there is of what is there."""
+    key = _key(pipeline, target, params, root)
+    write_json(_note(root, target), _state(key, target, params, root))
+
+
 def _key(pipeline: Pipeline, target: Target, params: Params, root: Path) -> str:
     """The fingerprint of what decides a result."""
     return Job(pipeline, target, params, Paths(root), NullTracker()).key
@@ -169,8 +172,13 @@ def _key(pipeline: Pipeline, target: Target, params: Params, root: Path) -> str:
 
 def _state(key: str, target: Target, params: Params, root: Path) -> dict[str, object]:
     """The fingerprint of what has decided a result, and by path a hash of the result."""
-    made = (*target.outs(params), target.stage.report_path(target.entry))
-    return {"key": key, "made": {path: contents(root / path) for path in made}}
+    made = {path: contents(root / path) for path in _made(target, params)}
+    return {"key": key, "made": made}
+
+
+def _made(target: Target, params: Params) -> tuple[str, ...]:
+    """What a target leaves, below the project."""
+    return (*target.outs(params), target.stage.report_path(target.entry))
 
 
 def _note(root: Path, target: Target) -> Path:
